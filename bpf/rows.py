@@ -1,0 +1,247 @@
+"""The rows of the kernel maps, as Python values, and their packing.
+
+Mirrors bpf/types.h, field by field; tests/kernel/test_rows.py compares both by BTF. Byte order changes here alone:
+addresses and ports are in network order in the maps, IPv4 stored as mapped IPv6 (RFC 4291, 2.5.5.2).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+class L4(IntEnum):
+    """IANA protocol numbers of the protocols that we redirect."""
+
+    TCP = 6
+    UDP = 17
+
+
+class Endpoint(NamedTuple):
+    """An address and port; prints as `10.0.0.5:53` or `[fd00::5]:53`."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+class Frontend(NamedTuple):
+    """What clients call; prints as `10.96.0.10:53/UDP`."""
+
+    address: Address
+    port: int
+    protocol: L4
+
+    def __str__(self) -> str:
+        return f"{Endpoint(self.address, self.port)}/{self.protocol.name}"
+
+
+class PassReason(IntEnum):
+    """Why a call that matched a frontend was left alone; the index into a counters row."""
+
+    LEASE = 0
+    FROM_HOST = 1
+    FROM_BACKEND = 2
+    QOS = 3
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class FrontendFlag(IntFlag):
+    NO_HOST = 1
+    """Processes of the agent's network namespace pass (P14)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendRow:
+    """One row of `frontends`. `generation` is unique for each write of any row."""
+
+    generation: int
+    frontend: Frontend
+    flags: FrontendFlag = FrontendFlag(0)
+    service_id: int
+    first: int
+    """Index in `backends` of this generation's first backend; they are `count` in a row, sorted by endpoint."""
+    count: int
+    limit: int = 0
+    """Redirects a second of the whole policy; 0 is none."""
+    affinity_seconds: int = 0
+    skip_from: int = 1
+    skip_to: int = 0
+    """Cgroup levels at which the policy's Pods live; none when skip_from > skip_to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """A policy's counters, summed over the CPUs."""
+
+    redirects: int = 0
+    passes: dict[PassReason, int] = field(default_factory=lambda: dict.fromkeys(PassReason, 0))
+    affinity_hits: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffinityRow:
+    client_netns: int
+    """Network namespace cookie."""
+    frontend: Frontend
+    backend: Endpoint
+    last_used_ns: int
+    """CLOCK_MONOTONIC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    second: int
+    """CLOCK_MONOTONIC in whole seconds, modulo 2^32."""
+    calls: int
+    """Calls in that second, those over the limit included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRow:
+    name: str
+    limit: int
+
+
+def pack_address(address: Address) -> bytes:
+    return _MAPPED + address.packed if address.version == 4 else address.packed
+
+
+def unpack_address(raw: bytes) -> Address:
+    return IPv4Address(raw[12:]) if raw[:12] == _MAPPED else IPv6Address(raw)
+
+
+_FRONTEND_KEY = struct.Struct("!16sHBx")
+_GENERATION = struct.Struct("=Q")
+_FRONTEND_BODY = struct.Struct("=IIIIIBB2x")  # service_id first count limit affinity skip_from skip_to
+_BACKEND = struct.Struct("=Q16s2s6x")
+_AFFINITY_KEY = struct.Struct("=Q20s4x")
+_AFFINITY = struct.Struct("=16s2s6xQ")
+_COUNTERS = struct.Struct(f"={2 + len(PassReason)}Q")
+_WINDOW = struct.Struct("=II")
+_POLICY = struct.Struct("=256sI")
+_CONFIG = struct.Struct("=QQ")
+_CGROUP_KEY = struct.Struct("=QI4x")
+
+SERVICE_ID = struct.Struct("=I")
+NAME_BYTES = 256
+
+
+def pack_frontend(frontend: Frontend) -> bytes:
+    return _FRONTEND_KEY.pack(pack_address(frontend.address), frontend.port, frontend.protocol)
+
+
+def unpack_frontend(raw: bytes) -> Frontend:
+    address, port, protocol = _FRONTEND_KEY.unpack(raw)
+    return Frontend(unpack_address(address), port, L4(protocol))
+
+
+def pack_frontend_row(row: FrontendRow) -> bytes:
+    key = bytearray(pack_frontend(row.frontend))
+    key[19] = row.flags
+    body = _FRONTEND_BODY.pack(
+        row.service_id, row.first, row.count, row.limit, row.affinity_seconds, row.skip_from, row.skip_to
+    )
+    generation = _GENERATION.pack(row.generation)
+    return generation + bytes(key) + body + generation
+
+
+def unpack_frontend_row(raw: bytes) -> FrontendRow:
+    service_id, first, count, limit, affinity, skip_from, skip_to = _FRONTEND_BODY.unpack_from(raw, 28)
+    return FrontendRow(
+        generation=_GENERATION.unpack_from(raw)[0],
+        frontend=unpack_frontend(raw[8:28]),
+        flags=FrontendFlag(raw[27]),
+        service_id=service_id,
+        first=first,
+        count=count,
+        limit=limit,
+        affinity_seconds=affinity,
+        skip_from=skip_from,
+        skip_to=skip_to,
+    )
+
+
+def pack_backend(generation: int, backend: Endpoint) -> bytes:
+    return _BACKEND.pack(generation, pack_address(backend.address), backend.port.to_bytes(2, "big"))
+
+
+def unpack_backend(raw: bytes) -> tuple[int, Endpoint]:
+    """Generation and endpoint."""
+    generation, address, port = _BACKEND.unpack(raw)
+    return generation, Endpoint(unpack_address(address), int.from_bytes(port, "big"))
+
+
+def endpoint_order(backend: Endpoint) -> tuple[bytes, int]:
+    """Sort key of backends within a generation: the programs search them by it."""
+    return pack_address(backend.address), backend.port
+
+
+def unpack_affinity(key: bytes, value: bytes) -> AffinityRow:
+    cookie, frontend = _AFFINITY_KEY.unpack(key)
+    address, port, last_used = _AFFINITY.unpack(value)
+    return AffinityRow(
+        client_netns=cookie,
+        frontend=unpack_frontend(frontend),
+        backend=Endpoint(unpack_address(address), int.from_bytes(port, "big")),
+        last_used_ns=last_used,
+    )
+
+
+def pack_affinity(row: AffinityRow) -> tuple[bytes, bytes]:
+    key = _AFFINITY_KEY.pack(row.client_netns, pack_frontend(row.frontend))
+    value = _AFFINITY.pack(pack_address(row.backend.address), row.backend.port.to_bytes(2, "big"), row.last_used_ns)
+    return key, value
+
+
+def pack_zero_counters(cpus: int) -> bytes:
+    return bytes(_COUNTERS.size * cpus)
+
+
+def unpack_counters(per_cpu: bytes) -> Counters:
+    sums = [sum(column) for column in zip(*_COUNTERS.iter_unpack(per_cpu), strict=True)]
+    return Counters(
+        redirects=sums[0],
+        affinity_hits=sums[1],
+        passes={reason: sums[2 + reason] for reason in PassReason},
+    )
+
+
+def unpack_window(raw: bytes) -> Window:
+    calls, second = _WINDOW.unpack(raw)
+    return Window(second=second, calls=calls)
+
+
+def pack_policy(row: PolicyRow) -> bytes:
+    return _POLICY.pack(row.name.encode(), row.limit)
+
+
+def unpack_policy(raw: bytes) -> PolicyRow:
+    name, limit = _POLICY.unpack(raw)
+    return PolicyRow(name=name.rstrip(b"\0").decode(), limit=limit)
+
+
+def pack_config(*, host_netns: int, lease_ns: int) -> bytes:
+    """`host_netns` is the agent's network namespace cookie; `lease_ns` 0 turns the lease off."""
+    return _CONFIG.pack(host_netns, lease_ns)
+
+
+def pack_backend_cgroup(cgroup_id: int, service_id: int) -> bytes:
+    return _CGROUP_KEY.pack(cgroup_id, service_id)
+
+
+def unpack_backend_cgroup(raw: bytes) -> tuple[int, int]:
+    """Cgroup id and service id."""
+    cgroup_id, service_id = _CGROUP_KEY.unpack(raw)
+    return cgroup_id, service_id
