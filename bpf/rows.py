@@ -124,7 +124,7 @@ def unpack_address(raw: bytes) -> Address:
 
 _FRONTEND_KEY = struct.Struct("!16sHBx")
 _GENERATION = struct.Struct("=Q")
-_FRONTEND_BODY = struct.Struct("=IIIIIBB2x")  # service_id first count limit affinity skip_from skip_to
+_FRONTEND_BODY = struct.Struct("=IIIIIBB6x")  # service_id first count limit affinity skip_from skip_to
 _BACKEND = struct.Struct("=Q16s2s6x")
 _AFFINITY_KEY = struct.Struct("=Q20s4x")
 _AFFINITY = struct.Struct("=16s2s6xQ")
