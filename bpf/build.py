@@ -1,0 +1,90 @@
+"""What a build of the programs is: their text, compiler flags, map sizes, and the name that stands for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+_HERE = Path(__file__).parent
+KERNEL_TREE = _HERE / "kernel"
+_HEADERS = ("consts.h", "types.h", "maps.h")
+_SOURCES = (
+    "lib_context.c",
+    "lib_frontend.c",
+    "lib_exceptions.c",
+    "lib_limit.c",
+    "lib_socket.c",
+    "lib_redirect.c",
+    "recvmsg4.c",
+    "recvmsg6.c",
+    "getpeername4.c",
+    "getpeername6.c",
+    "sendmsg4.c",
+    "sendmsg6.c",
+    "connect4.c",
+    "connect6.c",
+)
+
+HOOKS: dict[str, int] = {
+    "recvmsg4": 19,
+    "recvmsg6": 20,
+    "getpeername4": 29,
+    "getpeername6": 30,
+    "sendmsg4": 14,
+    "sendmsg6": 15,
+    "connect4": 10,
+    "connect6": 11,
+}
+"""Hook -> attach type (enum bpf_attach_type of the kernel's uapi/linux/bpf.h), in the order in which they are attached:
+the way back before the way there, so that no program ever sees a backend."""
+
+MAP_NAMES = (
+    "ports",
+    "frontends",
+    "backends",
+    "backend_cgroups",
+    "windows",
+    "affinity",
+    "counters",
+    "policies",
+    "config",
+    "lease",
+)
+
+
+class MapSizes(NamedTuple):
+    max_frontends: int
+    max_backends: int
+    max_affinity: int
+
+
+def program_text() -> str:
+    """One text for BCC: map methods are understood only in the main text, types and maps come by #include."""
+    parts = ["#include <uapi/linux/bpf.h>\n#include <linux/compiler.h>\n"]
+    parts += [f'#include "{name}"\n' for name in _HEADERS]
+    parts += [f'#line 1 "{name}"\n{(_HERE / name).read_text()}' for name in _SOURCES]
+    return "".join(parts)
+
+
+def compiler_flags(sizes: MapSizes) -> list[str]:
+    return [f"-I{_HERE}", "-Wno-macro-redefined"] + [
+        f"-D{name.upper()}={value}" for name, value in sizes._asdict().items()
+    ]
+
+
+@cache
+def _digest() -> str:
+    headers = "".join((_HERE / name).read_text() for name in _HEADERS)
+    return hashlib.sha256((program_text() + headers).encode()).hexdigest()[:12]
+
+
+def build_name(sizes: MapSizes) -> str:
+    """Name of this build: equal names, equal programs and maps."""
+    return "-".join([_digest(), *map(str, sizes)])
+
+
+def rows_layout() -> str:
+    """Names the layout of the rows: maps of two builds with one layout can exchange rows."""
+    return hashlib.sha256((_HERE / "types.h").read_bytes()).hexdigest()[:12]

@@ -1,0 +1,37 @@
+/* Limits and fixed numbers. Sizes come from the configuration by -D. */
+#pragma once
+
+#ifndef MAX_FRONTENDS
+#define MAX_FRONTENDS 65536
+#endif
+#ifndef MAX_BACKENDS
+#define MAX_BACKENDS 65536
+#endif
+#ifndef MAX_AFFINITY
+#define MAX_AFFINITY 65536
+#endif
+
+/* One policy has at least one frontend when it is of any use, so there are never more policies. */
+#define MAX_POLICIES MAX_FRONTENDS
+/* A policy and Pod each; Pods on one node are few hundreds, and few of them back more than one policy. */
+#define MAX_BACKEND_CGROUPS 16384
+/* Frontends that one unconnected socket may talk to before replies from the oldest show their backend. musl asks three
+ * name servers at once, each perhaps over several backends. */
+#define SOCKET_PAIRS 8 /* a power of two: the verifier follows the mask */
+/* Deepest nesting of Pod cgroups that we look for below the level that the row names. */
+#define MAX_CGROUP_LEVELS 8
+/* A row that is replaced while we read it is read again; a row can't be replaced that often in a few nanoseconds. */
+#define MAX_READS 4
+/* log2 of the most backends that one frontend can have, rounded up. */
+#define MAX_SEARCH_STEPS 25
+
+#define PORT_WORDS (65536 / 64)
+#define NANOSECONDS 1000000000ULL
+#define SYS_PROCEED 1
+#define AF_INET_MAPPED 0x0000ffff /* third word of ::ffff:a.b.c.d, host order */
+
+/* Of the kernel's errno-base.h, which BCC's include path does not reach. */
+#define ENOENT 2
+#define EAGAIN 11
+#define ENOMEM 12
+#define EEXIST 17

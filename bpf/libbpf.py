@@ -1,0 +1,195 @@
+"""The few calls of libbpf that the agent needs, by ctypes.
+
+libbpf 1.x returns -errno from its low-level calls; here that is an OSError. Descriptors are close-on-exec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from ctypes import byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+
+BPF_ANY = 0
+BPF_NOEXIST = 1
+BPF_F_BEFORE = 1 << 3
+"""Attach before the programs that are on the cgroup already (kernel 6.17 for cgroups)."""
+BPF_F_QUERY_EFFECTIVE = 1
+PROG_TYPE_SOCK_ADDR = 18
+_BATCH = 4096
+
+_lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
+
+
+class _Opts(ctypes.Structure):
+    _fields_ = (("sz", ctypes.c_size_t), ("flags", c_uint32), ("pad", ctypes.c_uint8 * 44))
+
+
+class _BatchOpts(ctypes.Structure):
+    _fields_ = (("sz", ctypes.c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = -result if result != -1 else ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def open_pin(path: Path) -> int:
+    """Descriptor of the pinned map, program or link."""
+    return _check(_lib.bpf_obj_get(os.fsencode(path)), f"open {path}")
+
+
+def pin(descriptor: int, path: Path) -> None:
+    _check(_lib.bpf_obj_pin(descriptor, os.fsencode(path)), f"pin {path}")
+
+
+def info(descriptor: int, size: int) -> bytes:
+    """The first `size` bytes of the object's info (struct bpf_map_info, bpf_prog_info or bpf_link_info)."""
+    buffer = ctypes.create_string_buffer(size)
+    length = c_uint32(size)
+    _check(_lib.bpf_obj_get_info_by_fd(descriptor, buffer, byref(length)), "object info")
+    return buffer.raw
+
+
+def program_id(program: int) -> int:
+    return int(struct.unpack_from("=I", info(program, 8), 4)[0])
+
+
+class LinkInfo:
+    """Of a cgroup link: its id, its program's id, the id of the cgroup (0 once that is gone) and attach type."""
+
+    __slots__ = ("attach_type", "cgroup_id", "link_id", "program_id")
+
+    def __init__(self, link: int) -> None:
+        _, self.link_id, self.program_id, self.cgroup_id, self.attach_type = struct.unpack("=IIIxxxxQI", info(link, 28))
+
+
+def link_create(program: int, cgroup: int, attach_type: int, flags: int) -> int:
+    opts = _Opts(sz=ctypes.sizeof(_Opts), flags=flags)
+    return _check(_lib.bpf_link_create(program, cgroup, attach_type, byref(opts)), "create link")
+
+
+def link_update(link: int, program: int) -> None:
+    """Swaps the link's program for another, at its place, without a gap."""
+    _check(_lib.bpf_link_update(link, program, None), "update link")
+
+
+def link_detach(link: int) -> None:
+    _check(_lib.bpf_link_detach(link), "detach link")
+
+
+def effective_programs(cgroup: int, attach_type: int) -> list[int]:
+    """Ids of the programs that run for a process in the cgroup, in the order in which they run."""
+    ids = (c_uint32 * 64)()
+    count = c_uint32(len(ids))
+    flags = c_uint32()
+    _check(
+        _lib.bpf_prog_query(cgroup, attach_type, BPF_F_QUERY_EFFECTIVE, byref(flags), ids, byref(count)),
+        "query programs",
+    )
+    return list(ids[: count.value])
+
+
+def program_by_id(identifier: int) -> int:
+    return _check(_lib.bpf_prog_get_fd_by_id(identifier), f"open program {identifier}")
+
+
+def program_name(program: int) -> str:
+    return info(program, 80)[64:80].rstrip(b"\0").decode(errors="replace")
+
+
+def probe_map_type(map_type: int) -> bool:
+    return int(_lib.libbpf_probe_bpf_map_type(map_type, None)) == 1
+
+
+def probe_program_type(program_type: int) -> bool:
+    return int(_lib.libbpf_probe_bpf_prog_type(program_type, None)) == 1
+
+
+def probe_helper(program_type: int, helper: int) -> bool:
+    return int(_lib.libbpf_probe_bpf_helper(program_type, helper, None)) == 1
+
+
+class Map:
+    """A pinned map of fixed key and value size, opened by path. Values of per-CPU maps are all CPUs' in a row."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = open_pin(path)
+        kind, _, self.key_size, self.row_size, self.max_entries = struct.unpack("=IIIII", info(self._fd, 20))
+        self.per_cpu = kind in (5, 6, 10)  # BPF_MAP_TYPE_PERCPU_HASH, _PERCPU_ARRAY, _LRU_PERCPU_HASH
+        self.cpus = int(_lib.libbpf_num_possible_cpus()) if self.per_cpu else 1
+        self.value_size = (self.row_size + 7) // 8 * 8 * self.cpus if self.per_cpu else self.row_size
+        self.path = path
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        value = ctypes.create_string_buffer(self.value_size)
+        try:
+            _check(_lib.bpf_map_lookup_elem(self._fd, c_char_p(key), value), f"look up in {self.path.name}")
+        except FileNotFoundError:
+            return None
+        return value.raw
+
+    def update(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
+        _check(
+            _lib.bpf_map_update_elem(self._fd, c_char_p(key), c_char_p(value), c_uint64(flags)),
+            f"update {self.path.name}",
+        )
+
+    def delete(self, key: bytes) -> bool:
+        """False when there was no such row."""
+        try:
+            _check(_lib.bpf_map_delete_elem(self._fd, c_char_p(key)), f"delete from {self.path.name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def update_many(self, rows: list[tuple[bytes, bytes]]) -> None:
+        """In one call. After an OSError some of the rows may be written."""
+        if not rows:
+            return
+        opts = _BatchOpts(sz=ctypes.sizeof(_BatchOpts))
+        count = c_uint32(len(rows))
+        keys = b"".join(key for key, _ in rows)
+        values = b"".join(value for _, value in rows)
+        _check(
+            _lib.bpf_map_update_batch(self._fd, c_char_p(keys), c_char_p(values), byref(count), byref(opts)),
+            f"update {self.path.name}",
+        )
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every row, read in batches; of a map that changes meanwhile, rows may be missing or come twice."""
+        opts = _BatchOpts(sz=ctypes.sizeof(_BatchOpts))
+        size = min(self.max_entries, _BATCH)
+        cursor = ctypes.create_string_buffer(max(self.key_size, 8))
+        started = False
+        while True:
+            keys = ctypes.create_string_buffer(self.key_size * size)
+            values = ctypes.create_string_buffer(self.value_size * size)
+            count = c_uint32(size)
+            result = _lib.bpf_map_lookup_batch(
+                self._fd, cursor if started else None, cursor, keys, values, byref(count), byref(opts)
+            )
+            if result == -28 and size < self.max_entries * 2:  # ENOSPC: a hash bucket holds more rows than we asked for
+                size *= 2
+                continue
+            if result not in (0, -2):  # ENOENT: this was the last batch
+                _check(result, f"read {self.path.name}")
+            key_bytes, value_bytes = keys.raw, values.raw
+            for i in range(count.value):
+                yield (
+                    key_bytes[i * self.key_size : (i + 1) * self.key_size],
+                    value_bytes[i * self.value_size : (i + 1) * self.value_size],
+                )
+            if result == -2:
+                return
+            started = True
+
+
+_lib.bpf_map_lookup_batch.argtypes = [c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]

@@ -1,0 +1,36 @@
+"""The loader: a short-lived child process that compiles the programs with BCC, loads and pins them.
+
+The only module that imports bcc, so that the agent's own process stays small (DESIGN 5.5). Nothing is attached here.
+
+    python -m bpf.loader DIRECTORY MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
+
+pins every map as DIRECTORY/maps/NAME and every program as DIRECTORY/programs/HOOK.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from bpf import libbpf
+from bpf.build import HOOKS, KERNEL_TREE, MAP_NAMES, MapSizes, compiler_flags, program_text
+
+
+def load(directory: Path, sizes: MapSizes) -> None:
+    """Compiles, loads and pins below `directory`, which exists on a bpffs and is empty."""
+    os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
+    from bcc import BPF  # noqa: PLC0415  (late, so that --help and errors of usage do not pay for it)
+
+    programs = BPF(text=program_text(), cflags=compiler_flags(sizes))
+    for kind in ("maps", "programs"):
+        (directory / kind).mkdir()
+    for name in MAP_NAMES:
+        libbpf.pin(programs[name].map_fd, directory / "maps" / name)
+    for hook, attach_type in HOOKS.items():
+        function = programs.load_func(hook.encode(), BPF.CGROUP_SOCK_ADDR, attach_type=attach_type)
+        libbpf.pin(function.fd, directory / "programs" / hook)
+
+
+if __name__ == "__main__":
+    load(Path(sys.argv[1]), MapSizes(*map(int, sys.argv[2:5])))

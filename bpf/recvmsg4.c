@@ -1,0 +1,10 @@
+
+int recvmsg4(struct bpf_sock_addr *ctx) {
+    struct frontend_key peer = {};
+    struct endpoint frontend = {};
+
+    get_call4(ctx, &peer);
+    if (!find_frontend(ctx, &peer, &frontend))
+        set_endpoint4(ctx, &frontend);
+    return SYS_PROCEED;
+}
