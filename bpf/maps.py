@@ -1,0 +1,104 @@
+"""The pinned maps by name, with typed rows. MapWriter writes through this; inspect and metrics read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bpf import rows
+from bpf.build import MAP_NAMES
+from bpf.libbpf import BPF_NOEXIST, Map
+
+_ZERO = bytes(4)
+
+
+class PinnedMaps:
+    """The maps of one build, opened by path; each instance has descriptors of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._maps = {name: Map(directory / name) for name in MAP_NAMES}
+
+    def __getitem__(self, name: str) -> Map:
+        return self._maps[name]
+
+    def close(self) -> None:
+        for opened in self._maps.values():
+            opened.close()
+
+    # frontends and backends
+
+    def frontend_rows(self) -> Iterator[rows.FrontendRow]:
+        for _, value in self["frontends"].items():
+            yield rows.unpack_frontend_row(value)
+
+    def backends_of(self, row: rows.FrontendRow) -> tuple[rows.Endpoint, ...]:
+        """Those of the row's generation; fewer than `count` when the row was replaced meanwhile."""
+        found = (self["backends"].lookup(rows.SERVICE_ID.pack(i)) for i in range(row.first, row.first + row.count))
+        pairs = [rows.unpack_backend(value) for value in found if value]
+        return tuple(backend for generation, backend in pairs if generation == row.generation)
+
+    def write_backends(self, generation: int, first: int, backends: Iterable[rows.Endpoint]) -> None:
+        self["backends"].update_many(packed_backends(generation, first, backends))
+
+    def write_frontend(self, row: rows.FrontendRow) -> None:
+        self["frontends"].update(rows.pack_frontend(row.frontend), rows.pack_frontend_row(row))
+
+    def remove_frontend(self, frontend: rows.Frontend) -> None:
+        self["frontends"].delete(rows.pack_frontend(frontend))
+
+    def write_ports(self, word: int, bits: int) -> None:
+        self["ports"].update(rows.SERVICE_ID.pack(word), bits.to_bytes(8, "little"))
+
+    # policies
+
+    def policy_rows(self) -> dict[int, rows.PolicyRow]:
+        return {_id(key): rows.unpack_policy(value) for key, value in self["policies"].items()}
+
+    def counters(self) -> dict[int, rows.Counters]:
+        return {_id(key): rows.unpack_counters(value) for key, value in self["counters"].items()}
+
+    def windows(self) -> dict[int, rows.Window]:
+        return {_id(key): rows.unpack_window(value) for key, value in self["windows"].items()}
+
+    def affinity_rows(self) -> Iterator[rows.AffinityRow]:
+        for key, value in self["affinity"].items():
+            yield rows.unpack_affinity(key, value)
+
+    def backend_cgroups(self) -> set[tuple[int, int]]:
+        return {rows.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
+
+    def make_counters(self, service_id: int) -> None:
+        """Zeroes, where there are none yet."""
+        counters = self["counters"]
+        try:
+            counters.update(rows.SERVICE_ID.pack(service_id), bytes(counters.value_size), BPF_NOEXIST)
+        except FileExistsError:
+            return
+
+    def make_window(self, service_id: int) -> None:
+        try:
+            self["windows"].update(rows.SERVICE_ID.pack(service_id), bytes(8), BPF_NOEXIST)
+        except FileExistsError:
+            return
+
+    # the agent and its lease
+
+    def write_config(self, *, host_netns: int, lease_ns: int) -> None:
+        self["config"].update(_ZERO, rows.pack_config(host_netns=host_netns, lease_ns=lease_ns))
+
+    def renew_lease(self, now_ns: int) -> None:
+        self["lease"].update(_ZERO, now_ns.to_bytes(8, "little"))
+
+    def lease_renewed_ns(self) -> int:
+        """CLOCK_MONOTONIC; 0 when it never was."""
+        return int.from_bytes(self["lease"].lookup(_ZERO) or bytes(8), "little")
+
+
+def packed_backends(generation: int, first: int, backends: Iterable[rows.Endpoint]) -> list[tuple[bytes, bytes]]:
+    return [
+        (rows.SERVICE_ID.pack(first + i), rows.pack_backend(generation, backend)) for i, backend in enumerate(backends)
+    ]
+
+
+def _id(key: bytes) -> int:
+    return int.from_bytes(key, "little")

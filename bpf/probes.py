@@ -1,0 +1,44 @@
+"""What the running kernel has of what we need, asked of the kernel itself at start."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from bpf import libbpf
+
+KERNEL_FLOOR = (5, 15)
+SO_NETNS_COOKIE = 71
+"""include/uapi/asm-generic/socket.h, kernel 5.14."""
+
+_MAP_TYPES = {"hash map": 1, "array map": 2, "per-CPU hash map": 5, "socket storage": 24}
+_HELPERS = {
+    "bpf_get_prandom_u32": 7,
+    "bpf_sk_storage_get": 107,
+    "bpf_get_netns_cookie": 122,
+    "bpf_get_current_ancestor_cgroup_id": 123,
+    "bpf_ktime_get_coarse_ns": 160,
+}
+
+
+def missing_features() -> list[str]:
+    """Names of what this kernel, or this process's rights, lack; empty when all is there."""
+    missing = []
+    release = os.uname().release
+    version = tuple(int(part) for part in release.split("-")[0].split(".")[:2])
+    if version < KERNEL_FLOOR:
+        missing.append(f"kernel {KERNEL_FLOOR[0]}.{KERNEL_FLOOR[1]} or newer (this is {release})")
+    if not libbpf.probe_program_type(libbpf.PROG_TYPE_SOCK_ADDR):
+        missing.append("cgroup socket address programs (CONFIG_CGROUP_BPF; rights: CAP_BPF and CAP_NET_ADMIN)")
+        return missing  # without those, no helper can be probed
+    missing += [name for name, number in _MAP_TYPES.items() if not libbpf.probe_map_type(number)]
+    missing += [
+        f"helper {name}" for name, number in _HELPERS.items() if not libbpf.probe_helper(libbpf.PROG_TYPE_SOCK_ADDR, number)
+    ]
+    return missing
+
+
+def own_netns_cookie() -> int:
+    """Cookie of the network namespace that this process runs in."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")
