@@ -1,0 +1,171 @@
+"""The installed state for people and scripts, read from the pinned maps alone: works while the agent is down.
+
+Each view is a list of rows as DESIGN section 3 names their keys; empty when nothing is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from bpf import datapath
+from bpf.cgroups import cgroup_path, find_cgroup
+from bpf.errors import DatapathError
+from bpf.maps import PinnedMaps
+from bpf.rows import Endpoint, FrontendRow, PassReason, Window
+
+Row = dict[str, object]
+
+
+def view(name: str, bpffs: Path) -> list[Row]:
+    """Rows of one of VIEWS. Raises DatapathError when the pins can't be read (rights)."""
+    try:
+        if name == "programs":
+            return _programs(bpffs)
+        build = datapath.active_build(bpffs)
+        if build is None:
+            return []
+        maps = PinnedMaps(bpffs / build / "maps")
+    except PermissionError as error:
+        msg = f"{bpffs} can't be read: {error}; inspect needs root, or CAP_BPF and CAP_NET_ADMIN"
+        raise DatapathError(msg) from error
+    try:
+        return _MAP_VIEWS[name](maps)
+    finally:
+        maps.close()
+
+
+def _policies(maps: PinnedMaps) -> list[Row]:
+    frontends: Counter[int] = Counter()
+    backends: Counter[int] = Counter()
+    for row in maps.frontend_rows():
+        frontends[row.service_id] += 1
+        backends[row.service_id] += row.count
+    counters = maps.counters()
+    return [
+        {
+            "policy": policy.name,
+            "service_id": service_id,
+            "frontends": frontends[service_id],
+            "backends": backends[service_id],
+            "qos_limit": policy.limit,
+            "redirects": counters[service_id].redirects,
+            "passes": {reason.label: count for reason, count in counters[service_id].passes.items()},
+            "affinity_hits": counters[service_id].affinity_hits,
+        }
+        for service_id, policy in sorted(maps.policy_rows().items(), key=lambda item: item[1].name)
+        if service_id in counters
+    ]
+
+
+def _frontends(maps: PinnedMaps) -> list[Row]:
+    names = _names(maps)
+    return [
+        {
+            "policy": names.get(row.service_id, ""),
+            "service_id": row.service_id,
+            "address": str(row.frontend.address),
+            "port": row.frontend.port,
+            "protocol": row.frontend.protocol.name,
+            "backends": [str(backend) for backend in maps.backends_of(row)],
+            "affinity_seconds": row.affinity_seconds,
+        }
+        for row in _sorted_frontends(maps)
+    ]
+
+
+def _backends(maps: PinnedMaps) -> list[Row]:
+    names = _names(maps)
+    return [
+        {
+            "policy": names.get(row.service_id, ""),
+            "service_id": row.service_id,
+            "frontend": str(row.frontend),
+            "address": str(backend.address),
+            "port": backend.port,
+        }
+        for row in _sorted_frontends(maps)
+        for backend in maps.backends_of(row)
+    ]
+
+
+def _affinity(maps: PinnedMaps) -> list[Row]:
+    names = _names(maps)
+    frontends = {row.frontend: row for row in maps.frontend_rows()}
+    now = time.monotonic_ns()
+    found: list[Row] = []
+    for held in maps.affinity_rows():
+        row = frontends.get(held.frontend)
+        left = row.affinity_seconds - (now - held.last_used_ns) / 1e9 if row else 0
+        # An expired row, or one of a frontend that is gone, means nothing to the programs; the next sweep takes it.
+        if row and left > 0 and held.backend in maps.backends_of(row):
+            found.append(
+                {
+                    "policy": names.get(row.service_id, ""),
+                    "client_netns": held.client_netns,
+                    "frontend": str(held.frontend),
+                    "backend": str(held.backend),
+                    "expires_in_seconds": round(left, 3),
+                }
+            )
+    return found
+
+
+def _qos(maps: PinnedMaps) -> list[Row]:
+    counters = maps.counters()
+    windows = maps.windows()
+    second = time.monotonic_ns() // 1_000_000_000
+    return [
+        {
+            "policy": policy.name,
+            "limit": policy.limit,
+            "window_redirects": redirects_in(windows.get(service_id), policy.limit, second),
+            "redirects": counters[service_id].redirects,
+            "passes": counters[service_id].passes[PassReason.QOS],
+        }
+        for service_id, policy in sorted(maps.policy_rows().items(), key=lambda item: item[1].name)
+        if policy.limit and service_id in counters
+    ]
+
+
+def redirects_in(window: Window | None, limit: int, second: int) -> int:
+    """Redirects of the given second: a window counts calls, and belongs to one second alone."""
+    return min(window.calls, limit) if window and window.second == second & 0xFFFFFFFF else 0
+
+
+def _programs(bpffs: Path) -> list[Row]:
+    rows = datapath.programs(bpffs)
+    root = find_cgroup("auto") if rows else Path()
+    paths = {row["cgroup_id"]: cgroup_path(int(str(row["cgroup_id"])), root) for row in rows if row["cgroup_id"]}
+    return [
+        {
+            "hook": row["hook"],
+            "attached": row["attached"],
+            "cgroup": os.fspath(paths.get(row["cgroup_id"]) or ""),
+            "program_id": row["program_id"],
+            "link_id": row["link_id"],
+            "build": row["build"],
+        }
+        for row in rows
+    ]
+
+
+def _names(maps: PinnedMaps) -> dict[int, str]:
+    return {service_id: policy.name for service_id, policy in maps.policy_rows().items()}
+
+
+def _sorted_frontends(maps: PinnedMaps) -> list[FrontendRow]:
+    return sorted(maps.frontend_rows(), key=lambda row: str(Endpoint(row.frontend.address, row.frontend.port)))
+
+
+_MAP_VIEWS: dict[str, Callable[[PinnedMaps], list[Row]]] = {
+    "policies": _policies,
+    "frontends": _frontends,
+    "backends": _backends,
+    "affinity": _affinity,
+    "qos": _qos,
+}
+VIEWS = (*_MAP_VIEWS, "programs")
