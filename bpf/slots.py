@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import chain
 
 
 class Slots:
@@ -16,15 +18,21 @@ class Slots:
 
     def take(self, count: int) -> int | None:
         """First of `count` adjacent slots, or None when no free range is that long."""
-        begin = bisect_left(self._free, (self._cursor, 0))
-        for i in [*range(begin, len(self._free)), *range(begin)]:
-            start, length = self._free[i]
+        for start, length in chain(self._free_from(self._cursor), self._free):
             if length >= count:
-                self._replace(i, [(start + count, length - count)] if length > count else [])
+                self.reserve(start, count)
                 self._cursor = start + count
-                self.used += count
                 return start
         return None
+
+    def _free_from(self, cursor: int) -> Iterator[tuple[int, int]]:
+        """What is free at and after the cursor, without copying what comes later than the first fit."""
+        i = max(bisect_left(self._free, (cursor + 1, 0)) - 1, 0)
+        while i < len(self._free):
+            start, length = self._free[i]
+            begin = max(start, cursor)
+            yield begin, start + length - begin
+            i += 1
 
     def reserve(self, start: int, count: int) -> bool:
         """Takes this very range; False when it is not free as a whole."""
@@ -35,7 +43,7 @@ class Slots:
         if start + count > begin + length:
             return False
         parts = [(begin, start - begin), (start + count, begin + length - start - count)]
-        self._replace(i, [part for part in parts if part[1]])
+        self._free[i : i + 1] = [part for part in parts if part[1]]
         self.used += count
         return True
 
@@ -52,6 +60,3 @@ class Slots:
             start = self._free[i][0]
             del self._free[i]
         self._free.insert(i, (start, end - start))
-
-    def _replace(self, i: int, parts: list[tuple[int, int]]) -> None:
-        self._free[i : i + 1] = parts
