@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from bpf.rows import Endpoint, Frontend
 from k8s.objects import NamespacedName, Node, Pod, Policy, PolicyKey, Service
+from k8s.source import SourceEvent
 
 
 class SourceName(StrEnum):
@@ -316,3 +317,26 @@ class SourceEventSeen(Message):
 
     source: SourceName
     relist_reason: str = ""
+
+
+# --- Supervisor -> every actor -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping(Message):
+    """Asked with a time-out; answered with the actor's name by `AgentActor` itself."""
+
+
+# --- an actor -> itself ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flush(Message):
+    """ConflictResolver -> itself: all facts that waited are in the indexes now; decide once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceDelivered(Message):
+    """A watcher's reader thread -> that watcher."""
+
+    event: SourceEvent
