@@ -1,0 +1,56 @@
+"""ServiceWatcher: owns what is known of the Services that policies name; tells ConflictResolver of those alone.
+
+In, beside what every watcher hears: WatchServices (ConflictResolver).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import ClassVar
+
+from actors.messages import Message, ServiceRemoved, ServiceUpserted, SourceName, WatchServices
+from actors.watcher import SourceFactory, Watcher
+from k8s.objects import NamespacedName, Service
+from k8s.source import Removed, Upserted
+
+
+class ServiceWatcher(Watcher):
+    SOURCE: ClassVar[SourceName] = SourceName.SERVICES
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {**Watcher.HANDLERS, WatchServices: "_on_watch_services"}
+
+    def __init__(self, *, source: SourceFactory) -> None:
+        super().__init__(source=source)
+        self._known: dict[NamespacedName, tuple[Service, int]] = {}
+        """Every Service of the source, wanted or not -> its last state and the generation that it was seen under."""
+        self._wanted: frozenset[NamespacedName] = frozenset()
+        self._revision = 0
+        self._synced = 0
+        """Newest listing that ended; 0 is none."""
+
+    def tell_upserted(self, event: Upserted) -> None:
+        if isinstance(event.object, Service):
+            self._known[event.object.key] = event.object, event.generation
+            if event.object.key in self._wanted:
+                self._tell(event.object, event.generation, event.received_at)
+
+    def tell_removed(self, event: Removed) -> None:
+        if isinstance(event.key, NamespacedName) and self._known.pop(event.key, None) and event.key in self._wanted:
+            self.send("ConflictResolver", ServiceRemoved(key=event.key, received_at=event.received_at))
+
+    def tell_synced(self, generation: int, wanted: int = 0) -> None:
+        self._synced = generation
+        self._known = {key: known for key, known in self._known.items() if known[1] >= generation}
+        super().tell_synced(generation, wanted or self._revision)
+
+    def _on_watch_services(self, message: WatchServices) -> None:
+        """Tells all that are wanted, not the newly wanted alone: the resolver may have lost what it knew."""
+        self._wanted = message.names
+        self._revision = message.revision
+        for key in message.names & self._known.keys():
+            self._tell(*self._known[key], time.monotonic())
+        if self._synced:
+            self.tell_synced(self._synced)
+
+    def _tell(self, service: Service, generation: int, received_at: float) -> None:
+        self.send("ConflictResolver", ServiceUpserted(service=service, generation=generation, received_at=received_at))

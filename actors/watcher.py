@@ -1,0 +1,75 @@
+"""What the three watchers share: a source read in a thread of their own, and its events told on as facts.
+
+In: SourceDelivered (own reader thread), ResyncSource (ConflictResolver), LeaseProbe (QosTicker). Out: facts and
+SourceSynced (ConflictResolver, StatusReporter, MetricsExporter), LeaseProbe (ConflictResolver), SourceEventSeen
+(MetricsExporter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import ClassVar, TypeAlias
+
+import pykka
+
+from actors.base import AgentActor, OwnedThread
+from actors.messages import LeaseProbe, Message, ResyncSource, SourceDelivered, SourceEventSeen, SourceName, SourceSynced
+from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, Source, SourceEvent, Upserted
+
+SourceFactory: TypeAlias = Callable[[Deliver], Source]
+
+
+class Watcher(AgentActor):
+    """Subclasses name their source and turn its objects into facts."""
+
+    SOURCE: ClassVar[SourceName]
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {
+        SourceDelivered: "_on_source_delivered",
+        ResyncSource: "_on_resync_source",
+        LeaseProbe: "_on_lease_probe",
+    }
+
+    def __init__(self, *, source: SourceFactory) -> None:
+        super().__init__()
+        self._source = source(self._deliver)
+
+    def started(self) -> None:
+        self.own(OwnedThread(self, f"{self.name}-source", self._source.run, self._source.stop))
+
+    def tell_upserted(self, event: Upserted) -> None:
+        raise NotImplementedError
+
+    def tell_removed(self, event: Removed) -> None:
+        raise NotImplementedError
+
+    def tell_synced(self, generation: int, wanted: int = 0) -> None:
+        synced = SourceSynced(source=self.SOURCE, generation=generation, wanted=wanted)
+        for peer in ("ConflictResolver", "StatusReporter", "MetricsExporter"):
+            self.send(peer, synced)
+
+    def _deliver(self, event: SourceEvent) -> None:
+        """In the reader's thread."""
+        try:
+            self.actor_ref.tell(SourceDelivered(event=event))
+        except pykka.ActorDeadError:  # we are stopping, and so will the reader
+            return
+
+    def _on_source_delivered(self, message: SourceDelivered) -> None:
+        event = message.event
+        relist_reason = ""
+        if isinstance(event, ListingStarted):
+            relist_reason = event.reason
+        elif isinstance(event, Upserted):
+            self.tell_upserted(event)
+        elif isinstance(event, Removed):
+            self.tell_removed(event)
+        elif isinstance(event, ListingEnded):
+            self.tell_synced(event.generation)
+        self.send("MetricsExporter", SourceEventSeen(source=self.SOURCE, relist_reason=relist_reason))
+
+    def _on_resync_source(self, _message: ResyncSource) -> None:
+        self._source.relist()
+
+    def _on_lease_probe(self, message: LeaseProbe) -> None:
+        self.send("ConflictResolver", replace(message, passed_by=self.SOURCE))
