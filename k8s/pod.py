@@ -1,0 +1,77 @@
+"""Raw Pod and Node -> `Pod` and `Node`: what rules P5 and P12 and node selectors ask for. Pure."""
+
+from __future__ import annotations
+
+from k8s.fields import Fields, Report, shown
+from k8s.meta import check_name, key_name, read_labels, read_namespaced_name, refuse_faulty
+from k8s.objects import Address, Node, Pod
+from k8s.service import read_address
+
+CONFIG_HASH_ANNOTATION = "kubernetes.io/config.hash"
+
+
+def node_of_pod(raw: object) -> str:
+    """spec.nodeName of a raw Pod; "" when it has none."""
+    spec = raw.get("spec") if isinstance(raw, dict) else None
+    name = spec.get("nodeName") if isinstance(spec, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def parse_pod(raw: object) -> Pod:
+    """Raises ObjectError."""
+    report = Report()
+    fields = Fields(raw, "", report)
+    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    spec = fields.mapping("spec") or Fields({}, "spec", Report())
+    status = fields.mapping("status") or Fields({}, "status", Report())
+    annotations = metadata.mapping("annotations") or Fields({}, "metadata.annotations", Report())
+    pod = Pod(
+        key=read_namespaced_name(metadata),
+        uid=metadata.text("uid", _is_plain, "a string"),
+        config_hash=annotations.text(CONFIG_HASH_ANNOTATION, _is_plain, "a string"),
+        labels=read_labels(metadata),
+        ips=_read_ips(status),
+        ready=_is_ready(status),
+        terminating=metadata.has("deletionTimestamp"),
+        finished=status.get("phase") in ("Succeeded", "Failed"),
+        host_network=spec.boolean("hostNetwork", False),
+    )
+    refuse_faulty("Pod", raw, report)
+    return pod
+
+
+def parse_node(raw: object) -> Node:
+    """Raises ObjectError."""
+    report = Report()
+    fields = Fields(raw, "", report)
+    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    check_name(metadata)
+    node = Node(name=key_name(metadata.get("name")), labels=read_labels(metadata))
+    refuse_faulty("Node", raw, report)
+    return node
+
+
+def _is_plain(text: str) -> bool:
+    """Such a value becomes part of a cgroup's path."""
+    return text.isascii() and text.isprintable() and "/" not in text and len(text) <= 128
+
+
+def _read_ips(status: Fields) -> tuple[Address, ...]:
+    listed = [(f"{path}.ip", Fields(raw, path, status.report).get("ip")) for path, raw in status.items("podIPs")] or [
+        (status.at("podIP"), status.get("podIP"))
+    ]
+    ips: list[Address] = []
+    for path, raw in listed:
+        if raw is None or raw == "":
+            continue
+        address = read_address(raw)
+        if address is None:
+            status.report.fault(path, f"{shown(raw)} is wrong, must be an IP address")
+        elif address not in ips:
+            ips.append(address)
+    return tuple(ips)
+
+
+def _is_ready(status: Fields) -> bool:
+    conditions = [Fields(raw, path, status.report) for path, raw in status.items("conditions")]
+    return any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions)

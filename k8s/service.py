@@ -1,0 +1,74 @@
+"""Raw Service -> `Service`: its cluster IPs, TCP and UDP ports, and session affinity (P1, P13). Pure."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from k8s.fields import Fields, Report, shown
+from k8s.meta import read_namespaced_name, refuse_faulty
+from k8s.objects import Address, PortSpec, Service
+from k8s.ports import PROTOCOLS
+
+_DEFAULT_AFFINITY_SECONDS = 10800
+
+
+def parse_service(raw: object) -> Service:
+    """Raises ObjectError."""
+    report = Report()
+    fields = Fields(raw, "", report)
+    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    key = read_namespaced_name(metadata)
+    spec = fields.required("spec") or Fields({}, "spec", Report())
+    by_client = spec.choice("sessionAffinity", {"ClientIP": True, "None": False}) or False
+    service = Service(
+        key=key,
+        cluster_ips=() if spec.get("type") == "ExternalName" else _read_cluster_ips(spec),
+        ports=_read_ports(spec),
+        client_ip_affinity=by_client,
+        affinity_seconds=_read_affinity_seconds(spec),
+    )
+    refuse_faulty("Service", raw, report)
+    return service
+
+
+def _read_cluster_ips(spec: Fields) -> tuple[Address, ...]:
+    """Both families, in order; `None` (headless) and "" (not given yet) are no addresses."""
+    listed = spec.items("clusterIPs") or (
+        [(spec.at("clusterIP"), spec.get("clusterIP"))] if spec.has("clusterIP") else []
+    )
+    addresses: list[Address] = []
+    for path, raw in listed:
+        if raw in ("", "None"):
+            continue
+        address = read_address(raw)
+        if address is None:
+            spec.report.fault(path, f"{shown(raw)} is wrong, must be an IP address or None")
+        elif address not in addresses:
+            addresses.append(address)
+    return tuple(addresses)
+
+
+def read_address(raw: object) -> Address | None:
+    try:
+        return ip_address(raw) if isinstance(raw, str) and "%" not in raw else None
+    except ValueError:
+        return None
+
+
+def _read_ports(spec: Fields) -> tuple[PortSpec, ...]:
+    ports = []
+    for path, raw in spec.items("ports"):
+        entry = Fields(raw, path, spec.report)
+        number = entry.integer("port", 1, 65535, needed=True)
+        name = entry.text("name", lambda _: True, "a string")
+        protocol = entry.text("protocol", lambda _: True, "a string") or "TCP"
+        if number is not None and protocol in PROTOCOLS:
+            ports.append(PortSpec(port=number, protocol=PROTOCOLS[protocol], name=name))
+    return tuple(ports)
+
+
+def _read_affinity_seconds(spec: Fields) -> int:
+    config = spec.mapping("sessionAffinityConfig")
+    client_ip = config.mapping("clientIP") if config else None
+    seconds = client_ip.integer("timeoutSeconds", 1, 86400) if client_ip else None
+    return seconds or _DEFAULT_AFFINITY_SECONDS
