@@ -214,6 +214,8 @@ class PoliciesResolved(Message):
     complete: bool
     conditions: tuple[PolicyCondition, ...] = ()
     removed: tuple[PolicyKey, ...] = ()
+    conflicts: int = 0
+    """Policies, of both kinds, that are out of force because an older one holds what they claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,108 @@
+"""Which policies keep which others out of force (rule P8). Pure.
+
+Policies are decided oldest first, and only one that is in force keeps others out. The outcome depends on what is claimed,
+never on the order in which it was learnt. A change recomputes the policies that are connected with it by claims, no more.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from bpf.rows import Frontend
+from k8s.objects import NamespacedName, Policy, PolicyKey
+
+Claim: TypeAlias = NamespacedName | Frontend | int
+"""A Service that is matched, a frontend, or a service id."""
+Age: TypeAlias = tuple[str, str, str]
+
+
+class Loss(NamedTuple):
+    """Why a policy is out of force: another in force holds `claim`."""
+
+    winner: PolicyKey
+    claim: Claim
+
+    @property
+    def what(self) -> str:
+        if isinstance(self.claim, NamespacedName):
+            return f"Service {self.claim}"
+        return f"serviceId {self.claim}" if isinstance(self.claim, int) else f"frontend {self.claim}"
+
+
+def age(policy: Policy) -> Age:
+    """Sorts older first: creation time (none counts as oldest), then name, then kind."""
+    return policy.created, policy.key.name, policy.key.kind
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimant:
+    age: Age
+    claims: frozenset[Claim]
+
+
+class ClaimIndex:
+    """Claims by policy, and who loses to whom."""
+
+    def __init__(self) -> None:
+        self._claimants: dict[PolicyKey, _Claimant] = {}
+        self._holders: defaultdict[Claim, set[PolicyKey]] = defaultdict(set)
+        self._losses: dict[PolicyKey, Loss] = {}
+
+    def loss_of(self, key: PolicyKey) -> Loss | None:
+        return self._losses.get(key)
+
+    @property
+    def losers(self) -> int:
+        return len(self._losses)
+
+    def set(self, key: PolicyKey, order: Age, claims: frozenset[Claim]) -> set[PolicyKey]:
+        """Replaces what a policy claims (nothing: an empty set). Returns the policies whose outcome changed."""
+        former = self._claimants.get(key)
+        if former == _Claimant(order, claims) or (former is None and not claims):
+            return set()
+        around = self._connected({key})
+        for claim in former.claims if former else ():
+            self._holders[claim].discard(key)
+            if not self._holders[claim]:
+                del self._holders[claim]
+        if claims:
+            self._claimants[key] = _Claimant(order, claims)
+            for claim in claims:
+                self._holders[claim].add(key)
+        else:
+            self._claimants.pop(key, None)
+        return self._decide(around | self._connected({key}) | {key})
+
+    def _connected(self, keys: set[PolicyKey]) -> set[PolicyKey]:
+        """All that share a claim with one of these, or with one that does, and so on."""
+        found: set[PolicyKey] = set()
+        waiting = list(keys & self._claimants.keys())
+        while waiting:
+            key = waiting.pop()
+            if key not in found:
+                found.add(key)
+                waiting += [other for claim in self._claimants[key].claims for other in self._holders[claim] - found]
+        return found
+
+    def _decide(self, keys: set[PolicyKey]) -> set[PolicyKey]:
+        changed: set[PolicyKey] = set()
+        held: dict[Claim, PolicyKey] = {}
+        claimants = [(self._claimants[key].age, key) for key in keys & self._claimants.keys()]
+        losses: dict[PolicyKey, Loss] = {}
+        for _, key in sorted(claimants):
+            claims = self._claimants[key].claims
+            lost = claims & held.keys()
+            if lost:
+                claim = min(lost, key=lambda each: (not isinstance(each, NamespacedName), str(each)))
+                losses[key] = Loss(held[claim], claim)
+            else:
+                held |= dict.fromkeys(claims, key)
+        for key in keys:
+            if losses.get(key) != self._losses.get(key):
+                changed.add(key)
+                self._losses.pop(key, None)
+                if key in losses:
+                    self._losses[key] = losses[key]
+        return changed

@@ -1,0 +1,244 @@
+"""What one policy asks of this node, and what there is to say of it (rules P1 to P7, P12 to P14). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from actors.conflict import Claim, Loss
+from actors.messages import BackendPod, DesiredFrontend, DesiredPolicy, PolicyCondition, PolicyState
+from bpf.rows import L4, Endpoint, Frontend, endpoint_order
+from config.settings import ANY_NAMESPACE, DatapathSettings, RedirectSettings
+from k8s.objects import (
+    AddressFrontend,
+    LabelSelector,
+    NamespacedName,
+    Node,
+    Pod,
+    Policy,
+    PolicyKind,
+    PolicySpec,
+    PortSpec,
+    Service,
+    ServiceFrontend,
+)
+from k8s.ports import partner_ports
+from k8s.selector import matches
+
+DEFAULT_AFFINITY_SECONDS = 10800
+_L4 = {"TCP": L4.TCP, "UDP": L4.UDP}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontends:
+    """The frontends of a policy, each with the backend port that belongs to it."""
+
+    ports: tuple[tuple[Frontend, int], ...] = ()
+    why_none: str = ""
+    """One sentence, when there are none."""
+    remark: str = ""
+    """One sentence about entries that give no frontend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    desired: DesiredPolicy
+    condition: PolicyCondition
+
+
+def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSettings) -> Frontends:
+    """Rules P1, P2 and P3, for the address families that the configuration names."""
+    spec = policy.spec
+    if spec is None:
+        return Frontends()
+    matcher = spec.frontend
+    if isinstance(matcher, AddressFrontend):
+        addresses, ports, remark = (matcher.ip,), matcher.to_ports, ""
+    else:
+        if service is None:
+            return Frontends(why_none=f"Service {matcher.service} does not exist")
+        if not service.cluster_ips:
+            return Frontends(why_none=f"Service {matcher.service} has no cluster IP (it is headless or an ExternalName)")
+        addresses = service.cluster_ips
+        ports, remark = _service_ports(matcher, service)
+        if not ports:
+            return Frontends(why_none=remark or f"Service {matcher.service} has no TCP or UDP port")
+    pairs: Iterable[tuple[PortSpec, int]]
+    if policy.key.kind == PolicyKind.BALANCING:
+        pairs = [(port, 0) for port in ports]  # its backends are not ours to know: it only claims
+    else:
+        named = matcher.to_ports or ports
+        pairs = [(front, back.port) for front, back in partner_ports(named, spec.backend_ports) if front in ports]
+    usable = [ip for ip in addresses if (datapath.ipv4 if ip.version == 4 else datapath.ipv6)]
+    if not usable:
+        families = " and ".join(sorted({f"IPv{ip.version}" for ip in addresses}))
+        return Frontends(why_none=f"its addresses are {families}, which datapath.ipv4 and datapath.ipv6 turn off here")
+    found = tuple((Frontend(ip, port.port, _L4[port.protocol]), back) for ip in usable for port, back in pairs)
+    if not found:
+        return Frontends(why_none=remark or "no port of the Service has a partner in spec.backend.toPorts")
+    return Frontends(ports=found, remark=remark)
+
+
+def _service_ports(matcher: ServiceFrontend, service: Service) -> tuple[tuple[PortSpec, ...], str]:
+    """P1: all ports of the Service, or those of `toPorts` that it has; and a remark on those that it has not."""
+    if not matcher.to_ports:
+        return service.ports, ""
+    there = {(port.port, port.protocol) for port in service.ports}
+    missing = [f"{port.port}/{port.protocol}" for port in matcher.to_ports if (port.port, port.protocol) not in there]
+    remark = f"Service {service.key} has no port {', '.join(missing)}" if missing else ""
+    return tuple(port for port in matcher.to_ports if (port.port, port.protocol) in there), remark
+
+
+def find_claims(policy: Policy, frontends: Frontends) -> frozenset[Claim]:
+    """P8: what keeps others out; nothing for an invalid or disabled policy."""
+    spec = policy.spec
+    if spec is None or not spec.enabled:
+        return frozenset()
+    claims: set[Claim] = {frontend for frontend, _ in frontends.ports}
+    if isinstance(spec.frontend, ServiceFrontend):
+        claims.add(spec.frontend.service)
+    if policy.key.kind == PolicyKind.LOCAL_REDIRECT:
+        claims.add(policy.service_id)
+    return frozenset(claims)
+
+
+def namespaces_of(spec: PolicySpec, redirect: RedirectSettings) -> frozenset[str] | None:
+    """P6: namespaces of the backend Pods; None is all."""
+    if spec.backend_namespace:
+        return frozenset({spec.backend_namespace})
+    if isinstance(spec.frontend, ServiceFrontend):
+        return frozenset({spec.frontend.service.namespace})
+    allowed = redirect.address_backend_namespaces
+    return None if ANY_NAMESPACE in allowed else allowed
+
+
+def decide(
+    policy: Policy,
+    *,
+    frontends: Frontends,
+    service: Service | None,
+    pods: Iterable[Pod],
+    node: Node | None,
+    loss: Loss | None,
+    redirect: RedirectSettings,
+) -> Outcome:
+    """`pods` are those of this node in the policy's namespaces; those that it selects are found here."""
+    spec = policy.spec
+    if spec is None:
+        return _out_of_force(policy, PolicyState.INVALID, "; ".join(policy.faults))
+    if not spec.enabled:
+        return _out_of_force(policy, PolicyState.DISABLED, "spec.enabled is false")
+    if loss is not None:
+        message = f"{loss.what} is held by {loss.winner.kind} {loss.winner.name}, which is older"
+        return _out_of_force(policy, PolicyState.CONFLICT, message)
+    if not _selects_node(spec.node_selector, node):
+        message = "spec.config.nodeLabelSelector does not match this node's labels"
+        return _out_of_force(policy, PolicyState.NODE_NOT_SELECTED, message)
+    selected = sorted(
+        (pod for pod in pods if not pod.finished and matches(spec.backend_selector, pod.labels)), key=lambda pod: pod.key
+    )
+    usable = [pod for pod in selected if pod.usable]
+    installed = tuple(
+        DesiredFrontend(frontend=frontend, backends=backends)
+        for frontend, port in frontends.ports
+        if (backends := _backends(usable, frontend, port))
+    )
+    serving = [pod for pod in usable if any(ip.version == f.address.version for f, _ in frontends.ports for ip in pod.ips)]
+    state, message = _state(frontends, selected, usable, installed)
+    excluded = selected if spec.skip_redirect_from_backend else []
+    desired = DesiredPolicy(
+        key=policy.key,
+        service_id=policy.service_id,
+        in_force=True,
+        limit=redirect.qos_limit if spec.qos_limit is None else spec.qos_limit,
+        affinity_seconds=affinity_seconds(spec, service),
+        redirect_from_host=spec.redirect_from_host,
+        frontends=installed,
+        excluded=tuple(BackendPod(key=pod.key, uid=pod.uid, config_hash=pod.config_hash) for pod in excluded),
+    )
+    condition = PolicyCondition(
+        key=policy.key,
+        service_id=policy.service_id,
+        state=state,
+        reason=state.value,
+        message=message,
+        frontends=tuple(frontend for frontend, _ in frontends.ports),
+        backends=tuple(sorted({b for each in installed for b in each.backends}, key=endpoint_order)),
+        usable_pods=len(serving),
+    )
+    return Outcome(desired=desired, condition=condition)
+
+
+def _out_of_force(policy: Policy, state: PolicyState, message: str) -> Outcome:
+    return Outcome(
+        desired=DesiredPolicy(key=policy.key, service_id=policy.service_id, in_force=False),
+        condition=PolicyCondition(
+            key=policy.key, service_id=policy.service_id, state=state, reason=state.value, message=message
+        ),
+    )
+
+
+def _selects_node(selector: LabelSelector | None, node: Node | None) -> bool:
+    return selector is None or matches(selector, node.labels if node else frozenset())
+
+
+def _backends(usable: Iterable[Pod], frontend: Frontend, port: int) -> tuple[Endpoint, ...]:
+    """P5: each usable Pod's first IP of the frontend's family; two Pods of the host network are one endpoint."""
+    found = set()
+    for pod in usable:
+        ip = next((ip for ip in pod.ips if ip.version == frontend.address.version), None)
+        if ip is not None:
+            found.add(Endpoint(ip, port))
+    return tuple(sorted(found, key=endpoint_order))
+
+
+def _state(
+    frontends: Frontends, selected: list[Pod], usable: list[Pod], installed: tuple[DesiredFrontend, ...]
+) -> tuple[PolicyState, str]:
+    if not frontends.ports:
+        return PolicyState.NO_FRONTEND, frontends.why_none
+    if not installed:
+        why = _why_no_backend(selected, usable)
+        return PolicyState.NO_BACKEND, f"{why}; clients take the normal way" + _also(frontends.remark)
+    message = f"{len(installed)} of {len(frontends.ports)} frontends are redirected to {len(usable)} local Pods"
+    return PolicyState.ACTIVE, message + _also(frontends.remark)
+
+
+def _also(remark: str) -> str:
+    return f"; {remark}" if remark else ""
+
+
+def _why_no_backend(selected: list[Pod], usable: list[Pod]) -> str:
+    if usable:
+        return "no usable Pod has an IP of the frontends' address family"
+    if not selected:
+        return "no Pod on this node matches spec.backend.endpointSelector"
+    names = ", ".join(f"{pod.key} ({_why_unusable(pod)})" for pod in selected[:3])
+    return f"{len(selected)} Pods match, none is usable: {names}"
+
+
+def _why_unusable(pod: Pod) -> str:
+    if pod.terminating:
+        return "being deleted"
+    return "no IP" if not pod.ips else "not Ready"
+
+
+def affinity_seconds(spec: PolicySpec, service: Service | None) -> int:
+    """P13: the policy's word, else the Service's; 0 is no affinity."""
+    of_service = service is not None and isinstance(spec.frontend, ServiceFrontend)
+    wanted = spec.session_affinity
+    if wanted is None:
+        wanted = of_service and service is not None and service.client_ip_affinity
+    if not wanted:
+        return 0
+    if spec.affinity_seconds is not None:
+        return spec.affinity_seconds
+    return service.affinity_seconds if of_service and service is not None else DEFAULT_AFFINITY_SECONDS
+
+
+def named_service(policy: Policy) -> NamespacedName | None:
+    """The Service that a policy of either kind matches."""
+    if policy.spec is None or not isinstance(policy.spec.frontend, ServiceFrontend):
+        return None
+    return policy.spec.frontend.service
+
