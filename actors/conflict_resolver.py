@@ -113,11 +113,13 @@ class ConflictResolver(AgentActor):
         self._wake(message.received_at)
 
     def _on_source_synced(self, message: SourceSynced) -> None:
+        if message.source == SourceName.SERVICES and message.wanted != self._revision:
+            # It does not know what we want: an older wish, or a watcher that was restarted. Nothing was told, nothing goes.
+            if message.wanted < self._revision:
+                self._send_watch_services()
+            return
         self._state.end_listing(message.source, message.generation)
-        if message.source == SourceName.POLICIES:
-            self._synced.add(message.source)
-            self._watch_services()
-        elif message.source == SourceName.ENDPOINTS or message.wanted == self._revision > 0:
+        if message.source != SourceName.SERVICES or self._revision:
             self._synced.add(message.source)
         self._wake(time.monotonic())
 
@@ -126,8 +128,12 @@ class ConflictResolver(AgentActor):
         if SourceName.POLICIES in self._synced and names != self._watched:
             self._watched = names
             self._revision += 1
-            self.send("ServiceWatcher", WatchServices(names=names, revision=self._revision))
+            self._send_watch_services()
             self._state.drop_unnamed_services()
+
+    def _send_watch_services(self) -> None:
+        if self._watched is not None:
+            self.send("ServiceWatcher", WatchServices(names=self._watched, revision=self._revision))
 
     def _on_resync_desired_state(self, _message: ResyncDesiredState) -> None:
         self._complete = True

@@ -7,6 +7,7 @@ SourceSynced (ConflictResolver, StatusReporter, MetricsExporter), LeaseProbe (Co
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar, TypeAlias
@@ -33,6 +34,8 @@ class Watcher(AgentActor):
     def __init__(self, *, source: SourceFactory) -> None:
         super().__init__()
         self._source = source(self._deliver)
+        self._generation = 0
+        """Of the listing that runs or ended last. Of our own making, so that it grows across a restart of this actor."""
 
     def started(self) -> None:
         self.own(OwnedThread(self, f"{self.name}-source", self._source.run, self._source.stop))
@@ -59,13 +62,14 @@ class Watcher(AgentActor):
         event = message.event
         relist_reason = ""
         if isinstance(event, ListingStarted):
+            self._generation = time.monotonic_ns()
             relist_reason = event.reason
         elif isinstance(event, Upserted):
-            self.tell_upserted(event)
+            self.tell_upserted(replace(event, generation=self._generation))
         elif isinstance(event, Removed):
             self.tell_removed(event)
         elif isinstance(event, ListingEnded):
-            self.tell_synced(event.generation)
+            self.tell_synced(self._generation)
         self.send("MetricsExporter", SourceEventSeen(source=self.SOURCE, relist_reason=relist_reason))
 
     def _on_resync_source(self, _message: ResyncSource) -> None:
