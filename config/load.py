@@ -68,7 +68,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "REDIRECT_QOS_LIMIT": "redirect.qos_limit",
     "LOG_LEVEL": "log.level",
 }
-"""Variable -> the key it wins over. An empty variable counts as unset, as a manifest can't leave one out by condition."""
+"""Variable -> the key it wins over. An empty variable counts as unset: a manifest's template often leaves one."""
 
 
 class ConfigError(Exception):
@@ -81,7 +81,7 @@ class ConfigError(Exception):
 class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice: YAML forbids it, PyYAML would let the later one win in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):

@@ -1,0 +1,50 @@
+# `make help` lists what there is. Python packages live in .venv; BCC and the tools come from the distribution.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+REQUIREMENTS := requirements.txt tests/requirements.txt
+# Named after what the requirements say, so that an unchanged set-up costs nothing and a changed one is done again.
+READY := .venv/ready-$(shell cat $(REQUIREMENTS) .ci/setup | sha256sum | cut -c 1-16)
+
+.PHONY: help setup demo test lint unit kernel bench clean
+
+help: ## lists the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(READY) ## installs what the other targets need (packages of the distribution, .venv)
+
+$(READY):
+	.ci/setup $(REQUIREMENTS)
+	rm -f .venv/ready-*
+	touch $@
+
+demo: setup ## shows real redirects on this machine, step by step, and leaves nothing behind (root)
+	$(PYTHON) -m tests.demo
+
+test: ## lint, unit tests and kernel tests; what the CI runs (root)
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory kernel
+
+lint: setup ## ruff, mypy, clang-format
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	clang-format --dry-run -Werror bpf/*.c bpf/*.h
+
+unit: setup ## tests without root
+	$(PYTHON) -m pytest -q -p tests.no_skips tests/unit
+
+kernel: setup ## tests with real hooks and sockets (root); fails, with the reason, where they can't run
+	$(PYTHON) -m tests.kernel_ready
+	$(PYTHON) -m pytest -q -p tests.no_skips tests/kernel
+
+bench: setup ## prints the table of measurements (root)
+	$(PYTHON) -m tests.bench
+
+clean: ## removes .venv and caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

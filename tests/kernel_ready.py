@@ -1,0 +1,28 @@
+"""Says why the kernel tests can't run on this machine, and fails; says nothing where they can."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from bpf.probes import missing_features
+
+
+def obstacles() -> list[str]:
+    if os.geteuid() != 0:
+        return ["they need root (real hooks, cgroups and network namespaces): sudo make kernel"]
+    mounted = {line.split()[2] for line in Path("/proc/self/mounts").read_text().splitlines()}
+    found = []
+    if "cgroup2" not in mounted:
+        found.append("no cgroup v2 is mounted (mount -t cgroup2 none /sys/fs/cgroup)")
+    if "bpf" not in mounted:
+        found.append("no BPF file system is mounted (mount -t bpf bpf /sys/fs/bpf)")
+    return found + [f"the kernel lacks {feature}" for feature in missing_features()]
+
+
+if __name__ == "__main__":
+    reasons = obstacles()
+    for reason in reasons:
+        print(f"kernel tests can't run: {reason}", file=sys.stderr)
+    sys.exit(bool(reasons))
