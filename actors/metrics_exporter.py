@@ -1,0 +1,86 @@
+"""MetricsExporter: owns the registry and /metrics.
+
+In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced and SourceEventSeen (the
+watchers), ActorsReported (Supervisor). Out: ResyncDesiredState (ConflictResolver), at start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import ClassVar
+
+from prometheus_client import generate_latest
+
+from actors.base import AgentActor, OwnedThread
+from actors.http import Answer, HttpServer
+from actors.messages import (
+    ActorsReported,
+    DesiredStateApplied,
+    Message,
+    PoliciesResolved,
+    PolicyCondition,
+    ResyncDesiredState,
+    SourceEventSeen,
+    SourceSynced,
+)
+from actors.metrics import AgentMetrics, KernelReading
+from actors.status import AgentState
+from config.settings import MetricsSettings
+
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class MetricsExporter(AgentActor):
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {
+        PoliciesResolved: "_on_policies_resolved",
+        DesiredStateApplied: "_on_desired_state_applied",
+        SourceSynced: "_on_source_synced",
+        SourceEventSeen: "_on_source_event_seen",
+        ActorsReported: "_on_actors_reported",
+    }
+
+    def __init__(self, *, metrics: MetricsSettings, read: Callable[[], KernelReading]) -> None:
+        super().__init__()
+        self._settings = metrics
+        self._state = AgentState()
+        self._conditions: list[PolicyCondition] = []
+        self._metrics = AgentMetrics(conditions=lambda: self._conditions, read=read)
+
+    def started(self) -> None:
+        server = HttpServer(
+            section="metrics",
+            address=self._settings.address,
+            port=self._settings.port,
+            routes={"/metrics": self._scrape},
+        )
+        self.own(OwnedThread(self, "metrics-http", server.run, server.stop))
+        self.send("ConflictResolver", ResyncDesiredState())
+
+    def _scrape(self) -> Answer:
+        return Answer(HTTPStatus.OK, _CONTENT_TYPE, generate_latest(self._metrics.registry))
+
+    def _on_policies_resolved(self, message: PoliciesResolved) -> None:
+        self._state.resolve(message)
+        self._metrics.policy_conflicts.set(message.conflicts)
+        self._conditions = list(self._state.conditions().values())
+
+    def _on_desired_state_applied(self, message: DesiredStateApplied) -> None:
+        self._state.applied = message
+        self._conditions = list(self._state.conditions().values())
+        if message.seconds >= 0:
+            self._metrics.apply_seconds.observe(message.seconds)
+
+    def _on_source_synced(self, message: SourceSynced) -> None:
+        self._metrics.source_last_event.labels(message.source.value).set(time.time())
+
+    def _on_source_event_seen(self, message: SourceEventSeen) -> None:
+        self._metrics.source_last_event.labels(message.source.value).set(time.time())
+        if message.relist_reason:
+            self._metrics.source_relists.labels(message.source.value, message.relist_reason).inc()
+
+    def _on_actors_reported(self, message: ActorsReported) -> None:
+        for actor in message.actors:
+            self._metrics.mailbox_size.labels(actor.name).set(actor.mailbox)
+            self._metrics.restarts[actor.name] = actor.restarts

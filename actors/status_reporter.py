@@ -1,0 +1,141 @@
+"""StatusReporter: owns the conditions as an operator sees them: the log's lines and /healthz, /readyz, /status.
+
+In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced (the watchers), ActorsReported
+(Supervisor), QosWindowElapsed (QosTicker). Out: ResyncDesiredState (ConflictResolver), at start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar
+
+from actors.base import AgentActor, OwnedThread
+from actors.http import Answer, HttpServer
+from actors.messages import (
+    ActorsReported,
+    DesiredStateApplied,
+    Message,
+    PoliciesResolved,
+    PolicyCondition,
+    PolicyState,
+    QosWindowElapsed,
+    ResyncDesiredState,
+    SourceName,
+    SourceSynced,
+)
+from actors.status import AgentState, actors_document, policies_document
+from config.settings import HealthSettings
+from k8s.objects import PolicyKey
+
+_log = logging.getLogger(__name__)
+_QUIET = {PolicyState.ACTIVE, PolicyState.DISABLED, PolicyState.NODE_NOT_SELECTED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatapathView:
+    """What /status says of the kernel side, read when it is asked."""
+
+    build: str
+    cgroup: str
+    hooks: Callable[[], list[str]]
+    lease_age_seconds: Callable[[], float]
+    before_us: Callable[[], Mapping[str, list[str]]]
+    """Hook -> foreign programs that run before ours."""
+
+
+class StatusReporter(AgentActor):
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {
+        PoliciesResolved: "_on_policies_resolved",
+        DesiredStateApplied: "_on_desired_state_applied",
+        SourceSynced: "_on_source_synced",
+        ActorsReported: "_on_actors_reported",
+        QosWindowElapsed: "_on_qos_window_elapsed",
+    }
+
+    def __init__(self, *, node: str, source: str, health: HealthSettings, datapath: DatapathView) -> None:
+        super().__init__()
+        self._node = node
+        self._source = source
+        self._health = health
+        self._datapath = datapath
+        self._state = AgentState()
+        self._shown: dict[PolicyKey, PolicyCondition] = {}
+        """As last logged."""
+        self._heard_at = time.monotonic()
+        self._limited: frozenset[int] = frozenset()
+
+    def started(self) -> None:
+        routes = {"/healthz": self._healthz, "/readyz": self._readyz, "/status": self._status}
+        server = HttpServer(section="health", address=self._health.address, port=self._health.port, routes=routes)
+        self.own(OwnedThread(self, "health-http", server.run, server.stop))
+        self.send("ConflictResolver", ResyncDesiredState())
+
+    def _on_policies_resolved(self, message: PoliciesResolved) -> None:
+        self._state.resolve(message)
+        if message.complete:  # the resolver sends it only when every source is synced
+            self._state.synced = set(SourceName)
+        self._log_changes()
+
+    def _on_desired_state_applied(self, message: DesiredStateApplied) -> None:
+        self._state.applied = message
+        self._log_changes()
+
+    def _on_source_synced(self, message: SourceSynced) -> None:
+        self._state.synced.add(message.source)
+
+    def _on_actors_reported(self, message: ActorsReported) -> None:
+        self._state.actors = message.actors
+        self._heard_at = time.monotonic()
+
+    def _on_qos_window_elapsed(self, message: QosWindowElapsed) -> None:
+        limited = frozenset(message.limited)
+        names = {condition.service_id: condition.key.name for condition in self._state.decided.values()}
+        for service_id in limited - self._limited:
+            _log.info("policy %s is at its limit: further calls pass", names.get(service_id, service_id))
+        self._limited = limited
+
+    def _log_changes(self) -> None:
+        conditions = self._state.conditions()
+        for key, condition in conditions.items():
+            former = self._shown.get(key)
+            if former is None or (former.state, former.message) != (condition.state, condition.message):
+                level = logging.INFO if condition.state in _QUIET else logging.WARNING
+                _log.log(level, "policy %s is %s: %s", key.name, condition.state.value, condition.message)
+        for key in self._shown.keys() - conditions.keys():
+            _log.info("policy %s is gone", key.name)
+        self._shown = conditions
+
+    # answers, in the server's threads: they read whole values that the actor replaces, and change nothing
+
+    def _healthz(self) -> Answer:
+        return _verdict(self._state.unhealthy(time.monotonic() - self._heard_at))
+
+    def _readyz(self) -> Answer:
+        return _verdict(self._state.unready())
+
+    def _status(self) -> Answer:
+        document = {
+            "node": self._node,
+            "build": self._datapath.build,
+            "source": {"kind": self._source, "synced": self._state.synced == set(SourceName)},
+            "datapath": {
+                "cgroup": self._datapath.cgroup,
+                "hooks": self._datapath.hooks(),
+                "lease_age_seconds": round(self._datapath.lease_age_seconds(), 3),
+                "programs_before_us": self._datapath.before_us(),
+            },
+            "actors": actors_document(self._state.actors),
+            "policies": policies_document(self._shown),
+        }
+        return Answer(HTTPStatus.OK, "application/json", json.dumps(document, indent=1).encode() + b"\n")
+
+
+def _verdict(missing: list[str]) -> Answer:
+    if missing:
+        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", ("\n".join(missing) + "\n").encode())
+    return Answer(HTTPStatus.OK, "text/plain", b"ok\n")
