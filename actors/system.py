@@ -1,0 +1,96 @@
+"""Which actors there are, in the order in which they start, and what each is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from actors.affinity_ager import AffinityAger
+from actors.conflict_resolver import ConflictResolver
+from actors.endpoint_watcher import EndpointWatcher
+from actors.map_writer import MapWriter
+from actors.metrics import KernelReading
+from actors.metrics_exporter import MetricsExporter
+from actors.policy_watcher import PolicyWatcher
+from actors.qos_ticker import QosTicker
+from actors.service_watcher import ServiceWatcher
+from actors.status_reporter import DatapathView, StatusReporter
+from actors.supervisor import ChildSpec
+from actors.watcher import SourceFactory
+from bpf.datapath import Datapath
+from bpf.rows import PolicyRow, Window
+from config.settings import Settings
+from k8s.directory import DirectorySource
+from k8s.objects import PolicyKind
+
+_COUNTED_MAPS = ("frontends", "backends", "backend_cgroups", "windows", "affinity", "counters", "policies")
+
+
+def directory_source(settings: Settings, kinds: frozenset[str], *, reports_files: bool) -> SourceFactory:
+    return lambda deliver: DirectorySource(
+        settings.source.directory,
+        kinds=kinds,
+        node_name=settings.node_name,
+        redirect=settings.redirect,
+        deliver=deliver,
+        reports_files=reports_files,
+    )
+
+
+def child_specs(settings: Settings, datapath: Datapath) -> Sequence[ChildSpec]:
+    """Reporters first, so that they see the first facts; watchers last, so that nobody misses theirs."""
+    policies = directory_source(settings, frozenset(PolicyKind), reports_files=True)
+    services = directory_source(settings, frozenset({"Service"}), reports_files=False)
+    endpoints = directory_source(settings, frozenset({"Pod", "Node"}), reports_files=False)
+    view = DatapathView(
+        build=datapath.build,
+        cgroup=str(datapath.cgroup),
+        hooks=datapath.attached_hooks,
+        lease_age_seconds=datapath.lease_age_seconds,
+        before_us=datapath.programs_before_us,
+    )
+    return (
+        ChildSpec(
+            "StatusReporter",
+            lambda: StatusReporter.start(
+                node=settings.node_name, source=settings.source.kind, health=settings.health, datapath=view
+            ),
+        ),
+        ChildSpec(
+            "MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics, read=_kernel_reader(datapath))
+        ),
+        ChildSpec(
+            "MapWriter", lambda: MapWriter.start(datapath=datapath, lease_seconds=settings.datapath.lease_seconds)
+        ),
+        ChildSpec(
+            "ConflictResolver",
+            lambda: ConflictResolver.start(datapath=settings.datapath, redirect=settings.redirect),
+        ),
+        ChildSpec("AffinityAger", AffinityAger.start),
+        ChildSpec("QosTicker", lambda: QosTicker.start(read=_window_reader(datapath))),
+        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=endpoints)),
+        ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=services)),
+        ChildSpec("PolicyWatcher", lambda: PolicyWatcher.start(source=policies)),
+    )
+
+
+def _kernel_reader(datapath: Datapath) -> Callable[[], KernelReading]:
+    def read() -> KernelReading:
+        maps = datapath.maps
+        counts = {name: sum(1 for _ in maps[name].items()) for name in _COUNTED_MAPS if name != "backends"}
+        counts["backends"] = sum(row.count for row in maps.frontend_rows())
+        return KernelReading(
+            counters=maps.counters(),
+            entries=counts,
+            capacity={name: maps[name].max_entries for name in _COUNTED_MAPS},
+            attached=frozenset(datapath.attached_hooks()),
+        )
+
+    return read
+
+
+def _window_reader(datapath: Datapath) -> Callable[[], tuple[Mapping[int, Window], Mapping[int, PolicyRow]]]:
+    def read() -> tuple[Mapping[int, Window], Mapping[int, PolicyRow]]:
+        windows = datapath.maps.windows()
+        return windows, datapath.maps.policy_rows() if windows else {}
+
+    return read

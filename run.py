@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""The command line, and the wiring of the agent (DESIGN section 3).
+
+Exit codes: 0 success, or stopped by a signal; 1 failure; 2 wrong usage or a wrong configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpf.errors import DatapathError
+from config.load import ConfigError, load
+from config.logs import configure
+from config.settings import Settings
+
+_log = logging.getLogger("run")
+
+FAILURE = 1
+USAGE = 2
+VIEWS = ("policies", "frontends", "backends", "affinity", "qos", "programs")
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load(options.config, os.environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    try:
+        return int(options.run(options, settings))
+    except DatapathError as error:
+        print(error, file=sys.stderr)
+        return FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="configuration file")
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        parents=[common],
+        description="Redirects connections to Services and virtual IPs to Pods of the same node. "
+        "Without a command it runs the agent in the foreground.",
+    )
+    parser.set_defaults(run=_agent, config=None)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    controller = commands.add_parser("controller", parents=[common], help="write policy status (not there yet)")
+    controller.set_defaults(run=_controller)
+    validate = commands.add_parser("validate", parents=[common], help="check policy manifests, without a cluster")
+    validate.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    validate.set_defaults(run=_validate)
+    inspect = commands.add_parser("inspect", parents=[common], help="print what is installed in the kernel")
+    inspect.add_argument("view", nargs="?", choices=VIEWS, help="one view; all of them when left out")
+    inspect.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    inspect.set_defaults(run=_inspect)
+    detach = commands.add_parser("detach", parents=[common], help="take everything of ours out of the kernel")
+    detach.set_defaults(run=_detach)
+    return parser
+
+
+def _agent(_options: argparse.Namespace, settings: Settings) -> int:
+    configure(settings.log)
+    if settings.source.kind != "directory":
+        print(f"source.kind: {settings.source.kind} is not there yet; allowed for now: directory", file=sys.stderr)
+        return FAILURE
+    # Late: the other commands need none of it, and start sooner.
+    import pykka.debug  # noqa: PLC0415
+
+    from actors.supervisor import Supervisor  # noqa: PLC0415
+    from actors.system import child_specs  # noqa: PLC0415
+    from bpf.datapath import prepare  # noqa: PLC0415
+
+    over = threading.Event()
+    fatal: list[str] = []
+
+    def on_fatal(reason: str) -> None:
+        fatal.append(reason)
+        over.set()
+
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: over.set())
+    signal.signal(signal.SIGUSR1, pykka.debug.log_thread_tracebacks)
+    datapath = prepare(settings.datapath)
+    _log.info("node %s, build %s, cgroup %s", settings.node_name, datapath.build, datapath.cgroup)
+    supervisor = Supervisor.start(specs=child_specs(settings, datapath), on_fatal=on_fatal)
+    over.wait()
+    if fatal:
+        _log.critical("%s; the programs go on with the last state", fatal[0])
+    _stop(supervisor)
+    return FAILURE if fatal else 0
+
+
+def _stop(supervisor: object) -> None:
+    """Everything stays attached; whatever does not stop in time dies with the process."""
+    import pykka  # noqa: PLC0415
+
+    assert isinstance(supervisor, pykka.ActorRef)
+    try:
+        supervisor.stop(timeout=4)
+    except (pykka.Timeout, pykka.ActorDeadError):
+        _log.warning("some actors did not stop in time")
+
+
+def _controller(_options: argparse.Namespace, _settings: Settings) -> int:
+    print("controller: is not there yet; the agent serves /status on each node", file=sys.stderr)
+    return FAILURE
+
+
+def _validate(options: argparse.Namespace, settings: Settings) -> int:
+    from k8s.validate import validate  # noqa: PLC0415
+
+    faults = validate(options.files, settings.redirect)
+    for fault in faults:
+        print(fault)
+    return FAILURE if faults else 0
+
+
+def _inspect(options: argparse.Namespace, settings: Settings) -> int:
+    from bpf.inspect import view  # noqa: PLC0415
+    from bpf.tables import table  # noqa: PLC0415
+
+    names = (options.view,) if options.view else VIEWS
+    views = {name: view(name, settings.datapath.bpffs) for name in names}
+    if options.output == "json":
+        print(json.dumps(views[options.view] if options.view else views, indent=1))
+        return 0
+    for name, rows in views.items():
+        heading = "" if options.view else f"{name}:\n"
+        print(heading + table(rows), end="" if options.view else "\n")
+    return 0
+
+
+def _detach(_options: argparse.Namespace, settings: Settings) -> int:
+    from bpf.datapath import detach  # noqa: PLC0415
+
+    removed = detach(settings.datapath.bpffs)
+    print("\n".join(f"removed {each}" for each in removed) or f"nothing of ours is in the kernel ({settings.datapath.bpffs})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
