@@ -1,37 +1,67 @@
-"""What log lines look like: text for people, or one JSON object a line."""
+"""How the agent logs: to standard error, as text for people or as one JSON object a line.
+
+Owns the root logger's handlers and Python's hooks for uncaught exceptions, so that those are log lines as well.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from datetime import UTC, datetime
+import threading
+import time
+from types import TracebackType
 
 from config.settings import LogSettings
 
-_TEXT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
+_TEXT = "%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(threadName)s] %(name)s: %(message)s"
+_TIME = "%Y-%m-%dT%H:%M:%S"
+_CHATTY = {"kubernetes": logging.INFO, "pykka": logging.WARNING, "urllib3": logging.INFO}
+"""Below these they log whole answers of the API server, and each actor's birth and death, which we tell ourselves."""
+
+_log = logging.getLogger(__name__)
+
+
+def configure(settings: LogSettings) -> None:
+    """Replaces what was configured before."""
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    formatter = JsonFormatter(datefmt=_TIME) if settings.format == "json" else logging.Formatter(_TEXT, _TIME)
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name, least in _CHATTY.items():
+        logging.getLogger(name).setLevel(max(level, least))
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_thread_failure
 
 
 class JsonFormatter(logging.Formatter):
-    """Every record, tracebacks included, is one line."""
+    """time, level, thread, logger, message; `traceback` and `stack` where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        entry = {
+            "time": f"{self.formatTime(record, self.datefmt)}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "thread": record.threadName,
             "logger": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+            entry["traceback"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            entry["stack"] = record.stack_info
+        return json.dumps(entry)
 
 
-def configure(settings: LogSettings) -> None:
-    """Sets up the root logger, on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else logging.Formatter(_TEXT))
-    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
-    # Pykka logs each actor's birth and death; ours say what matters of that.
-    logging.getLogger("pykka").setLevel(logging.WARNING)
+def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):  # the operator knows that he pressed Ctrl-C
+        _log.critical("uncaught exception: %s", error, exc_info=(kind, error, traceback))
+
+
+def _log_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_value is not None and not isinstance(failure.exc_value, SystemExit):
+        name = failure.thread.name if failure.thread else "unknown"
+        info = (failure.exc_type, failure.exc_value, failure.exc_traceback)
+        _log.critical("thread %s ended by an exception: %s", name, failure.exc_value, exc_info=info)
