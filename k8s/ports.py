@@ -15,7 +15,7 @@ PROTOCOLS = {str(protocol): protocol for protocol in Protocol}
 def partner_ports(
     frontend_ports: Sequence[PortSpec], backend_ports: Sequence[PortSpec]
 ) -> list[tuple[PortSpec, PortSpec]]:
-    """Rule P3: the pairs of frontend and backend port, in the frontend's order; ports without a partner are left out."""
+    """Rule P3: pairs of frontend and backend port, in the frontend's order, without the ports that have no partner."""
     if len(frontend_ports) == 1 and len(backend_ports) == 1:
         frontend, backend = frontend_ports[0], backend_ports[0]
         return [(frontend, backend)] if frontend.protocol == backend.protocol else []

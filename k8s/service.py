@@ -33,12 +33,10 @@ def parse_service(raw: object) -> Service:
 
 def _read_cluster_ips(spec: Fields) -> tuple[Address, ...]:
     """Both families, in order; `None` (headless) and "" (not given yet) are no addresses."""
-    listed = spec.items("clusterIPs") or (
-        [(spec.at("clusterIP"), spec.get("clusterIP"))] if spec.has("clusterIP") else []
-    )
+    listed = spec.items("clusterIPs") or [(spec.at("clusterIP"), spec.get("clusterIP"))]
     addresses: list[Address] = []
     for path, raw in listed:
-        if raw in ("", "None"):
+        if raw in (None, "", "None"):
             continue
         address = read_address(raw)
         if address is None:
