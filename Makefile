@@ -2,6 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.ONESHELL:
 
 PYTHON := .venv/bin/python
 REQUIREMENTS := requirements.txt tests/requirements.txt
@@ -29,11 +30,13 @@ test: ## lint, unit tests and kernel tests; what the CI runs (root)
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory kernel
 
-lint: setup ## ruff, mypy, clang-format
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
-	clang-format --dry-run -Werror bpf/*.c bpf/*.h
+lint: setup ## ruff, mypy, clang-format; all of them, so that one run tells all faults
+	@status=0
+	$(PYTHON) -m ruff check . || status=1
+	$(PYTHON) -m ruff format --check . || status=1
+	$(PYTHON) -m mypy || status=1
+	clang-format --dry-run -Werror bpf/*.c bpf/*.h || status=1
+	exit $$status
 
 unit: setup ## tests without root
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/unit

@@ -143,7 +143,10 @@ def _detach(_options: argparse.Namespace, settings: Settings) -> int:
     from bpf.datapath import detach  # noqa: PLC0415
 
     removed = detach(settings.datapath.bpffs)
-    print("\n".join(f"removed {each}" for each in removed) or f"nothing of ours is in the kernel ({settings.datapath.bpffs})")
+    print(
+        "\n".join(f"removed {each}" for each in removed)
+        or f"nothing of ours is in the kernel ({settings.datapath.bpffs})"
+    )
     return 0
 
 

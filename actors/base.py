@@ -71,7 +71,7 @@ class AgentActor(pykka.ThreadingActor):
         self._threads.append(thread)
         thread.start()
 
-    def on_receive(self, message: Any) -> object:  # noqa: ANN401  (Pykka's signature)
+    def on_receive(self, message: Any) -> object:
         if isinstance(message, Ping):
             return self.name
         handler = self.HANDLERS.get(type(message))
@@ -93,7 +93,10 @@ class AgentActor(pykka.ThreadingActor):
         self._wind_up()
 
     def on_failure(
-        self, exception_type: type[BaseException] | None, exception_value: BaseException | None, traceback: Any  # noqa: ANN401
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: Any,
     ) -> None:
         del exception_type, traceback
         self._failed("handle", exception_value)

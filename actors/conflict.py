@@ -1,7 +1,8 @@
 """Which policies keep which others out of force (rule P8). Pure.
 
-Policies are decided oldest first, and only one that is in force keeps others out. The outcome depends on what is claimed,
-never on the order in which it was learnt. A change recomputes the policies that are connected with it by claims, no more.
+Policies are decided oldest first, and only one that is in force keeps others out. The outcome depends on what is
+claimed, never on the order in which it was learnt. A change recomputes the policies that are connected with it by
+claims, no more.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ In: facts and SourceSynced (the watchers), ResyncDesiredState (MapWriter, Status
 start), LeaseProbe (the watchers), Flush (itself). Out: ApplyDesiredState (MapWriter), PoliciesResolved (StatusReporter,
 MetricsExporter), WatchServices (ServiceWatcher), ResyncSource (the watchers, at start), LeaseProbe (MapWriter).
 
-Handlers edit the indexes; decisions are taken at Flush, which queues behind the facts that wait already: a burst of facts
-is decided once. Nothing goes to MapWriter before every source is synced, and the first thing that goes is complete.
+Handlers edit the indexes; decisions are taken at Flush, which queues behind the facts that wait already: a burst of
+facts is decided once. Nothing goes to MapWriter before every source is synced, and the first thing that goes is
+complete.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ class ConflictResolver(AgentActor):
 
     def _on_source_synced(self, message: SourceSynced) -> None:
         if message.source == SourceName.SERVICES and message.wanted != self._revision:
-            # It does not know what we want: an older wish, or a watcher that was restarted. Nothing was told, nothing goes.
+            # It does not know what we want: an older wish, or a watcher that was restarted. Nothing was told, so
+            # nothing goes.
             if message.wanted < self._revision:
                 self._send_watch_services()
             return

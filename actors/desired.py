@@ -58,7 +58,9 @@ def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSe
         if service is None:
             return Frontends(why_none=f"Service {matcher.service} does not exist")
         if not service.cluster_ips:
-            return Frontends(why_none=f"Service {matcher.service} has no cluster IP (it is headless or an ExternalName)")
+            return Frontends(
+                why_none=f"Service {matcher.service} has no cluster IP (it is headless or an ExternalName)"
+            )
         addresses = service.cluster_ips
         ports, remark = _service_ports(matcher, service)
         if not ports:
@@ -135,7 +137,8 @@ def decide(
         message = "spec.config.nodeLabelSelector does not match this node's labels"
         return _out_of_force(policy, PolicyState.NODE_NOT_SELECTED, message)
     selected = sorted(
-        (pod for pod in pods if not pod.finished and matches(spec.backend_selector, pod.labels)), key=lambda pod: pod.key
+        (pod for pod in pods if not pod.finished and matches(spec.backend_selector, pod.labels)),
+        key=lambda pod: pod.key,
     )
     usable = [pod for pod in selected if pod.usable]
     installed = tuple(
@@ -143,7 +146,9 @@ def decide(
         for frontend, port in frontends.ports
         if (backends := _backends(usable, frontend, port))
     )
-    serving = [pod for pod in usable if any(ip.version == f.address.version for f, _ in frontends.ports for ip in pod.ips)]
+    serving = [
+        pod for pod in usable if any(ip.version == f.address.version for f, _ in frontends.ports for ip in pod.ips)
+    ]
     state, message = _state(frontends, selected, usable, installed)
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
@@ -241,4 +246,3 @@ def named_service(policy: Policy) -> NamespacedName | None:
     if policy.spec is None or not isinstance(policy.spec.frontend, ServiceFrontend):
         return None
     return policy.spec.frontend.service
-

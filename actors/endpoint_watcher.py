@@ -15,9 +15,15 @@ class EndpointWatcher(Watcher):
 
     def tell_upserted(self, event: Upserted) -> None:
         if isinstance(event.object, Pod):
-            self.send("ConflictResolver", PodUpserted(pod=event.object, generation=event.generation, received_at=event.received_at))
+            self.send(
+                "ConflictResolver",
+                PodUpserted(pod=event.object, generation=event.generation, received_at=event.received_at),
+            )
         elif isinstance(event.object, Node):
-            self.send("ConflictResolver", NodeUpserted(node=event.object, generation=event.generation, received_at=event.received_at))
+            self.send(
+                "ConflictResolver",
+                NodeUpserted(node=event.object, generation=event.generation, received_at=event.received_at),
+            )
 
     def tell_removed(self, event: Removed) -> None:
         if isinstance(event.key, NamespacedName):

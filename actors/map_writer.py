@@ -4,7 +4,8 @@ In: ApplyDesiredState (ConflictResolver), LeaseProbe (from QosTicker, by way of 
 (AffinityAger). Out: ResyncDesiredState (at start), DesiredStateApplied (StatusReporter, MetricsExporter),
 BackendsRemoved (AffinityAger).
 
-Nothing is deleted or attached before the first complete desired state; until then what an earlier agent installed works.
+Nothing is deleted or attached before the first complete desired state; until then what an earlier agent installed
+works.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from actors.affinity import expired_rows
@@ -167,8 +168,8 @@ class MapWriter(AgentActor):
             self._report(-1.0)
 
     def _on_sweep_affinity(self, message: SweepAffinity) -> None:
-        """A row that a program renews between our look and our deletion is lost, and that client's affinity with it: two
-        microseconds, of a row that was past its time-out."""
+        """A row that a program renews between our look and our deletion is lost, and that client's affinity with it:
+        two microseconds, of a row that was past its time-out."""
         maps = self._tables.maps
         for row in expired_rows(maps.affinity_rows(), self._tables.frontends, self._tables.backends, message.now_ns):
             maps["affinity"].delete(pack_affinity(row)[0])

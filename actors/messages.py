@@ -39,7 +39,7 @@ class Message:
     __slots__ = ()
 
 
-# --- PolicyWatcher, ServiceWatcher, EndpointWatcher -> ConflictResolver: facts -----------------------------------------
+# --- PolicyWatcher, ServiceWatcher, EndpointWatcher -> ConflictResolver: facts ----------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class SourceSynced(Message):
     wanted: int = 0
 
 
-# --- ConflictResolver, Supervisor -> watchers ---------------------------------------------------------------------------
+# --- ConflictResolver, Supervisor -> watchers -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +127,10 @@ class WatchServices(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncSource(Message):
-    """To a watcher, by whoever lost its facts (a restarted ConflictResolver): tell everything again, under a new generation."""
+    """To a watcher, by whoever lost its facts (a restarted resolver): tell everything again, under a new generation."""
 
 
-# --- ConflictResolver -> MapWriter ----------------------------------------------------------------------------------------
+# --- ConflictResolver -> MapWriter ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ class ResyncDesiredState(Message):
     """
 
 
-# --- conditions: ConflictResolver, MapWriter -> StatusReporter, MetricsExporter ----------------------------------------
+# --- conditions: ConflictResolver, MapWriter -> StatusReporter, MetricsExporter ---------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +239,7 @@ class DesiredStateApplied(Message):
     """Event received to kernel written; negative when no event led here."""
 
 
-# --- ticks and requests to the maps' owner ------------------------------------------------------------------------------
+# --- ticks and requests to the maps' owner ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +253,8 @@ class TickElapsed(Message):
 class LeaseProbe(Message):
     """QosTicker -> each watcher -> ConflictResolver -> MapWriter: travels the way of facts, so a stuck actor stops it.
 
-    The resolver passes a round on when all three watchers have passed it on; MapWriter renews the lease as of `sent_ns`.
+    The resolver passes a round on when all three watchers have passed it on; MapWriter renews the lease as of
+    `sent_ns`.
     """
 
     round: int
@@ -282,7 +283,7 @@ class BackendsRemoved(Message):
     """MapWriter -> AffinityAger: backends went away, rows that name them are of no use."""
 
 
-# --- Supervisor ---------------------------------------------------------------------------------------------------------
+# --- Supervisor -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,7 +311,7 @@ class ActorsReported(Message):
     actors: tuple[ActorReport, ...]
 
 
-# --- observations -> MetricsExporter -------------------------------------------------------------------------------------
+# --- observations -> MetricsExporter ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,7 +322,7 @@ class SourceEventSeen(Message):
     relist_reason: str = ""
 
 
-# --- Supervisor -> every actor -------------------------------------------------------------------------------------------
+# --- Supervisor -> every actor ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +330,7 @@ class Ping(Message):
     """Asked with a time-out; answered with the actor's name by `AgentActor` itself."""
 
 
-# --- an actor -> itself ---------------------------------------------------------------------------------------------------
+# --- an actor -> itself -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The facts that the resolver has been told, indexed so that a change touches only the policies that it may concern. Pure.
+"""The facts that the resolver was told, indexed so that a change touches only the policies that it may concern. Pure.
 
 Facts are kept with the generation of the listing that told them; when a source has ended a newer listing, what only an
 older one told is gone.
@@ -211,7 +211,7 @@ class ResolverState:
 
 
 def _demanded(policy: Policy) -> tuple[_Label | None, ...]:
-    """A label that any Pod must carry for the policy to select it; None when there is none, nothing when it selects no Pods."""
+    """A label that a Pod must carry for the policy to select it; None: there is none, nothing: it selects no Pods."""
     if policy.spec is None or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
         return ()
     labels = policy.spec.backend_selector.match_labels

@@ -47,7 +47,9 @@ class AgentState:
             if condition is None:
                 continue
             if fault.failed:
-                change = replace(condition, state=PolicyState.FAILED, reason="WriteFailed", message=fault.message, backends=())
+                change = replace(
+                    condition, state=PolicyState.FAILED, reason="WriteFailed", message=fault.message, backends=()
+                )
             else:
                 change = replace(condition, message=f"{condition.message}; {fault.message}")
             found[fault.key] = change
@@ -87,5 +89,6 @@ def policies_document(conditions: Mapping[PolicyKey, PolicyCondition]) -> list[d
 
 def actors_document(actors: Iterable[ActorReport]) -> list[dict[str, object]]:
     return [
-        {"name": actor.name, "state": actor.state, "restarts": actor.restarts, "mailbox": actor.mailbox} for actor in actors
+        {"name": actor.name, "state": actor.state, "restarts": actor.restarts, "mailbox": actor.mailbox}
+        for actor in actors
     ]

@@ -1,8 +1,8 @@
 """Supervisor: owns the list of actors; starts them in order, notices when one ends or is stuck, restarts it.
 
 In: ActorFailed (every actor), TickElapsed (own clock). Out: ActorsReported (StatusReporter, MetricsExporter).
-A restarted actor asks for what it needs again by itself. Too many restarts of one actor are fatal: the process ends with
-code 1, the DaemonSet starts it anew, and the attached programs serve with the last maps meanwhile.
+A restarted actor asks for what it needs again by itself. Too many restarts of one actor are fatal: the process ends
+with code 1, the DaemonSet starts it anew, and the attached programs serve with the last maps meanwhile.
 """
 
 from __future__ import annotations

@@ -15,7 +15,15 @@ from typing import ClassVar, TypeAlias
 import pykka
 
 from actors.base import AgentActor, OwnedThread
-from actors.messages import LeaseProbe, Message, ResyncSource, SourceDelivered, SourceEventSeen, SourceName, SourceSynced
+from actors.messages import (
+    LeaseProbe,
+    Message,
+    ResyncSource,
+    SourceDelivered,
+    SourceEventSeen,
+    SourceName,
+    SourceSynced,
+)
 from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, Source, SourceEvent, Upserted
 
 SourceFactory: TypeAlias = Callable[[Deliver], Source]
@@ -35,7 +43,7 @@ class Watcher(AgentActor):
         super().__init__()
         self._source = source(self._deliver)
         self._generation = 0
-        """Of the listing that runs or ended last. Of our own making, so that it grows across a restart of this actor."""
+        """Of the listing that runs or ended last. Our own, so that it grows across a restart of this actor."""
 
     def started(self) -> None:
         self.own(OwnedThread(self, f"{self.name}-source", self._source.run, self._source.stop))

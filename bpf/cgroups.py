@@ -30,7 +30,7 @@ def find_cgroup(configured: str) -> Path:
         return _cgroup2_mount()
     path = Path(configured)
     if not (path / "cgroup.procs").exists() or not (path / "cgroup.controllers").exists():
-        msg = f"datapath.cgroup: {configured} is no cgroup2 directory; allowed: auto, or a directory below a cgroup2 mount"
+        msg = f"datapath.cgroup: {configured} is no cgroup2 directory; allowed: auto, or one below a cgroup2 mount"
         raise DatapathError(msg)
     return path
 

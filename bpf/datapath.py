@@ -93,8 +93,8 @@ class Datapath:
         _former(path).unlink(missing_ok=True)
 
     def _create_link(self, program: int, cgroup: int, attach_type: int) -> int:
-        """First of all programs on the cgroup where the kernel can: a CNI's socket load balancer would translate a virtual
-        IP before we see it."""
+        """First of all programs on the cgroup where the kernel can: a CNI's socket load balancer would translate a
+        virtual IP before we see it."""
         try:
             return libbpf.link_create(program, cgroup, attach_type, libbpf.BPF_F_BEFORE)
         except OSError as error:
@@ -214,7 +214,10 @@ def _take_lock(bpffs: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        msg = f"another agent runs on {bpffs} already and is left alone; stop it first, or give this one another datapath.bpffs"
+        msg = (
+            f"another agent runs on {bpffs} already and is left alone; "
+            "stop it first, or give this one another datapath.bpffs"
+        )
         raise DatapathError(msg) from None
     return lock
 
@@ -250,7 +253,14 @@ def programs(bpffs: Path) -> list[dict[str, object]]:
             )
         elif build_of:
             identifier, build = next(iter(build_of.items()))
-            row = {"hook": hook, "attached": False, "cgroup_id": 0, "program_id": identifier, "link_id": 0, "build": build}
+            row = {
+                "hook": hook,
+                "attached": False,
+                "cgroup_id": 0,
+                "program_id": identifier,
+                "link_id": 0,
+                "build": build,
+            }
             found.append(row)
     return found
 

@@ -45,7 +45,8 @@ static __always_inline bool from_backend(const struct frontend_row *row) {
 }
 
 /* The reason for which the call is left alone, or PASS_REASONS. */
-static __always_inline enum pass_reason find_exception(struct bpf_sock_addr *ctx, const struct frontend_row *row, u64 now) {
+static __always_inline enum pass_reason find_exception(struct bpf_sock_addr *ctx, const struct frontend_row *row,
+                                                       u64 now) {
     u32 zero = 0;
     struct config_row *settings = config.lookup(&zero);
 

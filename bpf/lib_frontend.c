@@ -18,11 +18,12 @@ static __always_inline int read_frontend(struct frontend_key *call, struct front
         return -ENOENT;
     row->generation_tail = *(volatile u64 *)&shared->generation_tail;
     barrier();
-    __builtin_memcpy(row->address, shared->address, offsetof(struct frontend_row, zero) - offsetof(struct frontend_row, address));
+    __builtin_memcpy(row->address, shared->address,
+                     offsetof(struct frontend_row, zero) - offsetof(struct frontend_row, address));
     barrier();
     row->generation = *(volatile u64 *)&shared->generation;
-    if (row->generation != row->generation_tail || !same_address(row->address, call->address) || row->port != call->port ||
-        row->protocol != call->protocol)
+    if (row->generation != row->generation_tail || !same_address(row->address, call->address) ||
+        row->port != call->port || row->protocol != call->protocol)
         return -EAGAIN;
     return 0;
 }

@@ -1,7 +1,8 @@
 /* The way of a call: whether it is redirected, and to which backend. */
 
 /* The client's backend, if it has one that is usable and not expired: 0, -ENOENT or -EAGAIN. */
-static __always_inline int find_affinity(const struct frontend_row *row, struct affinity_key *key, u64 now, struct endpoint *backend) {
+static __always_inline int find_affinity(const struct frontend_row *row, struct affinity_key *key, u64 now,
+                                         struct endpoint *backend) {
     struct affinity_row *held = affinity.lookup(key);
 
     if (!held || (s64)(now - held->last_used) > (s64)(row->affinity_seconds * NANOSECONDS))
@@ -33,7 +34,8 @@ static __always_inline void hold_affinity(const struct frontend_row *row, struct
 }
 
 /* 0: `backend` is where the call goes. -ENOENT: it goes where it would have gone without us. */
-static __always_inline int choose_backend(struct bpf_sock_addr *ctx, struct frontend_key *call, struct endpoint *backend) {
+static __always_inline int choose_backend(struct bpf_sock_addr *ctx, struct frontend_key *call,
+                                          struct endpoint *backend) {
     struct frontend_row row = {};
     struct affinity_key client = {};
     enum pass_reason reason;

@@ -1,7 +1,8 @@
 /* What a socket was redirected to, and the way back (P15). */
 
 /* Notes that `call` goes to `backend`. -ENOMEM: it could not be noted. */
-static __always_inline int remember_pair(struct bpf_sock_addr *ctx, const struct frontend_key *call, const struct endpoint *backend) {
+static __always_inline int remember_pair(struct bpf_sock_addr *ctx, const struct frontend_key *call,
+                                         const struct endpoint *backend) {
     struct socket_pairs *state;
     struct socket_pair *pair;
     u32 i;
@@ -32,7 +33,8 @@ static __always_inline int remember_pair(struct bpf_sock_addr *ctx, const struct
 }
 
 /* Finds the frontend behind which the socket saw `peer`. -ENOENT: the socket was not redirected there. */
-static __always_inline int find_frontend(struct bpf_sock_addr *ctx, const struct frontend_key *peer, struct endpoint *frontend) {
+static __always_inline int find_frontend(struct bpf_sock_addr *ctx, const struct frontend_key *peer,
+                                         struct endpoint *frontend) {
     struct socket_pairs *state;
 
     if (!ctx->sk)

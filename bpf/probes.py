@@ -33,7 +33,9 @@ def missing_features() -> list[str]:
         return missing  # without those, no helper can be probed
     missing += [name for name, number in _MAP_TYPES.items() if not libbpf.probe_map_type(number)]
     missing += [
-        f"helper {name}" for name, number in _HELPERS.items() if not libbpf.probe_helper(libbpf.PROG_TYPE_SOCK_ADDR, number)
+        f"helper {name}"
+        for name, number in _HELPERS.items()
+        if not libbpf.probe_helper(libbpf.PROG_TYPE_SOCK_ADDR, number)
     ]
     return missing
 

@@ -22,7 +22,7 @@ _shown = reprlib.Repr()
 _shown.maxstring = _shown.maxother = 80
 
 
-class WrongValue(ValueError):  # noqa: N818  (it is no failure of the program, but an answer to the operator)
+class WrongValue(ValueError):
     """Its text says what is wrong and what is allowed."""
 
     def __init__(self, raw: object, allowed: str) -> None:
