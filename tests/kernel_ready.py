@@ -16,8 +16,6 @@ def obstacles() -> list[str]:
     found = []
     if "cgroup2" not in mounted:
         found.append("no cgroup v2 is mounted (mount -t cgroup2 none /sys/fs/cgroup)")
-    if "bpf" not in mounted:
-        found.append("no BPF file system is mounted (mount -t bpf bpf /sys/fs/bpf)")
     return found + [f"the kernel lacks {feature}" for feature in missing_features()]
 
 

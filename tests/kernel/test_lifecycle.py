@@ -1,0 +1,121 @@
+"""The agent comes and goes; connections do not notice (promises 1 and 2, P10, DESIGN 5.5 and 5.6)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import manifests
+from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+
+
+@pytest.fixture
+def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
+    lab.write("pods", *map(manifests.pod, pods[:2]))
+    lab.write("policies", manifests.policy("vip", ports=((53, "UDP"), (80, "TCP")), backend_port=53))
+    policy = manifests.policy("web", ports=((80, "TCP"),), backend_port=80)
+    lab.write("policies", manifests.policy("dns"), policy)
+    made = lab.agent(datapath__lease_seconds=3, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
+    wait_until(lambda: len(made.inspect("frontends")) == 2, "both frontends")
+    yield made
+    made.kill()
+    made.command("detach")
+
+
+def test_kill_9_and_restart_under_load_fail_no_call_and_move_none(agent: Agent, client: PodProcess) -> None:
+    kept = client.do("keep", key="k", address=VIP, port=80)
+    client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
+    agent.kill()
+    before = agent.inspect("programs")
+    agent.start()
+    tally = client.do("load_stop")["tally"]
+    assert set(tally) == {"pod0", "pod1"}, tally
+    assert agent.inspect("programs") == before, "the pins were adopted"
+    assert "adopting" in agent.log.read_text()
+    assert client.do("use", key="k") == kept
+
+
+def test_sigterm_leaves_the_programs_and_detach_leaves_nothing(lab: Lab, agent: Agent, client: PodProcess) -> None:
+    assert agent.terminate() == 0
+    assert client.do("udp", address=VIP, port=53)["who"] != REMOTE
+    removed = agent.command("detach").stdout
+    assert "removed link connect4" in removed
+    assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
+    assert not lab.bpffs.exists()
+    for view in ("policies", "frontends", "backends", "affinity", "qos", "programs"):
+        assert agent.inspect(view) == []
+
+
+def test_a_second_agent_says_so_and_leaves_the_first_alone(lab: Lab, agent: Agent, client: PodProcess) -> None:
+    second = Agent(lab, {})
+    result = second.command()
+    assert result.returncode == 1
+    assert "another agent" in result.stderr
+    assert agent.fetch("/readyz") == "ok\n"
+    assert client.do("udp", address=VIP, port=53)["who"] != REMOTE
+
+
+def test_a_stopped_agent_loses_its_lease_and_gets_it_back(agent: Agent, client: PodProcess) -> None:
+    assert agent.process
+    agent.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == REMOTE, "the lease is over")
+    agent.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] != REMOTE, "the lease is back")
+    passes = {row["policy"]: row["passes"]["lease"] for row in agent.inspect("policies")}
+    assert passes["dns"] >= 1
+
+
+def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client: PodProcess) -> None:
+    """Other map sizes make another build, as other programs would."""
+    client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
+    old = {row["build"] for row in agent.inspect("programs")}
+    links = {row["link_id"] for row in agent.inspect("programs")}
+    agent.terminate()
+    bigger = lab.agent(
+        datapath__max_frontends=100, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs)
+    )
+    tally = client.do("load_stop")["tally"]
+    assert set(tally) == {"pod0", "pod1"}, tally
+    assert {row["build"] for row in bigger.inspect("programs")}.isdisjoint(old)
+    assert {row["link_id"] for row in bigger.inspect("programs")} == links
+    bigger.terminate()
+
+
+def test_fifty_changes_a_second_under_load_fail_nothing_and_reach_no_removed_backend(
+    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+) -> None:
+    client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
+    for i in range(100):
+        lab.write("pods", manifests.pod(pods[0]), manifests.pod(pods[1], ready=i % 2 == 0))
+        wait_until(lambda i=i: len(agent_backends(agent)) == 2 + 2 * (i % 2 == 0), "the change is installed")  # type: ignore[misc]
+    tally = client.do("load_stop")["tally"]
+    assert set(tally) == {"pod0", "pod1"}, tally
+    assert client.do("burst", targets=[(VIP, 53)], calls=200, threads=2)["tally"] == {"pod0": 200}
+
+
+def agent_backends(agent: Agent) -> list[object]:
+    """Read in this process: fifty `inspect` commands a second are more than the machine has."""
+    from bpf.inspect import view  # noqa: PLC0415
+
+    return list(view("backends", agent._lab.bpffs))
+
+
+def test_a_full_map_fails_the_policy_that_does_not_fit_and_takes_it_when_there_is_room(
+    lab: Lab, agent: Agent, client: PodProcess
+) -> None:
+    agent.terminate()
+    agent.command("detach")
+    small = lab.agent(
+        datapath__max_frontends=2, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs)
+    )
+    lab.write("more", manifests.policy("zmore", ip="169.254.0.91"))
+    wait_until(lambda: small.states().get("zmore") == "Failed", "it does not fit")
+    assert "max_frontends" in small.message("zmore")
+    assert client.do("udp", address=VIP, port=53)["who"] != REMOTE
+    assert client.do("udp", address="169.254.0.91", port=53)["who"] == REMOTE
+    lab.write("policies", manifests.policy("dns"))
+    wait_until(lambda: small.states().get("zmore") == "Active", "there is room now")
+    assert client.do("udp", address="169.254.0.91", port=53)["who"] != REMOTE
+    small.terminate()

@@ -1,0 +1,275 @@
+"""Lab: a node with Pods, a remote cluster that answers at the same virtual addresses, and the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from bpf.cgroups import find_cgroup
+
+ROOT = Path(__file__).resolve().parents[2]
+REMOTE = "remote"
+VIP = "169.254.0.90"
+CLUSTER_IP = "10.96.77.1"
+CLUSTER_IP6 = "fd96::7701"
+VIPS = (VIP, CLUSTER_IP, "169.254.0.91", "169.254.0.92")
+WAIT_SECONDS = 10.0
+Manifest = dict[str, Any]
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Polls a condition of another process, for which there is no event to await."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            msg = f"not within {seconds:g} s: {what}"
+            raise AssertionError(msg)
+        time.sleep(0.01)
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+class PodProcess:
+    """A worker process in a network namespace and cgroup; its methods are tests.lab.worker's, by `do`."""
+
+    def __init__(self, name: str, netns: str, cgroup: Path | None, address: str, address6: str) -> None:
+        self.name, self.address, self.address6, self.cgroup = name, address, address6, cgroup
+        command = ["nsenter", f"--net=/run/netns/{netns}", sys.executable, "-m", "tests.lab.worker", name]
+        if cgroup:
+            command.append(str(cgroup))
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def do(self, what: str, **arguments: object) -> dict[str, Any]:
+        self.begin(what, **arguments)
+        return self.end()
+
+    def begin(self, what: str, **arguments: object) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        assert self._process.stdout
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+
+class Lab:
+    """Context manager. `node` is the node's network namespace, in which the agent runs."""
+
+    def __init__(self) -> None:
+        self.prefix = f"lr-{os.getpid()}"
+        self.cgroup = find_cgroup("auto") / self.prefix
+        self.bpffs = Path("/sys/fs/bpf") / self.prefix
+        self.folder = Path(tempfile.mkdtemp(prefix="localredirect-"))
+        self.manifests = self.folder / "manifests"
+        self.node = f"{self.prefix}-node"
+        self._hosts = itertools.count(2)
+        self._netns: list[str] = []
+        self._pods: list[PodProcess] = []
+        self._agents: list[Agent] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _build(self) -> None:
+        self.manifests.mkdir()
+        (self.cgroup / "kubepods").mkdir(parents=True)
+        self._add_netns(self.node)
+        self._ip(self.node, "link add br0 type bridge")
+        self._ip(self.node, "addr add 10.77.0.1/24 dev br0")
+        self._ip(self.node, "addr add fd77::1/64 dev br0 nodad")
+        self._ip(self.node, "link set br0 up")
+        self.remote = self.pod(REMOTE, pod=False, host=200)
+        remote = f"{self.prefix}-{REMOTE}"
+        for vip in VIPS:
+            self._ip(remote, f"addr add {vip}/32 dev lo")
+        self._ip(remote, f"addr add {CLUSTER_IP6}/128 dev lo nodad")
+        self._ip(self.node, "route add default via 10.77.0.200")
+        self._ip(self.node, "-6 route add default via fd77::200")
+
+    def _add_netns(self, name: str) -> None:
+        run("ip", "netns", "add", name)
+        self._netns.append(name)
+        self._ip(name, "link set lo up")
+
+    @staticmethod
+    def _ip(netns: str, arguments: str) -> None:
+        run("ip", "-n", netns, *arguments.split())
+
+    def pod(self, name: str, *, pod: bool = True, host: int | None = None) -> PodProcess:
+        """A new namespace with a worker in it; a cgroup as the kubelet makes it, when it stands for a Pod."""
+        host = host or next(self._hosts)
+        netns = f"{self.prefix}-{name}"
+        self._add_netns(netns)
+        self._ip(self.node, f"link add v{host} type veth peer name eth0 netns {netns}")
+        self._ip(self.node, f"link set v{host} master br0 up")
+        self._ip(netns, f"addr add 10.77.0.{host}/24 dev eth0")
+        self._ip(netns, f"addr add fd77::{host}/64 dev eth0 nodad")
+        self._ip(netns, "link set eth0 up")
+        if host != 200:
+            self._ip(netns, "route add default via 10.77.0.200")
+            self._ip(netns, "-6 route add default via fd77::200")
+        cgroup = None
+        if pod:
+            cgroup = self.cgroup / "kubepods" / "besteffort" / f"pod{uid_of(name)}" / "ctr"
+            cgroup.mkdir(parents=True)
+        made = PodProcess(name, netns, cgroup, f"10.77.0.{host}", f"fd77::{host}")
+        self._pods.append(made)
+        return made
+
+    def host_process(self, name: str) -> PodProcess:
+        """A process of the node itself."""
+        cgroup = self.cgroup / name
+        cgroup.mkdir()
+        made = PodProcess(name, self.node, cgroup, "10.77.0.1", "fd77::1")
+        self._pods.append(made)
+        return made
+
+    def write(self, name: str, *objects: Manifest) -> None:
+        """Replaces a file of manifests, whole."""
+        new = self.folder / "new"
+        new.write_text(yaml.safe_dump_all(objects))
+        new.rename(self.manifests / f"{name}.yaml")
+
+    def remove(self, name: str) -> None:
+        (self.manifests / f"{name}.yaml").unlink()
+
+    def agent(self, **config: object) -> Agent:
+        """A running, ready agent."""
+        made = Agent(self, config)
+        self._agents.append(made)
+        made.start()
+        return made
+
+    def close(self) -> None:
+        for agent in self._agents:
+            agent.kill()
+        for pod in self._pods:
+            pod.kill()
+        if self.bpffs.exists():
+            from bpf.datapath import detach  # noqa: PLC0415  (needs libbpf, which the unit tests' machine may lack)
+
+            detach(self.bpffs)
+        for netns in reversed(self._netns):
+            subprocess.run(["ip", "netns", "del", netns], check=False, capture_output=True)
+        for directory, _, _ in os.walk(self.cgroup, topdown=False):
+            wait_until(lambda directory=directory: _removed(Path(directory)), f"{directory} is empty")  # type: ignore[misc]
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _removed(directory: Path) -> bool:
+    try:
+        directory.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+class Agent:
+    """The agent as users run it: `python run.py --config FILE`."""
+
+    _ports = itertools.count(20000 + os.getpid() % 20000)
+
+    def __init__(self, lab: Lab, config: dict[str, object]) -> None:
+        self._lab = lab
+        self.health, self.metrics = next(self._ports), next(self._ports)
+        self.config = lab.folder / f"agent-{self.health}.yaml"
+        sections: dict[str, Any] = {
+            "node_name": "node",
+            "source": {"kind": "directory", "directory": str(lab.manifests)},
+            "datapath": {"cgroup": str(lab.cgroup), "bpffs": str(lab.bpffs)},
+            "metrics": {"address": "127.0.0.1", "port": self.metrics},
+            "health": {"address": "127.0.0.1", "port": self.health},
+            "log": {"level": "debug"},
+        }
+        for key, value in config.items():
+            section, _, name = key.partition("__")
+            sections.setdefault(section, {})[name] = value
+        self.config.write_text(yaml.safe_dump(sections))
+        self.log = lab.folder / f"agent-{self.health}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, ready: bool = True) -> None:
+        with self.log.open("ab") as log:
+            command = ["nsenter", f"--net=/run/netns/{self._lab.node}", sys.executable, "run.py", "--config"]
+            self.process = subprocess.Popen([*command, str(self.config)], cwd=ROOT, stdout=log, stderr=log)
+        if ready:
+            wait_until(lambda: self.fetch("/readyz") == "ok\n", f"the agent is ready\n{self.log.read_text()}", 30)
+
+    def fetch(self, path: str) -> str:
+        """An answer of the agent, which listens in the node's namespace; empty when there is none."""
+        port = self.metrics if path == "/metrics" else self.health
+        netns = f"--net=/run/netns/{self._lab.node}"
+        program = "import sys,urllib.request as u;sys.stdout.write(u.build_opener(u.ProxyHandler({})).open(sys.argv[1],timeout=5).read().decode())"
+        command = ["nsenter", netns, sys.executable, "-c", program, f"http://127.0.0.1:{port}{path}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.fetch("/status"))
+        return found
+
+    def states(self) -> dict[str, str]:
+        """Policy -> state."""
+        return {policy["name"]: policy["state"] for policy in self.status()["policies"]}
+
+    def message(self, policy: str) -> str:
+        return next(str(each["message"]) for each in self.status()["policies"] if each["name"] == policy)
+
+    def metric(self, name: str) -> float:
+        """Value of one line of /metrics, named with its labels."""
+        return next(float(line.split()[-1]) for line in self.fetch("/metrics").splitlines() if line.startswith(name + " "))
+
+    def inspect(self, view: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.command("inspect", view, "-o", "json").stdout)
+        return found
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "run.py", *arguments, "--config", str(self.config)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process
+        self.process.terminate()
+        return self.process.wait(10)
+
+    def kill(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+
+def uid_of(name: str) -> str:
+    return f"uid-{name}"

@@ -1,0 +1,186 @@
+"""A process of a Pod: takes orders as JSON lines on standard input, answers as JSON lines on standard output.
+
+    python -m tests.lab.worker NAME [CGROUP]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+TIMEOUT = 2.0
+SO_NETNS_COOKIE = 71
+Target = tuple[str, int]
+
+
+class Worker:
+    def __init__(self, name: str) -> None:
+        self._name = name.encode()
+        self._kept: dict[str, socket.socket] = {}
+        self._load: threading.Event | None = None
+        self._threads: list[threading.Thread] = []
+        self._tally: Counter[str] = Counter()
+
+    def serve(self, address: str, port: int, protocol: str) -> dict[str, Any]:
+        """Answers everything with this worker's name."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+        server = socket.socket(family, kind)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        if protocol == "TCP":
+            server.listen(512)
+        target = self._serve_tcp if protocol == "TCP" else self._serve_udp
+        threading.Thread(target=target, args=(server,), daemon=True).start()
+        return {}
+
+    def _serve_tcp(self, server: socket.socket) -> None:
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection:
+            while connection.recv(64):
+                connection.sendall(self._name)
+
+    def _serve_udp(self, server: socket.socket) -> None:
+        while True:
+            _, client = server.recvfrom(512)
+            server.sendto(self._name, client)
+
+    def tcp(self, address: str, port: int, *, mapped: bool = False) -> dict[str, Any]:
+        """One connection: who answered, and whom `getpeername` names."""
+        with _socket(address, socket.SOCK_STREAM, mapped=mapped) as client:
+            client.connect(_target(address, port, mapped=mapped))
+            peer = client.getpeername()
+            client.sendall(b"?")
+            return {"who": client.recv(64).decode(), "peer": [peer[0], peer[1]]}
+
+    def udp(self, address: str, port: int, *, mapped: bool = False, connected: bool = False) -> dict[str, Any]:
+        """One datagram: who answered, and the source address of the reply."""
+        with _socket(address, socket.SOCK_DGRAM, mapped=mapped) as client:
+            target = _target(address, port, mapped=mapped)
+            if connected:
+                client.connect(target)
+                client.send(b"?")
+            else:
+                client.sendto(b"?", target)
+            data, source = client.recvfrom(64)
+            return {"who": data.decode(), "source": [source[0], source[1]]}
+
+    def udp_many(self, targets: list[Target]) -> dict[str, Any]:
+        """One unconnected socket asks all, as musl's resolver does, and reads all answers."""
+        with _socket(targets[0][0], socket.SOCK_DGRAM) as client:
+            for target in targets:
+                client.sendto(b"?", tuple(target))
+            answers = [client.recvfrom(64) for _ in targets]
+            return {"answers": sorted([data.decode(), source[0], source[1]] for data, source in answers)}
+
+    def keep(self, key: str, address: str, port: int) -> dict[str, Any]:
+        self._kept[key] = _socket(address, socket.SOCK_STREAM)
+        self._kept[key].connect((address, port))
+        return self.use(key)
+
+    def use(self, key: str) -> dict[str, Any]:
+        """Asks on a connection that was kept open."""
+        self._kept[key].sendall(b"?")
+        peer = self._kept[key].getpeername()
+        return {"who": self._kept[key].recv(64).decode(), "peer": [peer[0], peer[1]]}
+
+    def burst(self, targets: list[Target], calls: int, threads: int) -> dict[str, Any]:
+        """`calls` UDP calls, split over threads and targets; who answered how often, and how long it took."""
+        tally: Counter[str] = Counter()
+        begin = threading.Barrier(threads + 1)
+
+        def run(start: int) -> None:
+            begin.wait()
+            for i in range(start, calls, threads):
+                tally[self._ask(*targets[i % len(targets)])] += 1
+
+        running = [threading.Thread(target=run, args=(i,)) for i in range(threads)]
+        for thread in running:
+            thread.start()
+        begin.wait()
+        started = time.monotonic()
+        for thread in running:
+            thread.join()
+        return {"tally": dict(tally), "seconds": time.monotonic() - started}
+
+    def sends(self, address: str, port: int, calls: int, until: float) -> dict[str, Any]:
+        """`calls` datagrams from one unconnected socket, none awaited; begins at a CLOCK_MONOTONIC time."""
+        with _socket(address, socket.SOCK_DGRAM) as client:
+            time.sleep(max(0.0, until - time.monotonic()))
+            started = time.monotonic()
+            for _ in range(calls):
+                client.sendto(b"?", (address, port))
+            return {"seconds": time.monotonic() - started}
+
+    def load_start(self, address: str, port: int, protocol: str, threads: int) -> dict[str, Any]:
+        """Calls until `load_stop`, each on a new socket."""
+        over = self._load = threading.Event()
+        self._tally = Counter()
+
+        def run() -> None:
+            while not over.is_set():
+                self._tally[self._ask(address, port, protocol)] += 1
+
+        self._threads = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+        return {}
+
+    def load_stop(self) -> dict[str, Any]:
+        assert self._load is not None
+        self._load.set()
+        for thread in self._threads:
+            thread.join()
+        return {"tally": dict(self._tally)}
+
+    def load_tally(self) -> dict[str, Any]:
+        return {"tally": dict(self._tally)}
+
+    def _ask(self, address: str, port: int, protocol: str = "UDP") -> str:
+        try:
+            call = self.tcp if protocol == "TCP" else self.udp
+            return str(call(address, port)["who"])
+        except OSError as error:
+            return f"error: {type(error).__name__} {error}"
+
+    def cookie(self) -> dict[str, Any]:
+        with socket.socket() as probe:
+            return {"cookie": int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")}
+
+
+def _socket(address: str, kind: int, *, mapped: bool = False) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if mapped or ":" in address else socket.AF_INET, kind)
+    made.settimeout(TIMEOUT)
+    return made
+
+
+def _target(address: str, port: int, *, mapped: bool) -> Target:
+    return (f"::ffff:{address}" if mapped else address), port
+
+
+def main() -> None:
+    if len(sys.argv) > 2:
+        Path(sys.argv[2], "cgroup.procs").write_text(str(os.getpid()))
+    worker = Worker(sys.argv[1])
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            answer = getattr(worker, order.pop("do"))(**order)
+        except OSError as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
