@@ -154,10 +154,12 @@ class DirectorySource:
         ancestors: dict[int, set[str]] = {}
         path = Path(self._directory.anchor)
         for name in self._directory.parts[1:]:
-            watch = _add_watch(inotify, path, _ANCESTOR_MASK)
-            if watch is None:
-                break
-            ancestors.setdefault(watch, set()).add(name)
+            # An ancestor that may not be read can't be watched; the directory itself must be.
+            with contextlib.suppress(PermissionError):
+                watch = _add_watch(inotify, path, _ANCESTOR_MASK)
+                if watch is None:
+                    break
+                ancestors.setdefault(watch, set()).add(name)
             path = path / name
         watch = _add_watch(inotify, self._directory, _DIRECTORY_MASK)
         changed = watch != self._watch
@@ -315,12 +317,14 @@ class DirectorySource:
 def read_file(path: Path) -> bytes:
     """Raises FileFault for what is no regular file, else OSError; never waits, as opening a FIFO would."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileFault("is no regular file")
-        # One byte more than is taken, so that a larger file is known as one.
-        return file.read(MAX_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            # One byte more than is taken, so that a larger file is known as one.
+            return file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _add_watch(inotify: INotify, path: Path, mask: int) -> int | None:

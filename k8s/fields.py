@@ -126,9 +126,9 @@ class Fields:
         return [(f"{self.at(name)}[{index}]", item) for index, item in enumerate(raw)]
 
     def text(self, name: str, check: Callable[[str], object], allowed: str, *, needed: bool = False) -> str:
-        """A string that `check` accepts, else a fault; "" when absent or faulty."""
+        """A string that `check` accepts, else a fault. "" when absent or faulty; "" counts as absent."""
         raw = self.get(name)
-        if raw is None:
+        if raw is None or raw == "":
             if needed:
                 self.fault(name, f"is missing, must be {allowed}")
             return ""

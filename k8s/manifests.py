@@ -169,23 +169,33 @@ def _parse(document: Document, node_name: str, redirect: RedirectSettings) -> Ku
 
 
 class _Loader(yaml.CSafeLoader):
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._flattened: dict[int, yaml.MappingNode] = {}
+        """By identity. A mapping that is merged into others comes by several times, its merged keys then in place."""
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if id(node) in self._flattened:
+            return
+        self._flattened[id(node)] = node
         seen: set[str] = set()
+        merges = False
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {shown(key.value)} is there twice", key.start_mark
-                    )
+                    raise _refusal(key, f"key {shown(key.value)} is there twice")
                 seen.add(key.value)
-            if isinstance(value, yaml.SequenceNode) and key.tag == _MERGE and len(value.value) > _MAX_MERGE_LIST:
-                self._refuse_merge(node)
+            if key.tag == _MERGE:
+                merges = True
+                if isinstance(value, yaml.SequenceNode) and len(value.value) > _MAX_MERGE_LIST:
+                    raise _refusal(node, f"merges (<<) more than {_MAX_MERGE_LIST} mappings")
         super().flatten_mapping(node)
-        if len(node.value) > _MAX_MERGED and len(seen) < len(node.value):
-            self._refuse_merge(node)
+        if merges and len(node.value) > _MAX_MERGED:
+            raise _refusal(node, f"merges (<<) more than {_MAX_MERGED} keys")
 
-    def _refuse_merge(self, node: yaml.MappingNode) -> None:
-        raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) bring in too much", node.start_mark)
+
+def _refusal(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def _load(data: bytes, *, is_json: bool) -> list[object]:
