@@ -58,7 +58,7 @@ class ClaimIndex:
     def losers(self) -> int:
         return len(self._losses)
 
-    def set(self, key: PolicyKey, order: Age, claims: frozenset[Claim]) -> set[PolicyKey]:
+    def claim(self, key: PolicyKey, order: Age, claims: frozenset[Claim]) -> set[PolicyKey]:
         """Replaces what a policy claims (nothing: an empty set). Returns the policies whose outcome changed."""
         former = self._claimants.get(key)
         if former == _Claimant(order, claims) or (former is None and not claims):

@@ -10,6 +10,7 @@ from actors.messages import BackendPod, DesiredFrontend, DesiredPolicy, PolicyCo
 from bpf.rows import L4, Endpoint, Frontend, endpoint_order
 from config.settings import ANY_NAMESPACE, DatapathSettings, RedirectSettings
 from k8s.objects import (
+    Address,
     AddressFrontend,
     LabelSelector,
     NamespacedName,
@@ -52,6 +53,7 @@ def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSe
     if spec is None:
         return Frontends()
     matcher = spec.frontend
+    addresses: tuple[Address, ...]
     if isinstance(matcher, AddressFrontend):
         addresses, ports, remark = (matcher.ip,), matcher.to_ports, ""
     else:

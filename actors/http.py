@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
@@ -59,7 +59,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    paths: Routes = {}
+    paths: ClassVar[Routes] = {}
     timeout = _CLIENT_SECONDS
 
     def do_GET(self) -> None:

@@ -185,9 +185,9 @@ class ResolverState:
         policy = self._policies.get(key)
         if policy is None:
             self._frontends.pop(key, None)
-            return self._claims.set(key, ("", "", ""), frozenset())
+            return self._claims.claim(key, ("", "", ""), frozenset())
         self._frontends[key] = find_frontends(policy, self._service_of(policy), self._datapath)
-        return self._claims.set(key, age(policy), find_claims(policy, self._frontends[key]))
+        return self._claims.claim(key, age(policy), find_claims(policy, self._frontends[key]))
 
     def _decide(self, policy: Policy) -> Outcome:
         return decide(

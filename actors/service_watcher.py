@@ -35,7 +35,10 @@ class ServiceWatcher(Watcher):
                 self._tell(event.object, event.generation, event.received_at)
 
     def tell_removed(self, event: Removed) -> None:
-        if isinstance(event.key, NamespacedName) and self._known.pop(event.key, None) and event.key in self._wanted:
+        if not isinstance(event.key, NamespacedName) or event.key not in self._known:
+            return
+        del self._known[event.key]
+        if event.key in self._wanted:
             self.send("ConflictResolver", ServiceRemoved(key=event.key, received_at=event.received_at))
 
     def tell_synced(self, generation: int, wanted: int = 0) -> None:

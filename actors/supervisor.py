@@ -8,13 +8,14 @@ with code 1, the DaemonSet starts it anew, and the attached programs serve with 
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pykka
 
@@ -37,13 +38,13 @@ _STOP_SECONDS = 1.0
 class ChildSpec:
     name: str
     """Class name of the actor, as in DESIGN section 6."""
-    start: Callable[[], pykka.ActorRef[AgentActor]]
+    start: Callable[[], pykka.ActorRef[Any]]
 
 
 @dataclass(slots=True)
 class _Child:
     spec: ChildSpec
-    ref: pykka.ActorRef[AgentActor] | None = None
+    ref: pykka.ActorRef[Any] | None = None
     restarts: int = 0
     recent: deque[float] = field(default_factory=deque)
     """Times of the restarts within the window."""
@@ -141,7 +142,7 @@ class Supervisor(AgentActor):
         child.restarts += 1
         try:
             child.ref = child.spec.start()
-        except Exception:
+        except Exception:  # noqa: BLE001  (whatever it is: it is logged, counted and tried again)
             _log.exception("%s can't be started", child.spec.name)
             self._plan_restart(child)
 
@@ -161,7 +162,7 @@ class Supervisor(AgentActor):
         child.pinged_at = now
 
     def _report(self) -> None:
-        reports = [ActorReport(name=self.name, state="running", restarts=0, mailbox=self.actor_inbox.qsize())]
+        reports = [ActorReport(name=self.name, state="running", restarts=0, mailbox=_waiting(self.actor_inbox))]
         now = time.monotonic()
         for child in self._children.values():
             state = "running"
@@ -169,7 +170,12 @@ class Supervisor(AgentActor):
                 state = "restarting"
             elif child.ping is not None and now - child.pinged_at > STUCK_SECONDS:
                 state = "stuck"
-            mailbox = child.ref.actor_inbox.qsize() if child.ref is not None else 0
+            mailbox = _waiting(child.ref.actor_inbox) if child.ref is not None else 0
             reports.append(ActorReport(name=child.spec.name, state=state, restarts=child.restarts, mailbox=mailbox))
         for peer in ("StatusReporter", "MetricsExporter"):
             self.send(peer, ActorsReported(actors=tuple(reports)))
+
+
+def _waiting(inbox: object) -> int:
+    """A threading actor's inbox is a queue; Pykka promises less of it."""
+    return inbox.qsize() if isinstance(inbox, queue.Queue) else 0

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bpf import libbpf
 from bpf.build import HOOKS, MapSizes, build_name, rows_layout
@@ -229,7 +230,7 @@ def builds(bpffs: Path) -> list[str]:
     return sorted(entry.name for entry in bpffs.iterdir() if entry.is_dir() and entry.name not in (_LINKS, _LOADING))
 
 
-def programs(bpffs: Path) -> list[dict[str, object]]:
+def programs(bpffs: Path) -> list[dict[str, Any]]:
     """One entry a hook that is pinned or attached: hook, attached, cgroup_id, program_id, link_id, build."""
     found = []
     for hook in sorted(HOOKS):

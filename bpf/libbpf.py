@@ -145,7 +145,7 @@ class Map:
     def delete(self, key: bytes) -> bool:
         """False when there was no such row."""
         try:
-            _check(_lib.bpf_map_delete_elem(self._fd, c_char_p(key)), f"delete from {self.path.name}")
+            _check(_lib.bpf_map_delete_elem(self._fd, c_char_p(key)), f"remove a row of {self.path.name}")
         except FileNotFoundError:
             return False
         return True
