@@ -13,7 +13,9 @@ from typing import ClassVar
 from actors.base import AgentActor, clock
 from actors.messages import BackendsRemoved, Message, SweepAffinity, TickElapsed
 
-TICK_SECONDS = 10.0
+TICK_SECONDS = 1.0
+SWEEP_TICKS = 10
+"""Swept every so many ticks when no backend went away."""
 
 
 class AffinityAger(AgentActor):
@@ -25,15 +27,18 @@ class AffinityAger(AgentActor):
     def __init__(self) -> None:
         super().__init__()
         self._removed = False
+        """A backend went away since the last sweep."""
+        self._ticks = 0
+        """Since the last sweep."""
 
     def started(self) -> None:
-        self.own(clock(self, TICK_SECONDS / 10))
-        self._ticks = 0
+        self.own(clock(self, TICK_SECONDS))
 
     def _on_tick_elapsed(self, _message: TickElapsed) -> None:
         self._ticks += 1
-        if self._removed or self._ticks % 10 == 0:
+        if self._removed or self._ticks >= SWEEP_TICKS:
             self._removed = False
+            self._ticks = 0
             self.send("MapWriter", SweepAffinity(now_ns=time.monotonic_ns()))
 
     def _on_backends_removed(self, _message: BackendsRemoved) -> None:

@@ -57,7 +57,8 @@ class AgentActor(pykka.ThreadingActor):
         """Runs in the actor's thread before its first message."""
 
     def stopped(self) -> None:
-        """Runs in the actor's thread after its last message, its threads being stopped; also after a failure."""
+        """Runs in the actor's thread after its last message, its threads being stopped; also after a failure, but not
+        after one of `started`."""
 
     def send(self, name: str, message: Message) -> None:
         send(name, message)
@@ -86,6 +87,7 @@ class AgentActor(pykka.ThreadingActor):
         try:
             self.started()
         except Exception as error:
+            self._stop_threads()
             self._failed("start", error)
             raise
 
@@ -99,8 +101,9 @@ class AgentActor(pykka.ThreadingActor):
         traceback: Any,
     ) -> None:
         del exception_type, traceback
-        self._failed("handle", exception_value)
+        # First what we hold (a port) is let go, then the supervisor hears of it: the next of us needs it.
         self._wind_up()
+        self._failed("handle", exception_value)
 
     def thread_failed(self, error: BaseException) -> None:
         """Called in an owned thread that ended before its time."""
@@ -113,9 +116,12 @@ class AgentActor(pykka.ThreadingActor):
         send(SUPERVISOR, ActorFailed(name=self.name, phase=phase, error=text))
 
     def _wind_up(self) -> None:
+        self._stop_threads()
+        self.stopped()
+
+    def _stop_threads(self) -> None:
         for thread in self._threads:
             thread.stop()
-        self.stopped()
 
 
 class OwnedThread:

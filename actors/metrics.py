@@ -37,6 +37,8 @@ class AgentMetrics:
 
     def __init__(self, *, conditions: Callable[[], list[PolicyCondition]], read: Callable[[], KernelReading]) -> None:
         self.registry = CollectorRegistry()
+        # First, so that a scrape that can't read the kernel counts itself.
+        self.registry.register(_KernelCollector(self, conditions, read))
         self.policy_conflicts = Gauge(
             "policy_conflicts", "Policies out of force by conflict.", namespace=_PREFIX, registry=self.registry
         )
@@ -64,8 +66,7 @@ class AgentMetrics:
             "collect_errors", "Scrapes that could not read the kernel.", namespace=_PREFIX, registry=self.registry
         )
         self.restarts: dict[str, int] = {}
-        """Actor -> restarts, as the supervisor counts them."""
-        self.registry.register(_KernelCollector(self, conditions, read))
+        """Actor -> restarts, as the supervisor counts them. Replaced whole: a scrape reads it in another thread."""
 
 
 class _KernelCollector(Collector):
@@ -110,9 +111,10 @@ def _counter_metrics(conditions: list[PolicyCondition], reading: KernelReading) 
     redirects = CounterMetricFamily(f"{_PREFIX}_redirects", "Calls redirected.", labels=["policy"])
     passes = CounterMetricFamily(f"{_PREFIX}_passes", "Matching calls left alone.", labels=["policy", "reason"])
     hits = CounterMetricFamily(f"{_PREFIX}_affinity_hits", "Redirects by affinity.", labels=["policy"])
+    held = {condition.service_id for condition in conditions if condition.state != PolicyState.CONFLICT}
     for condition in conditions:
-        shared = condition.state == PolicyState.CONFLICT  # its service id may be the winner's
-        counters = Counters() if shared else reading.counters.get(condition.service_id, Counters())
+        lost = condition.state == PolicyState.CONFLICT and condition.service_id in held  # another's number, and counters
+        counters = Counters() if lost else reading.counters.get(condition.service_id, Counters())
         redirects.add_metric([condition.key.name], counters.redirects)
         hits.add_metric([condition.key.name], counters.affinity_hits)
         for reason in PassReason:

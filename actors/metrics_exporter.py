@@ -83,4 +83,4 @@ class MetricsExporter(AgentActor):
     def _on_actors_reported(self, message: ActorsReported) -> None:
         for actor in message.actors:
             self._metrics.mailbox_size.labels(actor.name).set(actor.mailbox)
-            self._metrics.restarts[actor.name] = actor.restarts
+        self._metrics.restarts = {actor.name: actor.restarts for actor in message.actors}

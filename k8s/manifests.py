@@ -131,7 +131,8 @@ def _take_apart(place: str, raw: object, documents: list[Document], faults: list
     if not isinstance(items, list):
         faults.append(f"{place}: items: {shown(items)} is no list of objects")
         return
-    for index, item in enumerate(items):
+    for index, listed in enumerate(items):
+        item = listed
         inner = f"{place}, items[{index}]"
         if isinstance(item, dict) and kind != "List" and item.get("kind") is None:
             # As the API server sends them: the list names the kind.

@@ -39,7 +39,7 @@ def read_created(metadata: Fields) -> str:
         if isinstance(raw, str):
             raw = datetime.fromisoformat(raw)
         elif isinstance(raw, date) and not isinstance(raw, datetime):
-            raw = datetime(raw.year, raw.month, raw.day)
+            raw = datetime(raw.year, raw.month, raw.day)  # noqa: DTZ001  (YAML's dates have no zone)
         if isinstance(raw, datetime):
             utc = raw.astimezone(UTC) if raw.tzinfo else raw
             return utc.replace(tzinfo=None, microsecond=0).isoformat() + "Z"

@@ -73,9 +73,7 @@ def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client:
     old = {row["build"] for row in agent.inspect("programs")}
     links = {row["link_id"] for row in agent.inspect("programs")}
     agent.terminate()
-    bigger = lab.agent(
-        datapath__max_frontends=100, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs)
-    )
+    bigger = lab.agent(datapath__max_frontends=100, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
     assert {row["build"] for row in bigger.inspect("programs")}.isdisjoint(old)
@@ -107,9 +105,7 @@ def test_a_full_map_fails_the_policy_that_does_not_fit_and_takes_it_when_there_i
 ) -> None:
     agent.terminate()
     agent.command("detach")
-    small = lab.agent(
-        datapath__max_frontends=2, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs)
-    )
+    small = lab.agent(datapath__max_frontends=2, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     lab.write("more", manifests.policy("zmore", ip="169.254.0.91"))
     wait_until(lambda: small.states().get("zmore") == "Failed", "it does not fit")
     assert "max_frontends" in small.message("zmore")

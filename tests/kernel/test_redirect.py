@@ -42,7 +42,7 @@ def test_tcp_lands_on_the_local_pod_and_getpeername_shows_the_frontend(client: P
 @pytest.mark.usefixtures("redirected")
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "unconnected"])
 @pytest.mark.parametrize("address", [VIP, CLUSTER_IP, CLUSTER_IP6])
-def test_udp_replies_come_from_the_frontend(client: PodProcess, address: str, connected: bool) -> None:  # noqa: FBT001
+def test_udp_replies_come_from_the_frontend(client: PodProcess, address: str, connected: bool) -> None:
     answer = client.do("udp", address=address, port=53, connected=connected)
     assert answer == {"who": "pod0", "source": [address, 53]}
 

@@ -73,8 +73,10 @@ def test_host_processes_are_redirected_unless_the_policy_says_no(lab: Lab, agent
 
 
 @pytest.mark.usefixtures("backend")
-def test_a_limit_lets_exactly_that_many_through_on_two_cpus(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]) -> None:
-    """2,000 calls over two frontends; the window's edge may lie within, so whole multiples of the limit are redirected."""
+def test_a_limit_lets_exactly_that_many_through_on_two_cpus(
+    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+) -> None:
+    """2,000 calls over two frontends; the window's edge may lie within: whole multiples of the limit are redirected."""
     lab.write("policies", manifests.policy("vip", ports=((53, "UDP"), (54, "UDP")), redirectQosLimit=100))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
     begin = time.monotonic() + 0.5

@@ -232,7 +232,10 @@ class Agent:
         """An answer of the agent, which listens in the node's namespace; empty when there is none."""
         port = self.metrics if path == "/metrics" else self.health
         netns = f"--net=/run/netns/{self._lab.node}"
-        program = "import sys,urllib.request as u;sys.stdout.write(u.build_opener(u.ProxyHandler({})).open(sys.argv[1],timeout=5).read().decode())"
+        program = (
+            "import sys,urllib.request as u;"
+            "sys.stdout.write(u.build_opener(u.ProxyHandler({})).open(sys.argv[1],timeout=5).read().decode())"
+        )
         command = ["nsenter", netns, sys.executable, "-c", program, f"http://127.0.0.1:{port}{path}"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
@@ -249,7 +252,9 @@ class Agent:
 
     def metric(self, name: str) -> float:
         """Value of one line of /metrics, named with its labels."""
-        return next(float(line.split()[-1]) for line in self.fetch("/metrics").splitlines() if line.startswith(name + " "))
+        return next(
+            float(line.split()[-1]) for line in self.fetch("/metrics").splitlines() if line.startswith(name + " ")
+        )
 
     def inspect(self, view: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.command("inspect", view, "-o", "json").stdout)

@@ -18,7 +18,12 @@ def pod(
     node: str = "node",
     host_network: bool = False,
 ) -> Manifest:
-    metadata: dict[str, Any] = {"name": process.name, "namespace": "default", "uid": uid_of(process.name), "labels": {"app": app}}
+    metadata: dict[str, Any] = {
+        "name": process.name,
+        "namespace": "default",
+        "uid": uid_of(process.name),
+        "labels": {"app": app},
+    }
     if terminating:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     return {
@@ -35,7 +40,9 @@ def pod(
     }
 
 
-def service(name: str = "http-server-v4", *, ports: tuple[tuple[str, int, str], ...], affinity: bool = False) -> Manifest:
+def service(
+    name: str = "http-server-v4", *, ports: tuple[tuple[str, int, str], ...], affinity: bool = False
+) -> Manifest:
     spec: dict[str, Any] = {
         "clusterIP": CLUSTER_IP,
         "clusterIPs": [CLUSTER_IP, CLUSTER_IP6],

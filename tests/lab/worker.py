@@ -1,6 +1,6 @@
 """A process of a Pod: takes orders as JSON lines on standard input, answers as JSON lines on standard output.
 
-    python -m tests.lab.worker NAME [CGROUP]
+python -m tests.lab.worker NAME [CGROUP]
 """
 
 from __future__ import annotations

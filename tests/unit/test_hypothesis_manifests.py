@@ -23,7 +23,12 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 anything = st.recursive(
     scalars,
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(scalars.filter(lambda key: key == key), inner, max_size=4)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            scalars.filter(lambda key: key == key),  # noqa: PLR0124  (not a NaN)
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=20,
 )

@@ -46,8 +46,10 @@ def test_each_fault_and_each_unknown_field_is_one_line(tmp_path: Path) -> None:
     faulty = policy("p", ip="10.0.0", enabled=1, enable=True)
     assert lines(tmp_path, faulty) == [
         "LocalRedirectPolicy/p: spec.enabled: 1 is wrong, must be true or false (without quotes)",
-        "LocalRedirectPolicy/p: spec.frontend.addressMatcher.ip: '10.0.0' is no IP address, "
-        "must be one host's IPv4 or IPv6 address, in quotes",
+        (
+            "LocalRedirectPolicy/p: spec.frontend.addressMatcher.ip: '10.0.0' is no IP address, "
+            "must be one host's IPv4 or IPv6 address, in quotes"
+        ),
         "LocalRedirectPolicy/p: spec.enable (did you mean enabled?): is no field that we know",
     ]
 
