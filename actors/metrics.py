@@ -113,7 +113,9 @@ def _counter_metrics(conditions: list[PolicyCondition], reading: KernelReading) 
     hits = CounterMetricFamily(f"{_PREFIX}_affinity_hits", "Redirects by affinity.", labels=["policy"])
     held = {condition.service_id for condition in conditions if condition.state != PolicyState.CONFLICT}
     for condition in conditions:
-        lost = condition.state == PolicyState.CONFLICT and condition.service_id in held  # another's number, and counters
+        lost = (
+            condition.state == PolicyState.CONFLICT and condition.service_id in held
+        )  # another's number, and counters
         counters = Counters() if lost else reading.counters.get(condition.service_id, Counters())
         redirects.add_metric([condition.key.name], counters.redirects)
         hits.add_metric([condition.key.name], counters.affinity_hits)
