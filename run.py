@@ -93,10 +93,11 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     _log.info("node %s, build %s, cgroup %s", settings.node_name, datapath.build, datapath.cgroup)
     supervisor = Supervisor.start(specs=child_specs(settings, datapath), on_fatal=on_fatal)
     over.wait()
+    code = FAILURE if fatal else 0
     if fatal:
         _log.critical("%s; the programs go on with the last state", fatal[0])
     _stop(supervisor)
-    return FAILURE if fatal else 0
+    return code
 
 
 def _stop(supervisor: object) -> None:

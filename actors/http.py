@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -10,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, NamedTuple, TypeAlias
 
 _log = logging.getLogger(__name__)
-_POLL_SECONDS = 0.2
 _CLIENT_SECONDS = 10
 
 
@@ -36,16 +36,26 @@ class HttpServer:
 
         try:
             self._server = _Server((address, port), Handler)
+            self._server.timeout = 0  # asked only when somebody knocks
         except OSError as error:
             msg = f"{section}.address, {section}.port: can't listen on {address} port {port}: {error.strerror}"
             raise ListenError(msg) from error
+        self._waker, self._woken = socket.socketpair()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
 
     def run(self) -> None:
-        self._server.serve_forever(_POLL_SECONDS)
+        """Neither polls, as the standard library's loop does, nor makes who stops us wait: our successor wants the port."""
+        with self._server, self._woken, selectors.DefaultSelector() as selector:
+            selector.register(self._server, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while all(key.fileobj is not self._woken for key, _ in selector.select()):
+                self._server.handle_request()
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._waker.close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -57,10 +67,17 @@ class _Server(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client went away, or sent what is no HTTP; what goes wrong with an answer is caught where it is made."""
+        del request
+        _log.debug("a request of %s broke off", client_address, exc_info=True)
+
 
 class _Handler(BaseHTTPRequestHandler):
     paths: ClassVar[Routes] = {}
     timeout = _CLIENT_SECONDS
+    server_version = "LocalRedirect"
+    sys_version = ""
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
@@ -74,7 +91,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
         route = self.paths.get(path)
-        answer = route() if route else Answer(HTTPStatus.NOT_FOUND, "text/plain", b"not found\n")
+        try:
+            answer = route() if route else Answer(HTTPStatus.NOT_FOUND, "text/plain", b"not found\n")
+        except Exception:  # noqa: BLE001  (the one who asked learns of it, and so does the log)
+            _log.exception("%s can't be answered", path)
+            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"see the agent's log\n")
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))

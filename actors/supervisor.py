@@ -12,9 +12,8 @@ import queue
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pykka
@@ -46,20 +45,29 @@ class _Child:
     spec: ChildSpec
     ref: pykka.ActorRef[Any] | None = None
     restarts: int = 0
-    recent: deque[float] = field(default_factory=deque)
-    """Times of the restarts within the window."""
+    planned: tuple[float, ...] = ()
+    """When restarts were planned, within the window."""
     restart_at: float | None = None
     ping: pykka.Future[object] | None = None
     pinged_at: float = 0.0
 
 
-def restart_delay(recent: int, jitter: float) -> float:
-    """Seconds before the next restart, after `recent` restarts within the window; `jitter` is 0 to 1."""
+def within_window(planned: Iterable[float], now: float) -> tuple[float, ...]:
+    return tuple(each for each in planned if each > now - RESTART_WINDOW_SECONDS)
+
+
+def restart_delay(recent: int, jitter: float) -> float | None:
+    """Seconds before the next restart, after `recent` ones within the window; None: one more is too many.
+
+    `jitter` is 0 to 1.
+    """
+    if recent >= RESTART_LIMIT:
+        return None
     return float(min(_FIRST_DELAY * 2**recent, _LONGEST_DELAY) * (0.5 + jitter / 2))
 
 
 class Supervisor(AgentActor):
-    """`on_fatal` is called, in any thread, when nothing more can be done here."""
+    """`on_fatal` is called, in any thread, when nothing more can be done here; at the latest, when it is stopped."""
 
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {ActorFailed: "_on_actor_failed", TickElapsed: "_on_tick_elapsed"}
 
@@ -71,11 +79,12 @@ class Supervisor(AgentActor):
 
     def started(self) -> None:
         for child in self._children.values():
-            child.ref = child.spec.start()
-            try:
-                child.ref.ask(Ping(), timeout=_START_SECONDS)
-            except (pykka.ActorDeadError, pykka.Timeout):
-                self._plan_restart(child)
+            self._start(child)
+            if child.ref is not None:
+                try:
+                    child.ref.ask(Ping(), timeout=_START_SECONDS)
+                except (pykka.ActorDeadError, pykka.Timeout):
+                    self._plan_restart(child)
         self._report()
         self.own(clock(self, TICK_SECONDS))
 
@@ -88,9 +97,10 @@ class Supervisor(AgentActor):
                     child.ref.stop(block=True, timeout=_STOP_SECONDS)
                 except pykka.Timeout:
                     _log.warning("%s did not stop within %g s", child.spec.name, _STOP_SECONDS)
+        self._on_fatal("the supervisor was stopped")
 
-    def on_failure(self, *arguments: object) -> None:
-        super().on_failure(*arguments)  # type: ignore[arg-type]  # passed through as Pykka gave them
+    def _failed(self, phase: str, error: BaseException | None) -> None:
+        super()._failed(phase, error)
         self._on_fatal("the supervisor failed")
 
     def _on_actor_failed(self, message: ActorFailed) -> None:
@@ -113,13 +123,13 @@ class Supervisor(AgentActor):
 
     def _plan_restart(self, child: _Child) -> None:
         now = time.monotonic()
-        while child.recent and child.recent[0] < now - RESTART_WINDOW_SECONDS:
-            child.recent.popleft()
-        if len(child.recent) >= RESTART_LIMIT:
-            self._on_fatal(f"{child.spec.name} failed {RESTART_LIMIT} times within {RESTART_WINDOW_SECONDS:g} s")
+        child.planned = within_window(child.planned, now)
+        delay = restart_delay(len(child.planned), random.random())  # noqa: S311  (jitter, no secret)
+        if delay is None:
+            limit = f"{RESTART_LIMIT} times within {RESTART_WINDOW_SECONDS:g} s"
+            self._on_fatal(f"{child.spec.name} failed more than {limit}")
             return
-        delay = restart_delay(len(child.recent), random.random())  # noqa: S311  (jitter, no secret)
-        child.recent.append(now)
+        child.planned += (now,)
         child.restart_at = now + delay
         _log.warning("%s is restarted in %.2f s", child.spec.name, delay)
         timer = threading.Timer(delay, self._wake)
@@ -140,6 +150,9 @@ class Supervisor(AgentActor):
         if child.ref is not None and child.ref.is_alive():
             child.ref.stop(block=False)
         child.restarts += 1
+        self._start(child)
+
+    def _start(self, child: _Child) -> None:
         try:
             child.ref = child.spec.start()
         except Exception:  # noqa: BLE001  (whatever it is: it is logged, counted and tried again)
