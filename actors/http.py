@@ -47,7 +47,7 @@ class HttpServer:
         return int(self._server.server_address[1])
 
     def run(self) -> None:
-        """Neither polls, as the standard library's loop does, nor makes who stops us wait: our successor wants the port."""
+        """Does not poll, as the standard library's loop does, and stops at once: a successor wants the port."""
         with self._server, self._woken, selectors.DefaultSelector() as selector:
             selector.register(self._server, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
