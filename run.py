@@ -37,21 +37,20 @@ def main(arguments: Sequence[str]) -> int:
         return USAGE
     try:
         return int(options.run(options, settings))
-    except DatapathError as error:
+    except (DatapathError, OSError) as error:
         print(error, file=sys.stderr)
         return FAILURE
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="configuration file")
     parser = argparse.ArgumentParser(
         prog="run.py",
-        parents=[common],
+        parents=[_config_option(None)],
         description="Redirects connections to Services and virtual IPs to Pods of the same node. "
         "Without a command it runs the agent in the foreground.",
     )
-    parser.set_defaults(run=_agent, config=None)
+    parser.set_defaults(run=_agent)
+    common = _config_option(argparse.SUPPRESS)  # left out after the command, what came before it stays
     commands = parser.add_subparsers(metavar="COMMAND")
     controller = commands.add_parser("controller", parents=[common], help="write policy status (not there yet)")
     controller.set_defaults(run=_controller)
@@ -65,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     detach = commands.add_parser("detach", parents=[common], help="take everything of ours out of the kernel")
     detach.set_defaults(run=_detach)
     return parser
+
+
+def _config_option(default: str | None) -> argparse.ArgumentParser:
+    option = argparse.ArgumentParser(add_help=False)
+    option.add_argument("--config", type=Path, default=default, metavar="FILE", help="configuration file")
+    return option
 
 
 def _agent(_options: argparse.Namespace, settings: Settings) -> int:

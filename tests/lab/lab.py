@@ -221,12 +221,21 @@ class Agent:
         self.log = lab.folder / f"agent-{self.health}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, ready: bool = True) -> None:
+    def start(self, *, ready: bool = True, program: tuple[str, ...] = ("run.py",)) -> None:
         with self.log.open("ab") as log:
-            command = ["nsenter", f"--net=/run/netns/{self._lab.node}", sys.executable, "run.py", "--config"]
-            self.process = subprocess.Popen([*command, str(self.config)], cwd=ROOT, stdout=log, stderr=log)
+            command = ["nsenter", f"--net=/run/netns/{self._lab.node}", sys.executable, *program, "--config"]
+            self.process = subprocess.Popen(
+                [*command, str(self.config)], cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log
+            )
         if ready:
             wait_until(lambda: self.fetch("/readyz") == "ok\n", f"the agent is ready\n{self.log.read_text()}", 30)
+
+    def shoot(self, actor: str) -> None:
+        """Makes an actor of a `tests.lab.mortal_agent` fail."""
+        assert self.process
+        assert self.process.stdin
+        self.process.stdin.write(f"{actor}\n".encode())
+        self.process.stdin.flush()
 
     def fetch(self, path: str) -> str:
         """An answer of the agent, which listens in the node's namespace; empty when there is none."""

@@ -1,0 +1,61 @@
+"""Any one actor of a running agent may fail: no call does, and the end state is the same (DESIGN section 6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import manifests
+from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
+
+ACTORS = (
+    "PolicyWatcher",
+    "ServiceWatcher",
+    "EndpointWatcher",
+    "ConflictResolver",
+    "MapWriter",
+    "QosTicker",
+    "AffinityAger",
+    "StatusReporter",
+    "MetricsExporter",
+)
+
+
+@pytest.fixture(scope="module")
+def agent(lab: Lab) -> Iterator[Agent]:
+    made = Agent(lab, {})
+    made.start(program=("-m", "tests.lab.mortal_agent"))
+    yield made
+    made.kill()
+    made.command("detach")
+
+
+def restarts(agent: Agent, name: str) -> int:
+    text = agent.fetch("/status") or '{"actors": []}'
+    return next((each["restarts"] for each in json.loads(text)["actors"] if each["name"] == name), -1)
+
+
+@pytest.mark.parametrize("actor", ACTORS)
+def test_an_actor_that_fails_costs_no_call_and_changes_nothing(
+    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess], actor: str
+) -> None:
+    lab.write("pods", *map(manifests.pod, pods[:2]))
+    lab.write("service", manifests.service(ports=(("dns", 53, "UDP"),)))
+    of_service = manifests.policy("of-service", service_name="http-server-v4", redirectQosLimit=7)
+    lab.write("policies", manifests.policy("vip"), of_service)
+    wait_until(lambda: agent.states() == {"vip": "Active", "of-service": "Active"}, "both are active")
+    before = agent.inspect("frontends")
+    already = restarts(agent, actor)
+    client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
+    agent.shoot(actor)
+    wait_until(lambda: restarts(agent, actor) == already + 1, f"{actor} was restarted")
+    lab.write("pods", manifests.pod(pods[0]))
+    wait_until(lambda: len(agent.inspect("backends")) == 3, "a change after the failure is installed")
+    lab.write("pods", *map(manifests.pod, pods[:2]))
+    wait_until(lambda: agent.inspect("frontends") == before, "the end state is the same")
+    tally = client.do("load_stop")["tally"]
+    assert set(tally) == {"pod0", "pod1"}, tally
+    wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready again")
+    assert agent.states() == {"vip": "Active", "of-service": "Active"}
