@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -36,6 +36,7 @@ class AgentMetrics:
     """The registry and the metrics that the exporter sets itself."""
 
     def __init__(self, *, conditions: Callable[[], list[PolicyCondition]], read: Callable[[], KernelReading]) -> None:
+        disable_created_metrics()  # they would double the series, under names that are in no contract
         self.registry = CollectorRegistry()
         # First, so that a scrape that can't read the kernel counts itself.
         self.registry.register(_KernelCollector(self, conditions, read))

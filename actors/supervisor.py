@@ -117,9 +117,11 @@ class Supervisor(AgentActor):
             elif child.ref is None or not child.ref.is_alive():
                 _log.error("%s ended without a word", child.spec.name)
                 self._plan_restart(child)
-            else:
-                self._ping(child, now)
         self._report()
+        # Last, so that pings are not counted as messages that wait.
+        for child in self._children.values():
+            if child.restart_at is None and child.ref is not None:
+                self._ping(child.ref, child, now)
 
     def _plan_restart(self, child: _Child) -> None:
         now = time.monotonic()
@@ -159,19 +161,15 @@ class Supervisor(AgentActor):
             _log.exception("%s can't be started", child.spec.name)
             self._plan_restart(child)
 
-    def _ping(self, child: _Child, now: float) -> None:
+    def _ping(self, ref: pykka.ActorRef[AgentActor], child: _Child, now: float) -> None:
         if child.ping is not None:
             try:
                 child.ping.get(timeout=0)
             except pykka.Timeout:
                 return  # still no answer: stuck, when that lasts
             except pykka.ActorDeadError:
-                pass
-        assert child.ref is not None
-        try:
-            child.ping = child.ref.ask(Ping(), block=False)
-        except pykka.ActorDeadError:
-            return
+                pass  # the next tick finds it dead
+        child.ping = ref.ask(Ping(), block=False)
         child.pinged_at = now
 
     def _report(self) -> None:

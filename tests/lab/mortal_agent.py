@@ -1,6 +1,6 @@
 """The agent, in which any one actor can be made to fail: a line on standard input names the actor.
 
-    python -m tests.lab.mortal_agent --config FILE
+python -m tests.lab.mortal_agent --config FILE
 """
 
 from __future__ import annotations
