@@ -21,6 +21,7 @@ from actors.base import AgentActor
 from actors.map_tables import MapTables, PolicyWrite
 from actors.messages import (
     ApplyDesiredState,
+    BackendPod,
     BackendsRemoved,
     DesiredPolicy,
     DesiredStateApplied,
@@ -31,7 +32,7 @@ from actors.messages import (
     WriteFault,
 )
 from bpf.build import HOOKS
-from bpf.cgroups import PodCgroups
+from bpf.cgroups import PodCgroup, PodCgroups
 from bpf.datapath import Datapath
 from bpf.probes import own_netns_cookie
 from bpf.rows import pack_affinity
@@ -126,20 +127,21 @@ class MapWriter(AgentActor):
 
     def _targets(self, service_ids: Iterable[int]) -> dict[int, PolicyWrite | None]:
         """An id without a policy in force has no rows."""
-        found: dict[int, PolicyWrite | None] = {}
-        for service_id in sorted(service_ids):
-            in_force = self._in_force(service_id)
-            found[service_id] = self._locate(self._policies[in_force[0]]) if in_force else None
-            if not in_force:
+        in_force = {service_id: self._in_force(service_id) for service_id in sorted(service_ids)}
+        policies = {service_id: self._policies[keys[0]] if keys else None for service_id, keys in in_force.items()}
+        if any(self._find(pod) is None for policy in policies.values() if policy for pod in policy.excluded):
+            self._cgroups.refresh()  # once: it walks the whole tree
+        for service_id, policy in policies.items():
+            if policy is None:
                 self._unfound.pop(service_id, None)
-        return found
+        return {service_id: self._locate(policy) if policy else None for service_id, policy in policies.items()}
+
+    def _find(self, pod: BackendPod) -> PodCgroup | None:
+        return self._cgroups.find(pod.uid, pod.config_hash)
 
     def _locate(self, policy: DesiredPolicy) -> PolicyWrite:
-        """Finds the cgroups of the Pods that the policy does not redirect (P12); notes those that are not there."""
-        pods = {pod.key: self._cgroups.find(pod.uid, pod.config_hash) for pod in policy.excluded}
-        if None in pods.values():
-            self._cgroups.refresh()
-            pods = {pod.key: self._cgroups.find(pod.uid, pod.config_hash) for pod in policy.excluded}
+        """With the cgroups of the Pods that the policy does not redirect (P12); notes those that are not there."""
+        pods = {pod.key: self._find(pod) for pod in policy.excluded}
         cgroups = [cgroup for cgroup in pods.values() if cgroup]
         unfound = tuple(sorted(str(key) for key, cgroup in pods.items() if cgroup is None))
         if unfound:

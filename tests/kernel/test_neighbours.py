@@ -49,7 +49,7 @@ def test_ours_sees_the_virtual_ip_before_a_program_that_was_there_first(
 
 
 @pytest.mark.usefixtures("foreign")
-def test_the_other_program_goes_on_with_what_we_leave_alone(lab: Lab, agent: Agent, client: PodProcess) -> None:
+def test_the_other_program_goes_on_with_what_we_leave_alone(agent: Agent, client: PodProcess) -> None:
     assert agent.states() == {}
     assert client.do("tcp", address=VIP, port=80)["peer"] == ["169.254.0.91", 80]
 
