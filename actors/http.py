@@ -42,10 +42,6 @@ class HttpServer:
             raise ListenError(msg) from error
         self._waker, self._woken = socket.socketpair()
 
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
-
     def run(self) -> None:
         """Does not poll, as the standard library's loop does, and stops at once: a successor wants the port."""
         with self._server, self._woken, selectors.DefaultSelector() as selector:
