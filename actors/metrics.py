@@ -36,7 +36,8 @@ class AgentMetrics:
     """The registry and the metrics that the exporter sets itself."""
 
     def __init__(self, *, conditions: Callable[[], list[PolicyCondition]], read: Callable[[], KernelReading]) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series, under names that are in no contract
+        # They would double the series, under names that are in no contract.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         # First, so that a scrape that can't read the kernel counts itself.
         self.registry.register(_KernelCollector(self, conditions, read))

@@ -48,11 +48,14 @@ class PodProcess:
     """A worker process in a network namespace and cgroup; its methods are tests.lab.worker's, by `do`."""
 
     def __init__(self, name: str, netns: str, cgroup: Path | None, address: str, address6: str) -> None:
-        self.name, self.address, self.address6, self.cgroup = name, address, address6, cgroup
+        self.name, self.netns, self.address, self.address6, self.cgroup = name, netns, address, address6, cgroup
         command = ["nsenter", f"--net=/run/netns/{netns}", sys.executable, "-m", "tests.lab.worker", name]
         if cgroup:
             command.append(str(cgroup))
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # A session of its own: Ctrl-C is for the laboratory, which then ends everything in order.
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     def do(self, what: str, **arguments: object) -> dict[str, Any]:
         self.begin(what, **arguments)
@@ -151,17 +154,29 @@ class Lab:
 
     def host_process(self, name: str) -> PodProcess:
         """A process of the node itself."""
-        cgroup = self.cgroup / name
-        cgroup.mkdir()
-        made = PodProcess(name, self.node, cgroup, "10.77.0.1", "fd77::1")
+        return self.process(name, cgroup=name)
+
+    def process(self, name: str, *, cgroup: str, beside: PodProcess | None = None) -> PodProcess:
+        """One more process in a Pod's namespace, or the node's, in a cgroup at a path below the laboratory's."""
+        path = self.cgroup / cgroup
+        path.mkdir(parents=True, exist_ok=True)
+        if beside:
+            made = PodProcess(name, beside.netns, path, beside.address, beside.address6)
+        else:
+            made = PodProcess(name, self.node, path, "10.77.0.1", "fd77::1")
         self._pods.append(made)
         return made
 
     def write(self, name: str, *objects: Manifest) -> None:
         """Replaces a file of manifests, whole."""
-        new = self.folder / "new"
-        new.write_text(yaml.safe_dump_all(objects))
-        new.rename(self.manifests / f"{name}.yaml")
+        self.prepare(*objects)
+        self.commit(name)
+
+    def prepare(self, *objects: Manifest) -> None:
+        (self.folder / "new").write_text(yaml.safe_dump_all(objects))
+
+    def commit(self, name: str) -> None:
+        (self.folder / "new").rename(self.manifests / f"{name}.yaml")
 
     def remove(self, name: str) -> None:
         (self.manifests / f"{name}.yaml").unlink()
@@ -225,7 +240,12 @@ class Agent:
         with self.log.open("ab") as log:
             command = ["nsenter", f"--net=/run/netns/{self._lab.node}", sys.executable, *program, "--config"]
             self.process = subprocess.Popen(
-                [*command, str(self.config)], cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log
+                [*command, str(self.config)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         if ready:
             wait_until(lambda: self.fetch("/readyz") == "ok\n", f"the agent is ready\n{self.log.read_text()}", 30)

@@ -123,6 +123,18 @@ class Worker:
                 client.sendto(b"?", (address, port))
             return {"seconds": time.monotonic() - started}
 
+    def connects(self, address: str, port: int, calls: int, *, fresh: bool) -> dict[str, Any]:
+        """`calls` connects of UDP sockets, no datagram sent: all of one socket, or each of a new one."""
+        started = time.monotonic()
+        client = _socket(address, socket.SOCK_DGRAM)
+        for _ in range(calls):
+            if fresh:
+                client.close()
+                client = _socket(address, socket.SOCK_DGRAM)
+            client.connect((address, port))
+        client.close()
+        return {"seconds": time.monotonic() - started}
+
     def load_start(self, address: str, port: int, protocol: str, threads: int) -> dict[str, Any]:
         """Calls until `load_stop`, each on a new socket."""
         over = self._load = threading.Event()

@@ -1,0 +1,149 @@
+"""The event path, start, memory and idleness of an agent with 1,000 policies and 250 Pods."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import count
+from pathlib import Path
+
+from bpf.maps import PinnedMaps
+from bpf.rows import L4, Frontend, pack_frontend
+from tests.lab import manifests
+from tests.lab.lab import Agent, Lab, Manifest, uid_of, wait_until
+
+POLICIES = 1000
+PODS = 250
+FLIPS = 300
+CHANGES = 10_000
+IDLE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class FakePod:
+    """A Pod without processes: an address and a name."""
+
+    name: str
+    address: str
+    address6: str
+
+
+def pod_of(number: int) -> FakePod:
+    return FakePod(f"p{number}", f"10.78.{number // 250}.{number % 250 + 1}", f"fd78::{number + 1:x}")
+
+
+def vip(number: int) -> str:
+    return f"10.200.{number // 250}.{number % 250 + 1}"
+
+
+def manifest(number: int, *, ready: bool) -> Manifest:
+    return manifests.pod(pod_of(number), app=f"app{number}", ready=ready)  # type: ignore[arg-type]
+
+
+def populate(lab: Lab) -> None:
+    for number in range(PODS):
+        (lab.cgroup / "kubepods" / f"pod{uid_of(pod_of(number).name)}").mkdir()
+        lab.write(f"pod{number}", manifest(number, ready=True))
+    for number in range(POLICIES):
+        lab.write(f"policy{number}", manifests.policy(f"policy{number}", ip=vip(number), app=f"app{number % PODS}"))
+
+
+def depopulate(lab: Lab) -> None:
+    for path in lab.manifests.iterdir():
+        path.unlink()
+    for number in range(PODS):
+        (lab.cgroup / "kubepods" / f"pod{uid_of(pod_of(number).name)}").rmdir()
+
+
+def measure(lab: Lab) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    agent = lab.agent(log__level="warning")
+    rows.append(("resident memory at start", _resident(agent)))
+    populate(lab)
+    maps = PinnedMaps(lab.bpffs / agent.status()["build"] / "maps")
+    wait_until(lambda: sum(1 for _ in maps["frontends"].items()) == POLICIES, "all policies are installed", 60)
+    rows.append((f"resident memory at {POLICIES} policies", _resident(agent)))
+    rows.append(("event to kernel", _event_to_kernel(lab, maps)))
+    rows.append(("CPU while idle", _idle(agent)))
+    _change(lab, maps)
+    rows.append((f"resident memory after {CHANGES} changes", _resident(agent)))
+    agent.terminate()
+    maps.close()
+    rows.append(("restart, pins adopted", _start(agent)))
+    agent.terminate()
+    agent.command("detach")
+    rows.append(("restart, compiled and loaded", _start(agent)))
+    agent.terminate()
+    agent.command("detach")
+    depopulate(lab)
+    return rows
+
+
+def _event_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
+    """From the rename of a Pod's file to the row of its frontend in the kernel, as seen from outside."""
+    key = pack_frontend(Frontend(ip_address(vip(7)), 53, L4.UDP))
+    times = []
+    for flip in range(FLIPS):
+        ready = flip % 2 == 1
+        lab.prepare(manifest(7, ready=ready))
+        began = time.perf_counter()
+        lab.commit("pod7")
+        while (maps["frontends"].lookup(key) is not None) != ready:
+            time.sleep(0)
+        times.append((time.perf_counter() - began) * 1000)
+    cuts = statistics.quantiles(times, n=100)
+    return f"p50 {cuts[49]:.2f} ms, p99 {cuts[98]:.2f} ms ({POLICIES} policies, {PODS} Pods)"
+
+
+def _change(lab: Lab, maps: PinnedMaps) -> None:
+    numbers = count()
+    for _ in range(CHANGES):
+        number = next(numbers)
+        lab.write(f"pod{number % PODS}", manifest(number % PODS, ready=(number // PODS) % 2 == 1))
+    for number in range(PODS):
+        lab.write(f"pod{number}", manifest(number, ready=True))
+    wait_until(lambda: sum(1 for _ in maps["frontends"].items()) == POLICIES, "all changes are installed", 120)
+
+
+def _idle(agent: Agent) -> str:
+    before = _cpu_seconds(agent)
+    time.sleep(IDLE_SECONDS)  # the measurement itself
+    return f"{(_cpu_seconds(agent) - before) / IDLE_SECONDS:.2%} of one core"
+
+
+def _cpu_seconds(agent: Agent) -> float:
+    assert agent.process
+    fields = Path(f"/proc/{agent.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident(agent: Agent) -> str:
+    assert agent.process
+    text = Path(f"/proc/{agent.process.pid}/status").read_text()
+    kilobytes = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
+    return f"{kilobytes / 1024:.0f} MB"
+
+
+def _start(agent: Agent) -> str:
+    began = time.perf_counter()
+    agent.start()
+    return f"ready after {time.perf_counter() - began:.2f} s, {POLICIES} policies read"
+
+
+def many_frontends(lab: Lab) -> list[tuple[str, str]]:
+    """100 policies of 100 ports each, from nothing."""
+    lab.write("pod0", manifest(0, ready=True))
+    for number in range(100):
+        ports = tuple((1000 + port, "UDP") for port in range(100))
+        lab.write(f"policy{number}", manifests.policy(f"policy{number}", ip=vip(number), app="app0", ports=ports))
+    agent = lab.agent(log__level="warning")
+    wait_until(lambda: len(agent.inspect("policies")) == 100, "all are installed", 60)
+    seconds = agent.metric("localredirect_apply_seconds_sum")
+    agent.terminate()
+    agent.command("detach")
+    for path in lab.manifests.iterdir():
+        path.unlink()
+    return [("10,000 frontends from nothing", f"{seconds:.2f} s from synced to the kernel")]
