@@ -1,0 +1,57 @@
+"""Stand-ins for the peers of an actor under test, and the means to wait for what it tells them."""
+
+from __future__ import annotations
+
+import socket
+from queue import SimpleQueue
+from typing import Any
+
+import pykka
+
+from actors.messages import Message, Ping
+
+WAIT_SECONDS = 10.0
+
+
+class _Recorder(pykka.ThreadingActor):
+    use_daemon_thread = True
+
+    def __init__(self, heard: SimpleQueue[Message]) -> None:
+        super().__init__()
+        self._heard = heard
+
+    def on_receive(self, message: Any) -> None:
+        if not isinstance(message, Ping):
+            self._heard.put(message)
+
+
+class Peer:
+    """Runs under another actor's name and keeps what it is told."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: SimpleQueue[Message] = SimpleQueue()
+        kind: type[_Recorder] = type(name, (_Recorder,), {})
+        self.ref = kind.start(self._queue)
+
+    def next(self) -> Message:
+        """The next message, which may be on its way still."""
+        return self._queue.get(timeout=WAIT_SECONDS)
+
+    def heard(self) -> list[Message]:
+        """All that was told before this call."""
+        fence(self.ref)
+        return [self._queue.get() for _ in range(self._queue.qsize())]
+
+
+def fence(ref: pykka.ActorRef[Any]) -> None:
+    """Returns when the actor has handled all that it was told before."""
+    ref.ask(Ping(), timeout=WAIT_SECONDS)
+
+
+def wait_until_dead(ref: pykka.ActorRef[Any]) -> None:
+    assert ref.actor_stopped.wait(WAIT_SECONDS)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

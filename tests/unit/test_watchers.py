@@ -1,0 +1,230 @@
+"""The watchers: source events become facts, each watcher for its own kinds."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pykka
+import pytest
+
+from actors.endpoint_watcher import EndpointWatcher
+from actors.messages import (
+    ActorFailed,
+    LeaseProbe,
+    Message,
+    NodeRemoved,
+    NodeUpserted,
+    PodRemoved,
+    PodUpserted,
+    PolicyRemoved,
+    PolicyUpserted,
+    ResyncSource,
+    ServiceRemoved,
+    ServiceUpserted,
+    SourceEventSeen,
+    SourceName,
+    SourceSynced,
+    WatchServices,
+)
+from actors.policy_watcher import PolicyWatcher
+from actors.service_watcher import ServiceWatcher
+from actors.watcher import Watcher
+from k8s.objects import KubeObject, NamespacedName, Node, ObjectKey, Pod, Policy, PolicyKey, PolicyKind, Service
+from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
+from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
+
+
+class FakeSource:
+    """Delivers what the test says; `end` makes it return by itself."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self.deliver = deliver
+        self.end = threading.Event()
+        self.relisted = 0
+
+    def run(self) -> None:
+        self.end.wait(WAIT_SECONDS)
+
+    def stop(self) -> None:
+        self.end.set()
+
+    def relist(self) -> None:
+        self.relisted += 1
+
+
+class Watched:
+    """A watcher over a fake source, and its peers."""
+
+    def __init__(self, watcher: type[Watcher]) -> None:
+        self.resolver, self.exporter, self.supervisor = (
+            Peer("ConflictResolver"),
+            Peer("MetricsExporter"),
+            Peer("Supervisor"),
+        )
+        self._made: list[FakeSource] = []
+        self.ref: pykka.ActorRef[Any] = watcher.start(source=self._make)
+
+    def _make(self, deliver: Deliver) -> FakeSource:
+        self._made.append(FakeSource(deliver))
+        return self._made[-1]
+
+    @property
+    def source(self) -> FakeSource:
+        return self._made[-1]
+
+    def deliver(self, *events: SourceEvent) -> list[Message]:
+        """What the resolver hears of these."""
+        for event in events:
+            self.source.deliver(event)
+        fence(self.ref)
+        return self.resolver.heard()
+
+    def tell(self, message: Message) -> list[Message]:
+        self.ref.tell(message)
+        fence(self.ref)
+        return self.resolver.heard()
+
+
+def listing(*objects: KubeObject, reason: str = "start") -> list[SourceEvent]:
+    upserts = [Upserted(object=each, generation=1, received_at=2.5) for each in objects]
+    return [ListingStarted(generation=1, reason=reason), *upserts, ListingEnded(generation=1)]
+
+
+DNS = NamespacedName("kube-system", "dns")
+WEB = NamespacedName("shop", "web")
+POLICY = Policy(key=PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns"), service_id=7, spec=None, faults=("no frontend",))
+SERVICE = Service(key=DNS)
+POD = Pod(key=NamespacedName("kube-system", "dns-1"))
+NODE = Node(name="node-a")
+
+
+@pytest.mark.parametrize(
+    ("watcher", "object_", "fact"),
+    [
+        (
+            PolicyWatcher,
+            POLICY,
+            lambda generation: PolicyUpserted(policy=POLICY, generation=generation, received_at=2.5),
+        ),
+        (EndpointWatcher, POD, lambda generation: PodUpserted(pod=POD, generation=generation, received_at=2.5)),
+        (EndpointWatcher, NODE, lambda generation: NodeUpserted(node=NODE, generation=generation, received_at=2.5)),
+    ],
+    ids=["policy", "pod", "node"],
+)
+def test_a_listing_becomes_facts_and_a_synced_under_one_generation(
+    watcher: type[Watcher], object_: KubeObject, fact: Any
+) -> None:
+    heard = Watched(watcher).deliver(*listing(object_))
+    synced = heard[-1]
+    assert isinstance(synced, SourceSynced)
+    assert heard == [fact(synced.generation), SourceSynced(source=watcher.SOURCE, generation=synced.generation)]
+
+
+@pytest.mark.parametrize(
+    ("watcher", "kind", "key", "fact"),
+    [
+        (PolicyWatcher, "LocalRedirectPolicy", POLICY.key, PolicyRemoved(key=POLICY.key, received_at=3.0)),
+        (EndpointWatcher, "Pod", POD.key, PodRemoved(key=POD.key, received_at=3.0)),
+        (EndpointWatcher, "Node", "node-a", NodeRemoved(name="node-a", received_at=3.0)),
+    ],
+    ids=["policy", "pod", "node"],
+)
+def test_a_removal_becomes_a_fact(watcher: type[Watcher], kind: str, key: ObjectKey, fact: Message) -> None:
+    assert Watched(watcher).deliver(Removed(kind=kind, key=key, received_at=3.0)) == [fact]
+
+
+def test_generations_grow_across_listings_and_across_a_restart_of_the_watcher() -> None:
+    generations = []
+    for _ in range(2):
+        watched = Watched(PolicyWatcher)
+        for _ in range(2):
+            (synced,) = watched.deliver(*listing())
+            assert isinstance(synced, SourceSynced)
+            generations.append(synced.generation)
+        pykka.ActorRegistry.stop_all(timeout=WAIT_SECONDS)
+    assert generations == sorted(set(generations))
+
+
+def test_a_request_to_resync_makes_the_source_list_again() -> None:
+    watched = Watched(PolicyWatcher)
+    watched.tell(ResyncSource())
+    assert watched.source.relisted == 1
+
+
+@pytest.mark.parametrize("watcher", [PolicyWatcher, ServiceWatcher, EndpointWatcher])
+def test_a_lease_probe_is_stamped_and_passed_on(watcher: type[Watcher]) -> None:
+    probe = LeaseProbe(round=4, sent_ns=99)
+    assert Watched(watcher).tell(probe) == [replace(probe, passed_by=watcher.SOURCE)]
+
+
+def test_every_event_is_reported_and_a_listing_with_its_reason() -> None:
+    watched = Watched(EndpointWatcher)
+    watched.deliver(*listing(POD, reason="overflow"))
+    seen = [each for each in watched.exporter.heard() if isinstance(each, SourceEventSeen)]
+    assert [each.relist_reason for each in seen] == ["overflow", "", ""]
+    assert {each.source for each in seen} == {SourceName.ENDPOINTS}
+
+
+def test_a_source_that_ends_by_itself_ends_the_watcher_so_that_it_is_restarted() -> None:
+    watched = Watched(PolicyWatcher)
+    watched.source.end.set()
+    failure = watched.supervisor.next()
+    assert isinstance(failure, ActorFailed)
+    assert (failure.name, failure.phase) == ("PolicyWatcher", "thread")
+    wait_until_dead(watched.ref)
+
+
+# --- ServiceWatcher: only what is wanted is told ----------------------------------------------------------------------
+
+
+def _names(heard: list[Message]) -> list[NamespacedName]:
+    return [each.service.key for each in heard if isinstance(each, ServiceUpserted)]
+
+
+def _wanted(heard: list[Message]) -> list[int]:
+    return [each.wanted for each in heard if isinstance(each, SourceSynced)]
+
+
+def test_a_service_that_no_policy_names_is_not_told() -> None:
+    heard = Watched(ServiceWatcher).deliver(*listing(SERVICE))
+    assert (_names(heard), _wanted(heard)) == ([], [0])
+
+
+def test_services_wanted_after_the_listing_are_told_at_once_and_the_wish_is_confirmed() -> None:
+    watched = Watched(ServiceWatcher)
+    watched.deliver(*listing(SERVICE, Service(key=WEB)))
+    heard = watched.tell(WatchServices(names=frozenset({DNS}), revision=1))
+    assert (_names(heard), _wanted(heard)) == ([DNS], [1])
+
+
+def test_services_wanted_before_the_listing_are_told_with_it() -> None:
+    watched = Watched(ServiceWatcher)
+    assert watched.tell(WatchServices(names=frozenset({DNS}), revision=3)) == []
+    heard = watched.deliver(*listing(SERVICE, Service(key=WEB)))
+    assert (_names(heard), _wanted(heard)) == ([DNS], [3])
+
+
+def test_a_resolver_that_lost_everything_is_told_all_that_it_wants_again() -> None:
+    watched = Watched(ServiceWatcher)
+    watched.deliver(*listing(SERVICE))
+    wish = WatchServices(names=frozenset({DNS}), revision=1)
+    assert _names(watched.tell(wish)) == _names(watched.tell(wish)) == [DNS]
+
+
+@pytest.mark.parametrize(("wanted", "told"), [(True, True), (False, False)])
+def test_the_removal_of_a_service_is_told_when_it_is_wanted(*, wanted: bool, told: bool) -> None:
+    watched = Watched(ServiceWatcher)
+    watched.deliver(*listing(SERVICE))
+    watched.tell(WatchServices(names=frozenset({DNS} if wanted else ()), revision=1))
+    heard = watched.deliver(Removed(kind="Service", key=DNS, received_at=3.0))
+    assert heard == ([ServiceRemoved(key=DNS, received_at=3.0)] if told else [])
+
+
+def test_a_service_that_a_new_listing_no_longer_has_is_not_told_to_later_wishes() -> None:
+    watched = Watched(ServiceWatcher)
+    watched.deliver(*listing(SERVICE))
+    watched.deliver(*listing(reason="requested"))
+    heard = watched.tell(WatchServices(names=frozenset({DNS}), revision=1))
+    assert (_names(heard), _wanted(heard)) == ([], [1])
