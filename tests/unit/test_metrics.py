@@ -1,0 +1,228 @@
+"""/metrics: names, labels and values of DESIGN section 3."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pykka
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from actors.messages import (
+    ActorReport,
+    ActorsReported,
+    DesiredStateApplied,
+    Message,
+    PoliciesResolved,
+    PolicyCondition,
+    PolicyState,
+    ResyncDesiredState,
+    SourceEventSeen,
+    SourceName,
+    WriteFault,
+)
+from actors.metrics import KernelReading
+from actors.metrics_exporter import MetricsExporter
+from bpf.build import HOOKS
+from bpf.rows import Counters, PassReason
+from config.settings import MetricsSettings
+from k8s.objects import PolicyKey, PolicyKind
+from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
+
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+ACTIVE = PolicyCondition(
+    key=PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns"),
+    service_id=7,
+    state=PolicyState.ACTIVE,
+    reason="Active",
+    message="",
+    usable_pods=2,
+)
+READING = KernelReading(
+    counters={7: Counters(redirects=40, passes={**dict.fromkeys(PassReason, 0), PassReason.QOS: 3}, affinity_hits=5)},
+    entries={"frontends": 2},
+    capacity={"frontends": 65536},
+    attached=frozenset({"connect4"}),
+)
+CONTRACT = {
+    "redirects_total": {"policy"},
+    "passes_total": {"policy", "reason"},
+    "affinity_hits_total": {"policy"},
+    "backends": {"policy"},
+    "policy_state": {"policy", "state"},
+    "policy_conflicts": set(),
+    "map_entries": {"map"},
+    "map_capacity": {"map"},
+    "program_attached": {"hook"},
+    "apply_seconds_bucket": {"le"},
+    "apply_seconds_count": set(),
+    "apply_seconds_sum": set(),
+    "source_last_event_seconds": {"source"},
+    "source_relists_total": {"source", "reason"},
+    "actor_mailbox_size": {"actor"},
+    "actor_restarts_total": {"actor"},
+    "collect_errors_total": set(),
+}
+"""Name of the sample without prefix -> its labels."""
+
+
+class Exporting:
+    """A MetricsExporter that listens, and its peers."""
+
+    def __init__(self, read: Callable[[], KernelReading] = lambda: READING) -> None:
+        self.resolver = Peer("ConflictResolver")
+        settings = MetricsSettings(address="127.0.0.1", port=free_port())
+        self._port = settings.port
+        self.ref: pykka.ActorRef[Any] = MetricsExporter.start(metrics=settings, read=read)
+
+    def tell(self, *messages: Message) -> None:
+        for message in messages:
+            self.ref.tell(message)
+
+    def scrape(self) -> dict[Sample, float]:
+        fence(self.ref)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=WAIT_SECONDS)
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        assert response.status == 200
+        text = response.read().decode()
+        connection.close()
+        families = text_string_to_metric_families(text)
+        return {
+            (sample.name.removeprefix("localredirect_"), frozenset(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+
+def sample(name: str, **labels: str) -> Sample:
+    return name, frozenset(labels.items())
+
+
+def test_at_its_start_it_asks_for_all_conditions() -> None:
+    assert Exporting().resolver.next() == ResyncDesiredState()
+
+
+def test_names_and_labels_are_those_of_the_contract() -> None:
+    exporting = Exporting()
+    exporting.tell(
+        PoliciesResolved(complete=True, conditions=(ACTIVE,)),
+        DesiredStateApplied(faults=(), attached=True, seconds=0.002),
+        SourceEventSeen(source=SourceName.POLICIES, relist_reason="start"),
+        ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=1, mailbox=4),)),
+    )
+    found: dict[str, set[str]] = {}
+    for name, labels in exporting.scrape():
+        found.setdefault(name, set()).update(label for label, _ in labels)
+    assert found == CONTRACT
+
+
+def test_a_policy_has_the_kernels_counters_and_every_reason_and_state() -> None:
+    exporting = Exporting()
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,), conflicts=2))
+    scraped = exporting.scrape()
+    assert scraped[sample("redirects_total", policy="dns")] == 40
+    assert scraped[sample("affinity_hits_total", policy="dns")] == 5
+    assert scraped[sample("backends", policy="dns")] == 2
+    assert scraped[sample("policy_conflicts")] == 2
+    for reason, passes in {"qos": 3, "from_backend": 0, "from_host": 0, "lease": 0}.items():
+        assert scraped[sample("passes_total", policy="dns", reason=reason)] == passes
+    states = {state: scraped[sample("policy_state", policy="dns", state=state.value)] for state in PolicyState}
+    assert states == {state: float(state == PolicyState.ACTIVE) for state in PolicyState}
+
+
+def test_the_kernel_side_is_reported_hook_by_hook_and_map_by_map() -> None:
+    scraped = Exporting().scrape()
+    assert {hook: scraped[sample("program_attached", hook=hook)] for hook in HOOKS} == {
+        hook: float(hook == "connect4") for hook in HOOKS
+    }
+    assert scraped[sample("map_entries", map="frontends")] == 2
+    assert scraped[sample("map_capacity", map="frontends")] == 65536
+
+
+def test_a_policy_without_a_counters_row_counts_nothing() -> None:
+    exporting = Exporting()
+    exporting.tell(PoliciesResolved(complete=True, conditions=(replace(ACTIVE, service_id=8),)))
+    assert exporting.scrape()[sample("redirects_total", policy="dns")] == 0
+
+
+@pytest.mark.parametrize(
+    ("service_id", "redirects"),
+    [
+        pytest.param(7, 0, id="the winner has the number: its counters are not the loser's"),
+        pytest.param(9, 11, id="the number is its own: its counters go on"),
+    ],
+)
+def test_counters_of_a_policy_in_conflict(service_id: int, redirects: int) -> None:
+    reading = replace(READING, counters={**READING.counters, 9: Counters(redirects=11)})
+    loser = replace(ACTIVE, key=replace(ACTIVE.key, name="younger"), state=PolicyState.CONFLICT, service_id=service_id)
+    exporting = Exporting(lambda: reading)
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE, loser)))
+    scraped = exporting.scrape()
+    assert scraped[sample("redirects_total", policy="younger")] == redirects
+    assert scraped[sample("redirects_total", policy="dns")] == 40
+
+
+def test_a_policy_that_is_gone_leaves_no_series() -> None:
+    exporting = Exporting()
+    exporting.tell(
+        PoliciesResolved(complete=True, conditions=(ACTIVE,)), PoliciesResolved(complete=False, removed=(ACTIVE.key,))
+    )
+    assert not [labels for _, labels in exporting.scrape() if ("policy", "dns") in labels]
+
+
+def test_a_write_that_failed_shows_as_the_policys_state() -> None:
+    exporting = Exporting()
+    fault = WriteFault(key=ACTIVE.key, failed=True, message="full")
+    exporting.tell(
+        PoliciesResolved(complete=True, conditions=(ACTIVE,)),
+        DesiredStateApplied(faults=(fault,), attached=True, seconds=-1.0),
+    )
+    scraped = exporting.scrape()
+    assert scraped[sample("policy_state", policy="dns", state="Failed")] == 1
+    assert scraped[sample("policy_state", policy="dns", state="Active")] == 0
+
+
+def test_writes_without_an_event_are_not_timed() -> None:
+    exporting = Exporting()
+    for seconds in (0.002, -1.0):
+        exporting.tell(DesiredStateApplied(faults=(), attached=True, seconds=seconds))
+    assert exporting.scrape()[sample("apply_seconds_count")] == 1
+
+
+def test_a_kernel_that_cannot_be_read_is_counted_and_the_rest_is_served() -> None:
+    def unreadable() -> KernelReading:
+        raise OSError("pins are gone")
+
+    exporting = Exporting(unreadable)
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))
+    first, second = exporting.scrape(), exporting.scrape()
+    assert first[sample("collect_errors_total")] == 1
+    assert second[sample("collect_errors_total")] == 2
+    assert second[sample("policy_state", policy="dns", state="Active")] == 1
+    assert sample("redirects_total", policy="dns") not in second
+
+
+def test_events_and_listings_of_sources() -> None:
+    exporting = Exporting()
+    exporting.tell(
+        SourceEventSeen(source=SourceName.ENDPOINTS, relist_reason="start"),
+        SourceEventSeen(source=SourceName.ENDPOINTS),
+        SourceEventSeen(source=SourceName.ENDPOINTS, relist_reason="overflow"),
+    )
+    scraped = exporting.scrape()
+    for reason in ("start", "overflow"):
+        assert scraped[sample("source_relists_total", source="endpoints", reason=reason)] == 1
+    assert scraped[sample("source_last_event_seconds", source="endpoints")] > 1e9
+
+
+def test_actors_with_their_mailbox_and_restarts() -> None:
+    exporting = Exporting()
+    exporting.tell(ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=3, mailbox=4),)))
+    scraped = exporting.scrape()
+    assert scraped[sample("actor_mailbox_size", actor="MapWriter")] == 4
+    assert scraped[sample("actor_restarts_total", actor="MapWriter")] == 3

@@ -1,0 +1,189 @@
+"""The command line: exit codes, where --config may stand, and how the agent ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pykka
+import pytest
+
+import run
+from actors import supervisor as supervising
+from actors import system
+from actors.base import AgentActor
+from actors.supervisor import ChildSpec
+from bpf import datapath
+from bpf.errors import DatapathError
+from bpf.tables import table
+
+EXAMPLES = Path(__file__).parents[2] / "k8s" / "examples"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration that reads a directory, and whose bpffs holds nothing."""
+    path = tmp_path / "agent.yaml"
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    path.write_text(f"source: {{kind: directory, directory: {manifests}}}\ndatapath: {{bpffs: {tmp_path / 'bpffs'}}}\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No settings from the environment; signals and logging stay the test runner's."""
+    for name in ("NODE_NAME", "SOURCE_KIND", "KUBECONFIG", "REDIRECT_QOS_LIMIT", "LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(run, "configure", lambda _: None)
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    yield
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+
+
+def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ([], ["controller"], ["validate"], ["inspect"], ["detach"]):
+        with pytest.raises(SystemExit) as ended:
+            run.main([*command, "--help"])
+        assert ended.value.code == 0
+        assert "usage: run.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["validate"], ["inspect", "nonsense"], ["inspect", "-o", "xml"], ["--nonsense"], ["--config"]],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2_with_the_usage(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: run.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["inspect"], ["detach"], ["controller"]], ids=str)
+def test_a_wrong_configuration_is_2_and_names_the_key(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("metrics: {port: 70000}\n")
+    assert run.main([*command, "--config", str(path)]) == 2
+    assert "metrics.port" in capsys.readouterr().err
+
+
+def test_what_is_not_there_yet_says_so_and_is_1(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["controller", "--config", str(config)]) == 1
+    assert "not there yet" in capsys.readouterr().err
+    config.write_text("source: {kind: kubernetes}\n")
+    assert run.main(["--config", str(config)]) == 1
+    assert "source.kind: kubernetes is not there yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the command", "after it"])
+def test_config_counts_before_and_after_the_command(
+    *, before: bool, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    option = ["--config", str(config)]
+    assert run.main([*option, "detach"] if before else ["detach", *option]) == 0
+    assert str(tmp_path / "bpffs") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("view", run.VIEWS)
+def test_a_view_of_nothing_is_an_empty_array(view: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["inspect", view, "-o", "json", "--config", str(config)]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_all_views_are_one_object_by_name(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["inspect", "-o", "json", "--config", str(config)]) == 0
+    assert json.loads(capsys.readouterr().out) == {view: [] for view in run.VIEWS}
+
+
+def test_all_views_as_tables_have_their_names_as_headings(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["inspect", "--config", str(config)]) == 0
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.endswith(":")] == [f"{view}:" for view in run.VIEWS]
+
+
+def test_a_table_lines_up_its_columns() -> None:
+    rows: list[dict[str, object]] = [
+        {"policy": "dns", "backends": ["10.0.0.5:53", "10.0.0.6:53"], "passes": {"qos": 1, "lease": 0}},
+        {"policy": "web-frontend", "backends": [], "passes": {}},
+    ]
+    assert table(rows).splitlines() == [
+        "POLICY        BACKENDS                 PASSES",
+        "dns           10.0.0.5:53,10.0.0.6:53  qos=1 lease=0",
+        "web-frontend  -                        -",
+    ]
+
+
+def test_the_users_examples_are_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["validate", *map(str, sorted(EXAMPLES.glob("*.yaml")))]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_manifest_with_a_fault_is_1_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "policy.yaml"
+    text = next(iter(sorted(EXAMPLES.glob("address*.yaml")))).read_text()
+    path.write_text(text.replace("kind: LocalRedirectPolicy", "kind: LocalRedirectPolicy\nstatus: {}\nnonsense: 1", 1))
+    assert run.main(["validate", str(path)]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(str(path)) and "nonsense" in line
+
+
+# --- the agent's end --------------------------------------------------------------------------------------------------
+
+
+class Child(AgentActor):
+    """Sends this process a signal as soon as it runs; without one, fails."""
+
+    def __init__(self, number: signal.Signals | None) -> None:
+        super().__init__()
+        self._number = number
+
+    def started(self) -> None:
+        if self._number is None:
+            raise ValueError("out of luck")
+        os.kill(os.getpid(), self._number)
+
+
+def _install(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None) -> None:
+    prepared = SimpleNamespace(build="abc", cgroup=Path("/sys/fs/cgroup"))
+    monkeypatch.setattr(datapath, "prepare", lambda _: prepared)
+    monkeypatch.setattr(system, "child_specs", lambda *_: [ChildSpec("Child", lambda: Child.start(number))])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_agent_with_0_and_all_actors_stopped(
+    number: signal.Signals, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(monkeypatch, number)
+    assert run.main(["--config", str(config)]) == 0
+    assert pykka.ActorRegistry.get_all() == []
+
+
+@pytest.mark.usefixtures("expects_failures")
+def test_an_actor_that_keeps_failing_ends_the_agent_with_1(
+    config: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervising, "RESTART_LIMIT", 2)
+    _install(monkeypatch, None)
+    assert run.main(["--config", str(config)]) == 1
+    assert "Child failed more than 2 times within 60 s; the programs go on with the last state" in caplog.messages
+
+
+@pytest.mark.parametrize("error", [DatapathError("this kernel lacks everything"), PermissionError(13, "no rights")])
+def test_a_datapath_that_cannot_be_prepared_is_1_and_one_line(
+    error: Exception, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(_settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr(datapath, "prepare", prepare)
+    assert run.main(["--config", str(config)]) == 1
+    assert capsys.readouterr().err == f"{error}\n"

@@ -1,0 +1,293 @@
+"""What an operator sees: /status, /readyz, /healthz and the log lines of conditions."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pykka
+import pytest
+
+from actors.http import ListenError
+from actors.messages import (
+    ActorReport,
+    ActorsReported,
+    DesiredStateApplied,
+    Message,
+    PoliciesResolved,
+    PolicyCondition,
+    PolicyState,
+    QosWindowElapsed,
+    ResyncDesiredState,
+    SourceName,
+    SourceSynced,
+    WriteFault,
+)
+from actors.status import AgentState, policies_document
+from actors.status_reporter import DatapathView, StatusReporter
+from bpf.rows import L4, Endpoint, Frontend
+from config.settings import HealthSettings
+from k8s.objects import PolicyKey, PolicyKind
+from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
+
+KEY = PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns")
+ACTIVE = PolicyCondition(
+    key=KEY,
+    service_id=7,
+    state=PolicyState.ACTIVE,
+    reason="Active",
+    message="1 backend",
+    frontends=(Frontend(ip_address("10.96.0.10"), 53, L4.UDP), Frontend(ip_address("fd00::a"), 53, L4.UDP)),
+    backends=(Endpoint(ip_address("10.0.0.5"), 53), Endpoint(ip_address("fd00::5"), 53)),
+    usable_pods=1,
+)
+RESOLVED = PoliciesResolved(complete=True, conditions=(ACTIVE,))
+ATTACHED = DesiredStateApplied(faults=(), attached=True, seconds=0.001)
+
+
+class Reporting:
+    """A StatusReporter that listens, and its peers."""
+
+    def __init__(self, **view: Any) -> None:
+        self.resolver = Peer("ConflictResolver")
+        self.port = free_port()
+        datapath = {
+            "build": "abc",
+            "cgroup": "/sys/fs/cgroup",
+            "hooks": lambda: ["connect4"],
+            "lease_age_seconds": lambda: 0.5,
+            "before_us": dict,
+        }
+        self.ref: pykka.ActorRef[Any] = StatusReporter.start(
+            node="node-a",
+            source="directory",
+            health=HealthSettings(port=self.port),
+            datapath=DatapathView(**{**datapath, **view}),
+        )
+
+    def tell(self, *messages: Message) -> None:
+        for message in messages:
+            self.ref.tell(message)
+        fence(self.ref)
+
+    def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+        fence(self.ref)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
+        connection.request(method, path)
+        response = connection.getresponse()
+        answer = response.status, response.read().decode()
+        connection.close()
+        return answer
+
+
+def test_at_its_start_it_asks_for_all_conditions() -> None:
+    assert Reporting().resolver.next() == ResyncDesiredState()
+
+
+def test_status_is_what_the_contract_says() -> None:
+    reporting = Reporting()
+    actor = ActorReport(name="MapWriter", state="running", restarts=2, mailbox=3)
+    reporting.tell(RESOLVED, ATTACHED, ActorsReported(actors=(actor,)))
+    code, body = reporting.get("/status")
+    assert code == 200
+    assert json.loads(body) == {
+        "node": "node-a",
+        "build": "abc",
+        "source": {"kind": "directory", "synced": True},
+        "datapath": {
+            "cgroup": "/sys/fs/cgroup",
+            "hooks": ["connect4"],
+            "lease_age_seconds": 0.5,
+            "programs_before_us": {},
+        },
+        "actors": [{"name": "MapWriter", "state": "running", "restarts": 2, "mailbox": 3}],
+        "policies": [
+            {
+                "name": "dns",
+                "service_id": 7,
+                "state": "Active",
+                "reason": "Active",
+                "message": "1 backend",
+                "frontends": ["10.96.0.10:53", "[fd00::a]:53"],
+                "backends": ["10.0.0.5:53", "[fd00::5]:53"],
+            }
+        ],
+    }
+
+
+def test_readyz_names_what_is_missing_until_nothing_is() -> None:
+    reporting = Reporting()
+    code, body = reporting.get("/readyz")
+    assert code == 503
+    assert body.splitlines() == [
+        *(f"source {source} is not synced" for source in ("policies", "services", "endpoints")),
+        "policies are not decided yet",
+        "not all programs are attached",
+    ]
+    reporting.tell(*(SourceSynced(source=source, generation=1) for source in SourceName), RESOLVED)
+    assert reporting.get("/readyz") == (503, "not all programs are attached\n")
+    reporting.tell(ATTACHED)
+    assert reporting.get("/readyz") == (200, "ok\n")
+    reporting.tell(replace(ATTACHED, attached=False))
+    assert reporting.get("/readyz")[0] == 503
+
+
+def test_a_reporter_that_was_restarted_is_ready_again_by_the_complete_answers_alone() -> None:
+    reporting = Reporting()
+    reporting.tell(RESOLVED, ATTACHED)
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+def test_healthz_fails_when_an_actor_is_stuck() -> None:
+    reporting = Reporting()
+    actor = ActorReport(name="MapWriter", state="running", restarts=0, mailbox=0)
+    reporting.tell(ActorsReported(actors=(actor,)))
+    assert reporting.get("/healthz") == (200, "ok\n")
+    reporting.tell(ActorsReported(actors=(replace(actor, state="stuck"),)))
+    assert reporting.get("/healthz") == (503, "MapWriter is stuck\n")
+
+
+@pytest.mark.parametrize(("silence", "complaints"), [(9.9, []), (11.0, ["the supervisor has been silent for 11 s"])])
+def test_healthz_fails_when_the_supervisor_is_silent_for_ten_seconds(silence: float, complaints: list[str]) -> None:
+    assert AgentState().unhealthy(silence) == complaints
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "body"),
+    [
+        ("GET", "/nope", 404, "not found\n"),
+        ("GET", "/status/../../etc/passwd", 404, "not found\n"),
+        ("GET", "/healthz?verbose=1", 200, "ok\n"),
+        ("HEAD", "/healthz", 200, ""),
+        ("HEAD", "/nope", 404, ""),
+    ],
+)
+def test_paths_and_methods(method: str, path: str, code: int, body: str) -> None:
+    assert Reporting().get(path, method) == (code, body)
+
+
+def test_methods_that_would_change_something_are_refused() -> None:
+    assert Reporting().get("/status", "POST")[0] == 501
+
+
+def test_an_answer_that_cannot_be_given_is_a_500_and_the_next_one_works(caplog: pytest.LogCaptureFixture) -> None:
+    def unreadable() -> list[str]:
+        raise OSError("pins are gone")
+
+    reporting = Reporting(hooks=unreadable)
+    assert reporting.get("/status") == (500, "see the agent's log\n")
+    assert "/status can't be answered" in caplog.messages
+    assert reporting.get("/healthz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x16\x03\x01\x00garbage\r\n\r\n", b"GET " + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n"]
+)
+def test_a_hostile_client_does_no_harm(sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    reporting = Reporting()
+    fence(reporting.ref)
+    with socket.create_connection(("127.0.0.1", reporting.port), timeout=WAIT_SECONDS) as client:
+        client.sendall(sent)
+    assert reporting.get("/healthz") == (200, "ok\n")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("expects_failures")
+def test_a_port_in_use_is_told_with_its_configuration_keys(caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = Peer("Supervisor")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        view = DatapathView(build="", cgroup="", hooks=list, lease_age_seconds=lambda: 0.0, before_us=dict)
+        StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
+        failure: Any = supervisor.next()
+    told = f"health.address, health.port: can't listen on 127.0.0.1 port {port}: Address already in use"
+    assert (failure.phase, failure.error) == ("start", f"{ListenError.__module__}.ListenError: {told}")
+    assert told in caplog.text
+
+
+def test_the_port_is_free_for_the_next_one_as_soon_as_the_reporter_is_gone() -> None:
+    reporting = Reporting()
+    reporting.get("/healthz")
+    reporting.ref.stop(timeout=WAIT_SECONDS)
+    socket.create_server(("127.0.0.1", reporting.port)).close()
+
+
+# --- conditions: what was decided, and what the kernel said of it -----------------------------------------------------
+
+
+def _state(*messages: PoliciesResolved, faults: tuple[WriteFault, ...] = ()) -> AgentState:
+    state = AgentState(applied=replace(ATTACHED, faults=faults))
+    for message in messages:
+        state.resolve(message)
+    return state
+
+
+def test_a_policy_that_the_kernel_refused_is_failed_and_out_of_force() -> None:
+    fault = WriteFault(key=KEY, failed=True, message="map frontends is full (65536 rows)")
+    (condition,) = _state(RESOLVED, faults=(fault,)).conditions().values()
+    assert (condition.state, condition.reason) == (PolicyState.FAILED, "WriteFailed")
+    assert (condition.message, condition.backends) == (fault.message, ())
+
+
+def test_a_warning_of_the_kernel_is_added_to_the_message() -> None:
+    fault = WriteFault(key=KEY, failed=False, message="no cgroup of Pod kube-system/dns-1")
+    (condition,) = _state(RESOLVED, faults=(fault,)).conditions().values()
+    assert condition == replace(ACTIVE, message="1 backend; no cgroup of Pod kube-system/dns-1")
+
+
+def test_faults_of_policies_that_are_unknown_or_of_another_kind_are_not_shown() -> None:
+    fault = WriteFault(key=PolicyKey(PolicyKind.BALANCING, "dns"), failed=True, message="full")
+    assert _state(RESOLVED, faults=(fault,)).conditions() == {KEY: ACTIVE}
+
+
+OTHER = replace(ACTIVE, key=replace(KEY, name="another"), service_id=8)
+
+
+@pytest.mark.parametrize(
+    ("then", "names"),
+    [
+        pytest.param(PoliciesResolved(complete=False, conditions=(OTHER,)), ["another", "dns"], id="a change adds"),
+        pytest.param(PoliciesResolved(complete=False, removed=(KEY,)), [], id="a removal takes"),
+        pytest.param(PoliciesResolved(complete=True, conditions=(OTHER,)), ["another"], id="all of them replaces"),
+    ],
+)
+def test_conditions_are_merged_and_sorted_by_name(then: PoliciesResolved, names: list[str]) -> None:
+    assert [each["name"] for each in policies_document(_state(RESOLVED, then).conditions())] == names
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_transition_is_one_line_and_no_transition_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    conflict = replace(ACTIVE, state=PolicyState.CONFLICT, message="older holds 10.96.0.10:53/UDP")
+    with caplog.at_level(logging.INFO, logger="actors.status_reporter"):
+        reporting = Reporting()
+        for message in (
+            RESOLVED,
+            RESOLVED,
+            replace(RESOLVED, conditions=(conflict,)),
+            PoliciesResolved(complete=False, removed=(KEY,)),
+        ):
+            reporting.tell(message)
+    lines = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "actors.status_reporter"]
+    assert lines == [
+        ("INFO", "policy dns is Active: 1 backend"),
+        ("WARNING", "policy dns is Conflict: older holds 10.96.0.10:53/UDP"),
+        ("INFO", "policy dns is gone"),
+    ]
+
+
+def test_a_policy_at_its_limit_is_named_once_while_that_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="actors.status_reporter"):
+        reporting = Reporting()
+        reporting.tell(RESOLVED)
+        caplog.clear()
+        for limited in ((7,), (7,), (), (7,)):
+            reporting.tell(QosWindowElapsed(limited=limited))
+    lines = [each.getMessage() for each in caplog.records if each.name == "actors.status_reporter"]
+    assert lines == ["policy dns is at its limit: further calls pass"] * 2
