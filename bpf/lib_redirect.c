@@ -15,22 +15,21 @@ static __always_inline int find_affinity(const struct frontend_row *row, struct 
 static __always_inline void hold_affinity(const struct frontend_row *row, struct affinity_key *key, u64 now, bool held,
                                           struct endpoint *backend) {
     struct affinity_row fresh = {.backend = *backend, .last_used = now};
-    struct affinity_row *row_now = affinity.lookup(key);
+    struct affinity_row *mine;
     struct endpoint other = {};
 
     if (held) {
-        if (row_now)
-            row_now->last_used = now;
+        mine = affinity.lookup(key);
+        if (mine)
+            mine->last_used = now;
         return;
     }
-    if (row_now) {
-        affinity.update(key, &fresh);
-        return;
-    }
-    if (affinity.insert(key, &fresh) != -EEXIST)
+    if (!affinity.insert(key, &fresh))
         return;
     if (!find_affinity(row, key, now, &other))
         *backend = other;
+    else
+        affinity.update(key, &fresh);
 }
 
 /* 0: `backend` is where the call goes. -ENOENT: it goes where it would have gone without us. */

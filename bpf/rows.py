@@ -1,7 +1,8 @@
 """The rows of the kernel maps, as Python values, and their packing.
 
-Mirrors bpf/types.h, field by field; tests/kernel/test_rows.py compares both by BTF. Byte order changes here alone:
-addresses and ports are in network order in the maps, IPv4 stored as mapped IPv6 (RFC 4291, 2.5.5.2).
+Mirrors bpf/types.h, field by field; tests/kernel/test_rows.py reads packed rows back by the names that the compiler saw.
+Byte order changes here alone: addresses and ports are in network order in the maps, IPv4 stored as mapped IPv6 (RFC
+4291, 2.5.5.2).
 """
 
 from __future__ import annotations

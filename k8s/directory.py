@@ -119,7 +119,7 @@ class DirectorySource:
         poller.register(inotify.fileno(), select.POLLIN)
         self._rewatch(inotify)
         if not self._exists:
-            _log.warning("%s does not exist; waiting for it, nothing is redirected until then", self._directory)
+            self._warn_of_files("%s does not exist; waiting for it, nothing is redirected until then")
         reason = "start"
         while not self._stopping.is_set():
             if reason and (self._exists or self._listed):
@@ -170,7 +170,7 @@ class DirectorySource:
                 if error.errno != errno.EINVAL:  # what was watched is gone, and the watch with it
                     raise
         if self._listed and self._exists and watch is None:
-            _log.warning("%s is gone, and its objects with it; waiting for it", self._directory)
+            self._warn_of_files("%s is gone, and its objects with it; waiting for it")
         self._ancestors, self._watch, self._exists = ancestors, watch, watch is not None
         if changed:
             self._being_written.clear()
@@ -293,6 +293,10 @@ class DirectorySource:
         self._warn(name, [*(manifest.document_faults if self._reports_files else ()), *manifest.object_faults])
 
     # --- warnings --------------------------------------------------------------------------------------------------
+
+    def _warn_of_files(self, text: str) -> None:
+        """Of several sources on one directory, one speaks of the directory itself."""
+        _log.log(logging.WARNING if self._reports_files else logging.DEBUG, text, self._directory)
 
     def _warn(self, name: str, warnings: list[str]) -> None:
         """Each once, until it is gone from the file and comes again."""
