@@ -1,6 +1,6 @@
 """The rows of the kernel maps, as Python values, and their packing.
 
-Mirrors bpf/types.h, field by field; tests/kernel/test_rows.py reads packed rows back by the names that the compiler saw.
+Mirrors bpf/types.h, field by field; tests/kernel/test_rows.py reads rows back by the compiler's names.
 Byte order changes here alone: addresses and ports are in network order in the maps, IPv4 stored as mapped IPv6 (RFC
 4291, 2.5.5.2).
 """
