@@ -1,100 +1,154 @@
-"""bpf/rows.py packs what bpf/types.h declares: read back by the field names that the compiler saw."""
+"""What bpf/rows.py packs is what the compiled programs read: field by field, by the BTF of the loaded maps."""
 
 from __future__ import annotations
 
-import ctypes
-import os
+import json
+import re
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bpf import rows
-from bpf.build import KERNEL_TREE, MapSizes, compiler_flags, program_text
+from bpf import cgroups, datapath, rows
+from bpf.build import MAP_NAMES
+from bpf.maps import PinnedMaps
+from config.settings import DatapathSettings
+from tests.lab.lab import ROOT, Lab
 
-FRONTEND = rows.Frontend(ip_address("fd00::10"), 53, rows.L4.UDP)
-WORDS = [int.from_bytes(FRONTEND.address.packed[i : i + 4], "little") for i in range(0, 16, 4)]
-PORT = int.from_bytes((53).to_bytes(2, "big"), "little")
-ROW = rows.FrontendRow(
-    generation=2**40 + 1,
-    frontend=FRONTEND,
-    flags=rows.FrontendFlag.NO_HOST,
-    service_id=11,
-    first=12,
-    count=13,
-    limit=14,
-    affinity_seconds=15,
-    skip_from=2,
-    skip_to=3,
-)
+V4 = rows.Frontend(IPv4Address("10.96.0.10"), 53, rows.L4.UDP)
+V6 = rows.Frontend(IPv6Address("fd00::10"), 8053, rows.L4.TCP)
+BACKEND = rows.Endpoint(IPv6Address("fd00::5"), 5353)
+ONE = rows.SERVICE_ID.pack(1)
 
 
 @pytest.fixture(scope="module")
-def compiled() -> Iterator[Any]:
-    os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
-    from bcc import BPF  # noqa: PLC0415
-
-    made = BPF(text=program_text().encode(), cflags=compiler_flags(MapSizes(16, 16, 16)))
-    yield made
-    made.cleanup()
-
-
-def fields(kind: Any, raw: bytes) -> dict[str, object]:
-    """Values of a packed row by the names of the C struct; padding is left out."""
-    assert len(raw) == ctypes.sizeof(kind)
-    row = kind.from_buffer_copy(raw)
-    values = {name: getattr(row, name) for name, *_ in row._fields_ if "pad" not in name and name != "zero"}
-    return {name: list(value) if hasattr(value, "_length_") else value for name, value in values.items()}
-
-
-def test_a_frontend_row(compiled: Any) -> None:
-    assert fields(compiled[b"frontends"].Leaf, rows.pack_frontend_row(ROW)) == {
-        "generation": ROW.generation,
-        "address": WORDS,
-        "port": PORT,
-        "protocol": 17,
-        "flags": 1,
-        "service_id": 11,
-        "first": 12,
-        "count": 13,
-        "limit": 14,
-        "affinity_seconds": 15,
-        "skip_from": 2,
-        "skip_to": 3,
-        "generation_tail": ROW.generation,
-    }
-
-
-def test_a_frontend_key(compiled: Any) -> None:
-    key = fields(compiled[b"frontends"].Key, rows.pack_frontend(FRONTEND))
-    assert key == {"address": WORDS, "port": PORT, "protocol": 17}
-
-
-def test_a_backend_row(compiled: Any) -> None:
-    raw = rows.pack_backend(7, rows.Endpoint(FRONTEND.address, 53))
-    row = compiled[b"backends"].Leaf.from_buffer_copy(raw)
-    assert (row.generation, list(row.endpoint.address), row.endpoint.port) == (7, WORDS, PORT)
-
-
-def test_an_affinity_row(compiled: Any) -> None:
-    held = rows.AffinityRow(
-        client_netns=9, frontend=FRONTEND, backend=rows.Endpoint(FRONTEND.address, 53), last_used_ns=2**40
+def maps(lab: Lab) -> Iterator[PinnedMaps]:
+    """Loaded, and attached to nothing."""
+    bpffs = lab.bpffs.with_name(f"{lab.prefix}-rows")
+    made = datapath.prepare(
+        DatapathSettings(cgroup=str(lab.cgroup), bpffs=bpffs, max_frontends=8, max_backends=8, max_affinity=8)
     )
-    raw_key, raw_value = rows.pack_affinity(held)
-    key = compiled[b"affinity"].Key.from_buffer_copy(raw_key)
-    value = compiled[b"affinity"].Leaf.from_buffer_copy(raw_value)
-    assert (key.client_netns, list(key.frontend.address), key.frontend.port) == (9, WORDS, PORT)
-    assert (list(value.backend.address), value.backend.port, value.last_used) == (WORDS, PORT, 2**40)
+    yield made.maps
+    made.maps.close()
+    made.close()
+    datapath.detach(bpffs)
 
 
-@pytest.mark.parametrize(
-    ("name", "part", "raw", "expected"),
-    [
-        ("backend_cgroups", "Key", rows.pack_backend_cgroup(2**40, 5), {"cgroup_id": 2**40, "service_id": 5}),
-        ("config", "Leaf", rows.pack_config(host_netns=3, lease_ns=4), {"host_netns": 3, "lease_ns": 4}),
-        ("policies", "Leaf", rows.pack_policy(rows.PolicyRow(name="dns", limit=5)), {"name": b"dns", "limit": 5}),
-    ],
-)
-def test_other_rows(compiled: Any, name: str, part: str, raw: bytes, expected: dict[str, object]) -> None:
-    assert fields(getattr(compiled[name.encode()], part), raw) == expected
+def as_the_kernel_sees(path: Path) -> dict[str, Any]:
+    """The map's first row, its fields named by BTF: {"key": ..., "value": ...}."""
+    command = ["bpftool", "-j", "map", "dump", "pinned", str(path)]
+    first, *_ = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return dict(first["formatted"])
+
+
+def words(address: IPv4Address | IPv6Address) -> list[int]:
+    """Four words in network order, as this machine reads them."""
+    raw = rows.pack_address(address)
+    return [int.from_bytes(raw[i : i + 4], sys.byteorder) for i in range(0, 16, 4)]
+
+
+@pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
+def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: rows.Frontend) -> None:
+    maps.write_frontend(
+        rows.FrontendRow(
+            generation=2**40 + 1,
+            frontend=frontend,
+            flags=rows.FrontendFlag.NO_HOST,
+            service_id=10091,
+            first=3,
+            count=2,
+            limit=100,
+            affinity_seconds=10800,
+            skip_from=4,
+            skip_to=6,
+        )
+    )
+    row = as_the_kernel_sees(maps["frontends"].path)
+    key = {
+        "address": words(frontend.address),
+        "port": socket.htons(frontend.port),
+        "protocol": frontend.protocol,
+    }
+    assert row["key"] == {**key, "zero": 0}
+    assert row["value"] == {
+        **key,
+        "generation": 2**40 + 1,
+        "generation_tail": 2**40 + 1,
+        "flags": 1,
+        "service_id": 10091,
+        "first": 3,
+        "count": 2,
+        "limit": 100,
+        "affinity_seconds": 10800,
+        "skip_from": 4,
+        "skip_to": 6,
+        "zero": [0] * 6,
+    }
+    maps.remove_frontend(frontend)
+
+
+def test_a_backend(maps: PinnedMaps) -> None:
+    maps.write_backends(7, 0, [BACKEND])
+    row = as_the_kernel_sees(maps["backends"].path)
+    endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port), "zero": [0] * 6}
+    assert row == {"key": 0, "value": {"generation": 7, "endpoint": endpoint}}
+
+
+def test_an_affinity(maps: PinnedMaps) -> None:
+    held = rows.AffinityRow(client_netns=2**33, frontend=V4, backend=BACKEND, last_used_ns=2**50)
+    maps["affinity"].update(*rows.pack_affinity(held))
+    row = as_the_kernel_sees(maps["affinity"].path)
+    frontend = {"address": words(V4.address), "port": socket.htons(53), "protocol": 17, "zero": 0}
+    endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port), "zero": [0] * 6}
+    assert row["key"] == {"client_netns": 2**33, "frontend": frontend, "zero": 0}
+    assert row["value"] == {"backend": endpoint, "last_used": 2**50}
+
+
+def test_counters(maps: PinnedMaps) -> None:
+    counters = maps["counters"]
+    numbers = b"".join(i.to_bytes(8, sys.byteorder) for i in range(1, counters.row_size // 8 + 1))
+    counters.update(ONE, numbers * counters.cpus)
+    command = ["bpftool", "-j", "map", "dump", "pinned", str(counters.path)]
+    (dumped,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    of_a_cpu = dumped["formatted"]["values"][0]["value"]
+    read = maps.counters()[1]
+    assert read.redirects == of_a_cpu["redirects"] * counters.cpus
+    assert read.affinity_hits == of_a_cpu["affinity_hits"] * counters.cpus
+    assert [read.passes[reason] for reason in rows.PassReason] == [n * counters.cpus for n in of_a_cpu["passes"]]
+
+
+def test_a_policy_its_window_its_cgroups_and_the_configuration(maps: PinnedMaps) -> None:
+    maps["policies"].update(ONE, rows.pack_policy(rows.PolicyRow(name="n" * 253, limit=9)))
+    row = as_the_kernel_sees(maps["policies"].path)
+    assert row["value"]["limit"] == 9
+    maps["windows"].update(ONE, (12 << 32 | 34).to_bytes(8, sys.byteorder))
+    assert maps.windows()[1] == rows.Window(second=12, calls=34)
+    maps["backend_cgroups"].update(rows.pack_backend_cgroup(2**35, 5), ONE)
+    row = as_the_kernel_sees(maps["backend_cgroups"].path)
+    assert row["key"] == {"cgroup_id": 2**35, "service_id": 5, "zero": 0}
+    maps.write_config(host_netns=2**36, lease_ns=30)
+    assert as_the_kernel_sees(maps["config"].path)["value"] == {"host_netns": 2**36, "lease_ns": 30}
+
+
+def test_every_map_is_pinned_with_the_configured_size(maps: PinnedMaps) -> None:
+    sizes = {name: maps[name].max_entries for name in MAP_NAMES}
+    assert {name: sizes[name] for name in ("frontends", "backends", "affinity")} == {
+        "frontends": 8,
+        "backends": 8,
+        "affinity": 8,
+    }
+    assert sizes["ports"] * 64 == 65536
+
+
+def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
+    types, consts = (ROOT / "bpf" / name for name in ("types.h", "consts.h"))
+    found = re.search(r"enum pass_reason \{ (.*), PASS_REASONS \}", types.read_text())
+    assert found
+    assert found[1].split(", ") == [f"PASS_{reason.name}" for reason in rows.PassReason]
+    assert f"#define MAX_CGROUP_LEVELS {cgroups.MAX_LEVELS}\n" in consts.read_text()
+    assert f"#define FRONTEND_NO_HOST {rows.FrontendFlag.NO_HOST.value} " in types.read_text()

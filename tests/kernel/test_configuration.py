@@ -1,0 +1,105 @@
+"""What the configuration leaves out, the kernel never gets (DESIGN section 3: `datapath`, `redirect`)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import manifests
+from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+
+
+@pytest.fixture
+def agent(lab: Lab, pods: list[PodProcess], request: pytest.FixtureRequest) -> Iterator[Agent]:
+    """Configured by the test's parameter, or not at all."""
+    lab.write("pod", manifests.pod(pods[0]))
+    lab.write("service", manifests.service(ports=(("dns", 53, "UDP"),)))
+    lab.write("policies", manifests.policy("vip"), manifests.policy("of-service", service_name="http-server-v4"))
+    made = lab.agent(**getattr(request, "param", {}))
+    yield made
+    made.terminate()
+    made.command("detach")
+
+
+def addresses(agent: Agent) -> set[str]:
+    return {row["address"] for row in agent.inspect("frontends")}
+
+
+@pytest.mark.parametrize("agent", [{"datapath__ipv6": False}], indirect=True, ids=[""])
+def test_without_ipv6_no_ipv6_frontend_and_mapped_sockets_still_reach_those_of_ipv4(
+    agent: Agent, client: PodProcess
+) -> None:
+    assert addresses(agent) == {VIP, CLUSTER_IP}
+    assert client.do("udp", address=CLUSTER_IP6, port=53)["who"] == REMOTE
+    assert client.do("udp", address=VIP, port=53, mapped=True, connected=True)["who"] == "pod0"
+    assert client.do("tcp", address=VIP, port=80)["who"] == REMOTE
+
+
+@pytest.mark.parametrize("agent", [{"datapath__ipv4": False}], indirect=True, ids=[""])
+def test_without_ipv4_no_ipv4_frontend(agent: Agent, client: PodProcess) -> None:
+    assert addresses(agent) == {CLUSTER_IP6}
+    assert agent.states() == {"vip": "NoFrontend", "of-service": "Active"}
+    assert client.do("udp", address=CLUSTER_IP6, port=53)["who"] == "pod0"
+    assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
+
+
+@pytest.mark.parametrize("agent", [{"redirect__address_cidrs": ["192.0.2.0/24"]}], indirect=True, ids=[""])
+def test_an_address_outside_the_allowed_ones_is_invalid(agent: Agent, client: PodProcess) -> None:
+    assert agent.states() == {"vip": "Invalid", "of-service": "Active"}
+    assert "192.0.2.0/24" in agent.message("vip")
+    assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
+
+
+@pytest.mark.parametrize("agent", [{"redirect__address_backend_namespaces": ["dns"]}], indirect=True, ids=[""])
+def test_an_address_policy_takes_pods_of_allowed_namespaces_alone(agent: Agent) -> None:
+    assert agent.states() == {"vip": "NoBackend", "of-service": "Active"}
+
+
+@pytest.mark.parametrize("agent", [{"redirect__qos_limit": 3}], indirect=True, ids=[""])
+def test_the_agents_limit_holds_for_policies_without_their_own(lab: Lab, agent: Agent) -> None:
+    unlimited = manifests.policy("vip", redirectQosLimit=0)
+    lab.write("policies", unlimited, manifests.policy("of-service", service_name="http-server-v4"))
+    wait_until(lambda: [row["policy"] for row in agent.inspect("qos")] == ["of-service"], "the limits are installed")
+    assert {row["policy"]: row["qos_limit"] for row in agent.inspect("policies")} == {"vip": 0, "of-service": 3}
+
+
+def test_counters_go_on_without_backends_and_metrics_tell_the_same(
+    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+) -> None:
+    wait_until(lambda: len(agent.inspect("frontends")) == 3, "installed")
+    for _ in range(4):
+        client.do("udp", address=VIP, port=53)
+    lab.write("pod", manifests.pod(pods[0], ready=False))
+    wait_until(lambda: agent.inspect("frontends") == [], "no backends")
+    assert agent.metric('localredirect_redirects_total{policy="vip"}') == 4
+    lab.write("pod", manifests.pod(pods[0]))
+    wait_until(lambda: len(agent.inspect("frontends")) == 3, "installed again")
+    client.do("udp", address=VIP, port=53)
+    assert {row["policy"]: row["redirects"] for row in agent.inspect("policies")} == {"vip": 5, "of-service": 0}
+    assert agent.metric('localredirect_redirects_total{policy="vip"}') == 5
+    assert agent.metric('localredirect_policy_state{policy="vip",state="Active"}') == 1
+    assert agent.metric('localredirect_backends{policy="vip"}') == 1
+    assert agent.metric('localredirect_map_entries{map="frontends"}') == 3
+
+
+def test_a_restart_takes_over_counters_and_affinity(lab: Lab, agent: Agent, client: PodProcess) -> None:
+    lab.write("policies", manifests.policy("vip", sessionAffinity="ClientIP"))
+    wait_until(lambda: [row["affinity_seconds"] for row in agent.inspect("frontends")] == [10800], "affinity is on")
+    client.do("udp", address=VIP, port=53)
+    (held,) = agent.inspect("affinity")
+    counted = agent.inspect("policies")
+    agent.kill()
+    agent.start()
+    (kept,) = agent.inspect("affinity")
+    assert {key: value for key, value in kept.items() if key != "expires_in_seconds"} == {
+        key: value for key, value in held.items() if key != "expires_in_seconds"
+    }
+    assert agent.inspect("policies") == counted
+
+
+def test_the_agent_stops_within_five_seconds_of_ctrl_c(agent: Agent) -> None:
+    assert agent.process
+    agent.process.send_signal(signal.SIGINT)
+    assert agent.process.wait(5) == 0
