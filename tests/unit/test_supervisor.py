@@ -131,7 +131,8 @@ def test_a_child_stopped_from_outside_is_replaced_after_the_next_tick() -> None:
     family.child("First").stop(timeout=WAIT_SECONDS)
     assert family.tick()["First"].state == "restarting"
     assert [family.next_event() for _ in range(3)] == ["First started", "First stopped", "First started"]
-    assert family.tick()["First"] == ActorReport(name="First", state="running", restarts=1, mailbox=0)
+    report = family.tick()["First"]
+    assert (report.state, report.restarts) == ("running", 1)
 
 
 @pytest.mark.usefixtures("expects_failures")
