@@ -17,7 +17,7 @@ def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
     lab.write("policies", manifests.policy("vip", ports=((53, "UDP"), (80, "TCP")), backend_port=53))
     policy = manifests.policy("web", ports=((80, "TCP"),), backend_port=80)
     lab.write("policies", manifests.policy("dns"), policy)
-    made = lab.agent(datapath__lease_seconds=3, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
+    made = lab.agent(datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     wait_until(lambda: len(made.inspect("frontends")) == 2, "both frontends")
     yield made
     made.kill()
@@ -57,14 +57,17 @@ def test_a_second_agent_says_so_and_leaves_the_first_alone(lab: Lab, agent: Agen
     assert client.do("udp", address=VIP, port=53)["who"] != REMOTE
 
 
-def test_a_stopped_agent_loses_its_lease_and_gets_it_back(agent: Agent, client: PodProcess) -> None:
-    assert agent.process
-    agent.process.send_signal(signal.SIGSTOP)
+def test_a_stopped_agent_loses_its_lease_and_gets_it_back(lab: Lab, agent: Agent, client: PodProcess) -> None:
+    agent.terminate()
+    short = lab.agent(datapath__lease_seconds=3, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
+    assert short.process
+    short.process.send_signal(signal.SIGSTOP)
     wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == REMOTE, "the lease is over")
-    agent.process.send_signal(signal.SIGCONT)
+    short.process.send_signal(signal.SIGCONT)
     wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] != REMOTE, "the lease is back")
-    passes = {row["policy"]: row["passes"]["lease"] for row in agent.inspect("policies")}
+    passes = {row["policy"]: row["passes"]["lease"] for row in short.inspect("policies")}
     assert passes["dns"] >= 1
+    short.terminate()
 
 
 def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client: PodProcess) -> None:
