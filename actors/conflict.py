@@ -2,7 +2,7 @@
 
 Policies are decided oldest first, and only one that is in force keeps others out. The outcome depends on what is
 claimed, never on the order in which it was learnt. A change recomputes the policies that are connected with it by
-claims, no more.
+claims, no more, and a thousand changes at once recompute each of them once.
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ class _Claimant:
 
 
 class ClaimIndex:
-    """Claims by policy, and who loses to whom."""
+    """Claims by policy, and who loses to whom: call `claim` for what changed, then `settle` once."""
 
     def __init__(self) -> None:
         self._claimants: dict[PolicyKey, _Claimant] = {}
         self._holders: defaultdict[Claim, set[PolicyKey]] = defaultdict(set)
         self._losses: dict[PolicyKey, Loss] = {}
+        self._unsettled: set[PolicyKey] = set()
+        self._touched: set[Claim] = set()
+        """Claimed or let go since the outcomes were settled."""
 
     def loss_of(self, key: PolicyKey) -> Loss | None:
         return self._losses.get(key)
@@ -58,33 +61,40 @@ class ClaimIndex:
     def losers(self) -> int:
         return len(self._losses)
 
-    def claim(self, key: PolicyKey, order: Age, claims: frozenset[Claim]) -> set[PolicyKey]:
-        """Replaces what a policy claims (nothing: an empty set). Returns the policies whose outcome changed."""
-        former = self._claimants.get(key)
-        if former == _Claimant(order, claims) or (former is None and not claims):
-            return set()
-        around = self._connected({key})
+    def claim(self, key: PolicyKey, order: Age, claims: frozenset[Claim]) -> None:
+        """Replaces what a policy claims; nothing: an empty set."""
+        former = self._claimants.pop(key, None)
+        present = _Claimant(order, claims) if claims else None
+        if present:
+            self._claimants[key] = present
+        if former == present:
+            return
         for claim in former.claims if former else ():
             self._holders[claim].discard(key)
             if not self._holders[claim]:
                 del self._holders[claim]
-        if claims:
-            self._claimants[key] = _Claimant(order, claims)
-            for claim in claims:
-                self._holders[claim].add(key)
-        else:
-            self._claimants.pop(key, None)
-        return self._decide(around | self._connected({key}) | {key})
+        for claim in claims:
+            self._holders[claim].add(key)
+        self._unsettled.add(key)
+        self._touched |= claims | (former.claims if former else frozenset())
 
-    def _connected(self, keys: set[PolicyKey]) -> set[PolicyKey]:
-        """All that share a claim with one of these, or with one that does, and so on."""
+    def settle(self) -> set[PolicyKey]:
+        """Decides anew what the claims since the last call may concern. Returns the policies whose outcome changed."""
+        concerned = self._unsettled | self._connected(self._touched)
+        self._unsettled, self._touched = set(), set()
+        return self._decide(concerned)
+
+    def _connected(self, claims: set[Claim]) -> set[PolicyKey]:
+        """All that hold one of these, or share a claim with one that does, and so on."""
         found: set[PolicyKey] = set()
-        waiting = list(keys & self._claimants.keys())
+        seen = claims & self._holders.keys()
+        waiting = list(seen)
         while waiting:
-            key = waiting.pop()
-            if key not in found:
+            for key in self._holders[waiting.pop()] - found:
                 found.add(key)
-                waiting += [other for claim in self._claimants[key].claims for other in self._holders[claim] - found]
+                fresh = self._claimants[key].claims - seen
+                seen |= fresh
+                waiting += fresh
         return found
 
     def _decide(self, keys: set[PolicyKey]) -> set[PolicyKey]:

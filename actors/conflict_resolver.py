@@ -74,8 +74,13 @@ class ConflictResolver(AgentActor):
         """When the oldest event that is not decided yet was received; None when a Flush is not on its way."""
         self._watched: frozenset[NamespacedName] | None = None
         self._revision = 0
-        self._probed: set[SourceName] = set()
-        self._round = 0
+        """Of the newest WatchServices; 0 before the first. Grows across a restart, so that an answer to the resolver
+        before us is not taken for one to us."""
+        self._probes: dict[SourceName, LeaseProbe] = {}
+        """The newest that each watcher passed on."""
+        self._probed_ns = 0
+        self._conflicts = 0
+        """As last told."""
 
     def started(self) -> None:
         for watcher in _WATCHERS:
@@ -90,6 +95,8 @@ class ConflictResolver(AgentActor):
         self._wake(message.received_at)
 
     def _on_service_upserted(self, message: ServiceUpserted) -> None:
+        if self._watched is not None and message.service.key not in self._watched:
+            return  # told before the watcher heard that it is not wanted; of its end we would not hear
         self._state.upsert_service(message.service, message.generation)
         self._wake(message.received_at)
 
@@ -129,7 +136,7 @@ class ConflictResolver(AgentActor):
         names = self._state.named_services
         if SourceName.POLICIES in self._synced and names != self._watched:
             self._watched = names
-            self._revision += 1
+            self._revision = time.monotonic_ns()
             self._send_watch_services()
             self._state.drop_unnamed_services()
 
@@ -142,14 +149,16 @@ class ConflictResolver(AgentActor):
         self._wake(time.monotonic())
 
     def _on_lease_probe(self, message: LeaseProbe) -> None:
-        if message.passed_by is None or message.round < self._round:
+        """All watchers are well as of the oldest of what they passed on last. Told apart by time, not by round: a
+        watcher may be a round behind the others for long, and a restarted QosTicker counts from 1 again."""
+        if message.passed_by is not None:
+            self._probes[message.passed_by] = message
+        if len(self._probes) < len(SourceName):
             return
-        if message.round > self._round:
-            self._round = message.round
-            self._probed = set()
-        self._probed.add(message.passed_by)
-        if self._probed == set(SourceName):
-            self.send("MapWriter", replace(message, passed_by=None))
+        oldest = min(self._probes.values(), key=lambda probe: probe.sent_ns)
+        if oldest.sent_ns > self._probed_ns:
+            self._probed_ns = oldest.sent_ns
+            self.send("MapWriter", replace(oldest, passed_by=None))
 
     def _wake(self, received_at: float) -> None:
         if self._oldest is None:
@@ -168,22 +177,24 @@ class ConflictResolver(AgentActor):
         changes = self._state.decide_changes()
         outcomes = self._state.all_outcomes() if self._complete else changes.outcomes
         complete, self._complete = self._complete, False
-        if not (complete or outcomes or changes.removed):
-            return
-        self.send(
-            "MapWriter",
-            ApplyDesiredState(
-                complete=complete,
-                upserted=tuple(outcome.desired for outcome in outcomes),
-                removed=changes.removed,
-                received_at=received_at,
-            ),
-        )
+        if complete or outcomes or changes.removed:
+            self.send(
+                "MapWriter",
+                ApplyDesiredState(
+                    complete=complete,
+                    upserted=tuple(outcome.desired for outcome in outcomes),
+                    removed=changes.removed,
+                    received_at=received_at,
+                ),
+            )
+        elif self._conflicts == self._state.conflicts:
+            return  # else a BalancingPolicy lost or won, which has no condition: the number alone changed
+        self._conflicts = self._state.conflicts
         resolved = PoliciesResolved(
             complete=complete,
             conditions=tuple(outcome.condition for outcome in outcomes),
             removed=changes.removed,
-            conflicts=self._state.conflicts,
+            conflicts=self._conflicts,
         )
         for reporter in _REPORTERS:
             self.send(reporter, resolved)

@@ -27,6 +27,7 @@ from k8s.ports import partner_ports
 from k8s.selector import matches
 
 DEFAULT_AFFINITY_SECONDS = 10800
+_NAMED_PODS = 3
 _L4 = {"TCP": L4.TCP, "UDP": L4.UDP}
 
 
@@ -35,6 +36,8 @@ class Frontends:
     """The frontends of a policy, each with the backend port that belongs to it."""
 
     ports: tuple[tuple[Frontend, int], ...] = ()
+    claimed: frozenset[Frontend] = frozenset()
+    """Those of both families, whatever this node's configuration serves: all nodes must decide conflicts alike (P8)."""
     why_none: str = ""
     """One sentence, when there are none."""
     remark: str = ""
@@ -73,14 +76,17 @@ def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSe
     else:
         named = matcher.to_ports or ports
         pairs = [(front, back.port) for front, back in partner_ports(named, spec.backend_ports) if front in ports]
-    usable = [ip for ip in addresses if (datapath.ipv4 if ip.version == 4 else datapath.ipv6)]
-    if not usable:
-        families = " and ".join(sorted({f"IPv{ip.version}" for ip in addresses}))
-        return Frontends(why_none=f"its addresses are {families}, which datapath.ipv4 and datapath.ipv6 turn off here")
-    found = tuple((Frontend(ip, port.port, _L4[port.protocol]), back) for ip in usable for port, back in pairs)
-    if not found:
+    everywhere = tuple((Frontend(ip, port.port, _L4[port.protocol]), back) for ip in addresses for port, back in pairs)
+    if not everywhere:
         return Frontends(why_none=remark or "no port of the Service has a partner in spec.backend.toPorts")
-    return Frontends(ports=found, remark=remark)
+    claimed = frozenset(frontend for frontend, _ in everywhere)
+    served = {4: datapath.ipv4, 6: datapath.ipv6}
+    found = tuple((frontend, back) for frontend, back in everywhere if served[frontend.address.version])
+    if not found:
+        families = " and ".join(sorted({f"IPv{ip.version}" for ip in addresses}))
+        why = f"its addresses are {families}, which datapath.ipv4 and datapath.ipv6 turn off here"
+        return Frontends(claimed=claimed, why_none=why)
+    return Frontends(ports=found, claimed=claimed, remark=remark)
 
 
 def _service_ports(matcher: ServiceFrontend, service: Service) -> tuple[tuple[PortSpec, ...], str]:
@@ -98,7 +104,7 @@ def find_claims(policy: Policy, frontends: Frontends) -> frozenset[Claim]:
     spec = policy.spec
     if spec is None or not spec.enabled:
         return frozenset()
-    claims: set[Claim] = {frontend for frontend, _ in frontends.ports}
+    claims: set[Claim] = set(frontends.claimed)
     if isinstance(spec.frontend, ServiceFrontend):
         claims.add(spec.frontend.service)
     if policy.key.kind == PolicyKind.LOCAL_REDIRECT:
@@ -151,7 +157,7 @@ def decide(
     serving = [
         pod for pod in usable if any(ip.version == f.address.version for f, _ in frontends.ports for ip in pod.ips)
     ]
-    state, message = _state(frontends, selected, usable, installed)
+    state, message = _state(frontends, selected, serving, installed)
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
         key=policy.key,
@@ -200,14 +206,16 @@ def _backends(usable: Iterable[Pod], frontend: Frontend, port: int) -> tuple[End
 
 
 def _state(
-    frontends: Frontends, selected: list[Pod], usable: list[Pod], installed: tuple[DesiredFrontend, ...]
+    frontends: Frontends, selected: list[Pod], serving: list[Pod], installed: tuple[DesiredFrontend, ...]
 ) -> tuple[PolicyState, str]:
     if not frontends.ports:
         return PolicyState.NO_FRONTEND, frontends.why_none
     if not installed:
-        why = _why_no_backend(selected, usable)
+        why = _why_no_backend(selected)
         return PolicyState.NO_BACKEND, f"{why}; clients take the normal way" + _also(frontends.remark)
-    message = f"{len(installed)} of {len(frontends.ports)} frontends are redirected to {len(usable)} local Pods"
+    number = len(frontends.ports)
+    which = _count(number, "frontend") if len(installed) == number else f"{len(installed)} of {number} frontends"
+    message = f"{which} redirected to {_count(len(serving), 'local Pod')}"
     return PolicyState.ACTIVE, message + _also(frontends.remark)
 
 
@@ -215,13 +223,20 @@ def _also(remark: str) -> str:
     return f"; {remark}" if remark else ""
 
 
-def _why_no_backend(selected: list[Pod], usable: list[Pod]) -> str:
-    if usable:
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _why_no_backend(selected: list[Pod]) -> str:
+    if any(pod.usable for pod in selected):
         return "no usable Pod has an IP of the frontends' address family"
     if not selected:
         return "no Pod on this node matches spec.backend.endpointSelector"
-    names = ", ".join(f"{pod.key} ({_why_unusable(pod)})" for pod in selected[:3])
-    return f"{len(selected)} Pods match, none is usable: {names}"
+    names = [f"{pod.key} ({_why_unusable(pod)})" for pod in selected[:_NAMED_PODS]]
+    if len(selected) > _NAMED_PODS:
+        names.append("...")
+    matching = "1 Pod matches" if len(selected) == 1 else f"{len(selected)} Pods match"
+    return f"{matching}, none is usable: {', '.join(names)}"
 
 
 def _why_unusable(pod: Pod) -> str:

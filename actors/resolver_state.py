@@ -78,6 +78,8 @@ class ResolverState:
                 del self._by_service[service]
         for label in _demanded(policy):
             self._by_label[label].discard(policy.key)
+            if not self._by_label[label]:
+                del self._by_label[label]
 
     @property
     def named_services(self) -> frozenset[NamespacedName]:
@@ -117,6 +119,8 @@ class ResolverState:
     def remove_pod(self, key: NamespacedName) -> None:
         self._generations[SourceName.ENDPOINTS].pop(key, None)
         former = self._pods[key.namespace].pop(key, None)
+        if not self._pods[key.namespace]:
+            del self._pods[key.namespace]
         if former:
             self._touch_selectors(former.labels)
 
@@ -160,8 +164,9 @@ class ResolverState:
 
     def decide_changes(self) -> Changes:
         """Decides anew whatever the events since the last call may concern."""
-        for key in tuple(self._dirty):
-            self._dirty |= self._claim(key)
+        for key in self._dirty:
+            self._claim(key)
+        self._dirty |= self._claims.settle()
         outcomes: list[Outcome] = []
         removed: list[PolicyKey] = []
         for key in self._dirty:
@@ -181,13 +186,14 @@ class ResolverState:
         """As of the last `decide_changes`."""
         return tuple(self._outcomes.values())
 
-    def _claim(self, key: PolicyKey) -> set[PolicyKey]:
+    def _claim(self, key: PolicyKey) -> None:
         policy = self._policies.get(key)
         if policy is None:
             self._frontends.pop(key, None)
-            return self._claims.claim(key, ("", "", ""), frozenset())
+            self._claims.claim(key, ("", "", ""), frozenset())
+            return
         self._frontends[key] = find_frontends(policy, self._service_of(policy), self._datapath)
-        return self._claims.claim(key, age(policy), find_claims(policy, self._frontends[key]))
+        self._claims.claim(key, age(policy), find_claims(policy, self._frontends[key]))
 
     def _decide(self, policy: Policy) -> Outcome:
         return decide(

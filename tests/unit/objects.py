@@ -1,4 +1,4 @@
-"""Policies, Services and Pods as sources deliver them, with what a test does not care for filled in."""
+"""Objects that the tests of decisions share: a DNS Service, Pods of a cache, and policies for them."""
 
 from __future__ import annotations
 
@@ -19,54 +19,66 @@ from k8s.objects import (
     ServiceFrontend,
 )
 
-VIP = "169.254.0.90"
-CLUSTER_IP = "10.96.0.10"
-CLUSTER_IP6 = "fd96::10"
-SERVICE = NamespacedName("kube-system", "kube-dns")
+UDP, TCP = Protocol.UDP, Protocol.TCP
+NAME = NamespacedName("kube-system", "dns")
+SELECTOR = LabelSelector(match_labels=(("app", "cache"),))
+KEY = PolicyKey(PolicyKind.LOCAL_REDIRECT, "p")
 
 
-def port(number: int, name: str = "", protocol: str = "UDP") -> PortSpec:
-    return PortSpec(port=number, protocol=Protocol(protocol), name=name)
+def port(number: int, protocol: Protocol = UDP, name: str = "") -> PortSpec:
+    return PortSpec(port=number, protocol=protocol, name=name)
 
 
-def address(*ports: PortSpec, ip: str = VIP) -> AddressFrontend:
-    return AddressFrontend(ip=ip_address(ip), to_ports=ports or (port(53),))
+DNS_PORTS = (port(53, UDP, "dns"), port(53, TCP, "dns-tcp"))
+CACHE_PORTS = (port(5353, UDP, "dns"), port(5354, TCP, "dns-tcp"))
+SERVICE = Service(key=NAME, cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00::a")), ports=DNS_PORTS)
 
 
-def of_service(*ports: PortSpec) -> ServiceFrontend:
-    return ServiceFrontend(service=SERVICE, to_ports=ports)
+def service_spec(*to_ports: PortSpec, backend: tuple[PortSpec, ...] = CACHE_PORTS) -> PolicySpec:
+    return PolicySpec(
+        frontend=ServiceFrontend(service=NAME, to_ports=to_ports), backend_selector=SELECTOR, backend_ports=backend
+    )
+
+
+def address_spec(
+    ip: str = "169.254.0.90",
+    to_ports: tuple[PortSpec, ...] = (port(53),),
+    backend: tuple[PortSpec, ...] = (port(5353),),
+) -> PolicySpec:
+    return PolicySpec(
+        frontend=AddressFrontend(ip=ip_address(ip), to_ports=to_ports), backend_selector=SELECTOR, backend_ports=backend
+    )
 
 
 def policy(
-    name: str = "dns",
-    frontend: AddressFrontend | ServiceFrontend | None = None,
+    spec: PolicySpec | None,
     *,
+    name: str = "p",
     kind: PolicyKind = PolicyKind.LOCAL_REDIRECT,
-    service_id: int = 0,
+    service_id: int = 7,
     created: str = "",
     faults: tuple[str, ...] = (),
-    **spec: object,
 ) -> Policy:
-    values: dict[str, object] = {
-        "frontend": frontend or address(),
-        "backend_selector": LabelSelector(match_labels=(("app", "dns"),)),
-        "backend_ports": (port(5353),),
-    }
-    made = None if faults else PolicySpec(**values | spec)  # type: ignore[arg-type]  # a test names real fields
-    number = service_id or sum(name.encode()) + 1
-    return Policy(key=PolicyKey(kind, name), service_id=number, created=created, spec=made, faults=faults)
+    return Policy(key=PolicyKey(kind, name), service_id=service_id, created=created, spec=spec, faults=faults)
 
 
-def service(*ports: PortSpec, ips: tuple[str, ...] = (CLUSTER_IP,), affinity: bool = False) -> Service:
-    cluster_ips = tuple(map(ip_address, ips))
-    return Service(key=SERVICE, cluster_ips=cluster_ips, ports=ports or (port(53),), client_ip_affinity=affinity)
-
-
-def pod(name: str = "cache", *, namespace: str = "kube-system", **values: object) -> Pod:
-    defaults: dict[str, object] = {
-        "uid": f"uid-{name}",
-        "labels": frozenset({("app", "dns")}),
-        "ips": (ip_address("10.0.0.5"), ip_address("fd00::5")),
-        "ready": True,
-    }
-    return Pod(key=NamespacedName(namespace, name), **defaults | values)  # type: ignore[arg-type]  # as above
+def pod(
+    name: str = "cache-1",
+    *ips: str,
+    ready: bool = True,
+    terminating: bool = False,
+    finished: bool = False,
+    host_network: bool = False,
+    app: str = "cache",
+    namespace: str = "kube-system",
+) -> Pod:
+    return Pod(
+        key=NamespacedName(namespace, name),
+        uid=f"uid-{name}",
+        labels=frozenset({("app", app)}),
+        ips=tuple(ip_address(ip) for ip in ips or ("10.1.0.1", "fd01::1")),
+        ready=ready,
+        terminating=terminating,
+        finished=finished,
+        host_network=host_network,
+    )
