@@ -151,6 +151,9 @@ def main() -> int:
     except (AssertionError, DatapathError) as error:
         print(f"the demo stopped: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("the demo was interrupted, and has tidied up", file=sys.stderr)
+        return 1
     left = leftovers(lab)
     print("Nothing is left behind." if not left else f"Left behind: {', '.join(map(str, left))}")
     print(

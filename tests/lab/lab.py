@@ -96,6 +96,7 @@ class Lab:
         self._agents: list[Agent] = []
 
     def __enter__(self) -> Self:
+        signal.signal(signal.SIGTERM, _interrupt)  # it tidies up like Ctrl-C
         try:
             self._build()
         except BaseException:
@@ -189,8 +190,16 @@ class Lab:
         return made
 
     def close(self) -> None:
+        signals = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._remove_all()
+        finally:
+            for each, handler in signals.items():
+                signal.signal(each, handler if each == signal.SIGINT else signal.SIG_DFL)
+
+    def _remove_all(self) -> None:
         for agent in self._agents:
-            agent.kill()
+            agent.end()
         for pod in self._pods:
             pod.kill()
         if self.bpffs.exists():
@@ -202,6 +211,10 @@ class Lab:
         for directory, _, _ in os.walk(self.cgroup, topdown=False):
             wait_until(lambda directory=directory: _removed(Path(directory)), f"{directory} is empty")  # type: ignore[misc]
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _removed(directory: Path) -> bool:
@@ -303,6 +316,15 @@ class Agent:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
+
+    def end(self) -> None:
+        """Kills it and, for one that is interrupted in its first second, the loader that it started."""
+        self.kill()
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                while True:  # until there is no such group
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                    time.sleep(0.01)
 
 
 def uid_of(name: str) -> str:
