@@ -93,7 +93,7 @@ class Lab:
         self._hosts = itertools.count(2)
         self._netns: list[str] = []
         self._pods: list[PodProcess] = []
-        self._agents: list[Agent] = []
+        self.agents: list[Agent] = []
 
     def __enter__(self) -> Self:
         signal.signal(signal.SIGTERM, _interrupt)  # it tidies up like Ctrl-C
@@ -185,7 +185,6 @@ class Lab:
     def agent(self, **config: object) -> Agent:
         """A running, ready agent."""
         made = Agent(self, config)
-        self._agents.append(made)
         made.start()
         return made
 
@@ -198,7 +197,7 @@ class Lab:
                 signal.signal(each, handler if each == signal.SIGINT else signal.SIG_DFL)
 
     def _remove_all(self) -> None:
-        for agent in self._agents:
+        for agent in self.agents:
             agent.end()
         for pod in self._pods:
             pod.kill()
@@ -232,6 +231,7 @@ class Agent:
 
     def __init__(self, lab: Lab, config: dict[str, object]) -> None:
         self._lab = lab
+        lab.agents.append(self)
         self.health, self.metrics = next(self._ports), next(self._ports)
         self.config = lab.folder / f"agent-{self.health}.yaml"
         sections: dict[str, Any] = {
