@@ -1,0 +1,59 @@
+"""Generated policies, down to the real maps: never a crash, never a kernel row from an invalid one (P9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from actors.map_tables import MapTables, PolicyWrite
+from actors.resolver_state import ResolverState
+from bpf.datapath import Datapath, detach, prepare
+from config.settings import DatapathSettings, RedirectSettings
+from k8s.policy import parse_policy
+from tests.lab.lab import Lab
+from tests.unit.objects import SERVICE, address_spec, pod, policy
+from tests.unit.test_hypothesis_manifests import policies
+
+REDIRECT = RedirectSettings()
+SIZES = DatapathSettings(max_frontends=8, max_backends=8, max_affinity=8)
+
+
+@pytest.fixture(scope="module")
+def datapath(lab: Lab) -> Iterator[Datapath]:
+    """Loaded and pinned, attached nowhere."""
+    bpffs = Path(f"{lab.bpffs}-property")
+    made = prepare(
+        DatapathSettings(cgroup=str(lab.cgroup), bpffs=bpffs, max_frontends=8, max_backends=8, max_affinity=8)
+    )
+    yield made
+    made.close()
+    detach(bpffs)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(policies, max_size=4))
+def test_p9_only_valid_policies_have_rows_in_the_kernel(datapath: Datapath, raws: list[object]) -> None:
+    known = [policy(address_spec(), name="valid"), *(parse_policy(raw, REDIRECT) for raw in raws)]
+    state = ResolverState(datapath=SIZES, redirect=REDIRECT)
+    state.upsert_pod(pod("cache-1", "10.0.0.5", "fd00::5"), 1)
+    state.upsert_service(SERVICE, 1)
+    for each in known:
+        state.upsert_policy(each, 1)
+    outcomes = state.decide_changes().outcomes
+    maps = datapath.open_maps()
+    tables = MapTables(maps)
+    targets: dict[int, PolicyWrite | None] = dict.fromkeys(tables.service_ids)
+    for desired in (outcome.desired for outcome in outcomes):
+        if desired.in_force:
+            targets[desired.service_id] = PolicyWrite(policy=desired)
+    tables.apply(targets, known={each.service_id for each in known})
+    valid = {each.service_id for each in known if each.spec is not None and each.spec.enabled}
+    assert {row.service_id for row in maps.frontend_rows()} <= valid
+    assert known[0].service_id in {row.service_id for row in maps.frontend_rows()} or state.conflicts
+    assert set(maps.policy_rows()) <= valid
+    assert set(tables.frontends) == {row.frontend for row in maps.frontend_rows()}
+    maps.close()
