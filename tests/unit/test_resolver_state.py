@@ -1,114 +1,320 @@
-"""Facts in any order lead to one desired state; what a newer listing does not tell is gone."""
+"""The resolver's indexes: facts in any order lead to one outcome, and a change touches what it may concern, no more."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from itertools import permutations
+from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from actors.desired import Outcome, decide
 from actors.messages import PolicyState, SourceName
 from actors.resolver_state import ResolverState
 from config.settings import DatapathSettings, RedirectSettings
-from k8s.objects import PolicyKey, PolicyKind
-from tests.unit.objects import SERVICE, address, of_service, pod, policy, port, service
+from k8s.objects import LabelSelector, Node, Pod, Policy, PolicyKey, PolicyKind, PolicySpec, Requirement, Service
+from tests.unit.objects import NAME, SELECTOR, SERVICE, address_spec, pod, policy, port, service_spec
 
-REDIRECT = RedirectSettings()
-FACTS: dict[str, Callable[[ResolverState], None]] = {
-    "policy": lambda state: state.upsert_policy(policy(frontend=of_service()), 1),
-    "service": lambda state: state.upsert_service(service(), 1),
-    "pod": lambda state: state.upsert_pod(pod(), 1),
-}
+ZONE_B = LabelSelector(match_labels=(("zone", "b"),))
+NODE = Node(name="n", labels=frozenset({("zone", "b")}))
+DNS = service_spec(port(53), backend=(port(5353),))
 
 
-def fresh(redirect: RedirectSettings = REDIRECT) -> ResolverState:
-    return ResolverState(datapath=DatapathSettings(), redirect=redirect)
+def new_state(*, namespaces: frozenset[str] = frozenset({"*"})) -> ResolverState:
+    return ResolverState(datapath=DatapathSettings(), redirect=RedirectSettings(address_backend_namespaces=namespaces))
 
 
-@pytest.mark.parametrize("order", list(permutations(FACTS)), ids="-".join)
-def test_facts_in_every_order_give_the_same(order: tuple[str, ...]) -> None:
-    state = fresh()
-    for name in order:
-        FACTS[name](state)
-        state.decide_changes()
-    (found,) = state.all_outcomes()
-    assert found.condition.state == PolicyState.ACTIVE
-    assert [str(each.frontend) for each in found.desired.frontends] == ["10.96.0.10:53/UDP"]
+Fact = Policy | Service | Pod | Node
 
 
-def test_what_a_newer_listing_does_not_tell_is_gone() -> None:
-    state = fresh()
-    for tell in FACTS.values():
-        tell(state)
+def tell(state: ResolverState, *facts: Fact, generation: int = 1) -> ResolverState:
+    for fact in facts:
+        match fact:
+            case Policy():
+                state.upsert_policy(fact, generation)
+            case Service():
+                state.upsert_service(fact, generation)
+            case Pod():
+                state.upsert_pod(fact, generation)
+            case Node():
+                state.upsert_node(fact, generation)
+    return state
+
+
+def forget(state: ResolverState, fact: Fact) -> None:
+    match fact:
+        case Policy():
+            state.remove_policy(fact.key)
+        case Service():
+            state.remove_service(fact.key)
+        case Pod():
+            state.remove_pod(fact.key)
+        case Node():
+            state.remove_node(fact.name)
+
+
+def states(state: ResolverState) -> dict[str, PolicyState]:
     state.decide_changes()
-    state.end_listing(SourceName.ENDPOINTS, 2)
-    assert state.decide_changes().outcomes[0].condition.state == PolicyState.NO_BACKEND
-    state.end_listing(SourceName.POLICIES, 2)
-    assert state.decide_changes().removed == (policy().key,)
-
-
-def test_an_unchanged_fact_changes_nothing() -> None:
-    state = fresh()
-    for _ in range(2):
-        for tell in FACTS.values():
-            tell(state)
-        changes = state.decide_changes()
-    assert changes.outcomes == ()
-
-
-def test_a_pod_that_is_relabelled_leaves_its_policy() -> None:
-    state = fresh()
-    for tell in FACTS.values():
-        tell(state)
-    state.decide_changes()
-    state.upsert_pod(pod(labels=frozenset({("app", "other")})), 1)
-    assert state.decide_changes().outcomes[0].condition.state == PolicyState.NO_BACKEND
+    return {each.condition.key.name: each.condition.state for each in state.all_outcomes()}
 
 
 @pytest.mark.parametrize(
-    ("spec", "allowed", "expected"),
+    ("facts", "expected"),
     [
-        ({"frontend": address()}, "*", ["a", "b"]),
-        ({"frontend": address()}, "a", ["a"]),
-        ({"frontend": address(), "backend_namespace": "b"}, "*", ["b"]),
-        ({"frontend": of_service()}, "*", []),
-        ({"frontend": of_service(), "backend_namespace": "a"}, "*", ["a"]),
+        pytest.param((policy(address_spec()), pod()), {"p": "Active"}, id="policy and Pod"),
+        pytest.param((policy(DNS), SERVICE, pod()), {"p": "Active"}, id="policy, Service and Pod"),
+        pytest.param((policy(DNS), pod()), {"p": "NoFrontend"}, id="no Service"),
+        pytest.param((policy(DNS), SERVICE), {"p": "NoBackend"}, id="no Pod"),
+        pytest.param(
+            (policy(replace(address_spec(), node_selector=ZONE_B)), pod(), NODE), {"p": "Active"}, id="policy and Node"
+        ),
+        pytest.param(
+            (
+                policy(address_spec(), name="old", service_id=1),
+                policy(address_spec(), name="young", service_id=2, created="2026-01-01T00:00:00Z"),
+                pod(),
+            ),
+            {"old": "Active", "young": "Conflict"},
+            id="P8: one frontend",
+        ),
+        pytest.param(
+            (
+                policy(DNS, name="old", service_id=1),
+                policy(address_spec("10.96.0.10"), name="young", service_id=2, created="2026-01-01T00:00:00Z"),
+                SERVICE,
+            ),
+            {"old": "NoBackend", "young": "Conflict"},
+            id="P8: the cluster IP of a Service that another policy matches",
+        ),
+        pytest.param(
+            (
+                policy(PolicySpec(frontend=DNS.frontend), name="b", kind=PolicyKind.BALANCING),
+                policy(DNS, name="l", created="2026-01-01T00:00:00Z"),
+                SERVICE,
+            ),
+            {"l": "Conflict"},
+            id="P8: a BalancingPolicy, which has no outcome of its own",
+        ),
     ],
-    ids=["all", "allowed", "asked for", "the Service's own", "a Service policy asks"],
 )
-def test_p6_namespaces_of_the_backends(spec: dict[str, object], allowed: str, expected: list[str]) -> None:
-    state = fresh(RedirectSettings(address_backend_namespaces=frozenset({allowed})))
-    for namespace in "ab":
-        state.upsert_pod(pod("p", namespace=namespace), 1)
-    state.upsert_policy(policy(**spec), 1)  # type: ignore[arg-type]
-    state.upsert_service(service(), 1)
-    (found,) = state.decide_changes().outcomes
-    assert [each.key.namespace for each in found.desired.excluded] == expected
+def test_the_order_of_facts_does_not_matter(facts: tuple[Fact, ...], expected: dict[str, str]) -> None:
+    for order, between in itertools.product(itertools.permutations(facts), (True, False)):
+        state = new_state()
+        for fact in order:
+            tell(state, fact)
+            if between:
+                state.decide_changes()
+        assert states(state) == expected
 
 
-def test_p8_a_balancing_policy_that_is_older_wins_and_has_no_condition() -> None:
-    state = fresh()
-    state.upsert_policy(policy("new", created="2026-01-01T00:00:00Z"), 1)
-    state.upsert_policy(policy("old", kind=PolicyKind.BALANCING), 1)
-    (found,) = state.decide_changes().outcomes
-    assert found.condition.state == PolicyState.CONFLICT
-    assert "BalancingPolicy old" in found.condition.message
-    state.remove_policy(PolicyKey(PolicyKind.BALANCING, "old"))
-    assert state.decide_changes().outcomes[0].condition.state == PolicyState.NO_BACKEND
+@pytest.mark.parametrize(
+    ("before", "gone", "expected"),
+    [
+        pytest.param((policy(address_spec()), pod()), 1, {"p": "NoBackend"}, id="P7: the Pod"),
+        pytest.param((policy(DNS), pod(), SERVICE), 2, {"p": "NoFrontend"}, id="P1: the Service"),
+        pytest.param(
+            (policy(replace(address_spec(), node_selector=ZONE_B)), pod(), NODE), 2, {"p": "NodeNotSelected"}, id="Node"
+        ),
+        pytest.param(
+            (
+                policy(address_spec(), name="a", service_id=1),
+                policy(address_spec(), name="b", service_id=2),
+                pod(),
+            ),
+            0,
+            {"b": "Active"},
+            id="P8: the winner",
+        ),
+        pytest.param((policy(address_spec()),), 0, {}, id="the policy"),
+    ],
+)
+def test_what_goes_is_let_go(before: tuple[Fact, ...], gone: int, expected: dict[str, str]) -> None:
+    state = tell(new_state(), *before)
+    state.decide_changes()
+    forget(state, before[gone])
+    assert states(state) == expected
 
 
-def test_p8_two_policies_with_one_service_id_conflict() -> None:
-    state = fresh()
-    state.upsert_policy(policy("a", address(ip="10.1.1.1"), service_id=9), 1)
-    state.upsert_policy(policy("b", address(ip="10.1.1.2"), service_id=9), 1)
-    states = {each.condition.key.name: each.condition.state for each in state.decide_changes().outcomes}
-    assert states == {"a": PolicyState.NO_BACKEND, "b": PolicyState.CONFLICT}
+def test_p9_a_valid_policy_that_turns_invalid_is_taken_out_and_holds_nothing() -> None:
+    state = tell(
+        new_state(),
+        policy(address_spec(), name="a", service_id=1),
+        policy(address_spec(), name="b", service_id=2),
+        pod(),
+    )
+    assert states(state) == {"a": "Active", "b": "Conflict"}
+    tell(state, policy(None, name="a", service_id=1, faults=("spec: is missing",)))
+    assert states(state) == {"a": "Invalid", "b": "Active"}
 
 
-def test_services_that_are_named_no_more_are_forgotten() -> None:
-    state = fresh()
-    for tell in FACTS.values():
-        tell(state)
-    assert state.named_services == {SERVICE}
-    state.upsert_policy(policy(frontend=address(port(53))), 1)
+def test_p6_pods_of_other_namespaces_are_no_backends() -> None:
+    stranger = pod(namespace="web")
+    assert states(tell(new_state(), policy(DNS), SERVICE, stranger)) == {"p": "NoBackend"}
+    assert states(tell(new_state(), policy(address_spec()), stranger)) == {"p": "Active"}
+    allowed = new_state(namespaces=frozenset({"kube-system"}))
+    assert states(tell(allowed, policy(address_spec()), stranger)) == {"p": "NoBackend"}
+
+
+def test_a_pod_that_is_relabelled_leaves_one_policy_and_joins_another() -> None:
+    other = replace(address_spec("169.254.0.91"), backend_selector=LabelSelector(match_labels=(("app", "web"),)))
+    state = tell(
+        new_state(), policy(address_spec(), name="cache", service_id=1), policy(other, name="web", service_id=2), pod()
+    )
+    assert states(state) == {"cache": "Active", "web": "NoBackend"}
+    tell(state, pod(app="web"))
+    assert states(state) == {"cache": "NoBackend", "web": "Active"}
+
+
+def test_p4_a_selector_without_labels_hears_of_every_pod() -> None:
+    absent = LabelSelector(match_expressions=(Requirement(key="app", operator="DoesNotExist"),))
+    state = tell(new_state(), policy(replace(address_spec(), backend_selector=absent)), pod())
+    assert states(state) == {"p": "NoBackend"}
+    tell(state, replace(pod(), labels=frozenset()))
+    assert states(state) == {"p": "Active"}
+
+
+@pytest.mark.parametrize(
+    ("source", "kept", "expected"),
+    [
+        pytest.param(SourceName.POLICIES, (), {}, id="policies"),
+        pytest.param(SourceName.SERVICES, (), {"p": "NoFrontend"}, id="services"),
+        pytest.param(SourceName.ENDPOINTS, (NODE,), {"p": "NoBackend"}, id="Pods"),
+        pytest.param(SourceName.ENDPOINTS, (pod(),), {"p": "NodeNotSelected"}, id="the Node"),
+        pytest.param(SourceName.ENDPOINTS, (pod(), NODE), {"p": "Active"}, id="nothing is gone"),
+    ],
+)
+def test_a_new_listing_ends_what_it_does_not_tell(
+    source: SourceName, kept: tuple[Fact, ...], expected: dict[str, str]
+) -> None:
+    state = tell(new_state(), policy(replace(DNS, node_selector=ZONE_B)), SERVICE, pod(), NODE, generation=1)
+    assert states(state) == {"p": "Active"}
+    tell(state, *kept, generation=2)
+    assert states(state) == {"p": "Active"}, "nothing goes before the listing has ended"
+    state.end_listing(source, 2)
+    assert states(state) == expected
+
+
+def test_services_that_nobody_names_any_more_are_dropped() -> None:
+    state = tell(new_state(), policy(DNS), SERVICE, pod())
+    assert state.named_services == {NAME}
+    state.remove_policy(policy(DNS).key)
     assert state.named_services == frozenset()
+    state.drop_unnamed_services()
+    assert states(tell(state, policy(DNS))) == {"p": "NoFrontend"}
+
+
+def test_the_same_facts_again_change_nothing() -> None:
+    facts = (policy(DNS), SERVICE, pod(), NODE)
+    state = tell(new_state(), *facts)
+    assert state.decide_changes().outcomes
+    tell(state, *facts, generation=2)
+    changes = state.decide_changes()
+    assert (changes.outcomes, changes.removed) == ((), ())
+
+
+def test_a_policy_that_came_and_went_between_decisions_is_not_spoken_of() -> None:
+    state = tell(new_state(), policy(DNS))
+    state.remove_policy(policy(DNS).key)
+    changes = state.decide_changes()
+    assert (changes.outcomes, changes.removed) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("change", "decided"),
+    [
+        pytest.param(lambda state: tell(state, pod("p7", "10.1.0.7", app="app7", ready=False)), 4, id="a Pod"),
+        pytest.param(lambda state: tell(state, pod("p7", "10.1.0.7", app="nobody")), 4, id="a Pod that leaves"),
+        pytest.param(lambda state: tell(state, pod("new", "10.1.1.7", app="nobody")), 0, id="a Pod of no policy"),
+        pytest.param(lambda state: tell(state, NODE), 0, id="the Node, which no policy asks for"),
+        pytest.param(lambda state: state.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "p7")), 0, id="a policy"),
+    ],
+)
+def test_work_grows_with_what_changed(change: Callable[[ResolverState], object], decided: int) -> None:
+    state = new_state()
+    for number in range(250):
+        tell(state, pod(f"p{number}", f"10.1.0.{number}", app=f"app{number}"))
+    for number in range(1000):
+        selector = replace(SELECTOR, match_labels=(("app", f"app{number % 250}"),))
+        spec = replace(address_spec(f"10.200.{number // 250}.{number % 250}"), backend_selector=selector)
+        tell(state, policy(spec, name=f"p{number}", service_id=number + 1))
+    state.decide_changes()
+    with patch("actors.resolver_state.decide", wraps=decide) as counted:
+        change(state)
+        state.decide_changes()
+    assert counted.call_count == decided
+
+
+_POLICIES = st.builds(
+    policy,
+    st.sampled_from(
+        [
+            None,
+            DNS,
+            service_spec(),
+            address_spec(),
+            address_spec("10.96.0.10"),
+            replace(address_spec(), enabled=False),
+            replace(address_spec(), node_selector=ZONE_B),
+            replace(
+                DNS,
+                backend_selector=LabelSelector(match_expressions=(Requirement(key="app", operator="Exists"),)),
+                backend_namespace="web",
+            ),
+        ]
+    ),
+    name=st.sampled_from("abc"),
+    kind=st.sampled_from(PolicyKind),
+    service_id=st.integers(1, 3),
+    created=st.sampled_from(["", "2026-01-01T00:00:00Z"]),
+    faults=st.just(("spec: is wrong",)),
+)
+_PODS = st.builds(
+    pod,
+    st.sampled_from(["x", "y"]),
+    st.sampled_from(["10.1.0.1", "fd01::1"]),
+    ready=st.booleans(),
+    finished=st.booleans(),
+    app=st.sampled_from(["cache", "web"]),
+    namespace=st.sampled_from(["kube-system", "web"]),
+)
+_SERVICES = st.sampled_from([SERVICE, replace(SERVICE, cluster_ips=()), replace(SERVICE, client_ip_affinity=True)])
+_NODES = st.sampled_from([NODE, Node(name="n")])
+_STEPS = st.tuples(
+    st.one_of(_POLICIES, _PODS, _SERVICES, _NODES), st.sampled_from(["tell", "tell", "forget"]), st.booleans()
+)
+
+
+@given(st.lists(_STEPS, max_size=25))
+def test_any_history_ends_where_the_objects_that_are_left_lead(steps: list[tuple[Fact, str, bool]]) -> None:
+    state = new_state()
+    left: dict[object, Fact] = {}
+    told: dict[PolicyKey, Outcome] = {}
+
+    def collect() -> None:
+        changes = state.decide_changes()
+        told.update({each.condition.key: each for each in changes.outcomes})
+        for key in changes.removed:
+            del told[key]
+
+    for fact, verb, decide_now in steps:
+        identity = (type(fact), fact.name if isinstance(fact, Node) else fact.key)
+        if verb == "tell":
+            tell(state, fact)
+            left[identity] = fact
+        else:
+            forget(state, fact)
+            left.pop(identity, None)
+        if decide_now:
+            collect()
+    collect()
+
+    fresh = tell(new_state(), *left.values())
+    fresh.decide_changes()
+    expected = {each.condition.key: each for each in fresh.all_outcomes()}
+    assert {each.condition.key: each for each in state.all_outcomes()} == expected
+    assert told == expected, "what was returned as changed adds up to what is"
+    in_force = [each.desired.service_id for each in expected.values() if each.desired.in_force]
+    assert len(in_force) == len(set(in_force)), "one number, one policy"
