@@ -40,6 +40,9 @@ HOOKS: dict[str, int] = {
 """Hook -> attach type (enum bpf_attach_type of the kernel's uapi/linux/bpf.h), in the order in which they are attached:
 the way back before the way there, so that no program ever sees a backend."""
 
+WAY_BACK = frozenset({"recvmsg4", "recvmsg6", "getpeername4", "getpeername6"})
+"""Hooks that translate from the backend back to the frontend."""
+
 MAP_NAMES = (
     "ports",
     "frontends",

@@ -3,6 +3,7 @@
 Below the configured directory on a bpffs:
     BUILD/maps/NAME, BUILD/programs/HOOK   one build's maps and programs
     links/HOOK                             the attachments; they outlive us, and are swapped in place by an upgrade
+    links/HOOK-former                      after an upgrade, the way back of sockets that were redirected before it
 
 Made in `loading` and renamed, so a BUILD is whole or not there. The attach is the commit: it comes last, after the maps
 are filled, and until then an earlier build's programs go on with their own maps.
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bpf import libbpf
-from bpf.build import HOOKS, MapSizes, build_name, rows_layout
+from bpf.build import HOOKS, WAY_BACK, MapSizes, build_name, rows_layout
 from bpf.cgroups import find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
@@ -76,22 +77,28 @@ class Datapath:
 
     def _attach(self, hook: str, attach_type: int, program: int, cgroup: int) -> None:
         path = self.bpffs / _LINKS / hook
+        keep_former = False
         if path.exists():
             with _opened_pin(path) as link:
                 here = libbpf.LinkInfo(link)
                 if here.cgroup_id == os.fstat(cgroup).st_ino:
-                    if here.program_id != libbpf.program_id(program):
+                    if here.program_id == libbpf.program_id(program):
+                        return
+                    _log.info("%s: the program of build %s takes over", hook, self.build)
+                    if hook not in WAY_BACK:
                         libbpf.link_update(link, program)
-                        _log.info("%s: swapped in the program of build %s", hook, self.build)
-                    return
-            # Attached elsewhere, by another configuration: attached to both for a moment, to neither never.
+                        return
+                    keep_former = True
+            # Attached elsewhere, by another configuration: to both for a moment, to neither never. On the way back the
+            # former program stays: the sockets that it redirected are known to its storage alone.
             path.rename(_former(path))
         new = self._create_link(program, cgroup, attach_type)
         try:
             libbpf.pin(new, path)
         finally:
             os.close(new)
-        _former(path).unlink(missing_ok=True)
+        if not keep_former:
+            _former(path).unlink(missing_ok=True)
 
     def _create_link(self, program: int, cgroup: int, attach_type: int) -> int:
         """First of all programs on the cgroup where the kernel can: a CNI's socket load balancer would translate a

@@ -71,16 +71,19 @@ def test_a_stopped_agent_loses_its_lease_and_gets_it_back(lab: Lab, agent: Agent
 
 
 def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client: PodProcess) -> None:
-    """Other map sizes make another build, as other programs would."""
+    """Other map sizes make another build, as other programs would. Open sockets still see the frontend (P15)."""
+    kept = client.do("keep", key="upgrade", address=VIP, port=80)
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
     old = {row["build"] for row in agent.inspect("programs")}
-    links = {row["link_id"] for row in agent.inspect("programs")}
+    forth = {row["link_id"] for row in agent.inspect("programs") if row["hook"].startswith(("connect", "sendmsg"))}
     agent.terminate()
     bigger = lab.agent(datapath__max_frontends=100, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
     assert {row["build"] for row in bigger.inspect("programs")}.isdisjoint(old)
-    assert {row["link_id"] for row in bigger.inspect("programs")} == links
+    assert forth < {row["link_id"] for row in bigger.inspect("programs")}, "swapped in place"
+    assert client.do("use", key="upgrade") == kept
+    assert client.do("udp", address=VIP, port=53)["source"] == [VIP, 53]
     bigger.terminate()
 
 
