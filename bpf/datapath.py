@@ -74,6 +74,13 @@ class Datapath:
             if build != self.build:
                 _log.info("removing the programs and maps of build %s", build)
                 shutil.rmtree(self.bpffs / build)
+        for hook, names in self.programs_before_us().items():
+            _log.warning(
+                "%s: %s run before us and may translate an address before we see it; kernel 6.17 lets us run first, "
+                "on an older one start this agent before whoever attached them",
+                hook,
+                ", ".join(names),
+            )
 
     def _attach(self, hook: str, attach_type: int, program: int, cgroup: int) -> None:
         path = self.bpffs / _LINKS / hook
