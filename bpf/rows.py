@@ -136,7 +136,6 @@ _CONFIG = struct.Struct("=QQ")
 _CGROUP_KEY = struct.Struct("=QI4x")
 
 SERVICE_ID = struct.Struct("=I")
-NAME_BYTES = 256
 
 
 def pack_frontend(frontend: Frontend) -> bytes:
@@ -204,10 +203,6 @@ def pack_affinity(row: AffinityRow) -> tuple[bytes, bytes]:
     key = _AFFINITY_KEY.pack(row.client_netns, pack_frontend(row.frontend))
     value = _AFFINITY.pack(pack_address(row.backend.address), row.backend.port.to_bytes(2, "big"), row.last_used_ns)
     return key, value
-
-
-def pack_zero_counters(cpus: int) -> bytes:
-    return bytes(_COUNTERS.size * cpus)
 
 
 def unpack_counters(per_cpu: bytes) -> Counters:
