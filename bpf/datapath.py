@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _LINKS = "links"
 _LOADING = "loading"
 _LAYOUT = "layout-"
+_BPF_FS = Path("/sys/fs/bpf")
 _BPF_FS_MAGIC = "bpf"
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -196,17 +197,16 @@ def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
 def _ensure_bpffs(directory: Path) -> None:
     """Makes the directory; mounts a bpffs at /sys/fs/bpf when that is where it belongs and none is there."""
     try:
+        # First: what is below is sysfs otherwise, which lets nobody make a directory.
+        if _BPF_FS in directory.parents and _file_system(_BPF_FS) != _BPF_FS_MAGIC:
+            subprocess.run(["mount", "-t", "bpf", "bpf", str(_BPF_FS)], check=True, capture_output=True, text=True)
         directory.mkdir(parents=True, exist_ok=True)
-        if _file_system(directory) == _BPF_FS_MAGIC:
-            return
-        mount_point = Path("/sys/fs/bpf")
-        if mount_point in directory.parents:
-            subprocess.run(["mount", "-t", "bpf", "bpf", str(mount_point)], check=True, capture_output=True)
-            directory.mkdir(parents=True, exist_ok=True)
-            return
     except (OSError, subprocess.CalledProcessError) as error:
-        msg = f"datapath.bpffs: {directory} can't be made: {error}; allowed: a directory on a mounted bpffs"
+        why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
+        msg = f"datapath.bpffs: {directory} can't be made: {why}; allowed: a directory on a mounted bpffs"
         raise DatapathError(msg) from error
+    if _file_system(directory) == _BPF_FS_MAGIC:
+        return
     msg = f"datapath.bpffs: {directory} is not on a bpffs; allowed: a directory on one (mount -t bpf bpf /sys/fs/bpf)"
     raise DatapathError(msg)
 
