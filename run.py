@@ -20,6 +20,7 @@ from bpf.errors import DatapathError
 from config.load import ConfigError, load
 from config.logs import configure
 from config.settings import Settings
+from k8s.source import SourceConfigError
 
 _log = logging.getLogger("run")
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         return USAGE
     try:
         return int(options.run(options, settings))
-    except (DatapathError, OSError) as error:
+    except (DatapathError, SourceConfigError, OSError) as error:
         print(error, file=sys.stderr)
         return FAILURE
 
@@ -74,14 +75,11 @@ def _config_option(default: str | None) -> argparse.ArgumentParser:
 
 def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
-    if settings.source.kind != "directory":
-        print(f"source.kind: {settings.source.kind} is not there yet; allowed for now: directory", file=sys.stderr)
-        return FAILURE
     # Late: the other commands need none of it, and start sooner.
     import pykka.debug  # noqa: PLC0415
 
     from actors.supervisor import Supervisor  # noqa: PLC0415
-    from actors.system import child_specs  # noqa: PLC0415
+    from actors.system import child_specs, find_sources  # noqa: PLC0415
     from bpf.datapath import prepare  # noqa: PLC0415
 
     over = threading.Event()
@@ -94,9 +92,10 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: over.set())
     signal.signal(signal.SIGUSR1, pykka.debug.log_thread_tracebacks)
+    sources = find_sources(settings)
     datapath = prepare(settings.datapath)
     _log.info("node %s, build %s, cgroup %s", settings.node_name, datapath.build, datapath.cgroup)
-    supervisor = Supervisor.start(specs=child_specs(settings, datapath), on_fatal=on_fatal)
+    supervisor = Supervisor.start(specs=child_specs(settings, sources, datapath), on_fatal=on_fatal)
     over.wait()
     code = FAILURE if fatal else 0
     if fatal:

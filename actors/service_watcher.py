@@ -44,12 +44,14 @@ class ServiceWatcher(Watcher):
     def tell_synced(self, generation: int, wanted: int = 0) -> None:
         self._synced = generation
         self._known = {key: known for key, known in self._known.items() if known[1] >= generation}
-        super().tell_synced(generation, wanted or self._revision)
+        if self.covers is None or self._wanted <= self.covers:
+            super().tell_synced(generation, wanted or self._revision)
 
     def _on_watch_services(self, message: WatchServices) -> None:
         """Tells all that are wanted, not the newly wanted alone: the resolver may have lost what it knew."""
         self._wanted = message.names
         self._revision = message.revision
+        self.source.want(message.names)
         for key in message.names & self._known.keys():
             self._tell(*self._known[key], time.monotonic())
         if self._synced:

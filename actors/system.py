@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from actors.affinity_ager import AffinityAger
 from actors.conflict_resolver import ConflictResolver
@@ -25,22 +26,58 @@ from k8s.objects import PolicyKind
 _COUNTED_MAPS = ("frontends", "backends", "backend_cgroups", "windows", "affinity", "counters", "policies")
 
 
-def directory_source(settings: Settings, kinds: frozenset[str], *, reports_files: bool) -> SourceFactory:
-    return lambda deliver: DirectorySource(
-        settings.source.directory,
-        kinds=kinds,
-        node_name=settings.node_name,
-        redirect=settings.redirect,
-        deliver=deliver,
-        reports_files=reports_files,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where each watcher's objects come from."""
+
+    policies: SourceFactory
+    services: SourceFactory
+    endpoints: SourceFactory
+
+
+def directory_sources(settings: Settings) -> Sources:
+    def source(kinds: frozenset[str], *, reports_files: bool = False) -> SourceFactory:
+        return lambda deliver: DirectorySource(
+            settings.source.directory,
+            kinds=kinds,
+            node_name=settings.node_name,
+            redirect=settings.redirect,
+            deliver=deliver,
+            reports_files=reports_files,
+        )
+
+    return Sources(
+        policies=source(frozenset(PolicyKind), reports_files=True),
+        services=source(frozenset({"Service"})),
+        endpoints=source(frozenset({"Pod", "Node"})),
     )
 
 
-def child_specs(settings: Settings, datapath: Datapath) -> Sequence[ChildSpec]:
+def kubernetes_sources(settings: Settings) -> Sources:
+    # Late: the official client costs memory that the directory source does not need.
+    from k8s import resources  # noqa: PLC0415
+    from k8s.api import Api  # noqa: PLC0415
+    from k8s.kubernetes import KubernetesSource  # noqa: PLC0415
+
+    api = Api(settings.source.kubeconfig)
+
+    def source(*fixed: resources.Resource) -> SourceFactory:
+        return lambda deliver: KubernetesSource(api=api, fixed=fixed, redirect=settings.redirect, deliver=deliver)
+
+    return Sources(
+        policies=source(*map(resources.policies, PolicyKind)),
+        services=source(),
+        endpoints=source(resources.pods_of_node(settings.node_name), resources.node(settings.node_name)),
+    )
+
+
+def find_sources(settings: Settings) -> Sources:
+    """Those of `source.kind`. Raises SourceConfigError."""
+    return directory_sources(settings) if settings.source.kind == "directory" else kubernetes_sources(settings)
+
+
+def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Sequence[ChildSpec]:
     """Reporters first, so that they see the first facts; watchers last, so that nobody misses theirs."""
-    policies = directory_source(settings, frozenset(PolicyKind), reports_files=True)
-    services = directory_source(settings, frozenset({"Service"}), reports_files=False)
-    endpoints = directory_source(settings, frozenset({"Pod", "Node"}), reports_files=False)
     view = DatapathView(
         build=datapath.build,
         cgroup=str(datapath.cgroup),
@@ -67,9 +104,9 @@ def child_specs(settings: Settings, datapath: Datapath) -> Sequence[ChildSpec]:
         ),
         ChildSpec("AffinityAger", AffinityAger.start),
         ChildSpec("QosTicker", lambda: QosTicker.start(read=_window_reader(datapath))),
-        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=endpoints)),
-        ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=services)),
-        ChildSpec("PolicyWatcher", lambda: PolicyWatcher.start(source=policies)),
+        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints)),
+        ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=sources.services)),
+        ChildSpec("PolicyWatcher", lambda: PolicyWatcher.start(source=sources.policies)),
     )
 
 

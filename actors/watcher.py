@@ -24,7 +24,7 @@ from actors.messages import (
     SourceName,
     SourceSynced,
 )
-from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, Source, SourceEvent, Upserted
+from k8s.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, Source, SourceEvent, Upserted, Wanted
 
 SourceFactory: TypeAlias = Callable[[Deliver], Source]
 
@@ -41,12 +41,14 @@ class Watcher(AgentActor):
 
     def __init__(self, *, source: SourceFactory) -> None:
         super().__init__()
-        self._source = source(self._deliver)
+        self.source = source(self._deliver)
         self._generation = 0
         """Of the listing that runs or ended last. Our own, so that it grows across a restart of this actor."""
+        self.covers: frozenset[Wanted] | None = frozenset()
+        """What the listing that ended last covers; None is everything."""
 
     def started(self) -> None:
-        self.own(OwnedThread(self, f"{self.name}-source", self._source.run, self._source.stop))
+        self.own(OwnedThread(self, f"{self.name}-source", self.source.run, self.source.stop))
 
     def tell_upserted(self, event: Upserted) -> None:
         raise NotImplementedError
@@ -76,12 +78,15 @@ class Watcher(AgentActor):
             self.tell_upserted(replace(event, generation=self._generation))
         elif isinstance(event, Removed):
             self.tell_removed(event)
+        elif isinstance(event, Heard):
+            relist_reason = event.relist_reason
         elif isinstance(event, ListingEnded):
+            self.covers = event.covers
             self.tell_synced(self._generation)
         self.send("MetricsExporter", SourceEventSeen(source=self.SOURCE, relist_reason=relist_reason))
 
     def _on_resync_source(self, _message: ResyncSource) -> None:
-        self._source.relist()
+        self.source.relist()
 
     def _on_lease_probe(self, message: LeaseProbe) -> None:
         self.send("ConflictResolver", replace(message, passed_by=self.SOURCE))

@@ -36,12 +36,15 @@ def find_cgroup(configured: str) -> Path:
 
 
 def _cgroup2_mount() -> Path:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, kind = line.partition(" - ")
-        if kind.split()[0] == "cgroup2":
-            return Path(fields.split()[4].encode().decode("unicode_escape"))
-    msg = "datapath.cgroup: auto found no cgroup2 mount; mount one (mount -t cgroup2 none DIRECTORY) or name it"
-    raise DatapathError(msg)
+    """The mount that shows the hierarchy's root (inode number 1): in a container, the runtime mounts the container's
+    own part of it as well, and first. Where the machine is itself a container none does: the first one then."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    fields = [line.split()[4] for line in lines if line.partition(" - ")[2].split()[0] == "cgroup2"]
+    mounts = [Path(field.encode().decode("unicode_escape")) for field in fields]
+    if not mounts:
+        msg = "datapath.cgroup: auto found no cgroup2 mount; mount one (mount -t cgroup2 none DIRECTORY) or name it"
+        raise DatapathError(msg)
+    return next((mount for mount in mounts if mount.stat().st_ino == 1), mounts[0])
 
 
 def cgroup_path(cgroup_id: int, below: Path) -> Path | None:

@@ -23,7 +23,7 @@ from inotify_simple import Event, INotify, flags
 from config.settings import RedirectSettings
 from k8s.manifests import MAX_BYTES, FileFault, Identity, identity_text, read_manifest
 from k8s.objects import KubeObject
-from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted
+from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted, Wanted
 from k8s.store import Delta, ManifestStore
 
 _log = logging.getLogger(__name__)
@@ -94,6 +94,9 @@ class DirectorySource:
     def relist(self) -> None:
         self._relist_asked.set()
         self._wake_up()
+
+    def want(self, wanted: frozenset[Wanted]) -> None:
+        """Every object of the directory is delivered, wanted or not."""
 
     def _wake_up(self) -> None:
         with self._wake_lock:

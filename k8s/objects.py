@@ -67,6 +67,14 @@ class LabelSelector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PodQuery:
+    """The Pods of one namespace ("": of all) that a selector matches."""
+
+    namespace: str
+    selector: LabelSelector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFrontend:
     service: NamespacedName
     to_ports: tuple[PortSpec, ...] = ()

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol as Interface
 from typing import TypeAlias
 
-from k8s.objects import KubeObject, ObjectKey
+from k8s.objects import KubeObject, NamespacedName, ObjectKey, PodQuery
+
+Wanted: TypeAlias = NamespacedName | PodQuery
+"""A Service by its name, or the Pods that a query finds."""
+
+
+class SourceConfigError(Exception):
+    """The source can't be used as configured: the text names the key and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +43,25 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class ListingEnded:
-    """All objects that exist were delivered under `generation`; those seen only under older ones are gone."""
+    """All objects that exist were delivered under `generation`; those seen only under older ones are gone.
+
+    Told again, under the same generation, when the source has come to cover more of what it was asked for.
+    """
 
     generation: int
+    covers: frozenset[Wanted] | None = None
+    """What it was asked for by `want`, and holds completely; None: whatever there is."""
 
 
-SourceEvent: TypeAlias = ListingStarted | Upserted | Removed | ListingEnded
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The source is well, though no object changed (a bookmark), or a part of it was listed anew (then `relist_reason`
+    says why; what that changed is delivered as changes)."""
+
+    relist_reason: str = ""
+
+
+SourceEvent: TypeAlias = ListingStarted | Upserted | Removed | ListingEnded | Heard
 Deliver: TypeAlias = Callable[[SourceEvent], None]
 
 
@@ -55,4 +75,8 @@ class Source(Interface):
         """From any thread: makes `run` return soon."""
 
     def relist(self) -> None:
-        """From any thread: list everything again, under the next generation."""
+        """From any thread: deliver everything again, under the next generation."""
+
+    def want(self, wanted: frozenset[Wanted]) -> None:
+        """From any thread: what is to be delivered from now on, in place of what was wanted before. A source that
+        delivers whatever there is may take no notice. Once it covers all of it, ListingEnded says so."""

@@ -18,7 +18,7 @@ from config.settings import RedirectSettings
 from k8s.directory import DirectorySource
 from k8s.manifests import ALL_KINDS, identity, identity_text
 from k8s.objects import Node
-from k8s.source import ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
+from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
 
 TIMEOUT = 5.0
 
@@ -73,6 +73,8 @@ class Running:
             case Upserted(object=found):
                 label = dict(getattr(found, "labels", ())).get("l", "")
                 return f"+ {identity_text(identity(found)).removeprefix('Pod/default/')} {label}".rstrip()
+            case Heard():
+                return "heard"
 
     def expect(self, *events: str) -> None:
         assert [self.next() for _ in events] == list(events)

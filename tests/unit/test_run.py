@@ -76,12 +76,14 @@ def test_a_wrong_configuration_is_2_and_names_the_key(
     assert "metrics.port" in capsys.readouterr().err
 
 
-def test_what_is_not_there_yet_says_so_and_is_1(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main(["controller", "--config", str(config)]) == 1
-    assert "not there yet" in capsys.readouterr().err
-    config.write_text("source: {kind: kubernetes}\n")
+def test_a_cluster_that_is_not_configured_is_a_failure_that_names_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text(f"source: {{kind: kubernetes, kubeconfig: {tmp_path}/absent}}\n")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
     assert run.main(["--config", str(config)]) == 1
-    assert "source.kind: kubernetes is not there yet" in capsys.readouterr().err
+    assert f"source.kubeconfig: {tmp_path}/absent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the command", "after it"])

@@ -32,7 +32,7 @@ from actors.policy_watcher import PolicyWatcher
 from actors.service_watcher import ServiceWatcher
 from actors.watcher import Watcher
 from k8s.objects import KubeObject, NamespacedName, Node, ObjectKey, Pod, Policy, PolicyKey, PolicyKind, Service
-from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
+from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 
@@ -43,6 +43,7 @@ class FakeSource:
         self.deliver = deliver
         self.end = threading.Event()
         self.relisted = 0
+        self.wanted: frozenset[Wanted] = frozenset()
 
     def run(self) -> None:
         self.end.wait(WAIT_SECONDS)
@@ -52,6 +53,9 @@ class FakeSource:
 
     def relist(self) -> None:
         self.relisted += 1
+
+    def want(self, wanted: frozenset[Wanted]) -> None:
+        self.wanted = wanted
 
 
 class Watched:

@@ -1,0 +1,210 @@
+"""The API server, spoken to in raw JSON over the official client's transport. Only this module imports the client.
+
+Authentication is the client's: in-cluster (the token file is read again each minute, as the kubelet rotates it) or
+kubeconfig; after a 401 the whole configuration is read again. Every call has a time-out; none is retried here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+
+from k8s.source import SourceConfigError
+
+_log = logging.getLogger(__name__)
+
+Raw: TypeAlias = dict[str, Any]
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+_POOL_SIZE = 8
+_METADATA_ONLY = "application/json;as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1"
+
+
+class Unreachable(Exception):
+    """The API server could not be reached, fell silent, or answered what is no JSON."""
+
+
+class ApiError(Exception):
+    """The API server refused. `status` is the HTTP code, `reason` Kubernetes' word (`Expired`, `Forbidden`, ...)."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+
+
+def api_error(status: int, answer: object) -> ApiError:
+    """From a `Status` object, or whatever came in its place."""
+    found = answer if isinstance(answer, dict) else {}
+    return ApiError(status, str(found.get("reason") or "Unknown"), str(found.get("message") or "no message")[:500])
+
+
+class WatchStream:
+    """One watch: lines as they come, until the server ends it. `stop` may be called from any thread."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+        self._stopped = False
+
+    def lines(self) -> Iterator[bytes]:
+        """Raises Unreachable when the connection breaks or is silent for longer than was agreed."""
+        rest = b""
+        try:
+            for chunk in self._response.stream(65536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            if not self._stopped:
+                raise Unreachable(_why(error)) from error
+        finally:
+            self._response.close()
+
+    def stop(self) -> None:
+        self._stopped = True
+        try:
+            self._response.shutdown()
+        except (ValueError, OSError):  # it is over already
+            return
+
+
+class Api:
+    """May be used by several threads."""
+
+    def __init__(self, kubeconfig: str) -> None:
+        """`kubeconfig`: a path; "" is in-cluster, else ~/.kube/config. Raises SourceConfigError."""
+        self._kubeconfig = kubeconfig
+        # Guards the exchange of the client after a 401 alone.
+        self._lock = threading.Lock()
+        self._client = self._connect()
+
+    @property
+    def client(self) -> ApiClient:
+        """For the official client's own classes."""
+        return self._client
+
+    def get(self, path: str, parameters: Mapping[str, str | int], *, metadata_only: bool = False) -> Raw:
+        """One object or one page of a list. Raises ApiError, Unreachable."""
+        accept = _METADATA_ONLY.format(list="List") if metadata_only else "application/json"
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        return _decode(self._request("GET", _url(path, parameters), headers=headers))
+
+    def send(self, method: str, path: str, body: Raw, content_type: str = "application/json") -> Raw:
+        """POST, PUT or PATCH. Raises ApiError, Unreachable."""
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        return _decode(self._request(method, path, headers=headers, body=json.dumps(body)))
+
+    def watch(
+        self, path: str, parameters: Mapping[str, str | int], *, silence_seconds: float, metadata_only: bool = False
+    ) -> WatchStream:
+        """Raises ApiError, Unreachable."""
+        accept = _METADATA_ONLY.format(list="") if metadata_only else "application/json"
+        response = self._request(
+            "GET", _url(path, parameters), headers={"Accept": accept}, read_seconds=silence_seconds
+        )
+        if response.status >= 400:
+            _decode(response)
+        return WatchStream(response)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        body: str | None = None,
+        read_seconds: float = READ_SECONDS,
+    ) -> urllib3.BaseHTTPResponse:
+        client = self._client
+        try:
+            token = client.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+            if token:
+                headers["Authorization"] = token
+            response: urllib3.BaseHTTPResponse = client.rest_client.pool_manager.request(
+                method,
+                client.configuration.host + url,
+                headers={**client.default_headers, **headers},
+                body=body,
+                preload_content=False,
+                retries=False,
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+            )
+        except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
+            raise Unreachable(_why(error)) from error
+        if response.status == 401:
+            self._reconnect(client)
+        return response
+
+    def _reconnect(self, refused: ApiClient) -> None:
+        """Our credentials are no longer good: reads the configuration again, for the next request."""
+        with self._lock:
+            if self._client is refused:
+                try:
+                    self._client = self._connect()
+                except SourceConfigError as error:
+                    _log.warning("the API server refused our credentials, and %s", error)
+
+    def _connect(self) -> ApiClient:
+        configuration = Configuration()
+        configuration.connection_pool_maxsize = _POOL_SIZE
+        try:
+            if self._kubeconfig:
+                load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=self._kubeconfig, client_configuration=configuration
+                )
+            else:
+                _load_default(configuration)
+        except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+            where = self._kubeconfig or "in-cluster, then ~/.kube/config"
+            msg = f"source.kubeconfig: {where}: {error}; allowed: the path of a kubeconfig file, or empty in a Pod"
+            raise SourceConfigError(msg) from error
+        client = ApiClient(configuration)
+        client.user_agent = "localredirect"
+        return client
+
+
+def _load_default(configuration: Configuration) -> None:
+    try:
+        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        if not Path("~/.kube/config").expanduser().exists():
+            raise
+        _log.debug("not in a cluster: %s", error)
+        load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+
+
+def _url(path: str, parameters: Mapping[str, str | int]) -> str:
+    return f"{path}?{urlencode(parameters)}" if parameters else path
+
+
+def _decode(response: urllib3.BaseHTTPResponse) -> Raw:
+    try:
+        data = response.read()
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise Unreachable(_why(error)) from error
+    finally:
+        response.release_conn()
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = {"reason": response.reason, "message": data[:200].decode(errors="replace")}
+        if response.status < 400:
+            raise Unreachable(f"the answer is no JSON: {data[:80]!r}") from None
+    if response.status >= 400:
+        raise api_error(response.status, answer)
+    if not isinstance(answer, dict):
+        raise Unreachable(f"the answer is no JSON object: {data[:80]!r}")
+    return answer
+
+
+def _why(error: Exception) -> str:
+    """urllib3 nests its errors; the last line says it."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

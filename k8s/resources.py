@@ -1,0 +1,107 @@
+"""Which collections of the API are listed and watched, and how their objects are reduced to ours. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from config.settings import RedirectSettings
+from k8s.objects import KubeObject, LabelSelector, NamespacedName, PodQuery, PolicyKind
+from k8s.pod import parse_node, parse_pod
+from k8s.policy import API_VERSION, parse_policy
+from k8s.service import parse_service
+from k8s.source import Wanted
+
+Reduce: TypeAlias = Callable[[dict[str, Any]], KubeObject]
+"""Raises ObjectError."""
+
+MOST_WATCHES = 20
+"""Of single Services, or Pod queries; beyond that one watch for all of them costs the API server less."""
+
+_PLURALS = {PolicyKind.LOCAL_REDIRECT: "localredirectpolicies", PolicyKind.BALANCING: "balancingpolicies"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One list and watch."""
+
+    kind: str
+    path: str
+    field_selector: str = ""
+    label_selector: str = ""
+    metadata_only: bool = False
+    """Objects come as PartialObjectMetadata: of a Node only labels are used, and its status changes all the time."""
+    optional: bool = False
+    """Its CRD may be absent, and may come later: then there are none."""
+
+    def __str__(self) -> str:
+        selectors = [each for each in (self.field_selector, self.label_selector) if each]
+        return f"{self.path} ({', '.join(selectors)})" if selectors else self.path
+
+
+def policies(kind: PolicyKind) -> Resource:
+    path = f"/apis/{API_VERSION}/{_PLURALS[kind]}"
+    return Resource(kind=str(kind), path=path, optional=kind == PolicyKind.BALANCING)
+
+
+def pods_of_node(name: str) -> Resource:
+    return Resource(kind="Pod", path="/api/v1/pods", field_selector=f"spec.nodeName={name}")
+
+
+def node(name: str) -> Resource:
+    return Resource(kind="Node", path="/api/v1/nodes", field_selector=f"metadata.name={name}", metadata_only=True)
+
+
+ALL_NODES = Resource(kind="Node", path="/api/v1/nodes", metadata_only=True)
+ALL_SERVICES = Resource(kind="Service", path="/api/v1/services")
+ALL_PODS = Resource(kind="Pod", path="/api/v1/pods")
+
+
+def resources_for(wanted: frozenset[Wanted]) -> frozenset[Resource]:
+    """One watch each, or, for each kind, one for all once there are more than MOST_WATCHES."""
+    services = {each for each in wanted if isinstance(each, NamespacedName)}
+    queries = {each for each in wanted if isinstance(each, PodQuery)}
+    found = {_service(name) for name in services} if len(services) <= MOST_WATCHES else {ALL_SERVICES}
+    found |= {_pods(query) for query in queries} if len(queries) <= MOST_WATCHES else {ALL_PODS}
+    return frozenset(found)
+
+
+def _service(name: NamespacedName) -> Resource:
+    path = f"/api/v1/namespaces/{name.namespace}/services"
+    return Resource(kind="Service", path=path, field_selector=f"metadata.name={name.name}")
+
+
+def _pods(query: PodQuery) -> Resource:
+    path = f"/api/v1/namespaces/{query.namespace}/pods" if query.namespace else "/api/v1/pods"
+    return Resource(kind="Pod", path=path, label_selector=selector_text(query.selector))
+
+
+def selector_text(selector: LabelSelector) -> str:
+    """As the API's `labelSelector` parameter wants it."""
+    parts = [f"{key}={value}" for key, value in selector.match_labels]
+    for requirement in selector.match_expressions:
+        values = ",".join(sorted(requirement.values))
+        match requirement.operator:
+            case "In":
+                parts.append(f"{requirement.key} in ({values})")
+            case "NotIn":
+                parts.append(f"{requirement.key} notin ({values})")
+            case "Exists":
+                parts.append(requirement.key)
+            case _:
+                parts.append(f"!{requirement.key}")
+    return ",".join(parts)
+
+
+def reducer(resource: Resource, redirect: RedirectSettings) -> Reduce:
+    """List items come without kind and apiVersion."""
+    match resource.kind:
+        case "Pod":
+            return parse_pod
+        case "Node":
+            return parse_node
+        case "Service":
+            return parse_service
+        case kind:
+            return lambda raw: parse_policy({"apiVersion": API_VERSION, **raw, "kind": kind}, redirect)
