@@ -1,0 +1,1 @@
+"""A real Kubernetes for tests: binaries, images, a control plane, a whole node."""

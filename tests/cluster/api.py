@@ -1,0 +1,85 @@
+"""The API server over one kept connection, in raw JSON: what tests do too often for a kubectl each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from http import HTTPStatus
+from http.client import HTTPSConnection
+from pathlib import Path
+from ssl import create_default_context
+from typing import Any
+
+Json = dict[str, Any]
+MERGE = "application/merge-patch+json"
+APPLY = "application/apply-patch+yaml"  # JSON is YAML
+
+
+class ApiRefused(Exception):
+    """An answer other than 2xx; `code` is the HTTP status, `body` what came with it."""
+
+    def __init__(self, method: str, path: str, code: int, body: str) -> None:
+        super().__init__(f"{method} {path}: {code} {body[:2000]}")
+        self.code, self.body = code, body
+
+
+class Api:
+    """Not for several threads at a time. `inside` makes the sockets of its body belong to the server's namespace."""
+
+    def __init__(
+        self, port: int, token: str, certificate: Path, inside: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._port, self._token, self._certificate, self._inside = port, token, certificate, inside
+        self._connection: HTTPSConnection | None = None
+
+    def get(self, path: str) -> Json:
+        return self.call("GET", path)
+
+    def create(self, path: str, body: Json) -> Json:
+        return self.call("POST", path, body)
+
+    def patch(self, path: str, body: Json, kind: str = MERGE) -> Json:
+        return self.call("PATCH", path, body, kind)
+
+    def delete(self, path: str, *, grace_seconds: int | None = None) -> Json:
+        options: Json = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        return self.call("DELETE", path, options)
+
+    def call(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> Json:
+        """Raises ApiRefused; OSError or http.client.HTTPException when nobody answers within 30 s."""
+        code, text = self.raw(method, path, body, kind)
+        if code >= HTTPStatus.MULTIPLE_CHOICES:
+            raise ApiRefused(method, path, code, text)
+        answer: Json = json.loads(text)
+        return answer
+
+    def raw(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> tuple[int, str]:
+        """HTTP status and body."""
+        if not self._connection:
+            context = create_default_context(cafile=str(self._certificate))
+            connection = HTTPSConnection("127.0.0.1", self._port, timeout=30, context=context)
+            with self._inside():
+                connection.connect()
+            # Without this it would connect again by itself, and in another namespace.
+            connection.auto_open = 0
+            self._connection = connection
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json", "Content-Type": kind}
+        try:
+            self._connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = self._connection.getresponse()
+            text = answer.read().decode()
+        except BaseException:
+            self.close()
+            raise
+        if answer.will_close:
+            self.close()
+        return answer.status, text
+
+    def close(self) -> None:
+        """The next call connects anew: needed after the server was started again."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None

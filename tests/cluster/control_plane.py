@@ -1,0 +1,247 @@
+"""etcd and kube-apiserver alone: a real API for tests of CRDs, sources and controllers, up in a few seconds.
+
+No controllers run: what a Deployment or a garbage collector would do does not happen, and Pods need no service account.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import secrets
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from tests.cluster import binaries
+from tests.cluster.api import Api
+from tests.cluster.progress import run
+from tests.cluster.sandbox import Sandbox, wait_for
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+SERVICE_RANGE = "10.96.0.0/16"
+SERVICE_RANGE6 = "fd00:96::/112"
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+Manifest = dict[str, Any]
+
+
+class ControlPlane:
+    """Context manager. Everything of it is in one sandbox, and gone after `close`, however this process ends."""
+
+    _namespaces = False
+    _addresses: tuple[str, ...] = ("127.0.0.1", "10.96.0.1", "fd00:96::1")
+    """What API clients know the server by."""
+
+    def __init__(self, *, apiserver_flags: Sequence[str] = ()) -> None:
+        self._apiserver_flags = tuple(apiserver_flags)
+        self._kubectl = binaries.kubernetes("kubectl")
+        self.sandbox = Sandbox(namespaces=self._namespaces)
+        self.folder = self.sandbox.folder
+        self.token = secrets.token_hex(16)
+        self.kubeconfig = self.folder / "kubeconfig"
+        self.url = ""
+        self.port = 0
+        self.etcd_port = 0
+        self._apiserver: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+        self._api: Api | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException as error:
+            error.add_note(self.logs())
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._api:
+            self._api.close()
+        self.sandbox.close()
+
+    def _start(self) -> None:
+        self.sandbox.open()
+        self.port, self.etcd_port, peer_port = self._choose_ports()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self._make_secrets()
+        self.kubeconfig.write_text(self._kubeconfig_text(self.token))
+        self._api = Api(self.port, self.token, self.folder / "tls.crt", self.sandbox.inside)
+        client, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{peer_port}"
+        self.daemon(
+            "etcd",
+            "/usr/bin/etcd",
+            f"--data-dir={self.folder}/etcd",
+            "--unsafe-no-fsync",  # nothing here outlives the machine
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--log-level=warn",
+        )
+        self.start_apiserver()
+
+    def _choose_ports(self) -> tuple[int, int, int]:
+        """Of the API server, of etcd, and of etcd's peers; in the machine's namespace, where others have theirs."""
+        with contextlib.ExitStack() as held:
+            sockets = [held.enter_context(socket.socket()) for _ in range(3)]
+            for each in sockets:
+                each.bind(("127.0.0.1", 0))
+            api, etcd, peer = (each.getsockname()[1] for each in sockets)
+        return api, etcd, peer
+
+    def _make_secrets(self) -> None:
+        (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+        names = ",".join([*(f"IP:{each}" for each in self._addresses), "DNS:localhost", "DNS:kubernetes.default.svc"])
+        elliptic = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-batch")
+        for name, subject in (("tls", "kube-apiserver"), ("service-accounts", "service-accounts")):
+            files = ("-keyout", f"{self.folder}/{name}.key", "-out", f"{self.folder}/{name}.crt")
+            usage = ("-addext", "keyUsage=digitalSignature,keyCertSign", "-addext", f"subjectAltName={names}")
+            run("openssl", "req", "-x509", *elliptic, "-days", "3", "-subj", f"/CN={subject}", *usage, *files)
+
+    def start_apiserver(self) -> None:
+        """At the same port, with the objects that it had; returns when it is ready. Raises TimeoutError."""
+        assert self._api
+        self._api.close()
+        self._apiserver = self.daemon(
+            "kube-apiserver",
+            binaries.kubernetes("kube-apiserver"),
+            f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
+            f"--secure-port={self.port}",
+            f"--tls-cert-file={self.folder}/tls.crt",
+            f"--tls-private-key-file={self.folder}/tls.key",
+            f"--token-auth-file={self.folder}/tokens.csv",
+            "--authorization-mode=RBAC",
+            f"--service-account-key-file={self.folder}/service-accounts.crt",
+            f"--service-account-signing-key-file={self.folder}/service-accounts.key",
+            f"--service-account-issuer={ISSUER}",
+            f"--service-cluster-ip-range={SERVICE_RANGE},{SERVICE_RANGE6}",
+            "--allow-privileged",
+            "--profiling=false",
+            *self._placement_flags(),
+            *self._apiserver_flags,
+        )
+        wait_for(self._is_ready, lambda: f"the API server is ready\n{self.logs('kube-apiserver')}", READY_SECONDS)
+
+    def _placement_flags(self) -> list[str]:
+        return [
+            "--bind-address=127.0.0.1",
+            # Loopback addresses can't be endpoints of the Service `kubernetes`; nobody reaches the server by that here.
+            "--advertise-address=192.0.2.1",
+            "--endpoint-reconciler-type=none",
+            # The controller that makes service accounts does not run.
+            "--disable-admission-plugins=ServiceAccount",
+        ]
+
+    def _is_ready(self) -> bool:
+        assert self._apiserver
+        if self._apiserver.poll() is not None:
+            msg = f"the API server ended with {self._apiserver.returncode}\n{self.logs('kube-apiserver')}"
+            raise RuntimeError(msg)
+        try:
+            return (
+                self.api.raw("GET", "/readyz")[0] == 200 and self.api.raw("GET", "/api/v1/namespaces/default")[0] == 200
+            )
+        except (OSError, HTTPException):
+            return False
+
+    def stop_apiserver(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        assert self._apiserver
+        self._apiserver.kill()
+        self._apiserver.wait(STOP_SECONDS)
+
+    def pause_apiserver(self) -> None:
+        """It keeps its connections, takes new ones, and answers nothing."""
+        assert self._apiserver
+        self._apiserver.send_signal(signal.SIGSTOP)
+
+    def resume_apiserver(self) -> None:
+        assert self._apiserver
+        self._apiserver.send_signal(signal.SIGCONT)
+
+    @property
+    def api(self) -> Api:
+        """As admin."""
+        assert self._api
+        return self._api
+
+    def make_kubeconfig(self, token: str) -> Path:
+        """A file for another identity, such as `kubectl("create", "token", ...)` gives."""
+        path = self.folder / f"kubeconfig-{next(self._numbers)}"
+        path.write_text(self._kubeconfig_text(token))
+        return path
+
+    def _kubeconfig_text(self, token: str) -> str:
+        certificate = base64.b64encode((self.folder / "tls.crt").read_bytes()).decode()
+        return yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [
+                    {"name": "test", "cluster": {"server": self.url, "certificate-authority-data": certificate}}
+                ],
+                "users": [{"name": "test", "user": {"token": token}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+                "current-context": "test",
+            }
+        )
+
+    def kubectl(
+        self,
+        *args: str,
+        input: str | None = None,  # noqa: A002  (subprocess.run's name)
+        check: bool = True,
+        kubeconfig: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Raises CalledProcessError, with what kubectl said as a note, unless `check` is false."""
+        done = subprocess.run(
+            self.kubectl_command(*args, kubeconfig=kubeconfig), input=input, capture_output=True, text=True, check=False
+        )
+        if check and done.returncode:
+            error = subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
+            error.add_note(done.stdout + done.stderr)
+            raise error
+        return done
+
+    def kubectl_command(self, *args: str, kubeconfig: Path | None = None) -> list[str]:
+        """For a Popen of one's own, such as a watch or a long exec."""
+        enter = self.sandbox.enter(mounts=False)
+        # Its cache of the API's groups would be kept in the home directory, for a server that soon is gone.
+        cache = f"--cache-dir={self.folder}/kubectl"
+        return [*enter, str(self._kubectl), f"--kubeconfig={kubeconfig or self.kubeconfig}", cache, *args]
+
+    def apply(self, manifests: str | Manifest | Sequence[Manifest], *, server_side: bool = False) -> None:
+        """The text of a file of manifests, or one or several as objects."""
+        if isinstance(manifests, dict):
+            manifests = [manifests]
+        text = manifests if isinstance(manifests, str) else "\n---\n".join(map(json.dumps, manifests))
+        self.kubectl("apply", *(["--server-side"] if server_side else []), "-f", "-", input=text)
+
+    def wait(self, condition: str, seconds: float, *what: str) -> None:
+        """`kubectl wait --for=CONDITION`, as wait("condition=Ready", 30, "pod/a", "-n", "b"). Raises CalledProcessError."""
+        self.kubectl("wait", f"--for={condition}", f"--timeout={seconds:g}s", *what)
+
+    def daemon(self, name: str, *argv: str | Path) -> subprocess.Popen[bytes]:
+        """A process of the cluster itself. It writes `<name>.log` in the folder, and to its end on a further start."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return self.sandbox.spawn(argv, stdout=log, stderr=log)
+
+    def logs(self, *names: str, lines: int = 15) -> str:
+        """The last lines of daemons' logs; of all when none is named."""
+        paths = sorted(path for path in self.folder.glob("*.log") if not names or path.stem in names)
+        return "\n".join(
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) for path in paths
+        )

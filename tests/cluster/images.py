@@ -1,0 +1,249 @@
+"""Container images without a registry or an engine: hand-packed archives, and the agent's by buildah.
+
+Each is a `docker-archive` tar in `.cluster/images`, named after a hash of what it is made from, so that a second run
+costs nothing. `Node.load_image` brings one into a node; Pods then need `imagePullPolicy: IfNotPresent` or `Never`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.cluster import binaries
+from tests.cluster.binaries import CACHE, ROOT, locked
+from tests.cluster.progress import run, step
+
+FOLDER = CACHE / "images"
+PAUSE = "localhost/pause:1"
+BASE = "localhost/debian:bookworm-slim"
+LOOKUP = "localhost/lookup:1"
+BUSYBOX = "localhost/busybox:1"
+COREDNS = f"registry.k8s.io/coredns/coredns:v{binaries.COREDNS}"
+BASE_PACKAGES = "ca-certificates"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+EXECUTABLE = 0o755
+
+# What makes Debian's own `bookworm-slim` slim.
+UNNEEDED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+)
+
+
+class Layer(NamedTuple):
+    """A tar in an archive, uncompressed; its digest is its identity."""
+
+    path: Path
+    digest: str
+
+
+def pause() -> Path:
+    return _packed(PAUSE, {"/pause": binaries.pause()}, ["/pause"])
+
+
+def coredns() -> Path:
+    """Under the name that everybody's manifests have."""
+    return _packed(COREDNS, {"/coredns": binaries.coredns()}, ["/coredns"])
+
+
+def busybox() -> Path:
+    """Two megabytes with a shell, httpd, nc and wget, and the static DNS client: the quick image of tests."""
+    shell = Path("/bin/busybox")
+    applets = run(str(shell), "--list").split()
+    links = {f"/bin/{name}": "busybox" for name in applets if name != "busybox"}
+    files = {"/bin/busybox": shell, "/bin/lookup": binaries.lookup("musl")}
+    return _packed(BUSYBOX, files, ["/bin/sh"], links=links)
+
+
+def lookup() -> Path:
+    """Debian with both DNS clients: /bin/lookup-musl and /bin/lookup-glibc."""
+    files = {f"/usr/bin/lookup-{libc}": binaries.lookup(libc) for libc in ("musl", "glibc")}
+    return _packed(LOOKUP, files, ["/bin/sh"], base=[_base_layer()])
+
+
+def base() -> Path:
+    """Debian bookworm, to build upon."""
+    return _packed(BASE, {}, ["/bin/bash"], base=[_base_layer()])
+
+
+def build(dockerfile: Path, tag: str, *, context: Path = ROOT, arguments: Mapping[str, str] | None = None) -> Path:
+    """Builds a Dockerfile whose `BASE` argument is the base image. The context is what git knows, or would add."""
+    arguments = {"BASE": BASE, **(arguments or {})}
+    files = _context_files(context)
+    digest = hashlib.sha256(f"{tag}\0{arguments}\0{_base_layer().digest}\0".encode() + dockerfile.read_bytes())
+    for name in files:
+        digest.update(f"\0{name}\0".encode() + (context / name).read_bytes())
+    target = FOLDER / f"{_file_name(tag)}-{digest.hexdigest()[:16]}.tar"
+    if target.exists():
+        return target
+    from_base = base()
+    with locked(CACHE / "buildah"):
+        if target.exists():
+            return target
+        with step(f"building {tag}"), _copied(context, files) as copy:
+            _buildah_pull(from_base)
+            mounted = [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
+            given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+            shape = ["--isolation=chroot", "--network=host", "--layers", "--pull-never", *mounted, *given]
+            _buildah("bud", *shape, f"--file={dockerfile}", f"--tag={tag}", str(copy))
+            with _unfinished(target) as path:
+                _buildah("push", tag, f"docker-archive:{path}:{tag}")
+    return target
+
+
+def _context_files(context: Path) -> list[str]:
+    """Without the tests: no image needs them, and each change of one would build the image anew."""
+    listed = run("git", "-C", str(context), "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    return sorted(
+        name for name in set(listed) if name and not name.startswith(("tests/", ".ci/")) and (context / name).is_file()
+    )
+
+
+@contextlib.contextmanager
+def _copied(context: Path, files: Sequence[str]) -> Iterator[Path]:
+    copy = CACHE / "buildah" / f"context-{os.getpid()}"
+    try:
+        for name in files:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(context / name, copy / name)
+        yield copy
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def _buildah(*arguments: str) -> None:
+    """With a store of ours, kept for its layers: a changed program does not install its packages again."""
+    store = CACHE / "buildah"
+    run("buildah", f"--root={store}/root", f"--runroot={store}/run", "--storage-driver=overlay", *arguments)
+
+
+def _buildah_pull(archive: Path) -> None:
+    marker = CACHE / "buildah" / f"pulled-{archive.stem}"
+    if not marker.exists():
+        _buildah("pull", f"docker-archive:{archive}")
+        marker.touch()
+
+
+def _base_layer() -> Layer:
+    recipe = f"bookworm minbase {BASE_PACKAGES} without {UNNEEDED}"
+    target = FOLDER / f"base-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.layer"
+    with locked(FOLDER):
+        if not target.exists():
+            _bootstrap(target)
+        # Hashing two hundred megabytes takes a second; the file beside it remembers.
+        digest = target.with_suffix(".digest")
+        if not digest.exists():
+            digest.write_text(run("sha256sum", str(target)).split()[0])
+    return Layer(target, digest.read_text())
+
+
+def _bootstrap(target: Path) -> None:
+    with (
+        step("bootstrapping Debian bookworm (half a minute)"),
+        tempfile.TemporaryDirectory(prefix=".debian-", dir=FOLDER) as tree,
+        _unfinished(target) as path,
+    ):
+        # It mounts /proc in the tree; in a namespace of its own that is gone when it ends, however it ends.
+        private = ("unshare", "--mount", "--propagation=private")
+        run(*private, "debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", "bookworm", tree)
+        for name in UNNEEDED:
+            shutil.rmtree(Path(tree, name), ignore_errors=True)
+            Path(tree, name).mkdir(parents=True)
+        Path(tree, "etc/resolv.conf").unlink(missing_ok=True)
+        run("tar", "--create", f"--file={path}", "--numeric-owner", "--one-file-system", f"--directory={tree}", ".")
+
+
+def _packed(
+    tag: str,
+    files: Mapping[str, Path],
+    entrypoint: Sequence[str],
+    *,
+    links: Mapping[str, str] | None = None,
+    base: Sequence[Layer] = (),
+) -> Path:
+    digest = hashlib.sha256(repr((tag, list(entrypoint), links, [layer.digest for layer in base])).encode())
+    for name, path in files.items():
+        digest.update(name.encode() + path.read_bytes())
+    target = FOLDER / f"{_file_name(tag)}-{digest.hexdigest()[:16]}.tar"
+    if target.exists():
+        return target
+    with locked(FOLDER), _unfinished(target) as unfinished:
+        layers = list(base)
+        with _unfinished(target.with_suffix(".layer")) as path:
+            if files:
+                _write_layer(path, files, links or {})
+                layers.append(Layer(path, run("sha256sum", str(path)).split()[0]))
+            _write_archive(unfinished, tag, entrypoint, layers)
+        target.with_suffix(".layer").unlink()
+    return target
+
+
+def _write_layer(target: Path, files: Mapping[str, Path], links: Mapping[str, str]) -> None:
+    with tarfile.open(target, "w") as archive:
+        if not any(name.startswith("/usr/") for name in files):  # a base has these already
+            for folder in ("tmp", "etc", "proc", "sys", "dev", "bin"):
+                entry = tarfile.TarInfo(folder)
+                entry.type, entry.mode = tarfile.DIRTYPE, EXECUTABLE
+                archive.addfile(entry)
+        for name, path in files.items():
+            entry = tarfile.TarInfo(name.lstrip("/"))
+            entry.size, entry.mode = path.stat().st_size, EXECUTABLE
+            with path.open("rb") as content:
+                archive.addfile(entry, content)
+        for name, to in links.items():
+            entry = tarfile.TarInfo(name.lstrip("/"))
+            entry.type, entry.linkname = tarfile.SYMTYPE, to
+            archive.addfile(entry)
+
+
+def _write_archive(target: Path, tag: str, entrypoint: Sequence[str], layers: Sequence[Layer]) -> None:
+    config = json.dumps(
+        {
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
+            "os": "linux",
+            "config": {
+                "Entrypoint": list(entrypoint),
+                "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+                "WorkingDir": "/",
+            },
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.digest}" for layer in layers]},
+        }
+    ).encode()
+    config_name = f"{hashlib.sha256(config).hexdigest()}.json"
+    names = [f"{layer.digest}.tar" for layer in layers]
+    manifest = json.dumps([{"Config": config_name, "RepoTags": [tag], "Layers": names}]).encode()
+    with tarfile.open(target, "w") as archive:
+        for name, content in ((config_name, config), ("manifest.json", manifest)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        for name, layer in zip(names, layers, strict=True):
+            archive.add(layer.path, name)
+
+
+def _file_name(tag: str) -> str:
+    return tag.rpartition("/")[2].replace(":", "-")
+
+
+@contextlib.contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A file that takes its name only when it is complete."""
+    path = target.with_name(f".unfinished-{os.getpid()}-{target.name}")
+    try:
+        yield path
+        path.rename(target)
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""Ends and removes all that a sandbox has on the machine, given nothing but its id.
+
+A sandbox's id names its cgroups, its network namespace and its scratch folder, and starts with the process id of its
+owner: what a dead owner left can be found and removed by anyone. Every step may be repeated, or meet another remover.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from bpf.cgroups import find_cgroup
+
+PREFIX = "lrc-"
+SCRATCH = Path("/tmp")  # noqa: S108  (names in it are made with mkdir, which takes no existing one)
+NETNS = Path("/run/netns")
+KILL_SECONDS = 20.0
+
+
+def hierarchies() -> list[Path]:
+    """Mount points of cgroup v1 hierarchies, and cgroup2's first of all."""
+    v1 = [
+        Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup"
+    ]
+    return [find_cgroup("auto"), *v1]
+
+
+def folder_of(identity: str) -> Path:
+    return SCRATCH / identity
+
+
+def owner_mark(process: int) -> str:
+    """A text that no other process has, not even a later one with the same id: the time at which it started."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def found() -> set[str]:
+    """Ids of all sandboxes that have something on this machine."""
+    places = [SCRATCH, NETNS, *hierarchies()]
+    return {path.name for place in places for path in place.glob(f"{PREFIX}*")}
+
+
+def is_dead(identity: str) -> bool:
+    """Whether its owner is gone. What we can't read the owner of is not ours to remove."""
+    process = identity.removeprefix(PREFIX).partition("-")[0]
+    if not process.isdigit():
+        return False
+    try:
+        mark = owner_mark(int(process))
+    except OSError:
+        return True
+    try:
+        return (folder_of(identity) / "owner").read_text() != mark
+    except OSError:
+        return False
+
+
+def sweep() -> None:
+    """Removes what dead owners left."""
+    for identity in filter(is_dead, found()):
+        remove(identity)
+
+
+def remove(identity: str) -> None:
+    """Raises TimeoutError, with what is left, when something does not end."""
+    unified = hierarchies()[0] / identity
+    _kill(unified)
+    subprocess.run(["ip", "netns", "delete", identity], check=False, capture_output=True)
+    for hierarchy in hierarchies():
+        _remove_cgroup(hierarchy / identity)
+    shutil.rmtree(folder_of(identity), ignore_errors=True)
+    if folder_of(identity).exists():
+        msg = f"{folder_of(identity)} can't be removed"
+        raise TimeoutError(msg)
+
+
+def _kill(cgroup: Path) -> None:
+    """Ends every process below it, whoever started it, stopped ones too; returns when they are gone."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while cgroup.exists():
+        with contextlib.suppress(OSError):
+            (cgroup / "cgroup.kill").write_text("1")
+        with contextlib.suppress(OSError):
+            if "populated 0" in (cgroup / "cgroup.events").read_text():
+                return
+        if time.monotonic() > deadline:
+            msg = f"processes below {cgroup} do not end"
+            raise TimeoutError(msg)
+        time.sleep(0.01)
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    deadline = time.monotonic() + KILL_SECONDS
+    while cgroup.exists():
+        for directory, _, _ in os.walk(cgroup, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(directory).rmdir()
+        if time.monotonic() > deadline:
+            msg = f"{cgroup} can't be removed"
+            raise TimeoutError(msg)
+        time.sleep(0.01)

@@ -1,0 +1,50 @@
+"""Long steps say on stderr what they do and how long they have been at it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Prints `what` at its start and end, and every 15 s between."""
+    began = time.monotonic()
+    ended = threading.Event()
+
+    def say(state: str) -> None:
+        print(f"cluster: {what}: {state} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+
+    def repeat() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LINES):
+            say("still running")
+
+    print(f"cluster: {what}", file=sys.stderr, flush=True)
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    state = "failed"
+    try:
+        yield
+        state = "done"
+    finally:
+        ended.set()
+        thread.join()
+        say(state)
+
+
+def run(*command: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """stdout. What a failed command said on both streams is part of the error."""
+    try:
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=cwd, env=environment, stdin=subprocess.DEVNULL
+        ).stdout
+    except subprocess.CalledProcessError as error:
+        error.add_note(f"{error.stdout[-4000:]}\n{error.stderr[-4000:]}")
+        raise

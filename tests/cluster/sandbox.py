@@ -1,0 +1,184 @@
+"""Where the processes of a test bed live: a cgroup, a scratch folder and, for a node, namespaces of their own.
+
+- Everything runs below `<cgroup2>/lrc-<pid>-<n>`: `system` holds our daemons, `host` a test's host processes,
+  `kubepods` the Pods. One write to its `cgroup.kill` ends them all, containers and their shims too.
+- A node has a network namespace of the same name, so that kube-proxy's tables, the bridge and routes stay in it, and a
+  mount namespace in which /run, /var, /sys/fs/bpf and a few of /proc/sys are its own: containerd's and the kubelet's
+  usual paths are free for every node, and all mounts and pins vanish with its last process.
+- A watchdog process removes it all when this process closes the sandbox or dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import leftovers
+from tests.cluster.binaries import ROOT
+from tests.cluster.progress import run
+
+CLONE_NEWNET = 0x40000000
+POLL_SECONDS = 0.02
+
+# The kubelet insists on these, for the whole machine. It is shown them as it likes them, and so sets nothing.
+KUBELET_SYSCTLS = {
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/keys/root_maxbytes": "25000000",
+}
+
+
+def wait_for(holds: Callable[[], object], what: str | Callable[[], str], seconds: float) -> None:
+    """Polls; raises TimeoutError with `what`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            msg = f"not within {seconds:g} s: {what() if callable(what) else what}"
+            raise TimeoutError(msg)
+        time.sleep(POLL_SECONDS)
+
+
+class Sandbox:
+    """`open` and `close`; whoever opens must close, after a failed `open` too."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, *, namespaces: bool) -> None:
+        self.id = f"{leftovers.PREFIX}{os.getpid()}-{next(self._numbers)}"
+        self.folder = leftovers.folder_of(self.id)
+        self.cgroup = leftovers.hierarchies()[0] / self.id
+        self.netns = self.id if namespaces else ""
+        self._holder: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._children: list[subprocess.Popen[Any]] = []
+
+    def open(self) -> None:
+        leftovers.sweep()
+        self.folder.mkdir(mode=0o755)
+        (self.folder / "owner").write_text(leftovers.owner_mark(os.getpid()))
+        # A session of its own: Ctrl-C is for the owner, which then closes it.
+        self._watchdog = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster.watchdog", self.id],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        for name in ("system", "host"):
+            (self.cgroup / name).mkdir(parents=True)
+        if self.netns:
+            run("ip", "netns", "add", self.netns)
+            run("ip", "-n", self.netns, "link", "set", "lo", "up")
+            self._open_mounts()
+
+    def _open_mounts(self) -> None:
+        script = [
+            "mount --make-rshared /",  # the kubelet wants to share its mounts with containers
+            "mount -t tmpfs -o mode=755 tmpfs /run",
+            f"mount -t overlay -o lowerdir=/var,upperdir={self.folder}/var,workdir={self.folder}/work overlay /var",
+            "mount -t bpf bpf /sys/fs/bpf",
+        ]
+        for name in ("var", "work", "sysctl"):
+            (self.folder / name).mkdir()
+        for number, (name, value) in enumerate(KUBELET_SYSCTLS.items()):
+            file = self.folder / "sysctl" / str(number)
+            file.write_text(f"{value}\n")
+            script.append(f"mount --bind {file} /proc/sys/{name}")
+        # File systems that an overlay can't hold: containerd stacks its own upon one of these.
+        for name in ("containerd", "kubelet"):
+            (self.folder / name).mkdir()
+            script.append(f"mkdir -p /var/lib/{name}; mount --bind {self.folder / name} /var/lib/{name}")
+        script.append("echo ready; exec sleep infinity")
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", "\n".join(script)]
+        with (self.folder / "mounts.log").open("wb") as log:
+            self._holder = self._popen(command, "system", stdout=subprocess.PIPE, stderr=log)
+        assert self._holder.stdout
+        if self._holder.stdout.readline() != b"ready\n":
+            msg = f"the node's mounts can't be made: {(self.folder / 'mounts.log').read_text()}"
+            raise RuntimeError(msg)
+
+    def enter(self, *, mounts: bool = True) -> list[str]:
+        """A command's first words that have it run in the namespaces, if there are any. The working directory stays."""
+        if not self.netns:
+            return []
+        command = ["nsenter", f"--net={leftovers.NETNS / self.netns}"]
+        if mounts:
+            assert self._holder
+            command += [f"--mount=/proc/{self._holder.pid}/ns/mnt", f"--wd={Path.cwd()}"]
+        return command
+
+    def path(self, inside: str) -> Path:
+        """A path as it is in the node's mount namespace, for use from outside."""
+        assert self._holder
+        return Path(f"/proc/{self._holder.pid}/root") / inside.lstrip("/")
+
+    def spawn(self, argv: Sequence[str | Path], *, cgroup: str = "system", **popen: Any) -> subprocess.Popen[Any]:
+        """A process in the namespaces and a cgroup of ours. Its id is that of the program itself."""
+        return self._popen([*self.enter(), *map(str, argv)], cgroup, **popen)
+
+    def _popen(self, command: Sequence[str], cgroup: str, **popen: Any) -> subprocess.Popen[Any]:
+        popen = {"stdin": subprocess.DEVNULL, "start_new_session": True, **popen}
+        script = 'echo $$ >"$0" && exec "$@"'
+        where = self.cgroup / cgroup
+        child = subprocess.Popen(["sh", "-c", script, str(where / "cgroup.procs"), *command], **popen)
+        self._children.append(child)
+        return child
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """This thread's new sockets belong to the node's network namespace."""
+        if not self.netns:
+            yield
+            return
+        with Path("/proc/thread-self/ns/net").open("rb") as before, (leftovers.NETNS / self.netns).open("rb") as there:
+            _set_netns(there.fileno())
+            try:
+                yield
+            finally:
+                _set_netns(before.fileno())
+
+    def close(self) -> None:
+        """Removes everything; returns when it is gone. May be repeated."""
+        if not self._watchdog:
+            return
+        in_main_thread = _ignores_signals()
+        try:
+            assert self._watchdog.stdin
+            self._watchdog.stdin.close()
+            self._watchdog.wait()
+            leftovers.remove(self.id)  # nothing is left to do, unless the watchdog was killed
+            for child in self._children:
+                child.wait()
+                for stream in (child.stdin, child.stdout, child.stderr):
+                    if stream:
+                        stream.close()
+            self._children.clear()
+            self._watchdog = None
+        finally:
+            for each, handler in in_main_thread.items():
+                signal.signal(each, handler)
+
+
+def _ignores_signals() -> dict[signal.Signals, Any]:
+    """Half a removal is worse than a late end. Handlers can only be set by the main thread."""
+    try:
+        return {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        return {}
+
+
+def _set_netns(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
