@@ -84,6 +84,7 @@ class KubernetesSource:
     def run(self) -> None:
         try:
             self._start_and_end()
+            self._end_listing()
             while True:
                 request = self._requests.get()
                 match request:

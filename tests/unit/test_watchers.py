@@ -210,6 +210,21 @@ def test_services_wanted_before_the_listing_are_told_with_it() -> None:
     assert (_names(heard), _wanted(heard)) == ([DNS], [3])
 
 
+def test_a_wish_is_passed_on_to_the_source_and_confirmed_once_it_is_covered() -> None:
+    watched = Watched(ServiceWatcher)
+    watched.deliver(ListingStarted(1, "start"), ListingEnded(1, frozenset()))
+    assert watched.tell(WatchServices(names=frozenset({DNS}), revision=5)) == []
+    assert watched.source.wanted == {DNS}
+    heard = watched.deliver(Upserted(SERVICE, 1, 2.5), ListingEnded(1, frozenset({DNS})))
+    assert (_names(heard), _wanted(heard)) == ([DNS], [5])
+
+
+def test_a_listing_that_covers_an_older_wish_confirms_nothing() -> None:
+    watched = Watched(ServiceWatcher)
+    watched.tell(WatchServices(names=frozenset({DNS, WEB}), revision=5))
+    assert watched.deliver(ListingStarted(1, "start"), ListingEnded(1, frozenset({DNS}))) == []
+
+
 def test_a_resolver_that_lost_everything_is_told_all_that_it_wants_again() -> None:
     watched = Watched(ServiceWatcher)
     watched.deliver(*listing(SERVICE))
@@ -232,3 +247,10 @@ def test_a_service_that_a_new_listing_no_longer_has_is_not_told_to_later_wishes(
     watched.deliver(*listing(reason="requested"))
     heard = watched.tell(WatchServices(names=frozenset({DNS}), revision=1))
     assert (_names(heard), _wanted(heard)) == ([], [1])
+
+
+@pytest.mark.parametrize("reason", ["", "expired"])
+def test_a_source_that_was_heard_is_reported_and_so_is_a_new_list_of_its_own(reason: str) -> None:
+    watched = Watched(EndpointWatcher)
+    assert watched.deliver(Heard(reason)) == []
+    assert watched.exporter.heard() == [SourceEventSeen(source=SourceName.ENDPOINTS, relist_reason=reason)]

@@ -1,0 +1,212 @@
+"""The Kubernetes source: several list-watches as one source. On a scripted API server; tests/cluster has a real one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import pytest
+
+from config.settings import RedirectSettings
+from k8s import listwatch, resources
+from k8s.api import Api
+from k8s.kubernetes import KubernetesSource
+from k8s.manifests import identity, identity_text
+from k8s.objects import NamespacedName
+from k8s.resources import Resource
+from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
+from tests.unit.api_server import ApiServer, Handler, api_server, lines
+
+DNS = NamespacedName("kube-system", "kube-dns")
+WEB = NamespacedName("default", "web")
+
+
+def service(name: NamespacedName, ip: str = "10.0.0.1") -> dict[str, Any]:
+    metadata = {"name": name.name, "namespace": name.namespace, "resourceVersion": "8"}
+    return {"metadata": metadata, "spec": {"clusterIP": ip}}
+
+
+class Cluster:
+    """Answers by path: a list of what is there, a watch of what the test puts in."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.objects: dict[str, list[dict[str, Any]]] = {}
+        self._events: defaultdict[str, SimpleQueue[bytes]] = defaultdict(SimpleQueue)
+        self.held = threading.Event()
+        """Lists are answered while it is set."""
+        self.held.set()
+        server.will(*[self._answer] * 1000)
+
+    def _answer(self, handler: Handler) -> None:
+        asked = handler.asked.get()
+        key = asked.get("fieldSelector", asked["path"])
+        if "watch" in asked:
+            handler.begin()
+            with contextlib.suppress(Empty, OSError):
+                handler.chunk(self._events[key].get(timeout=20))
+            handler.released.wait(20)
+        else:
+            self.held.wait(10)
+            handler.reply(200, {"metadata": {"resourceVersion": "7"}, "items": self.objects.get(key, [])})
+
+    def happens(self, key: str, *events: dict[str, Any]) -> None:
+        self._events[key].put(lines(*events))
+
+
+class Running:
+    def __init__(self, server: ApiServer, *fixed: Resource) -> None:
+        self.cluster = Cluster(server)
+        self.events: SimpleQueue[SourceEvent] = SimpleQueue()
+        self.source = KubernetesSource(
+            api=Api(str(server.kubeconfig)), fixed=fixed, redirect=RedirectSettings(), deliver=self.events.put
+        )
+        self.thread = threading.Thread(target=self.source.run, daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def next(self) -> str:
+        match self.events.get(timeout=10):
+            case ListingStarted(reason=reason):
+                return f"started {reason}"
+            case Upserted(object=found):
+                return f"+ {identity_text(identity(found))}"
+            case Removed(kind=kind, key=key):
+                return f"- {identity_text((kind, key))}"
+            case ListingEnded(covers=covers):
+                return f"ended {' '.join(sorted(map(str, covers or ())))}".rstrip()
+            case Heard(relist_reason=reason):
+                return f"heard {reason}".rstrip()
+
+    def expect(self, *events: str) -> None:
+        assert [self.next() for _ in events] == list(events)
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
+    monkeypatch.setattr(listwatch, "_FIRST_DELAY", 0.01)
+    made: list[Running] = []
+    with api_server(tmp_path) as server:
+
+        def build(*fixed: Resource) -> Running:
+            made.append(Running(server, *fixed))
+            return made[-1]
+
+        yield build
+        for running in made:
+            running.source.stop()
+    for running in made:
+        running.thread.join(5)
+        assert not running.thread.is_alive()
+
+
+def wanted(*names: NamespacedName) -> frozenset[Wanted]:
+    return frozenset(names)
+
+
+def test_a_source_that_nothing_is_wanted_of_is_synced_at_once(make: Callable[..., Running]) -> None:
+    running = make()
+    running.start()
+    running.expect("started start", "ended")
+
+
+def test_a_listing_ends_when_all_collections_are_listed(make: Callable[..., Running]) -> None:
+    running = make(resources.pods_of_node("here"), resources.node("here"))
+    running.cluster.objects["metadata.name=here"] = [{"metadata": {"name": "here"}}]
+    running.start()
+    running.expect("heard", "heard", "started start", "+ Node/here", "ended")
+
+
+def test_a_wanted_service_is_told_and_then_covered(make: Callable[..., Running]) -> None:
+    running = make()
+    running.start()
+    running.expect("started start", "ended")
+    running.cluster.objects["metadata.name=kube-dns"] = [service(DNS)]
+    running.source.want(wanted(DNS))
+    running.expect("+ Service/kube-system/kube-dns", "heard", "ended kube-system/kube-dns")
+
+
+def test_a_wanted_service_that_is_not_there_is_covered_too(make: Callable[..., Running]) -> None:
+    running = make()
+    running.start()
+    running.expect("started start", "ended")
+    running.source.want(wanted(WEB))
+    running.expect("heard", "ended default/web")
+
+
+def test_changes_are_told_as_they_come(make: Callable[..., Running]) -> None:
+    running = make()
+    running.start()
+    running.expect("started start", "ended")
+    running.source.want(wanted(WEB))
+    running.expect("heard", "ended default/web")
+    added, moved = service(WEB), service(WEB, "10.0.0.2")
+    events = [{"type": "ADDED", "object": added}, {"type": "MODIFIED", "object": added}]
+    events += [{"type": "MODIFIED", "object": moved}, {"type": "DELETED", "object": moved}]
+    running.cluster.happens("metadata.name=web", *events)
+    running.expect("+ Service/default/web", "+ Service/default/web", "- Service/default/web")
+
+
+def test_what_is_no_longer_wanted_goes_when_what_is_wanted_instead_is_there(make: Callable[..., Running]) -> None:
+    running = make()
+    running.cluster.objects = {"metadata.name=kube-dns": [service(DNS)], "metadata.name=web": [service(WEB)]}
+    running.start()
+    running.source.want(wanted(DNS))
+    running.expect("started start", "ended")
+    running.expect("+ Service/kube-system/kube-dns", "heard", "ended kube-system/kube-dns")
+    running.source.want(wanted(WEB))
+    running.expect("+ Service/default/web", "heard", "- Service/kube-system/kube-dns", "ended default/web")
+
+
+def test_all_is_told_again_while_the_api_server_is_away(make: Callable[..., Running]) -> None:
+    running = make()
+    running.cluster.objects["metadata.name=web"] = [service(WEB)]
+    running.start()
+    running.source.want(wanted(WEB))
+    running.expect("started start", "ended", "+ Service/default/web", "heard", "ended default/web")
+    running.cluster.held.clear()
+    running.source.relist()
+    running.expect("started requested", "+ Service/default/web", "ended default/web")
+    running.cluster.held.set()
+
+
+def test_a_new_list_after_an_expiry_is_told_as_changes(make: Callable[..., Running]) -> None:
+    running = make()
+    running.cluster.objects["metadata.name=web"] = [service(WEB)]
+    running.start()
+    running.source.want(wanted(WEB))
+    running.expect("started start", "ended", "+ Service/default/web", "heard", "ended default/web")
+    running.cluster.objects.clear()
+    expired = {"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}}
+    running.cluster.happens("metadata.name=web", expired)
+    running.expect("- Service/default/web", "heard expired")
+
+
+def test_more_than_twenty_wanted_services_are_one_watch_without_a_gap(make: Callable[..., Running]) -> None:
+    running = make()
+    running.cluster.objects = {"metadata.name=web": [service(WEB)], "/api/v1/services": [service(WEB), service(DNS)]}
+    running.start()
+    running.source.want(wanted(WEB))
+    running.expect("started start", "ended", "+ Service/default/web", "heard", "ended default/web")
+    many = [NamespacedName("default", f"s{i}") for i in range(20)]
+    running.source.want(wanted(WEB, *many))
+    assert [running.next() for _ in range(2)] == ["+ Service/kube-system/kube-dns", "heard"]
+    assert running.next().startswith("ended default/s0")
+
+
+def test_a_list_watch_that_fails_fails_the_source(
+    make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_self: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(listwatch.ListWatch, "run", broken)
+    running = make(resources.node("here"))
+    with pytest.raises(RuntimeError, match="broken"):
+        running.source.run()
+    running.thread.start()  # for the fixture, which waits for its end

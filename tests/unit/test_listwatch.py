@@ -1,0 +1,252 @@
+"""List and watch, on what an API server in trouble answers: a scripted one, on a real socket.
+
+What a healthy, a killed and a silent API server does is in tests/cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from config.settings import RedirectSettings
+from k8s import listwatch, resources
+from k8s.api import Api
+from k8s.listwatch import Bookmarked, Changed, Deleted, Listed, ListWatch, StreamEvent, delay_seconds
+from k8s.objects import KubeObject, Pod, PolicyKind
+from k8s.resources import Resource, reducer
+from tests.unit.api_server import ApiServer, api_server, lines, page, refusal, silent_stream, stream
+
+PODS = resources.pods_of_node("here")
+
+
+def raw(name: str, version: int = 8, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "d", "resourceVersion": str(version)}, **more}
+
+
+def event(kind: str, name: str, version: int = 8) -> dict[str, Any]:
+    return {"type": kind, "object": raw(name, version)}
+
+
+def bookmark(version: int) -> dict[str, Any]:
+    return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(version)}}}
+
+
+def error(code: int, reason: str) -> dict[str, Any]:
+    return {"type": "ERROR", "object": {"kind": "Status", "code": code, "reason": reason, "message": "too old"}}
+
+
+class Running:
+    def __init__(self, server: ApiServer, resource: Resource, **options: Any) -> None:
+        self.server = server
+        self._events: SimpleQueue[StreamEvent] = SimpleQueue()
+        reduce = reducer(resource, RedirectSettings())
+        self.listwatch = ListWatch(Api(str(server.kubeconfig)), resource, reduce, self._events.put, **options)
+        self.thread = threading.Thread(target=self.listwatch.run, daemon=True)
+        self.thread.start()
+
+    def next(self) -> str:
+        match self._events.get(timeout=10):
+            case Listed(objects=objects, reason=reason):
+                return f"{reason}: {' '.join(map(_name, objects))}".rstrip()
+            case Changed(object=found):
+                return f"+ {_name(found)}"
+            case Deleted(object=found):
+                return f"- {_name(found)}"
+            case Bookmarked():
+                return "bookmark"
+
+    def stop(self) -> None:
+        self.listwatch.stop()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+def _name(found: KubeObject) -> str:
+    return found.key.name if isinstance(found, Pod) else "?"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ApiServer]:
+    with api_server(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def start(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
+    monkeypatch.setattr(listwatch, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(listwatch, "_ABSENT_SECONDS", 0.01)
+    monkeypatch.setattr(listwatch, "_WELL_SECONDS", 0.0)
+    made: list[Running] = []
+
+    def build(resource: Resource = PODS, **options: Any) -> Running:
+        made.append(Running(server, resource, **options))
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.stop()
+
+
+def test_a_list_is_read_page_by_page_and_watched_from_its_version(
+    server: ApiServer, start: Callable[..., Running]
+) -> None:
+    server.will(page(raw("a"), more="token"), page(raw("b"), version="9"), silent_stream())
+    running = start(page_size=1)
+    assert running.next() == "start: a b"
+    first, second, watch = (server.request() for _ in range(3))
+    assert (first["limit"], first["fieldSelector"]) == ("1", "spec.nodeName=here")
+    assert second["continue"] == "token"
+    assert (watch["watch"], watch["resourceVersion"], watch["allowWatchBookmarks"]) == ("1", "9", "true")
+    assert watch["fieldSelector"] == "spec.nodeName=here"
+
+
+def test_a_continue_token_that_expired_starts_the_list_again(server: ApiServer, start: Callable[..., Running]) -> None:
+    server.will(page(raw("a"), more="token"), refusal(410, "Expired"), page(raw("b")), silent_stream())
+    assert start().next() == "expired: b"
+
+
+def test_events_may_be_cut_anywhere(server: ApiServer, start: Callable[..., Running]) -> None:
+    data = lines(event("ADDED", "a"), event("MODIFIED", "a"), event("DELETED", "a"))
+    server.will(page(), silent_stream(data[:30], data[30:31], data[31:]))
+    running = start()
+    assert [running.next() for _ in range(4)] == ["start:", "+ a", "+ a", "- a"]
+
+
+def test_a_watch_that_ends_goes_on_from_the_newest_version_or_bookmark(
+    server: ApiServer, start: Callable[..., Running]
+) -> None:
+    server.will(page(version="7"), stream(lines(event("ADDED", "a", 8))), stream(lines(bookmark(12))), silent_stream())
+    running = start()
+    assert [running.next() for _ in range(3)] == ["start:", "+ a", "bookmark"]
+    assert [server.request().get("resourceVersion") for _ in range(4)] == [None, "7", "8", "12"]
+
+
+EXPIRIES = {
+    "as an event": stream(lines(error(410, "Expired"))),
+    "as an answer": refusal(410, "Expired"),
+}
+
+
+@pytest.mark.parametrize("how", EXPIRIES)
+def test_a_version_that_expired_leads_to_a_new_list(how: str, server: ApiServer, start: Callable[..., Running]) -> None:
+    server.will(page(raw("a")), EXPIRIES[how], page(raw("b"), version="20"), silent_stream())
+    running = start()
+    assert [running.next(), running.next()] == ["start: a", "expired: b"]
+    assert [server.request().get("resourceVersion") for _ in range(4)] == [None, "7", None, "20"]
+
+
+TROUBLES = {
+    "an internal error": refusal(500, "InternalError"),
+    "too many requests": refusal(429, "TooManyRequests"),
+    "an error event": stream(lines(error(500, "InternalError"))),
+    "a line that is no JSON": stream(b"{]\n"),
+    "a line that is no object": stream(b"[]\n"),
+    "an event without an object": stream(b'{"type": "ADDED"}\n'),
+    "no HTTP at all": lambda handler: handler.wfile.write(b"what?\r\n\r\n"),
+    "a connection that is closed": lambda handler: handler.connection.shutdown(socket.SHUT_RDWR),
+}
+
+
+@pytest.mark.parametrize("what", TROUBLES)
+def test_a_trouble_is_waited_out_and_the_watch_goes_on(
+    what: str, server: ApiServer, start: Callable[..., Running]
+) -> None:
+    server.will(page(raw("a")), TROUBLES[what], silent_stream(lines(event("ADDED", "b"))))
+    running = start()
+    assert [running.next(), running.next()] == ["start: a", "+ b"]
+    assert [server.request().get("resourceVersion") for _ in range(3)] == [None, "7", "7"]
+
+
+@pytest.mark.parametrize("what", ["an internal error", "too many requests", "no HTTP at all"])
+def test_a_trouble_before_the_first_list_is_waited_out(
+    what: str, server: ApiServer, start: Callable[..., Running]
+) -> None:
+    server.will(TROUBLES[what], page(raw("a")), silent_stream())
+    assert start().next() == "start: a"
+
+
+def test_silence_ends_a_watch_and_it_goes_on(server: ApiServer, start: Callable[..., Running]) -> None:
+    server.will(page(), silent_stream(lines(event("ADDED", "a", 9))), silent_stream(lines(event("ADDED", "b"))))
+    running = start(silence_seconds=0.1)
+    assert [running.next() for _ in range(3)] == ["start:", "+ a", "+ b"]
+    assert [server.request().get("resourceVersion") for _ in range(3)] == [None, "7", "9"]
+
+
+def test_an_unknown_kind_of_event_is_passed_over(server: ApiServer, start: Callable[..., Running]) -> None:
+    server.will(page(), silent_stream(lines(event("RENAMED", "a"), event("ADDED", "b"))))
+    running = start()
+    assert [running.next(), running.next()] == ["start:", "+ b"]
+
+
+def test_an_object_that_can_not_be_used_keeps_nobody_else_out(
+    server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    server.will(page(raw("a", status={"podIP": 5}), raw("b")), silent_stream())
+    assert start().next() == "start: b"
+    assert "status.podIP" in caplog.text
+
+
+def test_a_crd_that_may_be_absent_is_empty_until_it_comes(server: ApiServer, start: Callable[..., Running]) -> None:
+    server.will(refusal(404, "NotFound"), refusal(404, "NotFound"), page(raw("a")), silent_stream())
+    running = start(resources.policies(PolicyKind.BALANCING))
+    assert [running.next() for _ in range(3)] == ["absent:", "absent:", "absent: ?"]
+
+
+def test_a_crd_that_must_be_there_is_waited_for_and_named(
+    server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    server.will(refusal(404, "NotFound"), page(raw("a")), silent_stream())
+    assert start(resources.policies(PolicyKind.LOCAL_REDIRECT)).next() == "absent: ?"
+    assert "kubectl apply -f k8s/crd.yaml" in caplog.text
+
+
+def test_a_missing_right_is_named(
+    server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    server.will(refusal(403, "Forbidden"), page(), silent_stream())
+    assert start().next() == "start:"
+    assert "needs get, list and watch" in caplog.text
+
+
+def test_an_outage_is_said_once_and_so_is_its_end(
+    server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    trouble = refusal(500, "InternalError")
+    server.will(page(), trouble, trouble, trouble, silent_stream(lines(event("ADDED", "b"))))
+    running = start()
+    assert [running.next(), running.next()] == ["start:", "+ b"]
+    said = [record.getMessage() for record in caplog.records if record.name == "k8s.listwatch"]
+    assert len(said) == 2
+    assert "what it told last stays in force" in said[0]
+    assert "answers again" in said[1]
+
+
+def test_credentials_that_are_refused_are_read_again(server: ApiServer, start: Callable[..., Running]) -> None:
+    def refuse_and_rotate(handler: Any) -> None:
+        server.token_file.write_text("second")
+        refusal(401, "Unauthorized")(handler)
+
+    server.will(refuse_and_rotate, page(), silent_stream())
+    assert start().next() == "start:"
+    assert [server.request()["authorization"] for _ in range(2)] == ["Bearer first", "Bearer second"]
+
+
+def test_a_silent_watch_stops_at_once(server: ApiServer, start: Callable[..., Running]) -> None:
+    server.will(page(), silent_stream())
+    running = start()
+    assert running.next() == "start:"
+    server.request(), server.request()
+    running.stop()
+
+
+def test_delays_grow_are_bounded_and_spread() -> None:
+    assert [delay_seconds(failures, 1.0) for failures in (1, 2, 3, 100)] == [0.25, 0.5, 1.0, 10.0]
+    assert delay_seconds(1, 0.0) == 0.125
