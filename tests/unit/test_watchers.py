@@ -32,7 +32,7 @@ from actors.policy_watcher import PolicyWatcher
 from actors.service_watcher import ServiceWatcher
 from actors.watcher import Watcher
 from k8s.objects import KubeObject, NamespacedName, Node, ObjectKey, Pod, Policy, PolicyKey, PolicyKind, Service
-from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
+from k8s.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 
