@@ -55,13 +55,10 @@ _Request: TypeAlias = _Happened | _Broke | _WantAsked | _RelistAsked | _StopAske
 class KubernetesSource:
     """See `k8s.source.Source`. `fixed` is watched always, what `want` names beside it."""
 
-    def __init__(
-        self, *, api: Api, fixed: Iterable[Resource], redirect: RedirectSettings, deliver: Deliver, page_size: int = 500
-    ) -> None:
+    def __init__(self, *, api: Api, fixed: Iterable[Resource], redirect: RedirectSettings, deliver: Deliver) -> None:
         self._api = api
         self._redirect = redirect
         self._deliver = deliver
-        self._page_size = page_size
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._fixed = frozenset(fixed)
         self._wanted: frozenset[Wanted] = frozenset()
@@ -119,7 +116,6 @@ class KubernetesSource:
                 resource,
                 reducer(resource, self._redirect),
                 lambda event, resource=resource: self._requests.put(_Happened(resource, event)),  # type: ignore[misc]
-                page_size=self._page_size,
             )
             thread = threading.Thread(target=self._watch, args=(listwatch,), name=f"watch {resource}", daemon=True)
             self._running[resource] = listwatch, thread

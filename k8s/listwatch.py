@@ -79,22 +79,11 @@ def delay_seconds(failures: int, jitter: float) -> float:
 class ListWatch:
     """`run` delivers until `stop`, which may come from any thread."""
 
-    def __init__(
-        self,
-        api: Api,
-        resource: Resource,
-        reduce: Reduce,
-        deliver: Callable[[StreamEvent], None],
-        *,
-        page_size: int = PAGE_SIZE,
-        silence_seconds: float = SILENCE_SECONDS,
-    ) -> None:
+    def __init__(self, api: Api, resource: Resource, reduce: Reduce, deliver: Callable[[StreamEvent], None]) -> None:
         self._api = api
         self._resource = resource
         self._reduce = reduce
         self._deliver = deliver
-        self._page_size = page_size
-        self._silence_seconds = silence_seconds
         self._stopping = threading.Event()
         self._stream: WatchStream | None = None
         self._version = ""
@@ -144,7 +133,7 @@ class ListWatch:
 
     def _list(self, reason: str) -> None:
         objects: list[KubeObject] = []
-        parameters = self._selectors() | {"limit": self._page_size}
+        parameters = self._selectors() | {"limit": PAGE_SIZE}
         received_at = time.monotonic()
         while not self._stopping.is_set():
             page = self._api.get(self._resource.path, parameters, metadata_only=self._resource.metadata_only)
@@ -171,7 +160,7 @@ class ListWatch:
         stream = self._api.watch(
             self._resource.path,
             parameters,
-            silence_seconds=self._silence_seconds,
+            silence_seconds=SILENCE_SECONDS,
             metadata_only=self._resource.metadata_only,
         )
         self._stream = stream

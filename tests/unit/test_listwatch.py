@@ -43,11 +43,11 @@ def error(code: int, reason: str) -> dict[str, Any]:
 
 
 class Running:
-    def __init__(self, server: ApiServer, resource: Resource, **options: Any) -> None:
+    def __init__(self, server: ApiServer, resource: Resource) -> None:
         self.server = server
         self._events: SimpleQueue[StreamEvent] = SimpleQueue()
         reduce = reducer(resource, RedirectSettings())
-        self.listwatch = ListWatch(Api(str(server.kubeconfig)), resource, reduce, self._events.put, **options)
+        self.listwatch = ListWatch(Api(str(server.kubeconfig)), resource, reduce, self._events.put)
         self.thread = threading.Thread(target=self.listwatch.run, daemon=True)
         self.thread.start()
 
@@ -85,8 +85,8 @@ def start(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     monkeypatch.setattr(listwatch, "_WELL_SECONDS", 0.0)
     made: list[Running] = []
 
-    def build(resource: Resource = PODS, **options: Any) -> Running:
-        made.append(Running(server, resource, **options))
+    def build(resource: Resource = PODS) -> Running:
+        made.append(Running(server, resource))
         return made[-1]
 
     yield build
@@ -95,10 +95,11 @@ def start(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 
 
 def test_a_list_is_read_page_by_page_and_watched_from_its_version(
-    server: ApiServer, start: Callable[..., Running]
+    server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(listwatch, "PAGE_SIZE", 1)
     server.will(page(raw("a"), more="token"), page(raw("b"), version="9"), silent_stream())
-    running = start(page_size=1)
+    running = start()
     assert running.next() == "start: a b"
     first, second, watch = (server.request() for _ in range(3))
     assert (first["limit"], first["fieldSelector"]) == ("1", "spec.nodeName=here")
@@ -172,9 +173,12 @@ def test_a_trouble_before_the_first_list_is_waited_out(
     assert start().next() == "start: a"
 
 
-def test_silence_ends_a_watch_and_it_goes_on(server: ApiServer, start: Callable[..., Running]) -> None:
+def test_silence_ends_a_watch_and_it_goes_on(
+    server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listwatch, "SILENCE_SECONDS", 0.1)
     server.will(page(), silent_stream(lines(event("ADDED", "a", 9))), silent_stream(lines(event("ADDED", "b"))))
-    running = start(silence_seconds=0.1)
+    running = start()
     assert [running.next() for _ in range(3)] == ["start:", "+ a", "+ b"]
     assert [server.request().get("resourceVersion") for _ in range(3)] == [None, "7", "9"]
 

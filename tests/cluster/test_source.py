@@ -1,0 +1,308 @@
+"""The Kubernetes source on a real API server: what it tells, and that trouble of the server's changes nothing.
+
+What a server does only when it is deeply in trouble is in tests/unit/test_listwatch.py.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.settings import RedirectSettings
+from k8s import listwatch, resources
+from k8s.api import Api
+from k8s.kubernetes import KubernetesSource
+from k8s.manifests import identity, identity_text
+from k8s.objects import NamespacedName, Node, Pod, PolicyKind, Service
+from k8s.resources import Resource
+from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
+from tests.cluster.control_plane import ControlPlane
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_SECONDS = 30.0
+PODS = "/api/v1/namespaces/default/pods"
+SERVICES = "/api/v1/namespaces/default/services"
+BALANCING_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "balancingpolicies.balancing.elf.io"},
+    "spec": {
+        "group": "balancing.elf.io",
+        "scope": "Cluster",
+        "names": {"plural": "balancingpolicies", "singular": "balancingpolicy", "kind": "BalancingPolicy"},
+        "versions": [
+            {
+                "name": "v1beta1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                },
+            }
+        ],
+    },
+}
+
+
+class Running:
+    """A source, and the events that it delivers, in words."""
+
+    def __init__(self, api: Api, *fixed: Resource) -> None:
+        self._events: queue.SimpleQueue[SourceEvent] = queue.SimpleQueue()
+        self.source = KubernetesSource(api=api, fixed=fixed, redirect=RedirectSettings(), deliver=self._events.put)
+        self.thread = threading.Thread(target=self.source.run, daemon=True)
+        self.thread.start()
+
+    def next(self, seconds: float = WAIT_SECONDS) -> str:
+        """Bookmarks are passed over: when they come is the server's business."""
+        while True:
+            match self._events.get(timeout=seconds):
+                case ListingStarted(reason=reason):
+                    return f"started {reason}"
+                case Upserted(object=found):
+                    return f"+ {identity_text(identity(found))}{_told(found)}"
+                case Removed(kind=kind, key=key):
+                    return f"- {identity_text((kind, key))}"
+                case ListingEnded():
+                    return "ended"
+                case Heard(relist_reason=reason) if reason:
+                    return f"listed {reason}"
+
+    def expect(self, *events: str) -> None:
+        assert [self.next() for _ in events] == list(events)
+
+    def expect_silence(self, seconds: float) -> None:
+        with pytest.raises(queue.Empty):
+            print(self.next(seconds))
+
+    def stop(self) -> None:
+        self.source.stop()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+def _told(found: object) -> str:
+    match found:
+        case Pod(terminating=True):
+            return " terminating"
+        case Pod(ready=ready):
+            return " ready" if ready else ""
+        case Node(labels=labels):
+            return f" {dict(labels).get('zone', '')}".rstrip()
+        case Service(cluster_ips=addresses):
+            return f" {addresses[0]}"
+    return ""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ControlPlane]:
+    """One of its own: it is killed and silenced here."""
+    with ControlPlane() as made:
+        made.apply((ROOT / "k8s" / "crd.yaml").read_text())
+        made.wait("condition=Established", 30, "crd/localredirectpolicies.balancing.elf.io")
+        yield made
+
+
+@pytest.fixture
+def start(cluster: ControlPlane) -> Iterator[Callable[..., Running]]:
+    made: list[Running] = []
+
+    def build(*fixed: Resource, kubeconfig: Path | None = None) -> Running:
+        made.append(Running(Api(str(kubeconfig or cluster.kubeconfig)), *fixed))
+        return made[-1]
+
+    yield build
+    for running in made:
+        running.stop()
+
+
+@pytest.fixture(autouse=True)
+def empty_cluster(cluster: ControlPlane) -> Iterator[None]:
+    yield
+    cluster.kubectl("delete", "--all", "--force", "--grace-period=0", "--wait=false", "pods,services,nodes,lr")
+
+
+def pod(name: str, node: str = "here") -> dict[str, Any]:
+    containers = [{"name": "c", "image": "none"}]
+    return {"metadata": {"name": name}, "spec": {"nodeName": node, "containers": containers}}
+
+
+def make_ready(cluster: ControlPlane, name: str, *, ready: bool = True) -> None:
+    status = {"conditions": [{"type": "Ready", "status": str(ready)}], "podIPs": [{"ip": "10.0.0.5"}]}
+    cluster.api.patch(f"{PODS}/{name}/status", {"status": {**status, "podIP": "10.0.0.5"}})
+
+
+def service(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"ports": [{"port": 53, "protocol": "UDP"}]}}
+
+
+def policies() -> list[dict[str, Any]]:
+    return [
+        yaml.safe_load((ROOT / "k8s" / "examples" / f"{name}.yaml").read_text())
+        for name in ("address-frontend", "service-frontend")
+    ]
+
+
+def test_the_pods_of_this_node_and_its_labels_alone(cluster: ControlPlane, start: Callable[..., Running]) -> None:
+    for name in ("here", "there"):
+        cluster.api.create("/api/v1/nodes", {"metadata": {"name": name, "labels": {"zone": "a"}}})
+    cluster.api.create(PODS, pod("mine"))
+    cluster.api.create(PODS, pod("theirs", node="there"))
+    running = start(resources.pods_of_node("here"), resources.node("here"))
+    listing = sorted(running.next() for _ in range(4))
+    assert listing == ["+ Node/here a", "+ Pod/default/mine", "ended", "started start"]
+    make_ready(cluster, "theirs")
+    cluster.api.patch("/api/v1/nodes/there", {"metadata": {"labels": {"zone": "b"}}})
+    make_ready(cluster, "mine")
+    running.expect("+ Pod/default/mine ready")
+    make_ready(cluster, "mine", ready=False)
+    running.expect("+ Pod/default/mine")
+    cluster.api.patch("/api/v1/nodes/here", {"metadata": {"labels": {"zone": "b"}}})
+    running.expect("+ Node/here b")
+    cluster.api.delete(f"{PODS}/mine", grace_seconds=0)
+    running.expect("+ Pod/default/mine terminating", "- Pod/default/mine")
+
+
+def test_the_policies_of_both_kinds_the_other_kinds_crd_may_come_later(
+    cluster: ControlPlane, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listwatch, "_ABSENT_SECONDS", 0.5)
+    address, of_service = policies()
+    cluster.apply(address)
+    running = start(*map(resources.policies, PolicyKind))
+    listing = {running.next() for _ in range(4)} - {"listed absent"}
+    assert listing == {"started start", "+ LocalRedirectPolicy/test-addr", "ended"}
+    cluster.apply(of_service)
+    cluster.apply(BALANCING_CRD)
+    cluster.wait("condition=Established", 30, "crd/balancingpolicies.balancing.elf.io")
+    other = {"apiVersion": "balancing.elf.io/v1beta1", "kind": "BalancingPolicy", "metadata": {"name": "theirs"}}
+    cluster.apply({**other, "spec": {"frontend": address["spec"]["frontend"]}})
+    told = {running.next()}
+    while "+ BalancingPolicy/theirs" not in told:
+        told.add(running.next())
+    assert told - {"listed absent"} == {"+ LocalRedirectPolicy/test-service", "+ BalancingPolicy/theirs"}
+    cluster.kubectl("delete", "crd", "balancingpolicies.balancing.elf.io")
+    while (event := running.next()) == "listed absent":
+        pass
+    assert event == "- BalancingPolicy/theirs"
+
+
+def test_the_services_that_are_wanted(cluster: ControlPlane, start: Callable[..., Running]) -> None:
+    running = start()
+    running.expect("started start", "ended")
+    for name in ("one", "other"):
+        cluster.api.create(SERVICES, service(name))
+    address = cluster.api.get(f"{SERVICES}/one")["spec"]["clusterIP"]
+    running.source.want(frozenset({NamespacedName("default", "one")}))
+    running.expect(f"+ Service/default/one {address}", "ended")
+    many = [NamespacedName("default", f"s{number}") for number in range(25)]
+    running.source.want(frozenset({NamespacedName("default", "one"), *many}))
+    other = cluster.api.get(f"{SERVICES}/other")["spec"]["clusterIP"]
+    assert {running.next() for _ in range(2)} >= {f"+ Service/default/other {other}"}
+    cluster.api.delete(f"{SERVICES}/one")
+    while (event := running.next()) != "- Service/default/one":
+        assert event == "ended" or event.startswith("+ Service/default/kubernetes")
+
+
+def test_a_long_list_is_read_in_pages(
+    cluster: ControlPlane, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listwatch, "PAGE_SIZE", 3)
+    for number in range(7):
+        cluster.api.create(PODS, pod(f"p{number}"))
+    running = start(resources.pods_of_node("here"))
+    running.expect("started start", *(f"+ Pod/default/p{number}" for number in range(7)), "ended")
+
+
+def test_a_server_that_is_killed_tells_nothing_and_what_went_meanwhile_is_told_when_it_is_back(
+    cluster: ControlPlane, start: Callable[..., Running]
+) -> None:
+    for name in ("stays", "goes"):
+        cluster.api.create(PODS, pod(name))
+    running = start(resources.pods_of_node("here"))
+    running.expect("started start", "+ Pod/default/goes", "+ Pod/default/stays", "ended")
+    cluster.stop_apiserver()
+    delete_behind_its_back(cluster, "/registry/pods/default/goes")
+    running.expect_silence(2)
+    running.source.relist()
+    running.expect("started requested", "+ Pod/default/goes", "+ Pod/default/stays", "ended")
+    cluster.start_apiserver()
+    assert "- Pod/default/goes" in {running.next(), running.next()}
+    make_ready(cluster, "stays")
+    while (event := running.next()) != "+ Pod/default/stays ready":
+        assert event in ("listed expired", "- Pod/default/goes")
+
+
+def test_a_history_that_was_compacted_away_leads_to_a_new_list(
+    cluster: ControlPlane, start: Callable[..., Running]
+) -> None:
+    cluster.api.create(PODS, pod("goes"))
+    running = start(resources.pods_of_node("here"))
+    running.expect("started start", "+ Pod/default/goes", "ended")
+    cluster.stop_apiserver()
+    delete_behind_its_back(cluster, "/registry/pods/default/goes")
+    version = json.loads(etcdctl(cluster, "endpoint", "status", "-w", "json"))[0]["Status"]["header"]["revision"]
+    etcdctl(cluster, "compact", str(version))
+    cluster.start_apiserver()
+    assert {running.next(), running.next()} == {"- Pod/default/goes", "listed expired"}
+
+
+def test_a_server_that_falls_silent_is_left_and_found_again(
+    cluster: ControlPlane, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listwatch, "SILENCE_SECONDS", 2.0)
+    cluster.api.create(PODS, pod("p"))
+    running = start(resources.pods_of_node("here"))
+    running.expect("started start", "+ Pod/default/p", "ended")
+    cluster.pause_apiserver()
+    running.expect_silence(4)
+    cluster.resume_apiserver()
+    make_ready(cluster, "p")
+    running.expect("+ Pod/default/p ready")
+
+
+def test_a_token_that_is_exchanged_is_used_when_the_old_one_is_refused(
+    cluster: ControlPlane, start: Callable[..., Running], tmp_path: Path
+) -> None:
+    def token_of(account: str) -> str:
+        cluster.kubectl("create", "serviceaccount", account)
+        cluster.kubectl(
+            "create",
+            "clusterrolebinding",
+            account,
+            "--clusterrole=cluster-admin",
+            f"--serviceaccount=default:{account}",
+        )
+        return cluster.kubectl("create", "token", account).stdout.strip()
+
+    token_file = tmp_path / "token"
+    token_file.write_text(token_of("first"))
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"][0]["user"] = {"tokenFile": str(token_file)}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    running = start(resources.pods_of_node("here"), kubeconfig=kubeconfig)
+    running.expect("started start", "ended")
+    cluster.stop_apiserver()
+    cluster.start_apiserver()
+    cluster.kubectl("delete", "serviceaccount", "first")
+    token_file.write_text(token_of("second"))
+    cluster.api.create(PODS, pod("p"))
+    running.expect("+ Pod/default/p")
+
+
+def delete_behind_its_back(cluster: ControlPlane, key: str) -> None:
+    etcdctl(cluster, "del", key)
+
+
+def etcdctl(cluster: ControlPlane, *arguments: str) -> str:
+    command = ["etcdctl", f"--endpoints=http://127.0.0.1:{cluster.etcd_port}", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env={"ETCDCTL_API": "3"}).stdout
