@@ -110,6 +110,26 @@ class PolicySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyStatus:
+    """What `status` of a LocalRedirectPolicy holds, of that which the controller writes."""
+
+    accepted: str = ""
+    """Condition Accepted: `True` or `False`; "" when there is none."""
+    reason: str = ""
+    message: str = ""
+    observed_generation: int = 0
+    transitioned: str = ""
+    """lastTransitionTime: when `accepted` changed."""
+    frontend: str = ""
+    frontends: tuple[str, ...] = ()
+    nodes_ready: int | None = None
+    nodes_selected: int | None = None
+    nodes: str = ""
+    version: int = field(default=0, compare=False)
+    """Of the object that holds it: of two states the greater is the later one; 0 where that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """A policy object as a source delivered it, valid or not.
 
@@ -117,6 +137,9 @@ class Policy:
     """
 
     key: PolicyKey
+    uid: str = ""
+    generation: int = 0
+    """metadata.generation: the API server counts changes of the spec."""
     service_id: int
     """1 to 2^32-1: the annotation's, else derived from the uid, else from the name."""
     service_id_explicit: bool = False
@@ -127,6 +150,8 @@ class Policy:
     """One sentence each: field, what is wrong, what is allowed."""
     unknown_fields: tuple[str, ...] = ()
     """Paths of fields that we do not know; no fault."""
+    status: PolicyStatus | None = None
+    """Read for the controller alone: None in an agent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +167,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A Pod of this node."""
+    """A Pod of this node; in the controller, of any."""
 
     key: NamespacedName
     uid: str = ""
+    node: str = ""
+    """spec.nodeName; "" before it is scheduled."""
     config_hash: str = ""
     """Annotation kubernetes.io/config.hash: a static Pod's cgroup directory carries it instead of the uid."""
     labels: frozenset[tuple[str, str]] = frozenset()

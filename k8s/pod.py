@@ -28,6 +28,7 @@ def parse_pod(raw: object) -> Pod:
     pod = Pod(
         key=read_namespaced_name(metadata),
         uid=metadata.text("uid", _is_plain, "a string"),
+        node=node_of_pod(raw),
         config_hash=annotations.text(CONFIG_HASH_ANNOTATION, _is_plain, "a string"),
         labels=read_labels(metadata),
         ips=_read_ips(status),

@@ -54,10 +54,13 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
     created = read_created(metadata)
     asked_id = None if is_balancing else _read_service_id(metadata)
     spec = _read_balancing_spec(fields, redirect) if is_balancing else _read_spec(fields, redirect)
-    uid = metadata.get("uid")
+    uid, generation = metadata.get("uid"), metadata.get("generation")
+    uid = uid if isinstance(uid, str) else ""
     return Policy(
         key=PolicyKey(kind, name),
-        service_id=asked_id or derived_service_id(kind, uid if isinstance(uid, str) else "", name),
+        uid=uid,
+        generation=generation if isinstance(generation, int) else 0,
+        service_id=asked_id or derived_service_id(kind, uid, name),
         service_id_explicit=asked_id is not None,
         created=created,
         spec=None if report.faults else spec,

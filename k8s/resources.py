@@ -12,6 +12,7 @@ from k8s.pod import parse_node, parse_pod
 from k8s.policy import API_VERSION, parse_policy
 from k8s.service import parse_service
 from k8s.source import Wanted
+from k8s.status import parse_policy_with_status
 
 Reduce: TypeAlias = Callable[[dict[str, Any]], KubeObject]
 """Raises ObjectError."""
@@ -34,15 +35,21 @@ class Resource:
     """Objects come as PartialObjectMetadata: of a Node only labels are used, and its status changes all the time."""
     optional: bool = False
     """Its CRD may be absent, and may come later: then there are none."""
+    with_status: bool = False
+    """Of a policy its status is read, too."""
 
     def __str__(self) -> str:
         selectors = [each for each in (self.field_selector, self.label_selector) if each]
         return f"{self.path} ({', '.join(selectors)})" if selectors else self.path
 
 
-def policies(kind: PolicyKind) -> Resource:
-    path = f"/apis/{API_VERSION}/{_PLURALS[kind]}"
-    return Resource(kind=str(kind), path=path, optional=kind == PolicyKind.BALANCING)
+def policies(kind: PolicyKind, *, with_status: bool = False) -> Resource:
+    path = policies_path(kind)
+    return Resource(kind=str(kind), path=path, optional=kind == PolicyKind.BALANCING, with_status=with_status)
+
+
+def policies_path(kind: PolicyKind) -> str:
+    return f"/apis/{API_VERSION}/{_PLURALS[kind]}"
 
 
 def pods_of_node(name: str) -> Resource:
@@ -104,4 +111,5 @@ def reducer(resource: Resource, redirect: RedirectSettings) -> Reduce:
         case "Service":
             return parse_service
         case kind:
-            return lambda raw: parse_policy({"apiVersion": API_VERSION, **raw, "kind": kind}, redirect)
+            parse = parse_policy_with_status if resource.with_status else parse_policy
+            return lambda raw: parse({"apiVersion": API_VERSION, **raw, "kind": kind}, redirect)

@@ -80,6 +80,10 @@ def test_the_node_of_a_pod(raw: object, name: str) -> None:
     assert node_of_pod(raw) == name
 
 
+def test_a_pod_names_its_node() -> None:
+    assert (parse_pod(pod()).node, parse_pod(pod(spec={"nodeName": None})).node) == ("here", "")
+
+
 def test_a_node_is_its_name_and_labels() -> None:
     raw = {"metadata": {"name": "here", "labels": {"zone": "a"}}}
     assert parse_node(raw) == Node(name="here", labels=frozenset({("zone", "a")}))

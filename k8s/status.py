@@ -1,0 +1,166 @@
+"""What the controller writes to the API: a policy's `status` and Events; read and built here. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from config.settings import RedirectSettings
+from k8s.fields import Fields, Report
+from k8s.objects import Policy, PolicyKey, PolicyStatus
+from k8s.policy import API_VERSION, parse_policy
+
+Raw: TypeAlias = dict[str, Any]
+
+CONDITION = "Accepted"
+COMPONENT = "balancing-controller"
+EVENT_NAMESPACE = "default"
+"""The API server wants Events of cluster-scoped objects there."""
+_MESSAGE_LENGTH = 32_000
+_EVENT_MESSAGE_LENGTH = 1024
+_EVENT_NAME_LENGTH = 200
+_WARNINGS = ("Conflict", "Invalid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusWrite:
+    """`status` of one policy, whole."""
+
+    key: PolicyKey
+    uid: str
+    status: PolicyStatus
+    former_reason: str
+    """Of the condition as it is replaced; "" when there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventWrite:
+    """The reason of a policy's condition changed."""
+
+    key: PolicyKey
+    uid: str
+    reason: str
+    message: str
+    happened: str
+    """RFC 3339."""
+
+
+Write: TypeAlias = StatusWrite | EventWrite
+
+
+class WriteResult(StrEnum):
+    """Also the `result` label of metrics."""
+
+    WRITTEN = "written"
+    REFUSED = "refused"
+    """For what it is, or because the policy is gone: others may be written."""
+    UNAVAILABLE = "unavailable"
+    """Nothing can be written now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteAnswer:
+    result: WriteResult
+    version: int = 0
+    """Of the policy as it is now."""
+    gone: bool = False
+    """Refused, since there is no such policy, or another of its name."""
+    error: str = ""
+
+
+def parse_policy_with_status(raw: object, redirect: RedirectSettings) -> Policy:
+    return replace(parse_policy(raw, redirect), status=parse_status(raw))
+
+
+def parse_status(raw: object) -> PolicyStatus:
+    """Of a raw policy. Never raises: what is not as we write it differs from what we want, and is written anew."""
+    report = Report()  # nobody reads it
+    fields = Fields(raw, "", report)
+    status = fields.mapping("status") or Fields({}, "status", report)
+    conditions = [Fields(each, path, report) for path, each in status.items("conditions")]
+    condition = next((each for each in conditions if each.get("type") == CONDITION), Fields({}, "", report))
+    return PolicyStatus(
+        accepted=_text(condition, "status"),
+        reason=_text(condition, "reason"),
+        message=_text(condition, "message"),
+        observed_generation=_number(condition, "observedGeneration") or 0,
+        transitioned=_text(condition, "lastTransitionTime"),
+        frontend=_text(status, "frontend"),
+        frontends=tuple(str(each) for _, each in status.items("frontends")),
+        nodes_ready=_number(status, "nodesReady"),
+        nodes_selected=_number(status, "nodesSelected"),
+        nodes=_text(status, "nodes"),
+        version=version_of(raw),
+    )
+
+
+def version_of(raw: object) -> int:
+    """resourceVersion: a number that grows, on every server that is a real one (KEP-5504)."""
+    metadata = raw.get("metadata") if isinstance(raw, dict) else None
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return int(version) if isinstance(version, str) and version.isascii() and version.isdecimal() else 0
+
+
+def status_document(status: PolicyStatus) -> Raw:
+    """For a merge patch of the subresource `status`."""
+    condition = {
+        "type": CONDITION,
+        "status": status.accepted,
+        "observedGeneration": status.observed_generation,
+        "lastTransitionTime": status.transitioned,
+        "reason": status.reason,
+        "message": status.message,
+    }
+    return {
+        "status": {
+            "conditions": [condition],
+            "frontend": status.frontend,
+            "frontends": list(status.frontends),
+            "nodesReady": status.nodes_ready,
+            "nodesSelected": status.nodes_selected,
+            "nodes": status.nodes,
+        }
+    }
+
+
+def event_document(event: EventWrite, *, suffix: str, instance: str) -> Raw:
+    """`suffix` makes the name unique; `instance` is the process that reports."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{event.key.name[:_EVENT_NAME_LENGTH].rstrip('.-')}.{suffix}",
+            "namespace": EVENT_NAMESPACE,
+        },
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": str(event.key.kind),
+            "name": event.key.name,
+            "uid": event.uid,
+        },
+        "type": "Warning" if event.reason in _WARNINGS else "Normal",
+        "reason": event.reason,
+        "message": shortened(event.message, _EVENT_MESSAGE_LENGTH),
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": instance[:128],
+        "firstTimestamp": event.happened,
+        "lastTimestamp": event.happened,
+        "count": 1,
+    }
+
+
+def shortened(text: str, length: int = _MESSAGE_LENGTH) -> str:
+    """What the API server takes, which counts bytes in one place and characters in another: ours are ASCII."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _text(fields: Fields, name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(fields: Fields, name: str) -> int | None:
+    value = fields.get(name)
+    return value if isinstance(value, int) else None
