@@ -30,7 +30,11 @@ _METADATA_ONLY = "application/json;as=PartialObjectMetadata{list};g=meta.k8s.io;
 
 
 class Unreachable(Exception):
-    """The API server could not be reached, fell silent, or answered what is no JSON."""
+    """The API server could not be reached, or answered what is no JSON."""
+
+
+class Silence(Exception):
+    """A watch said nothing for as long as was agreed: either nothing happened, or the server is dead."""
 
 
 class ApiError(Exception):
@@ -56,12 +60,14 @@ class WatchStream:
         self._stopped = False
 
     def lines(self) -> Iterator[bytes]:
-        """Raises Unreachable when the connection breaks or is silent for longer than was agreed."""
+        """Raises Unreachable when the connection breaks, Silence when it is silent for longer than was agreed."""
         rest = b""
         try:
             for chunk in self._response.stream(65536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from lines
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise Silence from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if not self._stopped:
                 raise Unreachable(_why(error)) from error
@@ -155,6 +161,7 @@ class Api:
     def _connect(self) -> ApiClient:
         configuration = Configuration()
         configuration.connection_pool_maxsize = _POOL_SIZE
+        configuration.keep_alive = True  # a peer that vanished without a word is noticed by the kernel
         try:
             if self._kubeconfig:
                 load_kube_config(  # type: ignore[no-untyped-call]

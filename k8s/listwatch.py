@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from k8s.api import Api, ApiError, Raw, Unreachable, WatchStream, api_error
+from k8s.api import Api, ApiError, Raw, Silence, Unreachable, WatchStream, api_error
 from k8s.fields import ObjectError
 from k8s.manifests import identity, identity_text
 from k8s.meta import display_name
@@ -26,8 +26,9 @@ from k8s.resources import Reduce, Resource
 _log = logging.getLogger(__name__)
 
 PAGE_SIZE = 500
-SILENCE_SECONDS = 90.0
-"""The API server sends a bookmark about each minute; a watch that is silent for longer is dead."""
+SILENCE_SECONDS = 150.0
+"""The API server sends a bookmark about each minute, but none of a kind of which it never saw a change. So a watch that
+is silent for so long is asked for again: a server that is dead shows then."""
 _WATCH_SECONDS = (300, 600)
 """The API server ends a watch after that; each is drawn anew, so that a thousand agents do not come back together."""
 _FIRST_DELAY = 0.25
@@ -173,6 +174,8 @@ class ListWatch:
                 if line.strip():
                     self._take(_decoded(line), received_at)
                     self._failures = 0
+        except Silence:
+            _log.debug("%s: silent for %g s, watched anew", self._resource, SILENCE_SECONDS)
         finally:
             lasted = time.monotonic() - began
             if lasted >= _WELL_SECONDS:

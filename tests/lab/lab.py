@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,14 +44,11 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-class PodProcess:
-    """A worker process in a network namespace and cgroup; its methods are tests.lab.worker's, by `do`."""
+class WorkerProcess:
+    """A worker, wherever the command starts it; its methods are tests.lab.worker's, by `do`."""
 
-    def __init__(self, name: str, netns: str, cgroup: Path | None, address: str, address6: str) -> None:
-        self.name, self.netns, self.address, self.address6, self.cgroup = name, netns, address, address6, cgroup
-        command = ["nsenter", f"--net=/run/netns/{netns}", sys.executable, "-m", "tests.lab.worker", name]
-        if cgroup:
-            command.append(str(cgroup))
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
         # A session of its own: Ctrl-C is for the laboratory, which then ends everything in order.
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -78,6 +75,15 @@ class PodProcess:
             if stream:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
+
+
+class PodProcess(WorkerProcess):
+    """A worker in a network namespace and cgroup."""
+
+    def __init__(self, name: str, netns: str, cgroup: Path | None, address: str, address6: str) -> None:
+        self.netns, self.address, self.address6, self.cgroup = netns, address, address6, cgroup
+        command = ["nsenter", f"--net=/run/netns/{netns}", sys.executable, "-m", "tests.lab.worker", name]
+        super().__init__(name, [*command, str(cgroup)] if cgroup else command)
 
 
 class Lab:
