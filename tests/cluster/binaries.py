@@ -76,9 +76,14 @@ def pause() -> Path:
     return _built("pause", HERE / "pause", "musl", build) / "pause"
 
 
+def go() -> str:
+    """The machine's, or the one that `make setup` got for it."""
+    return shutil.which("go") or str(ROOT / ".venv" / "bin" / "go")
+
+
 def _go_build(name: str, folder: Path, flags: str, package: str = ".") -> None:
     # nice: the machine has other work. Static, so that the binaries run in images that have nothing else.
-    command = ["nice", "go", "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(folder / name), package]
+    command = ["nice", go(), "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(folder / name), package]
     run(*command, cwd=HERE / "go" / name, environment={**os.environ, "CGO_ENABLED": "0"})
 
 

@@ -1,6 +1,7 @@
 """etcd and kube-apiserver alone: a real API for tests of CRDs, sources and controllers, up in a few seconds.
 
-No controllers run: what a Deployment or a garbage collector would do does not happen, and Pods need no service account.
+No controllers run: what a Deployment or a garbage collector would do does not happen, the aggregated roles (view, edit,
+admin) are empty, and Pods need no service account.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ class ControlPlane:
         self.kubectl("apply", *(["--server-side"] if server_side else []), "-f", "-", input=text)
 
     def wait(self, condition: str, seconds: float, *what: str) -> None:
-        """`kubectl wait --for=CONDITION`, as wait("condition=Ready", 30, "pod/a", "-n", "b"). Raises CalledProcessError."""
+        """`kubectl wait`: wait("condition=Ready", 30, "pod/a", "-n", "b"). Raises CalledProcessError."""
         self.kubectl("wait", f"--for={condition}", f"--timeout={seconds:g}s", *what)
 
     def daemon(self, name: str, *argv: str | Path) -> subprocess.Popen[bytes]:

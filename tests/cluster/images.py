@@ -180,14 +180,13 @@ def _packed(
     target = FOLDER / f"{_file_name(tag)}-{digest.hexdigest()[:16]}.tar"
     if target.exists():
         return target
-    with locked(FOLDER), _unfinished(target) as unfinished:
+    with locked(FOLDER), _unfinished(target) as unfinished, tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
         layers = list(base)
-        with _unfinished(target.with_suffix(".layer")) as path:
-            if files:
-                _write_layer(path, files, links or {})
-                layers.append(Layer(path, run("sha256sum", str(path)).split()[0]))
-            _write_archive(unfinished, tag, entrypoint, layers)
-        target.with_suffix(".layer").unlink()
+        if files:
+            path = Path(scratch, "layer")
+            _write_layer(path, files, links or {})
+            layers.append(Layer(path, run("sha256sum", str(path)).split()[0]))
+        _write_archive(unfinished, tag, entrypoint, layers)
     return target
 
 

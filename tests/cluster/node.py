@@ -231,6 +231,11 @@ SystemdCgroup = false
         """A `docker-archive`, as tests.cluster.images makes them, under the names that it says itself."""
         run(*self._ctr("images", "import", str(archive.resolve())))
 
+    def images(self) -> list[str]:
+        """Names of those that Pods can use."""
+        names = run(*self._ctr("images", "list", "--quiet")).split()
+        return [name for name in names if not name.startswith("sha256:")]
+
     def run(self, *command: str, check: bool = True, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
         """A command on the node: in its namespaces, with its mounts, in the cgroup `host`."""
         process = self.host_process(

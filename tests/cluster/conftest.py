@@ -1,0 +1,43 @@
+"""One control plane and one node for all tests of a session, each started by the first that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.binaries import ROOT
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.node import Node
+
+CRDS = ROOT / "k8s" / "crd.yaml"
+TIMEOUT_SECONDS = 300
+"""Of a test that names none. Fixtures are part of it; what takes minutes is built before (tests.cluster.ready)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    with ControlPlane() as plane:
+        apply_crds(plane)
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    with Node() as made:
+        apply_crds(made)
+        yield made
+
+
+def apply_crds(plane: ControlPlane) -> None:
+    """Returns when objects of these kinds can be made."""
+    if CRDS.exists():
+        plane.apply(CRDS.read_text())
+        plane.wait("condition=Established", 30, "crd", "--all")

