@@ -1,0 +1,44 @@
+"""k8s/install.yaml, rendered from the chart; and the chart's copy of the CRD, since Helm reads no file outside of it.
+
+    python -m tests.cluster.install_yaml
+
+writes both (`make install-yaml`); tests/cluster/test_chart.py says when they are not what this would write.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.cluster import binaries
+from tests.cluster.binaries import ROOT
+
+CHART = ROOT / "k8s" / "chart"
+INSTALL = ROOT / "k8s" / "install.yaml"
+CRD = ROOT / "k8s" / "crd.yaml"
+CRD_COPY = CHART / "files" / "crd.yaml"
+NAMESPACE = "elf"
+_HEAD = """\
+# LocalRedirect for a cluster, rendered from k8s/chart: change that, then `make install-yaml`.
+#     kubectl apply -f k8s/install.yaml
+# Before it is deleted again, the agents must leave the kernels: see k8s/detach.yaml.
+"""
+
+
+def template(*arguments: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+    """What `helm template` says, with an exit code."""
+    version = f"--kube-version={binaries.KUBERNETES}"
+    named = ("template", "localredirect", str(chart), f"--namespace={NAMESPACE}", version)
+    return subprocess.run([str(binaries.helm()), *named, *arguments], capture_output=True, text=True, check=False)
+
+
+def install_yaml() -> str:
+    done = template("--no-hooks", "--set=namespace.create=true")
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return _HEAD + done.stdout
+
+
+if __name__ == "__main__":
+    CRD_COPY.write_text(CRD.read_text())
+    INSTALL.write_text(install_yaml())

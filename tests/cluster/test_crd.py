@@ -1,0 +1,184 @@
+"""The CRD on a real API server: what it refuses and what it says then, what it accepts, and that it explains itself.
+
+Where the agent's own reader of policies can know it too, both must see a manifest alike.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from config.settings import RedirectSettings
+from k8s.policy import parse_policy
+from tests.cluster.api import ApiRefused, Json
+from tests.cluster.binaries import ROOT
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.crd_cases import ANNOTATION, BAD, GOOD, Bad, address_policy, changed
+
+# Strict, as kubectl asks for it; nothing is kept.
+CREATE = "/apis/balancing.elf.io/v1beta1/localredirectpolicies?dryRun=All&fieldValidation=Strict"
+EXAMPLES = sorted((ROOT / "k8s" / "examples").glob("*-frontend.yaml"))
+CRD = yaml.safe_load((ROOT / "k8s" / "crd.yaml").read_text())
+(VERSION,) = CRD["spec"]["versions"]
+SCHEMA = VERSION["schema"]["openAPIV3Schema"]
+WAIT_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    """With the admission policy in force, which takes the API server a moment."""
+    documents = yaml.safe_load_all((ROOT / "k8s" / "install.yaml").read_text())
+    control_plane.apply([each for each in documents if each["kind"].startswith("ValidatingAdmissionPolicy")])
+    wrong = changed(address_policy(), {"metadata/annotations": {ANNOTATION: "0"}})
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not refusal(control_plane, wrong):
+        assert time.monotonic() < deadline, "the ValidatingAdmissionPolicy is not in force"
+        time.sleep(0.1)
+    return control_plane
+
+
+def refusal(plane: ControlPlane, policy: Json) -> list[str]:
+    """What `kubectl apply` would say, a line for each fault; empty when the policy is accepted."""
+    try:
+        plane.api.create(CREATE, policy)
+    except ApiRefused as refused:
+        status = yaml.safe_load(refused.body)
+        causes = status.get("details", {}).get("causes", [])
+        return [f"{each.get('field')}: {each['message']}" for each in causes] or [status["message"]]
+    return []
+
+
+@pytest.mark.parametrize("case", BAD, ids=[case.name for case in BAD])
+def test_a_bad_policy_is_refused_and_the_message_says_what_to_write(plane: ControlPlane, case: Bad) -> None:
+    lines = refusal(plane, case.policy)
+    assert any(case.path in line and case.says in line for line in lines), lines
+    assert all(len(line) < 1200 for line in lines)
+
+
+@pytest.mark.parametrize("case", BAD, ids=[case.name for case in BAD])
+def test_the_agent_refuses_what_the_api_server_refuses(case: Bad) -> None:
+    policy = parse_policy(case.policy, RedirectSettings())
+    assert bool(policy.faults) is not bool(case.agent_accepts), policy.faults
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_policy_is_accepted_by_both(plane: ControlPlane, name: str) -> None:
+    policy = parse_policy(GOOD[name], RedirectSettings())
+    assert (policy.faults, policy.unknown_fields) == ((), ())
+    assert refusal(plane, GOOD[name]) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
+def test_the_users_examples_are_accepted_as_they_stand(plane: ControlPlane, path: Path) -> None:
+    plane.apply(path.read_text())
+    name = yaml.safe_load(path.read_text())["metadata"]["name"]
+    plane.kubectl("delete", "lr", name)
+
+
+def test_kubectl_shows_the_message_and_refuses_a_misspelt_field(plane: ControlPlane) -> None:
+    wrong = changed(address_policy(), {"spec/frontend": {}})
+    told = plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(wrong), check=False).stderr
+    assert "no matcher is there: write serviceMatcher" in told
+    misspelt = changed(address_policy(), {"spec/config/redirectQosLimits": 3})
+    told = plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(misspelt), check=False).stderr
+    assert 'unknown field "spec.config.redirectQosLimits"' in told
+
+
+def test_a_word_for_a_port_gives_no_further_faults_than_its_own(plane: ControlPlane) -> None:
+    wrong = [{"port": "http", "name": "a"}, {"port": 80, "name": "b"}]
+    lines = refusal(plane, changed(address_policy(), {"spec/frontend/addressMatcher/toPorts": wrong}))
+    assert {line.partition(": ")[0] for line in lines if "toPorts" in line} == {
+        "spec.frontend.addressMatcher.toPorts[0].port",
+        "spec.frontend.addressMatcher.toPorts",  # and, rightly, the missing partners
+        "spec.backend.toPorts",
+    }
+    assert not any("twice" in line for line in lines)
+
+
+def test_the_annotation_of_a_policy_that_is_there_is_checked_too(plane: ControlPlane) -> None:
+    plane.apply(address_policy())
+    told = plane.kubectl("annotate", "lr", "p", f"{ANNOTATION}=x", check=False).stderr
+    assert f"{ANNOTATION} must be a whole number from 1 to 4294967295" in told
+    plane.kubectl("annotate", "lr", "p", f"{ANNOTATION}=7")
+    plane.kubectl("delete", "lr", "p")
+
+
+def test_status_and_columns(plane: ControlPlane) -> None:
+    plane.apply(address_policy())
+    status = {
+        "frontend": "169.254.0.90",
+        "frontends": ["169.254.0.90:80/TCP"],
+        "nodesReady": 3,
+        "nodesSelected": 5,
+        "nodes": "3/5",
+        "conditions": [
+            {
+                "type": "Accepted",
+                "status": "True",
+                "observedGeneration": 1,
+                "lastTransitionTime": "2026-01-31T12:00:00Z",
+                "reason": "Accepted",
+                "message": "In force.",
+            }
+        ],
+    }
+    path = "/apis/balancing.elf.io/v1beta1/localredirectpolicies/p"
+    kept = plane.api.patch(f"{path}/status?fieldValidation=Strict", {"status": status})
+    assert kept["status"] == status and kept["metadata"]["generation"] == 1
+    header, row = plane.kubectl("get", "lr").stdout.splitlines()
+    assert header.split() == ["NAME", "FRONTEND", "NODES", "ACCEPTED", "AGE"]
+    assert row.split()[:-1] == ["p", "169.254.0.90", "3/5", "True"]
+    header, row = plane.kubectl("get", "lr", "-o", "wide").stdout.splitlines()
+    assert header.split()[-2:] == ["REASON", "MESSAGE"] and row.endswith("Accepted   In force.")
+    plane.kubectl("delete", "lr", "p")
+
+
+def test_defaults_are_filled_in(plane: ControlPlane) -> None:
+    kept = plane.api.create(CREATE, changed(address_policy(), {"spec/config": {}}))["spec"]
+    assert kept["enabled"] is True
+    assert kept["config"] == {"redirectFromHost": True, "skipRedirectFromBackend": True}
+    assert kept["backend"]["toPorts"] == [{"port": "8080", "protocol": "TCP"}]
+
+
+def objects_of(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:
+    """Path, as `kubectl explain` takes it, and the schema of every object with fields, also of those in lists."""
+    while schema.get("type") == "array":
+        schema = schema["items"]
+    if schema.get("properties"):
+        yield path, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from objects_of(inner, f"{path}.{name}")
+
+
+OBJECTS = list(objects_of(SCHEMA))
+
+
+@pytest.mark.parametrize(("path", "schema"), OBJECTS, ids=[path or "." for path, _ in OBJECTS])
+def test_kubectl_explains_every_field(plane: ControlPlane, path: str, schema: Json) -> None:
+    printed = " ".join(plane.kubectl("explain", f"lr{path}").stdout.split())
+    assert " ".join(schema["description"].split()) in printed
+    for name, field in schema["properties"].items():
+        if path or name not in {"apiVersion", "kind", "metadata"}:  # of these, the API server says it
+            described = re.search(rf" {name} <[^>]*>(?: -required-)?(?: enum: (?:\w+, )*\w+)? (.*)", printed)
+            assert described and described[1].startswith(" ".join(field["description"].split())), name
+
+
+def test_every_field_and_item_of_the_schema_is_described() -> None:
+    """Labels' values, too, and what no `kubectl explain` reaches."""
+
+    def undescribed(schema: Json, path: str) -> Iterator[str]:
+        if not schema.get("description") and not path.endswith((".metadata", ".matchLabels.*", ".values[]")):
+            yield path
+        for name, inner in schema.get("properties", {}).items():
+            yield from undescribed(inner, f"{path}.{name}")
+        if "items" in schema:
+            yield from undescribed(schema["items"], f"{path}[]")
+        if "additionalProperties" in schema:
+            yield from undescribed(schema["additionalProperties"], f"{path}.*")
+
+    assert list(undescribed(SCHEMA, "")) == []
