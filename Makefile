@@ -9,10 +9,10 @@ REQUIREMENTS := requirements.txt tests/requirements.txt
 # Named after what the requirements say, so that an unchanged set-up costs nothing and a changed one is done again.
 READY := .venv/ready-$(shell cat $(REQUIREMENTS) .ci/setup | sha256sum | cut -c 1-16)
 
-.PHONY: help setup demo test lint unit kernel bench clean
+.PHONY: help setup demo test lint unit kernel cluster cluster-test bench clean
 
 help: ## lists the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
 
 setup: $(READY) ## installs what the other targets need (packages of the distribution, .venv)
 
@@ -24,11 +24,12 @@ $(READY):
 demo: setup ## shows real redirects on this machine, step by step, and leaves nothing behind (root)
 	$(PYTHON) -m tests.demo
 
-test: ## lint, unit tests and kernel tests; what the CI runs (root)
+test: ## lint, unit, kernel and cluster tests; what the CI runs (root)
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory kernel
+	@$(MAKE) --no-print-directory cluster-test
 
 lint: setup ## ruff, mypy, clang-format; all of them, so that one run tells all faults
 	@status=0
@@ -45,9 +46,16 @@ kernel: setup ## tests with real hooks and sockets (root); fails, with the reaso
 	$(PYTHON) -m tests.kernel_ready
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/kernel
 
+cluster-test: setup ## tests on a real Kubernetes (root); the first run builds it, about ten minutes
+	$(PYTHON) -m tests.cluster.ready
+	$(PYTHON) -m pytest -q -p tests.no_skips tests/cluster
+
+cluster: setup ## a Kubernetes node to try things on, until Ctrl-C (root)
+	exec $(PYTHON) -m tests.cluster
+
 bench: setup ## prints the table of measurements (root)
 	$(PYTHON) -m tests.bench
 
-clean: ## removes .venv and caches
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## removes .venv, .cluster and caches
+	rm -rf .cluster .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -60,7 +60,7 @@ def coredns() -> Path:
 
 
 def busybox() -> Path:
-    """Two megabytes with a shell, httpd, nc and wget, and the static DNS client: the quick image of tests."""
+    """Two megabytes with a shell, httpd, nc and wget (whose -T crashes), and the static DNS client `lookup`: quick."""
     shell = Path("/bin/busybox")
     applets = run(str(shell), "--list").split()
     links = {f"/bin/{name}": "busybox" for name in applets if name != "busybox"}
@@ -101,7 +101,15 @@ def build(dockerfile: Path, tag: str, *, context: Path = ROOT, arguments: Mappin
             _buildah("bud", *shape, f"--file={dockerfile}", f"--tag={tag}", str(copy))
             with _unfinished(target) as path:
                 _buildah("push", tag, f"docker-archive:{path}:{tag}")
+            _forget_old(tag)
     return target
+
+
+def _forget_old(tag: str) -> None:
+    """Archives of a program that is worked on are large and many. Somebody may be loading one of the last."""
+    archives = sorted(FOLDER.glob(f"{_file_name(tag)}-*.tar"), key=lambda path: path.stat().st_mtime)
+    for archive in archives[:-3]:
+        archive.unlink(missing_ok=True)
 
 
 def _context_files(context: Path) -> list[str]:
@@ -125,9 +133,14 @@ def _copied(context: Path, files: Sequence[str]) -> Iterator[Path]:
 
 
 def _buildah(*arguments: str) -> None:
-    """With a store of ours, kept for its layers: a changed program does not install its packages again."""
+    """With a store of ours, kept for its layers: a changed program does not install its packages again.
+
+    What it mounts in there is gone with its namespace, also when it fails; what it notes of mounts goes with `run`.
+    """
     store = CACHE / "buildah"
-    run("buildah", f"--root={store}/root", f"--runroot={store}/run", "--storage-driver=overlay", *arguments)
+    private = ("unshare", "--mount", "--propagation=private")
+    with tempfile.TemporaryDirectory(prefix="run-", dir=store) as notes:
+        run(*private, "buildah", f"--root={store}/root", f"--runroot={notes}", "--storage-driver=overlay", *arguments)
 
 
 def _buildah_pull(archive: Path) -> None:
@@ -175,6 +188,7 @@ def _packed(
     base: Sequence[Layer] = (),
 ) -> Path:
     digest = hashlib.sha256(repr((tag, list(entrypoint), links, [layer.digest for layer in base])).encode())
+    digest.update(Path(__file__).read_bytes())  # which says how it is packed
     for name, path in files.items():
         digest.update(name.encode() + path.read_bytes())
     target = FOLDER / f"{_file_name(tag)}-{digest.hexdigest()[:16]}.tar"
@@ -219,6 +233,7 @@ def _write_archive(target: Path, tag: str, entrypoint: Sequence[str], layers: Se
                 "WorkingDir": "/",
             },
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.digest}" for layer in layers]},
+            "history": [{"created_by": "tests.cluster.images"} for _ in layers],  # buildah wants one for each
         }
     ).encode()
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
