@@ -15,12 +15,16 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bpf.errors import DatapathError
 from config.load import ConfigError, load
 from config.logs import configure
 from config.settings import Settings
 from k8s.source import SourceConfigError
+
+if TYPE_CHECKING:
+    from actors.supervisor import ChildSpec
 
 _log = logging.getLogger("run")
 
@@ -53,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_agent)
     common = _config_option(argparse.SUPPRESS)  # left out after the command, what came before it stays
     commands = parser.add_subparsers(metavar="COMMAND")
-    controller = commands.add_parser("controller", parents=[common], help="write policy status (not there yet)")
+    controller = commands.add_parser(
+        "controller", parents=[common], help="report on all policies of the cluster: their status, and Events"
+    )
     controller.set_defaults(run=_controller)
     validate = commands.add_parser("validate", parents=[common], help="check policy manifests, without a cluster")
     validate.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -76,32 +82,56 @@ def _config_option(default: str | None) -> argparse.ArgumentParser:
 def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
     # Late: the other commands need none of it, and start sooner.
-    import pykka.debug  # noqa: PLC0415
-
-    from actors.supervisor import Supervisor  # noqa: PLC0415
     from actors.system import child_specs, find_sources  # noqa: PLC0415
     from bpf.datapath import prepare  # noqa: PLC0415
 
-    over = threading.Event()
-    fatal: list[str] = []
-
-    def on_fatal(reason: str) -> None:
-        fatal.append(reason)
-        over.set()
-
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: over.set())
-    signal.signal(signal.SIGUSR1, pykka.debug.log_thread_tracebacks)
+    process = _Process("the programs go on with the last state")
     sources = find_sources(settings)
     datapath = prepare(settings.datapath)
     _log.info("node %s, build %s, cgroup %s", settings.node_name, datapath.build, datapath.cgroup)
-    supervisor = Supervisor.start(specs=child_specs(settings, sources, datapath), on_fatal=on_fatal)
-    over.wait()
-    code = FAILURE if fatal else 0
-    if fatal:
-        _log.critical("%s; the programs go on with the last state", fatal[0])
-    _stop(supervisor)
-    return code
+    return process.run(child_specs(settings, sources, datapath))
+
+
+def _controller(_options: argparse.Namespace, settings: Settings) -> int:
+    if settings.source.kind != "kubernetes":
+        print(f"source.kind: {settings.source.kind} is not allowed here; allowed: kubernetes", file=sys.stderr)
+        return USAGE
+    configure(settings.log)
+    from actors.controller_system import controller_specs  # noqa: PLC0415
+
+    process = _Process("what it wrote stays; redirects do not depend on it")
+    return process.run(controller_specs(settings, process.end))
+
+
+class _Process:
+    """The main thread of a process of actors: it waits for a signal, or for what the actors can't get over."""
+
+    def __init__(self, comfort: str) -> None:
+        """`comfort` is what an operator wants to know when it ends by a failure."""
+        import pykka.debug  # noqa: PLC0415
+
+        self._comfort = comfort
+        self._over = threading.Event()
+        self._fatal: list[str] = []
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, lambda *_: self._over.set())
+        signal.signal(signal.SIGUSR1, pykka.debug.log_thread_tracebacks)
+
+    def end(self, reason: str) -> None:
+        """In any thread."""
+        self._fatal.append(reason)
+        self._over.set()
+
+    def run(self, specs: Sequence[ChildSpec]) -> int:
+        from actors.supervisor import Supervisor  # noqa: PLC0415
+
+        supervisor = Supervisor.start(specs=specs, on_fatal=self.end)
+        self._over.wait()
+        fatal = self._fatal[:1]  # its end, too, is one for the supervisor
+        for reason in fatal:
+            _log.critical("%s; %s", reason, self._comfort)
+        _stop(supervisor)
+        return FAILURE if fatal else 0
 
 
 def _stop(supervisor: object) -> None:
@@ -113,11 +143,6 @@ def _stop(supervisor: object) -> None:
         supervisor.stop(timeout=4)
     except (pykka.Timeout, pykka.ActorDeadError):
         _log.warning("some actors did not stop in time")
-
-
-def _controller(_options: argparse.Namespace, _settings: Settings) -> int:
-    print("controller: is not there yet; the agent serves /status on each node", file=sys.stderr)
-    return FAILURE
 
 
 def _validate(options: argparse.Namespace, settings: Settings) -> int:

@@ -4,21 +4,25 @@ In: facts and SourceSynced (the watchers), ResyncDesiredState (MapWriter, Status
 start), LeaseProbe (the watchers), Flush (itself). Out: ApplyDesiredState (MapWriter), PoliciesResolved (StatusReporter,
 MetricsExporter), WatchServices (ServiceWatcher), ResyncSource (the watchers, at start), LeaseProbe (MapWriter).
 
+In the controller, what is decided is a verdict on each policy: ApplyVerdicts (StatusWriter) goes out in
+ApplyDesiredState's place, and WatchPods (EndpointWatcher) asks for the Pods.
+
 Handlers edit the indexes; decisions are taken at Flush, which queues behind the facts that wait already: a burst of
-facts is decided once. Nothing goes to MapWriter before every source is synced, and the first thing that goes is
-complete.
+facts is decided once. Nothing goes out before every source is synced, and the first thing that goes is complete.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar
 
+from actors.agent_decision import AgentDecision
 from actors.base import AgentActor
+from actors.decision import Decided, Decision
+from actors.desired import named_service
 from actors.messages import (
-    ApplyDesiredState,
     Flush,
     LeaseProbe,
     Message,
@@ -26,7 +30,6 @@ from actors.messages import (
     NodeUpserted,
     PodRemoved,
     PodUpserted,
-    PoliciesResolved,
     PolicyRemoved,
     PolicyUpserted,
     ResyncDesiredState,
@@ -35,14 +38,38 @@ from actors.messages import (
     ServiceUpserted,
     SourceName,
     SourceSynced,
+    WatchPods,
     WatchServices,
 )
 from actors.resolver_state import ResolverState
 from config.settings import DatapathSettings, RedirectSettings
-from k8s.objects import NamespacedName
+from k8s.objects import NamespacedName, PodQuery, Policy
 
 _WATCHERS = ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher")
-_REPORTERS = ("StatusReporter", "MetricsExporter")
+_W = TypeVar("_W", NamespacedName, PodQuery)
+
+
+@dataclass(slots=True)
+class _Wish(Generic[_W]):
+    """What a watcher is asked for, beside what it tells anyway."""
+
+    told: frozenset[_W] | None = None
+    revision: int = 0
+    """Of the newest wish; 0 before the first. Grows across a restart, so that an answer to the resolver before us is
+    not taken for one to us."""
+    covered: frozenset[_W] = frozenset()
+    """What the source has confirmed that it holds completely."""
+
+    def changes_to(self, wanted: frozenset[_W]) -> bool:
+        if wanted == self.told:
+            return False
+        self.told = wanted
+        self.revision = time.monotonic_ns()
+        self.covered &= wanted
+        return True
+
+    def confirm(self) -> None:
+        self.covered = self.told or frozenset()
 
 
 class ConflictResolver(AgentActor):
@@ -61,21 +88,23 @@ class ConflictResolver(AgentActor):
         Flush: "_on_flush",
     }
 
-    def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings) -> None:
+    def __init__(
+        self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[Any] | None = None
+    ) -> None:
         super().__init__()
-        self._state = ResolverState(datapath=datapath, redirect=redirect)
+        self._decision = decision or AgentDecision(redirect)
+        self._state = ResolverState[Any](datapath=datapath, redirect=redirect, decision=self._decision)
         self._synced: set[SourceName] = set()
-        """Sources that have ended a listing; of Services, one that covers what the policies name."""
+        """Sources that have ended a listing; where there is a wish, one that covers what the policies need."""
         self._open = False
         """All sources are synced: the gate to the kernel."""
         self._complete = False
         """The next thing that goes out is everything."""
         self._oldest: float | None = None
         """When the oldest event that is not decided yet was received; None when a Flush is not on its way."""
-        self._watched: frozenset[NamespacedName] | None = None
-        self._revision = 0
-        """Of the newest WatchServices; 0 before the first. Grows across a restart, so that an answer to the resolver
-        before us is not taken for one to us."""
+        self._services = _Wish[NamespacedName]()
+        self._pods = _Wish[PodQuery]()
+        """In the controller."""
         self._probes: dict[SourceName, LeaseProbe] = {}
         """The newest that each watcher passed on."""
         self._probed_ns = 0
@@ -95,7 +124,7 @@ class ConflictResolver(AgentActor):
         self._wake(message.received_at)
 
     def _on_service_upserted(self, message: ServiceUpserted) -> None:
-        if self._watched is not None and message.service.key not in self._watched:
+        if self._services.told is not None and message.service.key not in self._services.told:
             return  # told before the watcher heard that it is not wanted; of its end we would not hear
         self._state.upsert_service(message.service, message.generation)
         self._wake(message.received_at)
@@ -121,28 +150,48 @@ class ConflictResolver(AgentActor):
         self._wake(message.received_at)
 
     def _on_source_synced(self, message: SourceSynced) -> None:
-        if message.source == SourceName.SERVICES and message.wanted != self._revision:
+        wish = self._wish_of(message.source)
+        if wish is not None and message.wanted != wish.revision:
             # It does not know what we want: an older wish, or a watcher that was restarted. Nothing was told, so
             # nothing goes.
-            if message.wanted < self._revision:
-                self._send_watch_services()
+            if message.wanted < wish.revision:
+                self._send_wish(message.source)
             return
         self._state.end_listing(message.source, message.generation)
-        if message.source != SourceName.SERVICES or self._revision:
+        if wish is None or wish.revision:
             self._synced.add(message.source)
+        if wish is not None:
+            wish.confirm()
         self._wake(time.monotonic())
 
-    def _watch_services(self) -> None:
-        names = self._state.named_services
-        if SourceName.POLICIES in self._synced and names != self._watched:
-            self._watched = names
-            self._revision = time.monotonic_ns()
-            self._send_watch_services()
-            self._state.drop_unnamed_services()
+    def _wish_of(self, source: SourceName) -> _Wish[NamespacedName] | _Wish[PodQuery] | None:
+        if source == SourceName.SERVICES:
+            return self._services
+        return self._pods if source == SourceName.ENDPOINTS and self._decision.of_cluster else None
 
-    def _send_watch_services(self) -> None:
-        if self._watched is not None:
-            self.send("ServiceWatcher", WatchServices(names=self._watched, revision=self._revision))
+    def _watch(self) -> None:
+        if SourceName.POLICIES not in self._synced:
+            return
+        if self._services.changes_to(self._state.named_services):
+            self._send_wish(SourceName.SERVICES)
+            self._state.drop_unnamed_services()
+        # Pods that no policy selects any more need no such care: the source ends their watch, and tells of their end.
+        if self._decision.of_cluster and self._pods.changes_to(self._state.pod_queries):
+            self._send_wish(SourceName.ENDPOINTS)
+
+    def _send_wish(self, source: SourceName) -> None:
+        services, pods = self._services, self._pods
+        if source == SourceName.SERVICES and services.told is not None:
+            self.send("ServiceWatcher", WatchServices(names=services.told, revision=services.revision))
+        elif source == SourceName.ENDPOINTS and pods.told is not None:
+            self.send("EndpointWatcher", WatchPods(queries=pods.told, revision=pods.revision))
+
+    def _waits(self, policy: Policy) -> bool:
+        """In the controller: for what the sources do not cover yet."""
+        service = named_service(policy)
+        if service is not None and service not in self._services.covered:
+            return True
+        return not self._pods.covered.issuperset(self._decision.pod_queries(policy))
 
     def _on_resync_desired_state(self, _message: ResyncDesiredState) -> None:
         self._complete = True
@@ -169,32 +218,23 @@ class ConflictResolver(AgentActor):
     def _on_flush(self, _message: Flush) -> None:
         received_at = self._oldest if self._oldest is not None else time.monotonic()
         self._oldest = None
-        self._watch_services()
+        self._watch()
         if not self._open:
             if self._synced != set(SourceName):
                 return
             self._open = self._complete = True
-        changes = self._state.decide_changes()
+        changes = self._state.decide_changes(waits=self._waits if self._decision.of_cluster else None)
         outcomes = self._state.all_outcomes() if self._complete else changes.outcomes
         complete, self._complete = self._complete, False
-        if complete or outcomes or changes.removed:
-            self.send(
-                "MapWriter",
-                ApplyDesiredState(
-                    complete=complete,
-                    upserted=tuple(outcome.desired for outcome in outcomes),
-                    removed=changes.removed,
-                    received_at=received_at,
-                ),
-            )
-        elif self._conflicts == self._state.conflicts:
-            return  # else a BalancingPolicy lost or won, which has no condition: the number alone changed
+        if not (complete or outcomes or changes.removed) and self._conflicts == self._state.conflicts:
+            return
         self._conflicts = self._state.conflicts
-        resolved = PoliciesResolved(
+        decided = Decided(
             complete=complete,
-            conditions=tuple(outcome.condition for outcome in outcomes),
+            outcomes=outcomes,
             removed=changes.removed,
             conflicts=self._conflicts,
+            received_at=received_at,
         )
-        for reporter in _REPORTERS:
-            self.send(reporter, resolved)
+        for peer, message in self._decision.messages(decided):
+            self.send(peer, message)

@@ -134,13 +134,10 @@ def decide(
 ) -> Outcome:
     """`pods` are those of this node in the policy's namespaces; those that it selects are found here."""
     spec = policy.spec
-    if spec is None:
-        return _out_of_force(policy, PolicyState.INVALID, "; ".join(policy.faults))
-    if not spec.enabled:
-        return _out_of_force(policy, PolicyState.DISABLED, "spec.enabled is false")
-    if loss is not None:
-        message = f"{loss.what} is held by {loss.winner.kind} {loss.winner.name}, which is older"
-        return _out_of_force(policy, PolicyState.CONFLICT, message)
+    why = why_out_of_force(policy, loss)
+    if why is not None:
+        return _out_of_force(policy, *why)
+    assert spec is not None
     if not _selects_node(spec.node_selector, node):
         message = "spec.config.nodeLabelSelector does not match this node's labels"
         return _out_of_force(policy, PolicyState.NODE_NOT_SELECTED, message)
@@ -149,14 +146,12 @@ def decide(
         key=lambda pod: pod.key,
     )
     usable = [pod for pod in selected if pod.usable]
+    serving = serving_pods(frontends, usable)
     installed = tuple(
         DesiredFrontend(frontend=frontend, backends=backends)
         for frontend, port in frontends.ports
         if (backends := _backends(usable, frontend, port))
     )
-    serving = [
-        pod for pod in usable if any(ip.version == f.address.version for f, _ in frontends.ports for ip in pod.ips)
-    ]
     state, message = _state(frontends, selected, serving, installed)
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
@@ -180,6 +175,23 @@ def decide(
         usable_pods=len(serving),
     )
     return Outcome(desired=desired, condition=condition)
+
+
+def why_out_of_force(policy: Policy, loss: Loss | None) -> tuple[PolicyState, str] | None:
+    """What holds in the whole cluster: state and message; None for a policy that is in force."""
+    if policy.spec is None:
+        return PolicyState.INVALID, "; ".join(policy.faults)
+    if not policy.spec.enabled:
+        return PolicyState.DISABLED, "spec.enabled is false"
+    if loss is not None:
+        return PolicyState.CONFLICT, f"{loss.what} is held by {loss.winner.kind} {loss.winner.name}, which is older"
+    return None
+
+
+def serving_pods(frontends: Frontends, usable: Iterable[Pod]) -> list[Pod]:
+    """P5: those with an IP of a frontend's family."""
+    families = {frontend.address.version for frontend, _ in frontends.ports}
+    return [pod for pod in usable if any(ip.version in families for ip in pod.ips)]
 
 
 def _out_of_force(policy: Policy, state: PolicyState, message: str) -> Outcome:
@@ -212,18 +224,18 @@ def _state(
         return PolicyState.NO_FRONTEND, frontends.why_none
     if not installed:
         why = _why_no_backend(selected)
-        return PolicyState.NO_BACKEND, f"{why}; clients take the normal way" + _also(frontends.remark)
+        return PolicyState.NO_BACKEND, f"{why}; clients take the normal way" + also(frontends.remark)
     number = len(frontends.ports)
-    which = _count(number, "frontend") if len(installed) == number else f"{len(installed)} of {number} frontends"
-    message = f"{which} redirected to {_count(len(serving), 'local Pod')}"
-    return PolicyState.ACTIVE, message + _also(frontends.remark)
+    which = count(number, "frontend") if len(installed) == number else f"{len(installed)} of {number} frontends"
+    message = f"{which} redirected to {count(len(serving), 'local Pod')}"
+    return PolicyState.ACTIVE, message + also(frontends.remark)
 
 
-def _also(remark: str) -> str:
+def also(remark: str) -> str:
     return f"; {remark}" if remark else ""
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bpf.rows import Endpoint, Frontend
-from k8s.objects import NamespacedName, Node, Pod, Policy, PolicyKey, Service
+from k8s.objects import NamespacedName, Node, Pod, PodQuery, Policy, PolicyKey, PolicyStatus, Service
 from k8s.source import SourceEvent
+from k8s.status import Write, WriteAnswer
 
 
 class SourceName(StrEnum):
@@ -31,6 +32,15 @@ class PolicyState(StrEnum):
     DISABLED = "Disabled"
     NODE_NOT_SELECTED = "NodeNotSelected"
     FAILED = "Failed"
+
+
+class Acceptance(StrEnum):
+    """Reasons of the condition `Accepted` in a policy's status; it holds with the first alone."""
+
+    ACCEPTED = "Accepted"
+    CONFLICT = "Conflict"
+    INVALID = "Invalid"
+    DISABLED = "Disabled"
 
 
 class Message:
@@ -73,7 +83,7 @@ class ServiceRemoved(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodUpserted(Message):
-    """A Pod of this node."""
+    """A Pod of this node; in the controller, one that a policy selects."""
 
     pod: Pod
     generation: int
@@ -88,7 +98,7 @@ class PodRemoved(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeUpserted(Message):
-    """This agent's own Node."""
+    """This agent's own Node; in the controller, any."""
 
     node: Node
     generation: int
@@ -105,8 +115,8 @@ class NodeRemoved(Message):
 class SourceSynced(Message):
     """Ends a first listing and every new one: what this source told under an older generation is gone.
 
-    To ConflictResolver, StatusReporter and MetricsExporter. `wanted` is, for SERVICES, the revision of the newest
-    `WatchServices` that the listing covers.
+    To ConflictResolver, StatusReporter and MetricsExporter. `wanted` is, for SERVICES and ENDPOINTS, the revision of
+    the newest `WatchServices` or `WatchPods` that the listing covers.
     """
 
     source: SourceName
@@ -122,6 +132,14 @@ class WatchServices(Message):
     """ConflictResolver -> ServiceWatcher: the Services that policies name, all of them."""
 
     names: frozenset[NamespacedName]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchPods(Message):
+    """ConflictResolver -> EndpointWatcher, in the controller: the Pods that policies select, by all their selectors."""
+
+    queries: frozenset[PodQuery]
     revision: int
 
 
@@ -184,10 +202,51 @@ class ApplyDesiredState(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncDesiredState(Message):
-    """MapWriter, StatusReporter or MetricsExporter -> ConflictResolver, at their start: send everything again.
+    """MapWriter, StatusWriter, StatusReporter or MetricsExporter -> ConflictResolver, at their start: send everything
+    again.
 
-    The answer is a complete ApplyDesiredState and a complete PoliciesResolved, once all sources are synced.
+    The answer is a complete ApplyDesiredState (in the controller, ApplyVerdicts) and a complete PoliciesResolved, once
+    all sources are synced.
     """
+
+
+# --- ConflictResolver, PolicyWatcher -> StatusWriter (the controller alone) -------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVerdict:
+    """What there is to say of one policy in the whole cluster."""
+
+    key: PolicyKey
+    uid: str
+    generation: int
+    """The one that was judged."""
+    reason: Acceptance
+    message: str
+    """One sentence."""
+    frontend: str
+    """What the policy matches: `namespace/name` of a Service, or an IP; "" for one that can't be read."""
+    frontends: tuple[str, ...]
+    nodes_ready: int
+    nodes_selected: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyVerdicts(Message):
+    """ConflictResolver -> StatusWriter: verdicts that changed, and policies that are gone; all when `complete`."""
+
+    complete: bool
+    verdicts: tuple[PolicyVerdict, ...] = ()
+    removed: tuple[PolicyKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyStatusSeen(Message):
+    """PolicyWatcher -> StatusWriter: what the API holds of a policy, told before the policy itself."""
+
+    key: PolicyKey
+    uid: str
+    status: PolicyStatus
 
 
 # --- conditions: ConflictResolver, MapWriter -> StatusReporter, MetricsExporter ---------------------------------------
@@ -343,3 +402,11 @@ class SourceDelivered(Message):
     """A watcher's reader thread -> that watcher."""
 
     event: SourceEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteEnded(Message):
+    """StatusWriter's writing thread -> StatusWriter, and from there -> MetricsExporter."""
+
+    write: Write
+    answer: WriteAnswer

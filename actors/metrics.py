@@ -35,7 +35,10 @@ class KernelReading:
 class AgentMetrics:
     """The registry and the metrics that the exporter sets itself."""
 
-    def __init__(self, *, conditions: Callable[[], list[PolicyCondition]], read: Callable[[], KernelReading]) -> None:
+    def __init__(
+        self, *, conditions: Callable[[], list[PolicyCondition]], read: Callable[[], KernelReading] | None
+    ) -> None:
+        """`read` is None in the controller, which has no kernel side, and counts its writes instead."""
         # They would double the series, under names that are in no contract.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -67,13 +70,21 @@ class AgentMetrics:
         self.collect_errors = Counter(
             "collect_errors", "Scrapes that could not read the kernel.", namespace=_PREFIX, registry=self.registry
         )
+        self.writes: Counter | None = None
+        if read is None:
+            self.writes = Counter(
+                "api_writes", "Policy status and Events.", ["what", "result"], namespace=_PREFIX, registry=self.registry
+            )
         self.restarts: dict[str, int] = {}
         """Actor -> restarts, as the supervisor counts them. Replaced whole: a scrape reads it in another thread."""
 
 
 class _KernelCollector(Collector):
     def __init__(
-        self, metrics: AgentMetrics, conditions: Callable[[], list[PolicyCondition]], read: Callable[[], KernelReading]
+        self,
+        metrics: AgentMetrics,
+        conditions: Callable[[], list[PolicyCondition]],
+        read: Callable[[], KernelReading] | None,
     ) -> None:
         self._metrics = metrics
         self._conditions = conditions
@@ -89,6 +100,8 @@ class _KernelCollector(Collector):
         for actor, count in self._metrics.restarts.items():
             restarts.add_metric([actor], count)
         yield restarts
+        if self._read is None:
+            return
         try:
             reading = self._read()
         except OSError as error:

@@ -1,7 +1,8 @@
 """MetricsExporter: owns the registry and /metrics.
 
 In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced and SourceEventSeen (the
-watchers), ActorsReported (Supervisor). Out: ResyncDesiredState (ConflictResolver), at start.
+watchers), ActorsReported (Supervisor), in the controller WriteEnded (StatusWriter). Out: ResyncDesiredState
+(ConflictResolver), at start.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from actors.messages import (
     ResyncDesiredState,
     SourceEventSeen,
     SourceSynced,
+    WriteEnded,
 )
 from actors.metrics import AgentMetrics, KernelReading
 from actors.status import AgentState
 from config.settings import MetricsSettings
+from k8s.status import StatusWrite
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -39,9 +42,11 @@ class MetricsExporter(AgentActor):
         SourceSynced: "_on_source_synced",
         SourceEventSeen: "_on_source_event_seen",
         ActorsReported: "_on_actors_reported",
+        WriteEnded: "_on_write_ended",
     }
 
-    def __init__(self, *, metrics: MetricsSettings, read: Callable[[], KernelReading]) -> None:
+    def __init__(self, *, metrics: MetricsSettings, read: Callable[[], KernelReading] | None) -> None:
+        """`read` is None in the controller."""
         super().__init__()
         self._settings = metrics
         self._state = AgentState()
@@ -84,3 +89,8 @@ class MetricsExporter(AgentActor):
         for actor in message.actors:
             self._metrics.mailbox_size.labels(actor.name).set(actor.mailbox)
         self._metrics.restarts = {actor.name: actor.restarts for actor in message.actors}
+
+    def _on_write_ended(self, message: WriteEnded) -> None:
+        if self._metrics.writes is not None:
+            what = "status" if isinstance(message.write, StatusWrite) else "event"
+            self._metrics.writes.labels(what, message.answer.result.value).inc()

@@ -1,10 +1,15 @@
-"""PolicyWatcher: owns what is known of policies, of both kinds; tells ConflictResolver of each."""
+"""PolicyWatcher: owns what is known of policies, of both kinds; tells ConflictResolver of each.
+
+Out, in the controller: PolicyStatusSeen (StatusWriter). A status is no fact that anything is decided by: the policy
+goes on without it, and what comes back of our own writes ends here.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
-from actors.messages import PolicyRemoved, PolicyUpserted, SourceName
+from actors.messages import PolicyRemoved, PolicyStatusSeen, PolicyUpserted, SourceName
 from actors.watcher import Watcher
 from k8s.objects import Policy, PolicyKey
 from k8s.source import Removed, Upserted
@@ -14,9 +19,14 @@ class PolicyWatcher(Watcher):
     SOURCE: ClassVar[SourceName] = SourceName.POLICIES
 
     def tell_upserted(self, event: Upserted) -> None:
-        if isinstance(event.object, Policy):
-            fact = PolicyUpserted(policy=event.object, generation=event.generation, received_at=event.received_at)
-            self.send("ConflictResolver", fact)
+        policy = event.object
+        if not isinstance(policy, Policy):
+            return
+        if policy.status is not None:
+            self.send("StatusWriter", PolicyStatusSeen(key=policy.key, uid=policy.uid, status=policy.status))
+            policy = replace(policy, status=None)
+        fact = PolicyUpserted(policy=policy, generation=event.generation, received_at=event.received_at)
+        self.send("ConflictResolver", fact)
 
     def tell_removed(self, event: Removed) -> None:
         if isinstance(event.key, PolicyKey):

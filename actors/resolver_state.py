@@ -9,42 +9,46 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from actors.conflict import ClaimIndex, age
-from actors.desired import Frontends, Outcome, decide, find_claims, find_frontends, named_service, namespaces_of
+from actors.decision import Decision, T
+from actors.desired import Frontends, find_claims, find_frontends, named_service, namespaces_of
+from actors.indexes import Label, NodeIndex, PodIndex, demanded_label
 from actors.messages import SourceName
 from config.settings import DatapathSettings, RedirectSettings
-from k8s.objects import NamespacedName, Node, Pod, Policy, PolicyKey, PolicyKind, Service
+from k8s.objects import NamespacedName, Node, Pod, PodQuery, Policy, PolicyKey, PolicyKind, Service
 
-_Label = tuple[str, str]
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    outcomes: tuple[Outcome, ...]
+class Changes(Generic[T]):
+    outcomes: tuple[T, ...]
     """Of LocalRedirectPolicies, where they differ from what was last returned."""
     removed: tuple[PolicyKey, ...]
 
 
-class ResolverState:
+class ResolverState(Generic[T]):
     """Call what happened, then `decide_changes` once."""
 
-    def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings) -> None:
+    def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[T]) -> None:
         self._datapath = datapath
         self._redirect = redirect
+        self._decision = decision
         self._policies: dict[PolicyKey, Policy] = {}
         self._services: dict[NamespacedName, Service] = {}
-        self._pods: defaultdict[str, dict[NamespacedName, Pod]] = defaultdict(dict)
-        """Namespace -> its Pods."""
-        self._node: Node | None = None
+        self._pods = PodIndex()
+        self._nodes = NodeIndex()
         self._generations: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
         """Source -> key -> newest generation that told it."""
         self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
-        self._by_label: defaultdict[_Label | None, set[PolicyKey]] = defaultdict(set)
+        self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
+        self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
         """One label that the policy's selector demands, or None where it demands none by equality -> policies."""
         self._claims = ClaimIndex()
         self._frontends: dict[PolicyKey, Frontends] = {}
-        self._outcomes: dict[PolicyKey, Outcome] = {}
+        self._outcomes: dict[PolicyKey, T] = {}
         self._dirty: set[PolicyKey] = set()
 
     # policies
@@ -59,6 +63,8 @@ class ResolverState:
         service = named_service(policy)
         if service is not None:
             self._by_service[service].add(policy.key)
+        for query in self._decision.pod_queries(policy):
+            self._by_query[query].add(policy.key)
         for label in _demanded(policy):
             self._by_label[label].add(policy.key)
         self._dirty.add(policy.key)
@@ -73,17 +79,22 @@ class ResolverState:
             return
         service = named_service(policy)
         if service is not None:
-            self._by_service[service].discard(policy.key)
-            if not self._by_service[service]:
-                del self._by_service[service]
+            _discard(self._by_service, service, policy.key)
+        for query in self._decision.pod_queries(policy):
+            _discard(self._by_query, query, policy.key)
         for label in _demanded(policy):
-            self._by_label[label].discard(policy.key)
-            if not self._by_label[label]:
-                del self._by_label[label]
+            _discard(self._by_label, label, policy.key)
+        if policy.spec and policy.spec.node_selector:
+            self._nodes.forget(policy.spec.node_selector)
 
     @property
     def named_services(self) -> frozenset[NamespacedName]:
         return frozenset(self._by_service)
+
+    @property
+    def pod_queries(self) -> frozenset[PodQuery]:
+        """What must be asked for to decide the policies; nothing in an agent."""
+        return frozenset(self._by_query)
 
     @property
     def conflicts(self) -> int:
@@ -107,39 +118,45 @@ class ResolverState:
         for key in self._services.keys() - self._by_service.keys():
             self.remove_service(key)
 
-    # Pods and the Node
+    # Pods and Nodes
 
     def upsert_pod(self, pod: Pod, generation: int) -> None:
         self._generations[SourceName.ENDPOINTS][pod.key] = generation
-        former = self._pods[pod.key.namespace].get(pod.key)
+        former = self._pods.get(pod.key)
         if former != pod:
-            self._pods[pod.key.namespace][pod.key] = pod
+            self._pods.put(pod)
             self._touch_selectors(pod.labels | (former.labels if former else frozenset()))
 
     def remove_pod(self, key: NamespacedName) -> None:
         self._generations[SourceName.ENDPOINTS].pop(key, None)
-        former = self._pods[key.namespace].pop(key, None)
-        if not self._pods[key.namespace]:
-            del self._pods[key.namespace]
+        former = self._pods.get(key)
         if former:
+            self._pods.drop(key)
             self._touch_selectors(former.labels)
 
-    def _touch_selectors(self, labels: Iterable[_Label]) -> None:
+    def _touch_selectors(self, labels: Iterable[Label]) -> None:
         for label in (None, *labels):
             self._dirty |= self._by_label.get(label, set())
 
     def upsert_node(self, node: Node, generation: int) -> None:
         self._generations[SourceName.ENDPOINTS][node.name] = generation
-        self._set_node(node)
+        former = self._nodes.get(node.name)
+        if former != node:
+            self._nodes.put(node)
+            self._touch_nodes(counted=former is None)
 
     def remove_node(self, name: str) -> None:
         self._generations[SourceName.ENDPOINTS].pop(name, None)
-        self._set_node(None)
+        if self._nodes.get(name):
+            self._nodes.drop(name)
+            self._touch_nodes(counted=True)
 
-    def _set_node(self, node: Node | None) -> None:
-        if node != self._node:
-            self._node = node
-            self._dirty |= {key for key, policy in self._policies.items() if policy.spec and policy.spec.node_selector}
+    def _touch_nodes(self, *, counted: bool) -> None:
+        """`counted`: their number changed, not labels alone."""
+        all_of_them = counted and self._decision.of_cluster
+        self._dirty |= {
+            key for key, policy in self._policies.items() if all_of_them or (policy.spec and policy.spec.node_selector)
+        }
 
     # listings
 
@@ -162,27 +179,31 @@ class ResolverState:
 
     # decisions
 
-    def decide_changes(self) -> Changes:
-        """Decides anew whatever the events since the last call may concern."""
+    def decide_changes(self, *, waits: Callable[[Policy], bool] | None = None) -> Changes[T]:
+        """Decides anew whatever the events since the last call may concern; what `waits`, in a later call."""
         for key in self._dirty:
             self._claim(key)
         self._dirty |= self._claims.settle()
-        outcomes: list[Outcome] = []
+        outcomes: list[T] = []
         removed: list[PolicyKey] = []
+        waiting: set[PolicyKey] = set()
         for key in self._dirty:
             policy = self._policies.get(key)
             if policy is None:
                 if self._outcomes.pop(key, None):
                     removed.append(key)
             elif key.kind == PolicyKind.LOCAL_REDIRECT:
+                if waits and waits(policy):
+                    waiting.add(key)
+                    continue
                 outcome = self._decide(policy)
                 if outcome != self._outcomes.get(key):
                     self._outcomes[key] = outcome
                     outcomes.append(outcome)
-        self._dirty.clear()
+        self._dirty = waiting
         return Changes(outcomes=tuple(outcomes), removed=tuple(removed))
 
-    def all_outcomes(self) -> tuple[Outcome, ...]:
+    def all_outcomes(self) -> tuple[T, ...]:
         """As of the last `decide_changes`."""
         return tuple(self._outcomes.values())
 
@@ -195,15 +216,14 @@ class ResolverState:
         self._frontends[key] = find_frontends(policy, self._service_of(policy), self._datapath)
         self._claims.claim(key, age(policy), find_claims(policy, self._frontends[key]))
 
-    def _decide(self, policy: Policy) -> Outcome:
-        return decide(
+    def _decide(self, policy: Policy) -> T:
+        return self._decision.decide(
             policy,
             frontends=self._frontends[policy.key],
             service=self._service_of(policy),
             pods=self._pods_for(policy),
-            node=self._node,
+            nodes=self._nodes,
             loss=self._claims.loss_of(policy.key),
-            redirect=self._redirect,
         )
 
     def _service_of(self, policy: Policy) -> Service | None:
@@ -211,14 +231,19 @@ class ResolverState:
         return self._services.get(name) if name is not None else None
 
     def _pods_for(self, policy: Policy) -> Iterable[Pod]:
-        namespaces = namespaces_of(policy.spec, self._redirect) if policy.spec else frozenset()
-        for namespace in list(self._pods) if namespaces is None else namespaces & self._pods.keys():
-            yield from self._pods[namespace].values()
+        if policy.spec is None:
+            return ()
+        return self._pods.candidates(namespaces_of(policy.spec, self._redirect), policy.spec.backend_selector)
 
 
-def _demanded(policy: Policy) -> tuple[_Label | None, ...]:
+def _demanded(policy: Policy) -> tuple[Label | None, ...]:
     """A label that a Pod must carry for the policy to select it; None: there is none, nothing: it selects no Pods."""
     if policy.spec is None or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
         return ()
-    labels = policy.spec.backend_selector.match_labels
-    return (labels[0],) if labels else (None,)
+    return (demanded_label(policy.spec.backend_selector),)
+
+
+def _discard(index: dict[_Key, set[PolicyKey]], key: _Key, policy: PolicyKey) -> None:
+    index[key].discard(policy)
+    if not index[key]:
+        del index[key]

@@ -55,12 +55,12 @@ class AgentState:
             found[fault.key] = change
         return found
 
-    def unready(self) -> list[str]:
-        """What is missing; empty when the agent is ready."""
+    def unready(self, *, attaches: bool = True) -> list[str]:
+        """What is missing; empty when the agent is ready. `attaches`: programs are ours to attach."""
         missing = [f"source {source} is not synced" for source in SourceName if source not in self.synced]
         if not self.resolved:
             missing.append("policies are not decided yet")
-        if not self.applied.attached:
+        if attaches and not self.applied.attached:
             missing.append("not all programs are attached")
         return missing
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from actors.base import AgentActor, OwnedThread
 from actors.http import Answer, HttpServer
@@ -48,6 +48,15 @@ class DatapathView:
     """Hook -> foreign programs that run before ours."""
 
 
+class LeaderView(Protocol):
+    """What /status says of the controller's election."""
+
+    @property
+    def holder(self) -> str: ...
+
+    def leads(self) -> bool: ...
+
+
 class StatusReporter(AgentActor):
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {
         PoliciesResolved: "_on_policies_resolved",
@@ -57,12 +66,22 @@ class StatusReporter(AgentActor):
         QosWindowElapsed: "_on_qos_window_elapsed",
     }
 
-    def __init__(self, *, node: str, source: str, health: HealthSettings, datapath: DatapathView) -> None:
+    def __init__(
+        self,
+        *,
+        node: str,
+        source: str,
+        health: HealthSettings,
+        datapath: DatapathView | None,
+        leader: LeaderView | None = None,
+    ) -> None:
+        """The agent has a datapath, the controller an election."""
         super().__init__()
         self._node = node
         self._source = source
         self._health = health
         self._datapath = datapath
+        self._leader = leader
         self._state = AgentState()
         self._shown: dict[PolicyKey, PolicyCondition] = {}
         """As last logged."""
@@ -116,22 +135,27 @@ class StatusReporter(AgentActor):
         return _verdict(self._state.unhealthy(time.monotonic() - self._heard_at))
 
     def _readyz(self) -> Answer:
-        return _verdict(self._state.unready())
+        # A process that stands by is as ready as it can be; a roll-out must not wait for the other's end.
+        if self._leader is not None and not self._leader.leads():
+            return _verdict([])
+        return _verdict(self._state.unready(attaches=self._datapath is not None))
 
     def _status(self) -> Answer:
-        document = {
-            "node": self._node,
-            "build": self._datapath.build,
-            "source": {"kind": self._source, "synced": self._state.synced == set(SourceName)},
-            "datapath": {
+        document: dict[str, object] = {"node": self._node}
+        if self._datapath is not None:
+            document["build"] = self._datapath.build
+        document["source"] = {"kind": self._source, "synced": self._state.synced == set(SourceName)}
+        if self._datapath is not None:
+            document["datapath"] = {
                 "cgroup": self._datapath.cgroup,
                 "hooks": self._datapath.hooks(),
                 "lease_age_seconds": round(self._datapath.lease_age_seconds(), 3),
                 "programs_before_us": self._datapath.before_us(),
-            },
-            "actors": actors_document(self._state.actors),
-            "policies": policies_document(self._shown),
-        }
+            }
+        if self._leader is not None:
+            document["leader"] = {"leads": self._leader.leads(), "holder": self._leader.holder}
+        document["actors"] = actors_document(self._state.actors)
+        document["policies"] = policies_document(self._shown)
         return Answer(HTTPStatus.OK, "application/json", json.dumps(document, indent=1).encode() + b"\n")
 
 

@@ -16,8 +16,14 @@ from config.settings import LogSettings
 
 _TEXT = "%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(threadName)s] %(name)s: %(message)s"
 _TIME = "%Y-%m-%dT%H:%M:%S"
-_CHATTY = {"kubernetes": logging.INFO, "pykka": logging.WARNING, "urllib3": logging.INFO}
-"""Below these they log whole answers of the API server, and each actor's birth and death, which we tell ourselves."""
+_CHATTY = {
+    "kubernetes": logging.INFO,
+    "leaderelection": logging.WARNING,
+    "pykka": logging.WARNING,
+    "urllib3": logging.INFO,
+}
+"""Below these they log whole answers of the API server, each renewal of a Lease, and each actor's birth and death,
+which we tell ourselves."""
 
 _log = logging.getLogger(__name__)
 

@@ -146,10 +146,10 @@ class Api:
         except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
             raise Unreachable(_why(error)) from error
         if response.status == 401:
-            self._reconnect(client)
+            self.reconnect(client)
         return response
 
-    def _reconnect(self, refused: ApiClient) -> None:
+    def reconnect(self, refused: ApiClient) -> None:
         """Our credentials are no longer good: reads the configuration again, for the next request."""
         with self._lock:
             if self._client is refused:

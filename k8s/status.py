@@ -32,6 +32,8 @@ class StatusWrite:
     status: PolicyStatus
     former_reason: str
     """Of the condition as it is replaced; "" when there was none."""
+    decided: str
+    """When: RFC 3339."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ class WriteAnswer:
     version: int = 0
     """Of the policy as it is now."""
     gone: bool = False
-    """Refused, since there is no such policy, or another of its name."""
+    """Refused, since there is no such policy any more."""
     error: str = ""
 
 

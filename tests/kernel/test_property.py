@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from actors.agent_decision import AgentDecision
 from actors.map_tables import MapTables, PolicyWrite
 from actors.resolver_state import ResolverState
 from bpf.datapath import Datapath, detach, prepare
@@ -38,7 +39,7 @@ def datapath(lab: Lab) -> Iterator[Datapath]:
 @given(st.lists(policies, max_size=4))
 def test_p9_only_valid_policies_have_rows_in_the_kernel(datapath: Datapath, raws: list[object]) -> None:
     known = [policy(address_spec(), name="valid"), *(parse_policy(raw, REDIRECT) for raw in raws)]
-    state = ResolverState(datapath=SIZES, redirect=REDIRECT)
+    state = ResolverState(datapath=SIZES, redirect=REDIRECT, decision=AgentDecision(REDIRECT))
     state.upsert_pod(pod("cache-1", "10.0.0.5", "fd00::5"), 1)
     state.upsert_service(SERVICE, 1)
     for each in known:

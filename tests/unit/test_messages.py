@@ -54,11 +54,13 @@ def test_the_actors_are_those_of_the_design() -> None:
         "AffinityAger",
         "ConflictResolver",
         "EndpointWatcher",
+        "LeaderElector",
         "MapWriter",
         "MetricsExporter",
         "PolicyWatcher",
         "QosTicker",
         "ServiceWatcher",
         "StatusReporter",
+        "StatusWriter",
         "Supervisor",
     }

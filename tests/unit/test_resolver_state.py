@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.agent_decision import AgentDecision
 from actors.desired import Outcome, decide
 from actors.messages import PolicyState, SourceName
 from actors.resolver_state import ResolverState
@@ -23,14 +24,18 @@ NODE = Node(name="n", labels=frozenset({("zone", "b")}))
 DNS = service_spec(port(53), backend=(port(5353),))
 
 
-def new_state(*, namespaces: frozenset[str] = frozenset({"*"})) -> ResolverState:
-    return ResolverState(datapath=DatapathSettings(), redirect=RedirectSettings(address_backend_namespaces=namespaces))
+AgentState = ResolverState[Outcome]
+
+
+def new_state(*, namespaces: frozenset[str] = frozenset({"*"})) -> AgentState:
+    redirect = RedirectSettings(address_backend_namespaces=namespaces)
+    return ResolverState(datapath=DatapathSettings(), redirect=redirect, decision=AgentDecision(redirect))
 
 
 Fact = Policy | Service | Pod | Node
 
 
-def tell(state: ResolverState, *facts: Fact, generation: int = 1) -> ResolverState:
+def tell(state: AgentState, *facts: Fact, generation: int = 1) -> AgentState:
     for fact in facts:
         match fact:
             case Policy():
@@ -44,7 +49,7 @@ def tell(state: ResolverState, *facts: Fact, generation: int = 1) -> ResolverSta
     return state
 
 
-def forget(state: ResolverState, fact: Fact) -> None:
+def forget(state: AgentState, fact: Fact) -> None:
     match fact:
         case Policy():
             state.remove_policy(fact.key)
@@ -56,7 +61,7 @@ def forget(state: ResolverState, fact: Fact) -> None:
             state.remove_node(fact.name)
 
 
-def states(state: ResolverState) -> dict[str, PolicyState]:
+def states(state: AgentState) -> dict[str, PolicyState]:
     state.decide_changes()
     return {each.condition.key.name: each.condition.state for each in state.all_outcomes()}
 
@@ -232,7 +237,7 @@ def test_a_policy_that_came_and_went_between_decisions_is_not_spoken_of() -> Non
         pytest.param(lambda state: state.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "p7")), 0, id="a policy"),
     ],
 )
-def test_work_grows_with_what_changed(change: Callable[[ResolverState], object], decided: int) -> None:
+def test_work_grows_with_what_changed(change: Callable[[AgentState], object], decided: int) -> None:
     state = new_state()
     for number in range(250):
         tell(state, pod(f"p{number}", f"10.1.0.{number}", app=f"app{number}"))
@@ -241,7 +246,7 @@ def test_work_grows_with_what_changed(change: Callable[[ResolverState], object],
         spec = replace(address_spec(f"10.200.{number // 250}.{number % 250}"), backend_selector=selector)
         tell(state, policy(spec, name=f"p{number}", service_id=number + 1))
     state.decide_changes()
-    with patch("actors.resolver_state.decide", wraps=decide) as counted:
+    with patch("actors.agent_decision.decide", wraps=decide) as counted:
         change(state)
         state.decide_changes()
     assert counted.call_count == decided

@@ -1,0 +1,61 @@
+"""The agent's decision: what a policy asks of its node goes to MapWriter, what is to be said of it to the reporters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from actors.conflict import Loss
+from actors.decision import Decided
+from actors.desired import Frontends, Outcome, decide
+from actors.indexes import NodeIndex
+from actors.messages import ApplyDesiredState, Message, PoliciesResolved
+from config.settings import RedirectSettings
+from k8s.objects import Pod, PodQuery, Policy, Service
+
+REPORTERS = ("StatusReporter", "MetricsExporter")
+
+
+class AgentDecision:
+    of_cluster = False
+
+    def __init__(self, redirect: RedirectSettings) -> None:
+        self._redirect = redirect
+
+    def pod_queries(self, _policy: Policy) -> Iterable[PodQuery]:
+        return ()  # this node's Pods are told anyway
+
+    def decide(
+        self,
+        policy: Policy,
+        *,
+        frontends: Frontends,
+        service: Service | None,
+        pods: Iterable[Pod],
+        nodes: NodeIndex,
+        loss: Loss | None,
+    ) -> Outcome:
+        own = next(iter(nodes), None)
+        return decide(
+            policy, frontends=frontends, service=service, pods=pods, node=own, loss=loss, redirect=self._redirect
+        )
+
+    def messages(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
+        # Else a BalancingPolicy lost or won, which has no condition: the number of conflicts alone changed.
+        if decided.complete or decided.outcomes or decided.removed:
+            yield (
+                "MapWriter",
+                ApplyDesiredState(
+                    complete=decided.complete,
+                    upserted=tuple(outcome.desired for outcome in decided.outcomes),
+                    removed=decided.removed,
+                    received_at=decided.received_at,
+                ),
+            )
+        resolved = PoliciesResolved(
+            complete=decided.complete,
+            conditions=tuple(outcome.condition for outcome in decided.outcomes),
+            removed=decided.removed,
+            conflicts=decided.conflicts,
+        )
+        for reporter in REPORTERS:
+            yield reporter, resolved

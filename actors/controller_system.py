@@ -1,0 +1,107 @@
+"""Which actors the controller has, and what each is given: the agent's, without a kernel side (DESIGN 7.1).
+
+A process that does not lead has all of them, too; its sources wait, so that it watches nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from actors.cluster_decision import ClusterDecision
+from actors.conflict_resolver import ConflictResolver
+from actors.endpoint_watcher import EndpointWatcher
+from actors.leader_elector import LeaderElector
+from actors.metrics_exporter import MetricsExporter
+from actors.policy_watcher import PolicyWatcher
+from actors.service_watcher import ServiceWatcher
+from actors.status_reporter import StatusReporter
+from actors.status_writer import StatusWriter
+from actors.supervisor import ChildSpec
+from actors.watcher import SourceFactory
+from config.settings import Settings
+from k8s import resources
+from k8s.api import Api
+from k8s.kubernetes import KubernetesSource
+from k8s.leader import Leadership, Leases, new_identity, own_namespace
+from k8s.objects import PolicyKind
+from k8s.source import Deliver, Source, Wanted
+from k8s.status_api import StatusApi
+
+
+class WaitingSource:
+    """A source that begins when this process has been elected. See `k8s.source.Source`."""
+
+    def __init__(self, source: Source, when_elected: Callable[[Callable[[], None]], None]) -> None:
+        self._source = source
+        self._go_on = threading.Event()
+        self._stopped = False
+        when_elected(self._go_on.set)
+
+    def run(self) -> None:
+        self._go_on.wait()
+        if not self._stopped:
+            self._source.run()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._source.stop()
+        self._go_on.set()
+
+    def relist(self) -> None:
+        self._source.relist()
+
+    def want(self, wanted: frozenset[Wanted]) -> None:
+        self._source.want(wanted)
+
+
+def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequence[ChildSpec]:
+    """`on_lost` is called, with the reason, when another process leads in our place. Raises SourceConfigError."""
+    api = Api(settings.source.kubeconfig)
+    leadership = Leadership(
+        leases=Leases(api),
+        namespace=own_namespace(settings.source.kubeconfig),
+        identity=new_identity(),
+        on_lost=on_lost,
+    )
+    writer = StatusApi(api, leadership.identity)
+
+    def source(*fixed: resources.Resource) -> SourceFactory:
+        def build(deliver: Deliver) -> Source:
+            real = KubernetesSource(api=api, fixed=fixed, redirect=settings.redirect, deliver=deliver)
+            return WaitingSource(real, leadership.when_elected)
+
+        return build
+
+    return (
+        ChildSpec("LeaderElector", lambda: LeaderElector.start(campaign=leadership)),
+        ChildSpec(
+            "StatusReporter",
+            lambda: StatusReporter.start(
+                node=settings.node_name,
+                source=settings.source.kind,
+                health=settings.health,
+                datapath=None,
+                leader=leadership,
+            ),
+        ),
+        ChildSpec("MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics, read=None)),
+        ChildSpec("StatusWriter", lambda: StatusWriter.start(write=writer.write, leads=leadership.leads)),
+        ChildSpec(
+            "ConflictResolver",
+            lambda: ConflictResolver.start(
+                datapath=settings.datapath, redirect=settings.redirect, decision=ClusterDecision(settings.redirect)
+            ),
+        ),
+        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=source(resources.ALL_NODES))),
+        ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=source())),
+        ChildSpec(
+            "PolicyWatcher",
+            lambda: PolicyWatcher.start(
+                source=source(
+                    resources.policies(PolicyKind.LOCAL_REDIRECT, with_status=True),
+                    resources.policies(PolicyKind.BALANCING),
+                )
+            ),
+        ),
+    )

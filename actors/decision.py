@@ -1,0 +1,59 @@
+"""What ConflictResolver is given to decide by: the agent's rules for its node, or the controller's for the cluster.
+
+Facts, conflicts and the order of things are the resolver's; what follows from them for one policy, and who is told, is
+the decision's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from actors.conflict import Loss
+from actors.desired import Frontends
+from actors.indexes import NodeIndex
+from actors.messages import Message
+from k8s.objects import Pod, PodQuery, Policy, PolicyKey, Service
+
+T = TypeVar("T")
+"""What was decided for one policy: compared, and told when it differs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided(Generic[T]):
+    """What is to be told."""
+
+    complete: bool
+    outcomes: tuple[T, ...]
+    """Those that changed; all when `complete`."""
+    removed: tuple[PolicyKey, ...]
+    conflicts: int
+    received_at: float
+    """Of the oldest event that led here."""
+
+
+class Decision(Protocol[T]):
+    @property
+    def of_cluster(self) -> bool:
+        """The facts are the cluster's: Pods must be asked for, each Node counts for every policy, and a policy is
+        decided only once the source covers its Service and its Pods: a verdict that holds for a moment is written, and
+        read, in vain. In an agent a policy that is new should not wait for another one's Service."""
+
+    def pod_queries(self, policy: Policy) -> Iterable[PodQuery]:
+        """Pods that have to be known to decide it, where they must be asked for."""
+
+    def decide(
+        self,
+        policy: Policy,
+        *,
+        frontends: Frontends,
+        service: Service | None,
+        pods: Iterable[Pod],
+        nodes: NodeIndex,
+        loss: Loss | None,
+    ) -> T:
+        """`pods`: what the policy may select, in its namespaces."""
+
+    def messages(self, decided: Decided[T]) -> Iterable[tuple[str, Message]]:
+        """Name of an actor, and what it is to be told."""

@@ -1,0 +1,201 @@
+"""What is to be written to the API, and when: never what is there already, never hot. Pure; the clock is passed in.
+
+A write of a policy's status reaches every agent, for all of them watch policies. So each policy waits a second between
+two writes, and where only counts have changed, longer in a big cluster; all together keep to a rate.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from actors.messages import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
+from k8s.objects import PolicyKey, PolicyStatus
+from k8s.status import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
+
+WRITES_PER_SECOND = 20.0
+BURST = 20.0
+POLICY_SECONDS = 1.0
+"""Between two writes to one policy."""
+COUNT_SECONDS_A_NODE = 0.01
+"""As above, where nothing but counts has changed: a second up to 100 nodes, 10 s with 1,000."""
+EVENTS_BURST = 10.0
+EVENTS_PER_SECOND = 1 / 60
+"""Of one policy."""
+_MOST_EVENTS = 1000
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 30.0
+_LONGEST_REFUSAL_DELAY = 300.0
+
+
+def delay_seconds(failures: int, jitter: float, longest: float = _LONGEST_DELAY) -> float:
+    """Before the next try, after so many failures in a row (1 or more); `jitter` is 0 to 1."""
+    return float(min(_FIRST_DELAY * 2 ** min(failures - 1, 16), longest) * (0.5 + jitter / 2))
+
+
+class TokenBucket:
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@dataclass(slots=True)
+class _Target:
+    """One policy."""
+
+    verdict: PolicyVerdict | None = None
+    uid: str = ""
+    present: PolicyStatus | None = None
+    """What the API holds, of the object of that uid."""
+    written_at: float | None = None
+    refusals: int = 0
+    not_before: float = 0.0
+    """After a refusal."""
+    events: TokenBucket = field(default_factory=lambda: TokenBucket(EVENTS_PER_SECOND, EVENTS_BURST))
+
+    def wanted(self, now_text: str) -> PolicyStatus | None:
+        """What to write; None when there is nothing, or not both sides are known of one object."""
+        if self.verdict is None or self.present is None or self.verdict.uid != self.uid:
+            return None
+        status = status_of(self.verdict, self.present, now_text)
+        return status if status != self.present else None
+
+    def due_at(self, wanted: PolicyStatus) -> float:
+        if self.written_at is None:
+            return self.not_before
+        interval = POLICY_SECONDS
+        if self.present is not None and same_but_counts(wanted, self.present):
+            interval = max(interval, (wanted.nodes_selected or 0) * COUNT_SECONDS_A_NODE)
+        return max(self.not_before, self.written_at + interval)
+
+
+def status_of(verdict: PolicyVerdict, present: PolicyStatus, now_text: str) -> PolicyStatus:
+    """What the API should hold. The time of transition changes only when the condition's status does."""
+    accepted = str(verdict.reason == Acceptance.ACCEPTED)
+    return PolicyStatus(
+        accepted=accepted,
+        reason=verdict.reason.value,
+        message=verdict.message,
+        observed_generation=verdict.generation,
+        transitioned=present.transitioned if present.accepted == accepted else now_text,
+        frontend=verdict.frontend,
+        frontends=verdict.frontends,
+        nodes_ready=verdict.nodes_ready,
+        nodes_selected=verdict.nodes_selected,
+        nodes=f"{verdict.nodes_ready}/{verdict.nodes_selected}",
+    )
+
+
+def same_but_counts(one: PolicyStatus, other: PolicyStatus) -> bool:
+    counted = replace(one, nodes_ready=other.nodes_ready, nodes_selected=other.nodes_selected, nodes=other.nodes)
+    return counted == other
+
+
+class WritePlan:
+    """Call what happened, then `next` for what to write now, one at a time; `ended` says what became of it."""
+
+    def __init__(self) -> None:
+        self._targets: dict[PolicyKey, _Target] = {}
+        self._dirty: dict[PolicyKey, None] = {}
+        """Policies whose status differs from what it should be, first come first."""
+        self._events: deque[EventWrite] = deque(maxlen=_MOST_EVENTS)
+        self._rate = TokenBucket(WRITES_PER_SECOND, BURST)
+        self._failures = 0
+        """In a row."""
+        self._paused_until = 0.0
+
+    def apply(self, message: ApplyVerdicts) -> None:
+        gone: Iterable[PolicyKey] = message.removed
+        if message.complete:
+            gone = self._targets.keys() - {each.key for each in message.verdicts}
+        for key in list(gone):
+            self._drop_verdict(key)
+        for verdict in message.verdicts:
+            self._targets.setdefault(verdict.key, _Target()).verdict = verdict
+            self._check(verdict.key)
+
+    def _drop_verdict(self, key: PolicyKey) -> None:
+        """The other side is kept when it is of another object: one of the same name has been made meanwhile."""
+        target = self._targets.get(key)
+        if target is None or target.verdict is None:
+            return
+        if target.verdict.uid == target.uid:
+            del self._targets[key]
+        target.verdict = None
+        self._dirty.pop(key, None)
+
+    def see(self, message: PolicyStatusSeen) -> None:
+        target = self._targets.setdefault(message.key, _Target())
+        present = target.present
+        if target.uid != message.uid:
+            self._targets[message.key] = _Target(verdict=target.verdict, uid=message.uid, present=message.status)
+        elif present is None or not 0 < message.status.version < present.version:  # else older than our own write
+            target.present = message.status
+        self._check(message.key)
+
+    def _check(self, key: PolicyKey) -> None:
+        if self._targets[key].wanted("") is None:
+            self._dirty.pop(key, None)
+        else:
+            self._dirty.setdefault(key)
+
+    def next(self, now: float, now_text: str) -> Write | None:
+        if now < self._paused_until:
+            return None
+        if self._events:
+            return self._events.popleft() if self._rate.take(now) else None
+        for key in self._dirty:
+            target = self._targets[key]
+            wanted = target.wanted(now_text)
+            if wanted is None or target.present is None or target.due_at(wanted) > now:
+                continue
+            if not self._rate.take(now):
+                return None
+            del self._dirty[key]
+            former = target.present.reason
+            return StatusWrite(key=key, uid=target.uid, status=wanted, former_reason=former, decided=now_text)
+        return None
+
+    def ended(self, write: Write, answer: WriteAnswer, now: float, jitter: float) -> None:
+        if answer.result == WriteResult.UNAVAILABLE:
+            self._failures += 1
+            self._paused_until = now + delay_seconds(self._failures, jitter)
+            if isinstance(write, EventWrite):
+                self._events.appendleft(write)
+        else:
+            self._failures = 0
+        target = self._targets.get(write.key)
+        if isinstance(write, EventWrite) or target is None or target.uid != write.uid:
+            return
+        if answer.result == WriteResult.WRITTEN:
+            self._written(target, write, answer, now)
+        elif answer.result == WriteResult.REFUSED:
+            target.refusals += 1
+            target.not_before = now + delay_seconds(target.refusals, jitter, _LONGEST_REFUSAL_DELAY)
+        self._check(write.key)
+
+    def _written(self, target: _Target, write: StatusWrite, answer: WriteAnswer, now: float) -> None:
+        target.written_at = now
+        target.refusals = 0
+        if target.present is None or answer.version >= target.present.version:
+            target.present = replace(write.status, version=answer.version)
+        if write.former_reason != write.status.reason and target.events.take(now):
+            event = EventWrite(
+                key=write.key,
+                uid=write.uid,
+                reason=write.status.reason,
+                message=write.status.message,
+                happened=write.decided,
+            )
+            self._events.append(event)

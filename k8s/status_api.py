@@ -1,0 +1,53 @@
+"""Writes what the controller has to say to the API server: `status` of policies, and Events."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from k8s.api import Api, ApiError, Unreachable
+from k8s.resources import policies_path
+from k8s.status import (
+    EVENT_NAMESPACE,
+    StatusWrite,
+    Write,
+    WriteAnswer,
+    WriteResult,
+    event_document,
+    status_document,
+    version_of,
+)
+
+_MERGE_PATCH = "application/merge-patch+json"
+_EVERYTHING = (401, 403, 429)
+"""Refusals that speak of us, not of what is written."""
+
+
+class StatusApi:
+    """Blocking; for one thread."""
+
+    def __init__(self, api: Api, instance: str) -> None:
+        """`instance` is what Events name as the process that reports."""
+        self._api = api
+        self._instance = instance
+        # Unique among ours, and among those of other processes and of a former life.
+        self._numbers = itertools.count(time.time_ns())
+
+    def write(self, write: Write) -> WriteAnswer:
+        try:
+            if isinstance(write, StatusWrite):
+                path = f"{policies_path(write.key.kind)}/{write.key.name}/status"
+                answer = self._api.send("PATCH", path, status_document(write.status), _MERGE_PATCH)
+                return WriteAnswer(result=WriteResult.WRITTEN, version=version_of(answer))
+            document = event_document(write, suffix=f"{next(self._numbers):x}", instance=self._instance)
+            self._api.send("POST", f"/api/v1/namespaces/{EVENT_NAMESPACE}/events", document)
+            return WriteAnswer(result=WriteResult.WRITTEN)
+        except Unreachable as error:
+            return WriteAnswer(result=WriteResult.UNAVAILABLE, error=str(error))
+        except ApiError as error:
+            everything = error.status in _EVERYTHING or error.status >= 500
+            return WriteAnswer(
+                result=WriteResult.UNAVAILABLE if everything else WriteResult.REFUSED,
+                gone=error.status == 404,
+                error=str(error),
+            )
