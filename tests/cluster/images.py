@@ -201,6 +201,7 @@ def _packed(
             _write_layer(path, files, links or {})
             layers.append(Layer(path, run("sha256sum", str(path)).split()[0]))
         _write_archive(unfinished, tag, entrypoint, layers)
+    _forget_old(tag)
     return target
 
 
