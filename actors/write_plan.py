@@ -51,6 +51,19 @@ class TokenBucket:
 
 
 @dataclass(slots=True)
+class _Pause:
+    """Of one kind of writes, while the API server takes none of them."""
+
+    failures: int = 0
+    """In a row."""
+    until: float = 0.0
+
+    def count(self, result: WriteResult, now: float, jitter: float) -> None:
+        self.failures = self.failures + 1 if result == WriteResult.UNAVAILABLE else 0
+        self.until = now + delay_seconds(self.failures, jitter) if self.failures else 0.0
+
+
+@dataclass(slots=True)
 class _Target:
     """One policy."""
 
@@ -111,9 +124,9 @@ class WritePlan:
         """Policies whose status differs from what it should be, first come first."""
         self._events: deque[EventWrite] = deque(maxlen=_MOST_EVENTS)
         self._rate = TokenBucket(WRITES_PER_SECOND, BURST)
-        self._failures = 0
-        """In a row."""
-        self._paused_until = 0.0
+        # Apart, so that Events, should they alone not be taken, hold up no status.
+        self._status_pause = _Pause()
+        self._event_pause = _Pause()
 
     def apply(self, message: ApplyVerdicts) -> None:
         gone: Iterable[PolicyKey] = message.removed
@@ -151,10 +164,10 @@ class WritePlan:
             self._dirty.setdefault(key)
 
     def next(self, now: float, now_text: str) -> Write | None:
-        if now < self._paused_until:
-            return None
-        if self._events:
+        if self._events and now >= self._event_pause.until:
             return self._events.popleft() if self._rate.take(now) else None
+        if now < self._status_pause.until:
+            return None
         for key in self._dirty:
             target = self._targets[key]
             wanted = target.wanted(now_text)
@@ -168,15 +181,14 @@ class WritePlan:
         return None
 
     def ended(self, write: Write, answer: WriteAnswer, now: float, jitter: float) -> None:
-        if answer.result == WriteResult.UNAVAILABLE:
-            self._failures += 1
-            self._paused_until = now + delay_seconds(self._failures, jitter)
-            if isinstance(write, EventWrite):
+        if isinstance(write, EventWrite):
+            self._event_pause.count(answer.result, now, jitter)
+            if answer.result == WriteResult.UNAVAILABLE:
                 self._events.appendleft(write)
-        else:
-            self._failures = 0
+            return
+        self._status_pause.count(answer.result, now, jitter)
         target = self._targets.get(write.key)
-        if isinstance(write, EventWrite) or target is None or target.uid != write.uid:
+        if target is None or target.uid != write.uid:
             return
         if answer.result == WriteResult.WRITTEN:
             self._written(target, write, answer, now)

@@ -9,6 +9,7 @@ from k8s.api import Api, ApiError, Unreachable
 from k8s.resources import policies_path
 from k8s.status import (
     EVENT_NAMESPACE,
+    EventWrite,
     StatusWrite,
     Write,
     WriteAnswer,
@@ -21,6 +22,8 @@ from k8s.status import (
 _MERGE_PATCH = "application/merge-patch+json"
 _EVERYTHING = (401, 403, 429)
 """Refusals that speak of us, not of what is written."""
+_EVENT_GIVEN_UP = 403
+"""Events are of use, no more; the namespace's quota may be used up."""
 
 
 class StatusApi:
@@ -46,6 +49,8 @@ class StatusApi:
             return WriteAnswer(result=WriteResult.UNAVAILABLE, error=str(error))
         except ApiError as error:
             everything = error.status in _EVERYTHING or error.status >= 500
+            if isinstance(write, EventWrite) and error.status == _EVENT_GIVEN_UP:
+                everything = False
             return WriteAnswer(
                 result=WriteResult.UNAVAILABLE if everything else WriteResult.REFUSED,
                 gone=error.status == 404,
