@@ -161,6 +161,8 @@ class Api:
     def _connect(self) -> ApiClient:
         configuration = Configuration()
         configuration.connection_pool_maxsize = _POOL_SIZE
+        # For the client's own classes: urllib3 would try three times more, each with the whole time-out.
+        configuration.retries = False
         configuration.keep_alive = True  # a peer that vanished without a word is noticed by the kernel
         try:
             if self._kubeconfig:

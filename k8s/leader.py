@@ -126,6 +126,7 @@ class Leadership:
         self._elected = threading.Event()
         """Has been elected once."""
         self._when_elected: list[Callable[[], None]] = []
+        self._lost = False
         self._said = ""
 
     def leads(self) -> bool:
@@ -146,23 +147,29 @@ class Leadership:
 
     def run(self) -> None:
         while not self._stopping.is_set():
-            asked_at = time.monotonic()
-            if self._election.try_acquire_or_renew():
-                self._leads_until = asked_at + LEADS_SECONDS
-                self._say(f"{self.identity} leads, that is this process")
-                if not self._elected.is_set():
-                    self._elected.set()
-                    for call in self._when_elected:
-                        call()
-            elif self._elected.is_set() and self.holder != self.identity:
-                self._leads_until = 0.0
-                self._on_lost(f"{self.holder or 'another process'} leads now")
-                self._stopping.wait()
-            elif not self.leads():
-                held_by = f"{self.holder} leads" if self.holder else "nobody is known to lead"
-                suspended = "the Lease can't be renewed; nothing is written until it can"
-                self._say(suspended if self._elected.is_set() else f"standing by: {held_by}")
+            self.try_once()
             self._stopping.wait(RETRY_SECONDS * (0.9 + 0.2 * random.random()))  # noqa: S311  (jitter)
+
+    def try_once(self) -> None:
+        """Takes the Lease, or renews it, or learns who has it."""
+        if self._lost:
+            return
+        asked_at = time.monotonic()
+        if self._election.try_acquire_or_renew():
+            self._leads_until = asked_at + LEADS_SECONDS
+            self._say(f"{self.identity} leads, that is this process")
+            if not self._elected.is_set():
+                self._elected.set()
+                for call in self._when_elected:
+                    call()
+        elif self._elected.is_set() and self.holder != self.identity:
+            self._lost = True
+            self._leads_until = 0.0
+            self._on_lost(f"{self.holder or 'another process'} leads now")
+        elif not self.leads():
+            held_by = f"{self.holder} leads" if self.holder else "nobody is known to lead"
+            suspended = "the Lease can't be renewed; nothing is written until it can"
+            self._say(suspended if self._elected.is_set() else f"standing by: {held_by}")
 
     def stop(self) -> None:
         self._stopping.set()
