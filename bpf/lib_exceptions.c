@@ -3,9 +3,17 @@
 static __always_inline void count_pass(u32 service_id, enum pass_reason reason) {
     struct counters_row *row = counters.lookup(&service_id);
 
-    /* Atomic although the row is this CPU's own: a preempted program and its successor count on one CPU. */
-    if (row)
-        __sync_fetch_and_add(&row->passes[reason], 1);
+    if (!row)
+        return;
+#pragma unroll
+    for (u32 i = 0; i < PASS_REASONS; i++) {
+        u64 *passes = &row->passes[i];
+
+        barrier_var(passes);
+        /* Atomic although the row is this CPU's own: a preempted program and its successor count on one CPU. */
+        if (i == reason)
+            __sync_fetch_and_add(passes, 1);
+    }
 }
 
 static __always_inline void count_redirect(u32 service_id, bool by_affinity) {

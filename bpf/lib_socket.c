@@ -12,8 +12,10 @@ static __always_inline int remember_pair(struct bpf_sock_addr *ctx, const struct
     state = socket_state.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!state)
         return -ENOMEM;
+#pragma unroll
     for (i = 0; i < SOCKET_PAIRS; i++) {
         pair = &state->pair[i];
+        barrier_var(pair);
         if (!pair->backend_port)
             break;
         if (pair->backend_port == backend->port && pair->frontend_port == call->port &&
@@ -42,9 +44,11 @@ static __always_inline int find_frontend(struct bpf_sock_addr *ctx, const struct
     state = socket_state.sk_storage_get(ctx->sk, 0, 0);
     if (!state)
         return -ENOENT;
+#pragma unroll
     for (u32 i = 0; i < SOCKET_PAIRS; i++) {
         struct socket_pair *pair = &state->pair[i];
 
+        barrier_var(pair);
         if (pair->backend_port && pair->backend_port == peer->port && same_address(pair->backend, peer->address)) {
             __builtin_memcpy(frontend->address, pair->frontend, sizeof(frontend->address));
             frontend->port = pair->frontend_port;

@@ -27,6 +27,9 @@ CLUSTER_IP = "10.96.77.1"
 CLUSTER_IP6 = "fd96::7701"
 VIPS = (VIP, CLUSTER_IP, "169.254.0.91", "169.254.0.92")
 WAIT_SECONDS = 10.0
+RIGHTS = ("setpriv", "--bounding-set=-all,+bpf,+net_admin")
+"""Starts a command with the capabilities that the agent has in its container, and no others: the verifier is stricter
+then, and its code slower, than for a mighty root."""
 Manifest = dict[str, Any]
 
 
@@ -257,7 +260,7 @@ class Agent:
 
     def start(self, *, ready: bool = True, program: tuple[str, ...] = ("run.py",)) -> None:
         with self.log.open("ab") as log:
-            command = ["nsenter", f"--net=/run/netns/{self._lab.node}", sys.executable, *program, "--config"]
+            command = ["nsenter", f"--net=/run/netns/{self._lab.node}", *RIGHTS, sys.executable, *program, "--config"]
             self.process = subprocess.Popen(
                 [*command, str(self.config)],
                 cwd=ROOT,
