@@ -119,8 +119,9 @@ class ClusterDecision:
         namespaces = namespaces_of(spec, self._redirect)
         if namespaces is None:
             return "no Pod matches spec.backend.endpointSelector"
-        where = " or ".join(sorted(namespaces)) or "that redirect.address_backend_namespaces allows"
-        return f"no Pod in namespace {where} matches spec.backend.endpointSelector"
+        if not namespaces:
+            return "redirect.address_backend_namespaces of the configuration allows no namespace"
+        return f"no Pod in namespace {' or '.join(sorted(namespaces))} matches spec.backend.endpointSelector"
 
     def messages(self, decided: Decided[Assessment]) -> Iterator[tuple[str, Message]]:
         verdicts = tuple(each.verdict for each in decided.outcomes)

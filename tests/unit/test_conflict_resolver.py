@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from actors.cluster_decision import ClusterDecision
 from actors.conflict_resolver import ConflictResolver
+from actors.decision import Decision
 from actors.messages import (
     ApplyDesiredState,
+    ApplyVerdicts,
     Flush,
     LeaseProbe,
     Message,
@@ -28,6 +32,7 @@ from actors.messages import (
     ServiceUpserted,
     SourceName,
     SourceSynced,
+    WatchPods,
     WatchServices,
 )
 from config.settings import DatapathSettings, RedirectSettings
@@ -36,13 +41,14 @@ from k8s.objects import (
     NamespacedName,
     Node,
     Pod,
+    PodQuery,
     Policy,
     PolicyKind,
     PolicySpec,
     Service,
     ServiceFrontend,
 )
-from tests.unit.objects import KEY, NAME, SERVICE, address_spec, pod, policy, port, service_spec
+from tests.unit.objects import KEY, NAME, SELECTOR, SERVICE, address_spec, pod, policy, port, service_spec
 from tests.unit.peers import Peer, fence
 
 AT = 1.5
@@ -66,11 +72,11 @@ def fact(thing: Policy | Service | Pod | Node, generation: int = 1) -> Message:
 class Setting:
     """A resolver among recorded peers."""
 
-    def __init__(self) -> None:
+    def __init__(self, decision: Decision[Any] | None = None) -> None:
         self.watchers = {name: Peer(name) for name in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher")}
         self.writer = Peer("MapWriter")
         self.reporters = [Peer("StatusReporter"), Peer("MetricsExporter")]
-        self.ref = ConflictResolver.start(datapath=DatapathSettings(), redirect=RedirectSettings())
+        self.ref = ConflictResolver.start(datapath=DatapathSettings(), redirect=RedirectSettings(), decision=decision)
         self._revision = 0
 
     def tell(self, *messages: Message) -> None:
@@ -390,3 +396,184 @@ def test_the_services_of_both_kinds_of_policies_are_wanted_in_one_wish(setting: 
     setting.sync(SourceName.POLICIES)
     (wish,) = setting.wishes()
     assert wish.names == {NAME, web}
+
+
+# --- the controller's -------------------------------------------------------------------------------------------------
+
+
+class ClusterSetting(Setting):
+    """A controller's resolver: its verdicts go to StatusWriter, and Pods are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(ClusterDecision(RedirectSettings()))
+        self.status_writer = Peer("StatusWriter")
+        self._pod_revision = 0
+
+    def pod_wishes(self) -> list[WatchPods]:
+        """Told since the last call."""
+        found = [each for each in self.watchers["EndpointWatcher"].heard() if isinstance(each, WatchPods)]
+        self._pod_revision = found[-1].revision if found else self._pod_revision
+        return found
+
+    def verdicts(self) -> list[ApplyVerdicts]:
+        heard = self.status_writer.heard()
+        assert self.writer.heard() == [], "there is no kernel side"
+        return [each for each in heard if isinstance(each, ApplyVerdicts)]
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        return [(v.key.name, v.nodes_ready, v.nodes_selected) for told in self.verdicts() for v in told.verdicts]
+
+    def cover_services(self, generation: int = 1) -> None:
+        self.tell(SourceSynced(source=SourceName.SERVICES, generation=generation, wanted=self.revision()))
+
+    def cover_pods(self, generation: int = 1) -> None:
+        self.pod_wishes()
+        self.tell(SourceSynced(source=SourceName.ENDPOINTS, generation=generation, wanted=self._pod_revision))
+
+    def begin(self, *facts: Policy | Service | Pod | Node) -> None:
+        """All sources synced, with these facts; what was told until then is forgotten."""
+        self.tell(*(fact(each) for each in facts if isinstance(each, Policy)))
+        self.sync(SourceName.POLICIES)
+        self.tell(*(fact(each) for each in facts if not isinstance(each, Policy)))
+        self.cover_services()
+        self.cover_pods()
+        (first,) = self.verdicts()
+        assert first.complete
+        self.resolved()
+
+
+@pytest.fixture
+def cluster() -> ClusterSetting:
+    return ClusterSetting()
+
+
+NODES = (Node(name="a"), Node(name="b"))
+ON_A, ON_B = (replace(pod(f"cache-{name}"), node=name) for name in "ab")
+IN_DNS, ANYWHERE = (PodQuery(namespace=each, selector=SELECTOR) for each in ("kube-system", ""))
+
+
+def test_the_pods_that_policies_select_are_asked_for_once_the_policies_are_known(cluster: ClusterSetting) -> None:
+    cluster.tell(fact(DNS), fact(replace(VIP, key=replace(KEY, name="vip"))))
+    assert cluster.pod_wishes() == []
+    cluster.sync(SourceName.POLICIES)
+    (wish,) = cluster.pod_wishes()
+    assert wish.queries == {IN_DNS, ANYWHERE}
+
+
+def test_an_agent_asks_for_no_pods(setting: Setting) -> None:
+    setting.open(VIP, pod())
+    assert not [each for each in setting.watchers["EndpointWatcher"].heard() if isinstance(each, WatchPods)]
+
+
+@pytest.mark.parametrize("covers", [("services", "pods"), ("pods", "services")], ids=" ".join)
+def test_nothing_is_told_before_every_wish_is_covered(cluster: ClusterSetting, covers: tuple[str, str]) -> None:
+    cluster.tell(fact(DNS), *(fact(each) for each in (*NODES, ON_A)))
+    cluster.sync(SourceName.POLICIES)
+    cluster.tell(fact(SERVICE))
+    for each in covers:
+        assert cluster.verdicts() == []
+        if each == "services":
+            cluster.cover_services()
+        else:
+            cluster.cover_pods()
+    (told,) = cluster.verdicts()
+    assert told.complete
+    assert [(each.nodes_ready, each.nodes_selected) for each in told.verdicts] == [(1, 2)]
+    assert cluster.resolved()[0].complete
+
+
+def test_a_listing_that_an_older_wish_led_to_covers_nothing(cluster: ClusterSetting) -> None:
+    cluster.sync(SourceName.POLICIES)
+    (older,) = cluster.pod_wishes()
+    cluster.tell(fact(DNS))
+    (wish,) = cluster.pod_wishes()
+    cluster.cover_services()
+    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, generation=1, wanted=older.revision))
+    assert cluster.verdicts() == []
+    assert cluster.pod_wishes() == [wish], "it is repeated: the watcher may be a new one"
+
+
+def test_a_restarted_watcher_that_knows_no_wish_takes_no_pod_away(cluster: ClusterSetting) -> None:
+    cluster.begin(DNS, SERVICE, *NODES, ON_A)
+    cluster.pod_wishes()
+    cluster.tell(*(NodeUpserted(node=each, generation=2, received_at=AT) for each in NODES))
+    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, generation=2, wanted=0))
+    assert cluster.verdicts() == []
+    assert len(cluster.pod_wishes()) == 1
+    cluster.tell(fact(ON_B, generation=2))
+    cluster.cover_pods(generation=2)
+    assert cluster.counts() == [("p", 2, 2), ("p", 1, 2)], "told while it was away; and gone from there meanwhile"
+
+
+def test_a_new_policy_waits_for_its_service_and_its_pods_and_holds_up_no_other(cluster: ClusterSetting) -> None:
+    other = policy(address_spec(), name="other", service_id=8)
+    cluster.begin(other, *NODES, ON_A)
+    cluster.tell(fact(DNS))
+    assert cluster.verdicts() == []
+    cluster.tell(fact(ON_B))
+    assert cluster.counts() == [("other", 2, 2)]
+    cluster.tell(fact(SERVICE))
+    cluster.cover_services()
+    assert cluster.verdicts() == []
+    cluster.cover_pods()
+    assert cluster.counts() == [("p", 2, 2)]
+
+
+def test_a_policy_that_selects_other_pods_keeps_its_verdict_until_they_are_known(cluster: ClusterSetting) -> None:
+    cluster.begin(VIP, *NODES, ON_A)
+    assert VIP.spec
+    web = LabelSelector(match_labels=(("app", "web"),))
+    cluster.tell(fact(replace(VIP, spec=replace(VIP.spec, backend_selector=web))))
+    (wish,) = cluster.pod_wishes()
+    assert wish.queries == {PodQuery(namespace="", selector=web)}
+    assert cluster.verdicts() == []
+    cluster.tell(PodRemoved(key=ON_A.key, received_at=AT))  # its watch has ended
+    cluster.tell(fact(replace(pod("web-b", app="web"), node="b")))
+    cluster.cover_pods()
+    assert cluster.counts() == [], "one node, as before"
+    cluster.tell(fact(replace(pod("web-a", app="web"), node="a")))
+    assert cluster.counts() == [("p", 2, 2)]
+
+
+def test_pods_that_no_policy_selects_any_more_are_forgotten_when_their_watch_ends(cluster: ClusterSetting) -> None:
+    cluster.begin(VIP, *NODES, ON_A)
+    cluster.tell(PolicyRemoved(key=KEY, received_at=AT))
+    (wish,) = cluster.pod_wishes()
+    assert wish.queries == frozenset()
+    cluster.tell(PodRemoved(key=ON_A.key, received_at=AT))
+    cluster.cover_pods()
+    cluster.verdicts()
+    cluster.tell(fact(VIP))
+    assert cluster.verdicts() == []
+    cluster.cover_pods()
+    assert cluster.counts() == [("p", 0, 2)]
+
+
+def test_a_new_listing_ends_pods_and_nodes_that_it_does_not_tell(cluster: ClusterSetting) -> None:
+    cluster.begin(VIP, *NODES, ON_A, ON_B)
+    cluster.tell(fact(NODES[0], 2), fact(ON_B, 2))
+    cluster.cover_pods(generation=2)
+    assert cluster.counts() == [("p", 0, 1)]
+
+
+def test_a_writer_that_starts_anew_gets_all_verdicts(cluster: ClusterSetting) -> None:
+    cluster.begin(VIP, *NODES, ON_A)
+    cluster.tell(ResyncDesiredState())
+    (told,) = cluster.verdicts()
+    assert told.complete and [each.key for each in told.verdicts] == [KEY]
+
+
+def test_the_loser_of_a_conflict_is_judged_with_the_winners_name_and_takes_over(cluster: ClusterSetting) -> None:
+    young = policy(address_spec(), name="young", service_id=8, created="2026-01-01T00:00:00Z")
+    cluster.begin(VIP, *NODES, ON_A)
+    cluster.tell(fact(young))
+    (told,) = cluster.verdicts()
+    (verdict,) = told.verdicts
+    assert (verdict.reason, verdict.message) == (
+        "Conflict",
+        "frontend 169.254.0.90:53/UDP is held by LocalRedirectPolicy p, which is older",
+    )
+    cluster.tell(PolicyRemoved(key=KEY, received_at=AT))
+    (told,) = cluster.verdicts()
+    assert told.removed == (KEY,)
+    assert [(each.key.name, each.reason, each.nodes_ready) for each in told.verdicts] == [("young", "Accepted", 1)]

@@ -22,6 +22,7 @@ from actors.messages import (
     ResyncDesiredState,
     SourceEventSeen,
     SourceName,
+    WriteEnded,
     WriteFault,
 )
 from actors.metrics import KernelReading
@@ -29,7 +30,8 @@ from actors.metrics_exporter import MetricsExporter
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
 from config.settings import MetricsSettings
-from k8s.objects import PolicyKey, PolicyKind
+from k8s.objects import PolicyKey, PolicyKind, PolicyStatus
+from k8s.status import EventWrite, StatusWrite, WriteAnswer, WriteResult
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
@@ -73,7 +75,7 @@ CONTRACT = {
 class Exporting:
     """A MetricsExporter that listens, and its peers."""
 
-    def __init__(self, read: Callable[[], KernelReading] = lambda: READING) -> None:
+    def __init__(self, read: Callable[[], KernelReading] | None = lambda: READING) -> None:
         self.resolver = Peer("ConflictResolver")
         settings = MetricsSettings(address="127.0.0.1", port=free_port())
         self._port = settings.port
@@ -226,3 +228,24 @@ def test_actors_with_their_mailbox_and_restarts() -> None:
     scraped = exporting.scrape()
     assert scraped[sample("actor_mailbox_size", actor="MapWriter")] == 4
     assert scraped[sample("actor_restarts_total", actor="MapWriter")] == 3
+
+
+def test_a_controller_counts_its_writes_and_has_no_kernel() -> None:
+    exporting = Exporting(read=None)
+    key = ACTIVE.key
+    status = StatusWrite(key=key, uid="", status=PolicyStatus(), former_reason="", decided="")
+    event = EventWrite(key=key, uid="", reason="Accepted", message="", happened="")
+    for write, result in ((status, "written"), (status, "written"), (status, "refused"), (event, "unavailable")):
+        exporting.tell(WriteEnded(write=write, answer=WriteAnswer(result=WriteResult(result))))
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))
+    found = exporting.scrape()
+    assert found[sample("api_writes_total", what="status", result="written")] == 2
+    assert found[sample("api_writes_total", what="status", result="refused")] == 1
+    assert found[sample("api_writes_total", what="event", result="unavailable")] == 1
+    assert found[sample("policy_state", policy="dns", state="Active")] == 1
+    assert not {name for name, _ in found} & {"redirects_total", "map_entries", "program_attached"}
+    assert found[sample("collect_errors_total")] == 0
+
+
+def test_an_agent_writes_nothing_to_count() -> None:
+    assert "api_writes_total" not in {name for name, _ in Exporting().scrape()}

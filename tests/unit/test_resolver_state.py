@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import pytest
@@ -12,11 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.agent_decision import AgentDecision
+from actors.cluster_decision import Assessment, ClusterDecision
 from actors.desired import Outcome, decide
 from actors.messages import PolicyState, SourceName
 from actors.resolver_state import ResolverState
 from config.settings import DatapathSettings, RedirectSettings
-from k8s.objects import LabelSelector, Node, Pod, Policy, PolicyKey, PolicyKind, PolicySpec, Requirement, Service
+from k8s.objects import (
+    LabelSelector,
+    Node,
+    Pod,
+    PodQuery,
+    Policy,
+    PolicyKey,
+    PolicyKind,
+    PolicySpec,
+    Requirement,
+    Service,
+)
 from tests.unit.objects import NAME, SELECTOR, SERVICE, address_spec, pod, policy, port, service_spec
 
 ZONE_B = LabelSelector(match_labels=(("zone", "b"),))
@@ -35,7 +48,10 @@ def new_state(*, namespaces: frozenset[str] = frozenset({"*"})) -> AgentState:
 Fact = Policy | Service | Pod | Node
 
 
-def tell(state: AgentState, *facts: Fact, generation: int = 1) -> AgentState:
+S = TypeVar("S", bound=ResolverState[Any])
+
+
+def tell(state: S, *facts: Fact, generation: int = 1) -> S:
     for fact in facts:
         match fact:
             case Policy():
@@ -49,7 +65,7 @@ def tell(state: AgentState, *facts: Fact, generation: int = 1) -> AgentState:
     return state
 
 
-def forget(state: AgentState, fact: Fact) -> None:
+def forget(state: ResolverState[Any], fact: Fact) -> None:
     match fact:
         case Policy():
             state.remove_policy(fact.key)
@@ -252,6 +268,152 @@ def test_work_grows_with_what_changed(change: Callable[[AgentState], object], de
     assert counted.call_count == decided
 
 
+# --- the controller's decision over the same facts --------------------------------------------------------------------
+
+
+ClusterState = ResolverState[Assessment]
+
+
+def new_cluster() -> ClusterState:
+    redirect = RedirectSettings()
+    return ResolverState(datapath=DatapathSettings(), redirect=redirect, decision=ClusterDecision(redirect))
+
+
+def on(node: str, *, app: str = "cache", ready: bool = True, name: str = "") -> Pod:
+    return replace(pod(name or f"{app}-{node}", "10.1.0.1", app=app, ready=ready), node=node)
+
+
+def nodes_of(state: ClusterState) -> dict[str, tuple[int, int]]:
+    state.decide_changes()
+    found = [each.verdict for each in state.all_outcomes()]
+    return {each.key.name: (each.nodes_ready, each.nodes_selected) for each in found}
+
+
+A, B = Node(name="a"), Node(name="b", labels=frozenset({("zone", "b")}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param((policy(address_spec()), on("a"), on("b"), A, B), {"p": (2, 2)}, id="everywhere"),
+        pytest.param((policy(address_spec()), on("a"), on("b"), B), {"p": (1, 1)}, id="one Node is not known"),
+        pytest.param(
+            (policy(replace(address_spec(), node_selector=ZONE_B)), on("a"), on("b"), A, B), {"p": (1, 1)}, id="a zone"
+        ),
+        pytest.param((policy(DNS), SERVICE, on("a"), A, B), {"p": (1, 2)}, id="a Service"),
+    ],
+)
+def test_the_clusters_nodes_are_counted_whatever_the_order(
+    facts: tuple[Fact, ...], expected: dict[str, tuple[int, int]]
+) -> None:
+    for order in itertools.permutations(facts):
+        state = new_cluster()
+        for fact in order:
+            tell(state, fact)
+            state.decide_changes()
+        assert nodes_of(state) == expected
+
+
+@pytest.mark.parametrize(
+    ("fact", "expected"),
+    [
+        pytest.param(B, {"all": (1, 1), "zone": (0, 0)}, id="a Node goes"),
+        pytest.param(on("b"), {"all": (1, 2), "zone": (0, 1)}, id="a Pod goes"),
+    ],
+)
+def test_what_goes_is_no_longer_counted(fact: Fact, expected: dict[str, tuple[int, int]]) -> None:
+    zone = replace(address_spec("169.254.0.91"), node_selector=ZONE_B)
+    policies = (policy(address_spec(), name="all", service_id=1), policy(zone, name="zone", service_id=2))
+    state = tell(new_cluster(), *policies, on("a"), on("b"), A, B)
+    assert nodes_of(state) == {"all": (2, 2), "zone": (1, 1)}
+    forget(state, fact)
+    assert nodes_of(state) == expected
+
+
+def test_a_node_that_is_relabelled_joins_a_policys_nodes() -> None:
+    state = tell(new_cluster(), policy(replace(address_spec(), node_selector=ZONE_B)), on("a"), A, B)
+    assert nodes_of(state) == {"p": (0, 1)}
+    tell(state, replace(A, labels=B.labels))
+    assert nodes_of(state) == {"p": (1, 2)}
+
+
+def test_agents_and_controller_agree_on_who_is_in_force() -> None:
+    facts = (
+        policy(address_spec(), name="old", service_id=1),
+        policy(address_spec(), name="young", service_id=2, created="2026-01-01T00:00:00Z"),
+        policy(None, name="wrong", service_id=3, faults=("spec: is missing",)),
+        policy(replace(address_spec(), enabled=False), name="off", service_id=4),
+    )
+    agent, cluster = tell(new_state(), *facts), tell(new_cluster(), *facts)
+    agent.decide_changes()
+    cluster.decide_changes()
+    out = {PolicyState.CONFLICT, PolicyState.INVALID, PolicyState.DISABLED}
+    by_agent = {each.condition.key: each.condition for each in agent.all_outcomes()}
+    for each in cluster.all_outcomes():
+        of_agent = by_agent[each.condition.key]
+        assert (each.condition.state in out) == (of_agent.state in out)
+        if of_agent.state in out:
+            assert (each.condition.state, each.condition.message) == (of_agent.state, of_agent.message)
+
+
+def test_the_pods_to_ask_for_are_those_of_all_policies() -> None:
+    state = tell(new_cluster(), policy(DNS, name="a"), policy(DNS, name="b"), policy(address_spec(), name="c"))
+    of_service, everywhere = (PodQuery(namespace=each, selector=SELECTOR) for each in ("kube-system", ""))
+    assert state.pod_queries == {of_service, everywhere}
+    state.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "a"))
+    assert state.pod_queries == {of_service, everywhere}
+    state.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "b"))
+    assert state.pod_queries == {everywhere}
+    tell(state, policy(None, name="c", faults=("spec: is wrong",)))
+    assert state.pod_queries == frozenset()
+
+
+def test_an_agent_asks_for_no_pods() -> None:
+    assert tell(new_state(), policy(DNS)).pod_queries == frozenset()
+
+
+def test_a_policy_that_waits_is_decided_later_and_holds_up_no_other() -> None:
+    state = tell(new_cluster(), policy(address_spec(), name="a", service_id=1), A)
+    state.decide_changes()
+    tell(state, policy(replace(address_spec(), enabled=False), name="a", service_id=1))
+    tell(state, policy(address_spec("169.254.0.91"), name="b", service_id=2))
+    first = state.decide_changes(waits=lambda each: each.key.name == "a")
+    assert [each.verdict.key.name for each in first.outcomes] == ["b"]
+    assert {each.verdict.key.name: each.verdict.reason for each in state.all_outcomes()} == {
+        "a": "Accepted",
+        "b": "Accepted",
+    }
+    second = state.decide_changes()
+    assert [(each.verdict.key.name, each.verdict.reason) for each in second.outcomes] == [("a", "Disabled")]
+
+
+@pytest.mark.parametrize(
+    ("change", "decided"),
+    [
+        pytest.param(lambda state: tell(state, on("n7", app="app7", ready=False)), 4, id="a Pod"),
+        pytest.param(lambda state: tell(state, on("n7", app="nobody")), 0, id="a Pod of no policy"),
+        pytest.param(lambda state: tell(state, replace(A, name="n7", labels=B.labels)), 0, id="a Node's labels"),
+        pytest.param(lambda state: tell(state, A), 1000, id="a Node that comes: a count of every policy"),
+    ],
+)
+def test_in_the_controller_too_work_grows_with_what_changed(
+    change: Callable[[ClusterState], object], decided: int
+) -> None:
+    state = new_cluster()
+    for number in range(50):
+        tell(state, Node(name=f"n{number}"), *(on(f"n{number}", app=f"app{app}") for app in range(250) if app % 5 == 0))
+    tell(state, on("n7", app="app7"))
+    for number in range(1000):
+        selector = replace(SELECTOR, match_labels=(("app", f"app{number % 250}"),))
+        spec = replace(address_spec(f"10.200.{number // 250}.{number % 250}"), backend_selector=selector)
+        tell(state, policy(spec, name=f"p{number}", service_id=number + 1))
+    state.decide_changes()
+    with patch.object(ClusterDecision, "decide", autospec=True, side_effect=ClusterDecision.decide) as counted:
+        change(state)
+        state.decide_changes()
+    assert counted.call_count == decided
+
+
 _POLICIES = st.builds(
     policy,
     st.sampled_from(
@@ -292,11 +454,10 @@ _STEPS = st.tuples(
 )
 
 
-@given(st.lists(_STEPS, max_size=25))
-def test_any_history_ends_where_the_objects_that_are_left_lead(steps: list[tuple[Fact, str, bool]]) -> None:
-    state = new_state()
+def run_history(state: ResolverState[Any], fresh: ResolverState[Any], steps: list[tuple[Fact, str, bool]]) -> list[Any]:
+    """Outcomes in the end, which are what the objects that are left lead to, and what the changes add up to."""
     left: dict[object, Fact] = {}
-    told: dict[PolicyKey, Outcome] = {}
+    told: dict[PolicyKey, Any] = {}
 
     def collect() -> None:
         changes = state.decide_changes()
@@ -316,10 +477,35 @@ def test_any_history_ends_where_the_objects_that_are_left_lead(steps: list[tuple
             collect()
     collect()
 
-    fresh = tell(new_state(), *left.values())
-    fresh.decide_changes()
+    tell(fresh, *left.values()).decide_changes()
     expected = {each.condition.key: each for each in fresh.all_outcomes()}
     assert {each.condition.key: each for each in state.all_outcomes()} == expected
     assert told == expected, "what was returned as changed adds up to what is"
-    in_force = [each.desired.service_id for each in expected.values() if each.desired.in_force]
+    return list(expected.values())
+
+
+@given(st.lists(_STEPS, max_size=25))
+def test_any_history_ends_where_the_objects_that_are_left_lead(steps: list[tuple[Fact, str, bool]]) -> None:
+    outcomes = run_history(new_state(), new_state(), steps)
+    in_force = [each.desired.service_id for each in outcomes if each.desired.in_force]
     assert len(in_force) == len(set(in_force)), "one number, one policy"
+
+
+_CLUSTER_STEPS = st.tuples(
+    st.one_of(
+        _POLICIES,
+        _PODS.flatmap(lambda each: st.sampled_from(["", "n", "m"]).map(lambda node: replace(each, node=node))),
+        _SERVICES,
+        st.sampled_from([NODE, Node(name="n"), Node(name="m"), Node(name="m", labels=NODE.labels)]),
+    ),
+    st.sampled_from(["tell", "tell", "forget"]),
+    st.booleans(),
+)
+
+
+@given(st.lists(_CLUSTER_STEPS, max_size=25))
+def test_so_does_any_history_of_the_cluster(steps: list[tuple[Fact, str, bool]]) -> None:
+    for each in run_history(new_cluster(), new_cluster(), steps):
+        verdict = each.verdict
+        assert 0 <= verdict.nodes_ready <= verdict.nodes_selected
+        assert verdict.reason == "Accepted" or (verdict.nodes_ready, verdict.frontends) == (0, ())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +15,8 @@ import pykka
 import pytest
 
 import run
+from actors import controller_system, system
 from actors import supervisor as supervising
-from actors import system
 from actors.base import AgentActor
 from actors.supervisor import ChildSpec
 from bpf import datapath
@@ -189,3 +191,58 @@ def test_a_datapath_that_cannot_be_prepared_is_1_and_one_line(
     monkeypatch.setattr(datapath, "prepare", prepare)
     assert run.main(["--config", str(config)]) == 1
     assert capsys.readouterr().err == f"{error}\n"
+
+
+# --- the controller ---------------------------------------------------------------------------------------------------
+
+
+def test_a_controller_of_a_directory_is_a_wrong_configuration(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["controller", "--config", str(config)]) == 2
+    assert capsys.readouterr().err == "source.kind: directory is not allowed here; allowed: kubernetes\n"
+
+
+def test_a_controller_without_a_cluster_is_a_failure_that_names_the_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text(f"source: {{kubeconfig: {tmp_path}/absent}}\n")
+    assert run.main(["controller", "--config", str(config)]) == 1
+    assert f"source.kubeconfig: {tmp_path}/absent" in capsys.readouterr().err
+
+
+def _cluster_config(tmp_path: Path) -> Path:
+    config = tmp_path / "cluster.yaml"
+    config.write_text("source: {kind: kubernetes}\n")
+    return config
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_controller_with_0(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [ChildSpec("Child", lambda: Child.start(number))]
+    monkeypatch.setattr(controller_system, "controller_specs", lambda *_: specs)
+    assert run.main(["controller", "--config", str(_cluster_config(tmp_path))]) == 0
+    assert pykka.ActorRegistry.get_all() == []
+
+
+def test_a_controller_that_another_took_over_from_ends_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def specs(_settings: object, on_lost: Callable[[str], None]) -> list[ChildSpec]:
+        on_lost("b leads now")
+        return []
+
+    monkeypatch.setattr(controller_system, "controller_specs", specs)
+    assert run.main(["controller", "--config", str(_cluster_config(tmp_path))]) == 1
+    assert "b leads now; what it wrote stays; redirects do not depend on it" in caplog.messages
+
+
+def test_the_controllers_actors_are_built_without_a_kernel_side() -> None:
+    script = (
+        "import sys, run\n"
+        "from actors import controller_system\n"
+        "assert 'bcc' not in sys.modules and 'bpf.datapath' not in sys.modules, 'the kernel side is loaded'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=EXAMPLES.parents[1], check=False)
+    assert done.returncode == 0

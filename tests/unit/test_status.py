@@ -143,6 +143,52 @@ def test_a_reporter_that_was_restarted_is_ready_again_by_the_complete_answers_al
     assert reporting.get("/readyz") == (200, "ok\n")
 
 
+class Election:
+    holder = "host_1"
+
+    def __init__(self) -> None:
+        self.leading = True
+
+    def leads(self) -> bool:
+        return self.leading
+
+
+def controller(election: Election) -> Reporting:
+    reporting = Reporting()
+    reporting.ref.stop(timeout=WAIT_SECONDS)
+    reporting.ref = StatusReporter.start(
+        node="host", source="kubernetes", health=HealthSettings(port=reporting.port), datapath=None, leader=election
+    )
+    return reporting
+
+
+def test_a_controller_that_leads_is_ready_when_policies_are_decided_and_needs_no_programs() -> None:
+    reporting = controller(Election())
+    code, body = reporting.get("/readyz")
+    assert code == 503 and "source pods" not in body and "attached" not in body
+    reporting.tell(RESOLVED)
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+def test_a_controller_that_stands_by_is_ready_and_alive() -> None:
+    election = Election()
+    election.leading = False
+    reporting = controller(election)
+    assert reporting.get("/readyz") == (200, "ok\n")
+    assert reporting.get("/healthz") == (200, "ok\n")
+    election.leading = True
+    assert reporting.get("/readyz")[0] == 503
+
+
+def test_a_controllers_status_says_who_leads_and_has_no_datapath() -> None:
+    reporting = controller(Election())
+    reporting.tell(RESOLVED)
+    document = json.loads(reporting.get("/status")[1])
+    assert document["leader"] == {"leads": True, "holder": "host_1"}
+    assert document.keys() == {"node", "source", "leader", "actors", "policies"}
+    assert [each["name"] for each in document["policies"]] == ["dns"]
+
+
 def test_healthz_fails_when_an_actor_is_stuck() -> None:
     reporting = Reporting()
     actor = ActorReport(name="MapWriter", state="running", restarts=0, mailbox=0)

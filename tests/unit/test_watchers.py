@@ -19,6 +19,7 @@ from actors.messages import (
     PodRemoved,
     PodUpserted,
     PolicyRemoved,
+    PolicyStatusSeen,
     PolicyUpserted,
     ResyncSource,
     ServiceRemoved,
@@ -26,12 +27,26 @@ from actors.messages import (
     SourceEventSeen,
     SourceName,
     SourceSynced,
+    WatchPods,
     WatchServices,
 )
 from actors.policy_watcher import PolicyWatcher
 from actors.service_watcher import ServiceWatcher
 from actors.watcher import Watcher
-from k8s.objects import KubeObject, NamespacedName, Node, ObjectKey, Pod, Policy, PolicyKey, PolicyKind, Service
+from k8s.objects import (
+    KubeObject,
+    LabelSelector,
+    NamespacedName,
+    Node,
+    ObjectKey,
+    Pod,
+    PodQuery,
+    Policy,
+    PolicyKey,
+    PolicyKind,
+    PolicyStatus,
+    Service,
+)
 from k8s.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
@@ -254,3 +269,62 @@ def test_a_source_that_was_heard_is_reported_and_so_is_a_new_list_of_its_own(rea
     watched = Watched(EndpointWatcher)
     assert watched.deliver(Heard(reason)) == []
     assert watched.exporter.heard() == [SourceEventSeen(source=SourceName.ENDPOINTS, relist_reason=reason)]
+
+
+# --- the controller's -------------------------------------------------------------------------------------------------
+
+QUERY, OTHER = (PodQuery(namespace=each, selector=LabelSelector()) for each in ("a", "b"))
+
+
+def ended(*covers: PodQuery) -> ListingEnded:
+    return ListingEnded(generation=1, covers=frozenset(covers))
+
+
+def wish(*queries: PodQuery, revision: int = 1) -> WatchPods:
+    return WatchPods(queries=frozenset(queries), revision=revision)
+
+
+def test_pods_that_are_wanted_are_asked_for_and_confirmed_once_the_source_covers_them() -> None:
+    watched = Watched(EndpointWatcher)
+    watched.deliver(ListingStarted(generation=1, reason="start"), ended())
+    assert _wanted(watched.tell(wish(QUERY, revision=7))) == []
+    assert watched.source.wanted == {QUERY}
+    upserted = Upserted(object=POD, generation=1, received_at=2.5)
+    heard = watched.deliver(upserted, ended(QUERY))
+    assert isinstance(heard[0], PodUpserted)
+    assert _wanted(heard) == [7]
+
+
+def test_pods_wanted_before_the_first_listing_are_confirmed_with_what_covers_them() -> None:
+    watched = Watched(EndpointWatcher)
+    watched.tell(wish(QUERY))
+    assert _wanted(watched.deliver(ListingStarted(generation=1, reason="start"), ended())) == []
+    assert _wanted(watched.deliver(ended(QUERY, OTHER))) == [1]
+
+
+@pytest.mark.parametrize("covers", [frozenset({QUERY, OTHER}), None], ids=["more", "whatever there is"])
+def test_pods_that_are_covered_already_are_confirmed_at_once(covers: frozenset[Wanted] | None) -> None:
+    watched = Watched(EndpointWatcher)
+    watched.tell(wish(QUERY, OTHER))
+    watched.deliver(ListingStarted(generation=1, reason="start"), ListingEnded(generation=1, covers=covers))
+    assert _wanted(watched.tell(wish(QUERY, revision=2))) == [2]
+
+
+def test_an_agents_node_is_synced_without_any_wish() -> None:
+    assert _wanted(Watched(EndpointWatcher).deliver(*listing(POD))) == [0]
+
+
+def test_a_status_goes_to_who_writes_it_and_the_policy_goes_on_without_it() -> None:
+    writer = Peer("StatusWriter")
+    watched = Watched(PolicyWatcher)
+    status = PolicyStatus(reason="Accepted", version=4)
+    told = replace(POLICY, uid="u-1", status=status)
+    heard = watched.deliver(Upserted(object=told, generation=1, received_at=2.5))
+    assert writer.heard() == [PolicyStatusSeen(key=POLICY.key, uid="u-1", status=status)]
+    assert heard == [PolicyUpserted(policy=replace(POLICY, uid="u-1"), generation=0, received_at=2.5)]
+
+
+def test_a_policy_whose_status_was_not_read_has_none_to_tell() -> None:
+    writer = Peer("StatusWriter")
+    Watched(PolicyWatcher).deliver(Upserted(object=POLICY, generation=1, received_at=2.5))
+    assert writer.heard() == []
