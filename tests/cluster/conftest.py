@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.installation import Installation, load_images
 from tests.cluster.node import Node
 
 CRDS = ROOT / "k8s" / "crd.yaml"
@@ -34,6 +35,16 @@ def node() -> Iterator[Node]:
     with Node() as made:
         apply_crds(made)
         yield made
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """The agent and the controller by `kubectl apply -f k8s/install.yaml`, on a node of their own."""
+    with Node() as made:
+        load_images(made)
+        installed = Installation(made)
+        installed.apply()
+        yield installed
 
 
 def apply_crds(plane: ControlPlane) -> None:

@@ -84,6 +84,16 @@ def in_pod(node: Node, pod: str, *, namespace: str = "default") -> WorkerProcess
     return WorkerProcess(pod, command)
 
 
+def beside(node: Node, pod: str) -> WorkerProcess:
+    """A worker in a running Pod's network namespace and cgroup, which lives on without the API server."""
+    (cgroup, *_), processes = zip(
+        *((path.parent, path.read_text().split()) for path in sorted(node.pod_cgroup(pod).glob("*/cgroup.procs"))),
+        strict=True,
+    )
+    command = ["nsenter", f"--net=/proc/{processes[0][0]}/ns/net", sys.executable, "-m", "tests.lab.worker", pod]
+    return WorkerProcess(pod, [*command, str(cgroup)])
+
+
 def on_host(node: Node) -> WorkerProcess:
     """A worker of the node itself, in the cgroup `host`."""
     command = [*node.sandbox.enter(), sys.executable, "-m", "tests.lab.worker", "host", str(node.cgroup / "host")]

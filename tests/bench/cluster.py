@@ -1,0 +1,225 @@
+"""On a real API server and a real node: readiness to kernel, what an idle agent asks for, lookups of a Pod."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import yaml
+
+from bpf.maps import PinnedMaps
+from bpf.rows import L4, Frontend, pack_frontend
+from tests.cluster import dns, images, paper
+from tests.cluster.binaries import ROOT
+from tests.cluster.conftest import apply_crds
+from tests.cluster.node import CLUSTER_DNS, Node
+from tests.lab import manifests
+from tests.lab.lab import wait_until
+
+FLIPS = 300
+OWN = "bench-0"
+"""The paper node that the agent is told it is on: its Pods are ours alone to make ready."""
+VIP = "169.254.9.1"
+FOREIGN_PODS = 2000
+IDLE_SECONDS = 60
+LOOKUPS = 5000
+AUDIT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}
+
+
+@contextmanager
+def agent_on(node: Node, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The agent as a process of the node, ready, for the Pods of the node `name`; detached afterwards."""
+    config = node.folder / "agent.yaml"
+    sections = {
+        "node_name": name,
+        "source": {"kind": "kubernetes", "kubeconfig": str(node.kubeconfig)},
+        "datapath": {"cgroup": str(node.cgroup)},
+        "log": {"level": "warning"},
+    }
+    config.write_text(yaml.safe_dump(sections))
+    run = [sys.executable, str(ROOT / "run.py")]
+    with (node.folder / "agent.log").open("ab") as log:
+        agent: subprocess.Popen[bytes] = node.host_process([*run, "--config", str(config)], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: fetch(node, "/readyz") == "ok\n", "the agent is ready", 30)
+        yield agent
+    finally:
+        agent.terminate()
+        agent.wait(10)
+        node.run(*run, "detach", "--config", str(config))
+
+
+def fetch(node: Node, path: str) -> str:
+    """Of the agent's health endpoint; empty when there is no good answer."""
+    try:
+        with node.sandbox.inside():
+            answer = build_opener(ProxyHandler({})).open(f"http://127.0.0.1:5810{path}", timeout=5)
+            text: str = answer.read().decode()
+    except OSError:
+        return ""
+    return text
+
+
+def active(node: Node, policy: str) -> bool:
+    policies = json.loads(fetch(node, "/status") or '{"policies": []}')["policies"]
+    return any(each["name"] == policy and each["state"] == "Active" for each in policies)
+
+
+def measure() -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    audit = Path("/tmp") / f"lrc-audit-{os.getpid()}"  # noqa: S108
+    audit.mkdir()
+    (audit / "policy.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
+    flags = [f"--audit-policy-file={audit}/policy.yaml", f"--audit-log-path={audit}/log"]
+    try:
+        with Node(apiserver_flags=flags) as node:
+            apply_crds(node)
+            rows += lookups(node)
+            rows += readiness_to_kernel(node)
+            rows += idle(node, audit / "log")
+    finally:
+        subprocess.run(["rm", "-r", str(audit)], check=True)
+    return rows
+
+
+def readiness_to_kernel(node: Node) -> list[tuple[str, str]]:
+    """From the moment before a Pod's status is patched at the API to the row in the kernel, as seen from outside."""
+    paper.add_nodes(node.api, 1, prefix="bench")
+    paper.add_pods(node.api, [OWN], prefix="own", labels={"app": "bench"})
+    node.apply(manifests.policy("bench", ip=VIP, app="bench"))
+    path = f"/api/v1/namespaces/default/pods/own-{OWN}"
+    key = pack_frontend(Frontend(ip_address(VIP), 53, L4.UDP))
+    times, calls = [], []
+    with agent_on(node, OWN):
+        wait_until(lambda: active(node, "bench"), "the policy is active", 30)
+        build = json.loads(fetch(node, "/status"))["build"]
+        maps = PinnedMaps(node.path(f"/sys/fs/bpf/balancing/{build}/maps"))
+        for flip in range(FLIPS):
+            ready = flip % 2 == 1
+            condition = {"type": "Ready", "status": str(ready)}
+            pod = node.api.get(path)
+            others = [each for each in pod["status"]["conditions"] if each["type"] != "Ready"]
+            began = time.perf_counter()
+            node.api.patch(f"{path}/status", {"status": {"conditions": [*others, condition]}})
+            calls.append((time.perf_counter() - began) * 1000)
+            while (maps["frontends"].lookup(key) is not None) != ready:
+                time.sleep(0)
+            times.append((time.perf_counter() - began) * 1000)
+        maps.close()
+    cuts, of_calls = statistics.quantiles(times, n=100), statistics.quantiles(calls, n=100)
+    text = (
+        f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms; the patch itself p50 {of_calls[49]:.1f}, p99 {of_calls[98]:.1f}"
+    )
+    return [("readiness patched at the API to the kernel", text)]
+
+
+def idle(node: Node, log: Path) -> list[tuple[str, str]]:
+    rows = []
+    nodes = 1
+    for number, pods in ((10, 0), (200, FOREIGN_PODS)):
+        names = paper.add_nodes(node.api, number - nodes, prefix=f"of-{number}")
+        nodes = number
+        for batch in range(pods // len(names)):
+            paper.add_pods(node.api, names, prefix=f"foreign-{batch}", labels={"app": "foreign"})
+        with agent_on(node, OWN) as agent:
+            requests, received = _requests(log), _bytes(node, agent)
+            time.sleep(IDLE_SECONDS)  # the measurement itself
+            more, bytes_more = _requests(log) - requests, _bytes(node, agent) - received
+        text = f"{more.total() / IDLE_SECONDS:.2f} requests/s, {bytes_more / IDLE_SECONDS:.0f} bytes/s"
+        rows.append((f"an idle agent at the API server, {nodes} nodes, {pods} foreign Pods", text))
+    return rows
+
+
+def _requests(log: Path) -> Counter[str]:
+    """Of the agent, by verb and path, as the API server's audit log has them."""
+    found: Counter[str] = Counter()
+    for line in log.read_text().splitlines():
+        entry = json.loads(line)
+        if entry.get("userAgent") == "localredirect" and entry["stage"] == "RequestReceived":
+            found[f"{entry['verb']} {entry['requestURI'].partition('?')[0]}"] += 1
+    return found
+
+
+def _bytes(node: Node, agent: subprocess.Popen[bytes]) -> int:
+    """Sent and received on the agent's connections to the API server, those that are open."""
+    said = subprocess.run(
+        [*node.sandbox.enter(mounts=False), "ss", "-tinpHO", "dport", "=", f":{node.port}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    total = 0
+    for line in said.splitlines():
+        if f"pid={agent.pid}," in line:
+            words = dict(word.split(":", 1) for word in line.split() if word.count(":") == 1)
+            total += int(words.get("bytes_received", 0)) + int(words.get("bytes_sent", 0))
+    return total
+
+
+def lookups(node: Node) -> list[tuple[str, str]]:
+    """kube-proxy alone, redirected and direct, in turn, so that the machine's drift meets all."""
+    for archive in (images.coredns(), images.lookup()):
+        node.load_image(archive)
+    rows = []
+    with dns.upstream(node):
+        dns.deploy(node)
+        pods = node.api.get("/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns")["items"]
+        direct = pods[0]["status"]["podIP"]
+        spec = {
+            "frontend": {"serviceMatcher": {"serviceName": "kube-dns", "namespace": "kube-system"}},
+            "backend": {
+                "endpointSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+                "toPorts": [
+                    {"port": 53, "protocol": "UDP", "name": "dns"},
+                    {"port": 53, "protocol": "TCP", "name": "dns-tcp"},
+                ],
+            },
+        }
+        policy = {"apiVersion": manifests.GROUP, "kind": "LocalRedirectPolicy", "metadata": {"name": "lookups"}}
+        node.apply({**policy, "spec": spec})
+        with agent_on(node, node.node_name):
+            wait_until(lambda: active(node, "lookups"), "the policy is active", 30)
+            rows += [
+                (f"lookups of a Pod, {protocol}, new socket each", _compare(node, protocol, direct))
+                for protocol in ("udp", "udp-connected")
+            ]
+        node.kubectl("delete", "lr", "lookups")
+    return rows
+
+
+def _compare(node: Node, protocol: str, direct: str) -> str:
+    found: dict[str, list[dict[str, Any]]] = {"kube-proxy": [], "redirected": [], "direct": []}
+    for _ in range(4):
+        for way, results in found.items():
+            switch = {"spec": {"enabled": way == "redirected"}}
+            node.api.patch(f"/apis/{manifests.GROUP}/localredirectpolicies/lookups", switch)
+            state = "Active" if way == "redirected" else "Disabled"
+            wait_until(lambda state=state: _state(node) == state, f"the policy is {state}", 30)  # type: ignore[misc]
+            # Else a port that one way used just now is refused another by connection tracking, and its lookup lost.
+            node.run("conntrack", "--flush")
+            server = direct if way == "direct" else CLUSTER_DNS
+            command = ["lookup-musl", "--raw", server, dns.NAME, "--proto", protocol, "--count", str(LOOKUPS)]
+            results.append(json.loads(node.exec("resolver", *command, check=False).stdout))  # it fails when one is lost
+    rates = {way: statistics.mean(each["rate"] for each in results) for way, results in found.items()}
+    lost = {way: sum(each["queries"] - each["answers"] for each in results) for way, results in found.items()}
+    parts = [
+        f"{way} {rates[way]:.0f}/s ({rates[way] / rates['direct']:.3f} of direct, {lost[way]} of {4 * LOOKUPS} lost)"
+        for way in found
+    ]
+    return "; ".join(parts)
+
+
+def _state(node: Node) -> str:
+    policies = json.loads(fetch(node, "/status"))["policies"]
+    return next((str(each["state"]) for each in policies if each["name"] == "lookups"), "")

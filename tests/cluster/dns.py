@@ -1,0 +1,185 @@
+"""The cluster's DNS as everyone runs it, the node-local cache of our example, and lookups that are counted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from tests.cluster import images
+from tests.cluster.binaries import ROOT, coredns
+from tests.cluster.control_plane import Manifest
+from tests.cluster.node import CLUSTER_DNS, UPSTREAM_DNS, Node
+from tests.lab.lab import wait_until
+
+EXAMPLE = ROOT / "k8s" / "examples" / "node-local-dns"
+CACHE = "node-local-dns"
+POLICY = "node-local-dns"
+NAME = "kubernetes.default.svc.cluster.local"
+COREFILE = """.:53 {
+    errors
+    health {
+        lameduck 3s
+    }
+    ready
+    kubernetes cluster.local in-addr.arpa ip6.arpa
+    forward . /etc/resolv.conf
+    cache 5
+}
+"""
+UPSTREAM_COREFILE = f""".:53 {{
+    bind {UPSTREAM_DNS}
+    template IN ANY upstream.test {{
+        answer "{{{{ .Name }}}} 60 IN A 198.51.100.1"
+    }}
+}}
+"""
+LIBCS = ("musl", "glibc")
+
+
+def cluster_dns() -> list[Manifest]:
+    """The Service kube-dns and CoreDNS behind it, with the rights that it needs."""
+    group = "rbac.authorization.k8s.io"
+    rule = {"apiGroups": ["", "discovery.k8s.io"], "resources": ["*"], "verbs": ["list", "watch"]}
+    role = {"apiGroup": group, "kind": "ClusterRole", "name": "coredns"}
+    labels = {"k8s-app": "kube-dns"}
+    named = {"name": "coredns", "namespace": "kube-system"}
+    container = {
+        "name": "coredns",
+        "image": images.COREDNS,
+        "imagePullPolicy": "Never",
+        "args": ["-conf", "/etc/coredns/Corefile"],
+        "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns"}],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
+    }
+    pod_spec = {
+        "serviceAccountName": "coredns",
+        "dnsPolicy": "Default",
+        "containers": [container],
+        "volumes": [{"name": "config", "configMap": {"name": "coredns"}}],
+    }
+    template = {"metadata": {"labels": labels}, "spec": pod_spec}
+    service_spec = {
+        "clusterIP": CLUSTER_DNS,
+        "selector": labels,
+        "ports": [
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+            {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+        ],
+    }
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": named},
+        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": "coredns"}, "rules": [rule]},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "coredns"},
+            "roleRef": role,
+            "subjects": [{"kind": "ServiceAccount", **named}],
+        },
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": {"Corefile": COREFILE}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": named,
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
+        },
+        {"apiVersion": "v1", "kind": "Service", "metadata": {**named, "name": "kube-dns"}, "spec": service_spec},
+    ]
+
+
+def client(name: str) -> Manifest:
+    """A Pod with the lookup programs of both C libraries."""
+    container = {
+        "name": "main",
+        "image": images.LOOKUP,
+        "imagePullPolicy": "Never",
+        "command": ["sleep", "infinity"],
+    }
+    spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+@contextmanager
+def upstream(node: Node) -> Iterator[None]:
+    """The resolver of the node itself, which the cluster's DNS asks for names of outside."""
+    corefile = node.folder / "Corefile"
+    corefile.write_text(UPSTREAM_COREFILE)
+    process = node.host_process([coredns(), "-conf", corefile], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def deploy(node: Node) -> None:
+    """The cluster's DNS and a client; returns when both are Ready."""
+    node.apply([*cluster_dns(), client("resolver")])
+    node.kubectl("rollout", "status", "deployment/coredns", "-n", "kube-system", "--timeout=60s")
+    node.wait_pod_ready("resolver")
+
+
+def apply_example(node: Node) -> None:
+    """k8s/examples/node-local-dns as it stands; returns when the cache is Ready."""
+    for path in sorted(EXAMPLE.glob("*.yaml")):
+        node.apply(path.read_text())
+    node.kubectl("rollout", "status", f"daemonset/{CACHE}", "-n", "kube-system", "--timeout=60s")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one kind of lookup came to."""
+
+    protocol: str
+    queries: int
+    answers: int
+    lost: int
+    refused: int
+    failed: int
+    max_ms: float
+
+    @property
+    def unanswered(self) -> int:
+        return self.queries - self.answers
+
+    def __str__(self) -> str:
+        return (
+            f"{self.protocol}: {self.queries} lookups, {self.lost} lost, {self.refused + self.failed} refused, "
+            f"slowest {self.max_ms:.0f} ms"
+        )
+
+
+class Lookups:
+    """Constant load from a Pod, each lookup on a new socket, none repeated: context manager, `results` after it."""
+
+    def __init__(self, node: Node, pod: str, *, rates: Sequence[tuple[str, int]], timeout_ms: int = 1000) -> None:
+        self._node, self._pod = node, pod
+        self._rates, self._timeout = dict(rates), timeout_ms
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self.results: list[Result] = []
+
+    def __enter__(self) -> Self:
+        for protocol, rate in self._rates.items():
+            lookup = (
+                f"lookup-musl --raw {CLUSTER_DNS} {NAME} --proto {protocol} --rate {rate} --timeout-ms {self._timeout}"
+            )
+            script = f"{lookup} & echo $! >/tmp/{protocol}.pid; wait $!"
+            command = self._node.kubectl_command("exec", self._pod, "--", "sh", "-c", script)
+            self._processes[protocol] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            started = ("test", "-s", f"/tmp/{protocol}.pid")  # noqa: S108  (in the Pod)
+            wait_until(
+                lambda started=started: self._node.exec(self._pod, *started, check=False).returncode == 0,  # type: ignore[misc]
+                "the lookups have begun",
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for protocol, process in self._processes.items():
+            self._node.exec(self._pod, "sh", "-c", f"kill $(cat /tmp/{protocol}.pid); rm /tmp/{protocol}.pid")
+            said: dict[str, Any] = json.loads(process.communicate(timeout=30)[0])
+            numbers = {key: said[key] for key in ("queries", "answers", "lost", "refused", "failed", "max_ms")}
+            self.results.append(Result(protocol=protocol, **numbers))

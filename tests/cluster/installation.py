@@ -1,0 +1,182 @@
+"""The agent and the controller, installed on a node as users install them, and what an operator sees of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import yaml
+
+from tests.cluster import images
+from tests.cluster.binaries import ROOT, helm
+from tests.cluster.control_plane import Manifest
+from tests.cluster.node import Node
+from tests.cluster.ready import AGENT, DOCKERFILE
+from tests.cluster.sandbox import wait_for
+from tests.lab.lab import wait_until
+
+NAMESPACE = "elf"
+DAEMONSET = "balancing-agent"
+CONTROLLER = "balancing-controller"
+COMPONENTS = {DAEMONSET: "agent", CONTROLLER: "controller"}
+"""Name -> the label of its Pods."""
+CHART = ROOT / "k8s" / "chart"
+INSTALL = ROOT / "k8s" / "install.yaml"
+HOST_CGROUPS = "/host"
+"""Where the agent's Pod has the node's /sys/fs/cgroup: `/host/sys/fs/cgroup`."""
+READY_SECONDS = 90.0
+
+
+def agent_cgroup(node: Node) -> str:
+    """The cgroup that is the whole node here, as the agent's container sees it: tests stay off the root cgroup."""
+    return f"{HOST_CGROUPS}{node.cgroup}"
+
+
+ALLOWED_ADDRESSES = "169.254.0.0/16"
+"""redirect.address_cidrs of the tests: something that a policy may get wrong, and the CRD can't know."""
+
+
+LEASE_SECONDS = 10
+"""The default is longer than a test wants to wait."""
+
+
+def install_manifests(node: Node) -> list[Manifest]:
+    """k8s/install.yaml; other than there are the image, which no registry has, the cgroup, and the two above."""
+    documents = [each for each in yaml.safe_load_all(INSTALL.read_text()) if each]
+    for document in documents:
+        if document["kind"] in ("DaemonSet", "Deployment"):
+            for container in document["spec"]["template"]["spec"]["containers"]:
+                container["image"] = AGENT
+        if document["kind"] == "ConfigMap" and "agent.yaml" in document.get("data", {}):
+            config = yaml.safe_load(document["data"]["agent.yaml"]) or {}
+            config.setdefault("datapath", {}).update(cgroup=agent_cgroup(node), lease_seconds=LEASE_SECONDS)
+            config.setdefault("redirect", {})["address_cidrs"] = [ALLOWED_ADDRESSES]
+            document["data"]["agent.yaml"] = yaml.safe_dump(config)
+    return documents
+
+
+def load_images(node: Node) -> None:
+    for archive in (images.build(DOCKERFILE, AGENT), images.coredns(), images.lookup()):
+        node.load_image(archive)
+
+
+class Installation:
+    """On a node that has the images."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def apply(self) -> None:
+        """`kubectl apply -f k8s/install.yaml`; returns when the agent and the controller are Ready."""
+        self.node.apply(install_manifests(self.node), server_side=True)
+        self.wait_ready()
+
+    def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*self.node.sandbox.enter(mounts=False), str(helm()), f"--kubeconfig={self.node.kubeconfig}"]
+        done = subprocess.run(
+            [*command, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"HOME": str(self.node.folder), "PATH": "/usr/bin:/bin"},
+        )
+        if done.returncode:
+            error = subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
+            error.add_note(done.stdout + done.stderr)
+            raise error
+        return done
+
+    def helm_values(self) -> list[str]:
+        repository, _, tag = AGENT.rpartition(":")
+        return [
+            f"--set=image.repository={repository}",
+            f"--set=image.tag={tag}",
+            f"--set=config.datapath.cgroup={agent_cgroup(self.node)}",
+        ]
+
+    def wait_ready(self) -> None:
+        for kind, name in (("daemonset", DAEMONSET), ("deployment", CONTROLLER)):
+            try:
+                self.node.kubectl(
+                    "rollout", "status", f"{kind}/{name}", "-n", NAMESPACE, f"--timeout={READY_SECONDS:g}s"
+                )
+            except subprocess.CalledProcessError as error:
+                error.add_note(self.describe(name))
+                raise
+
+    def describe(self, name: str) -> str:
+        """Events and logs of its Pods: why it is not Ready."""
+        selector = ("-n", NAMESPACE, "-l", f"app.kubernetes.io/component={COMPONENTS[name]}")
+        described = self.node.kubectl("describe", "pods", *selector, check=False).stdout
+        return described[-3000:] + self.logs(name)
+
+    def logs(self, name: str = DAEMONSET) -> str:
+        selector = f"app.kubernetes.io/component={COMPONENTS[name]}"
+        return self.node.kubectl("logs", "-n", NAMESPACE, "-l", selector, "--tail=60", check=False).stdout
+
+    def pods(self, name: str) -> list[Manifest]:
+        selector = f"app.kubernetes.io/component%3D{COMPONENTS[name]}"
+        found: list[Manifest] = self.node.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={selector}")[
+            "items"
+        ]
+        return found
+
+    def agent_pod(self) -> Manifest:
+        """The one that lives."""
+        (living,) = (pod for pod in self.pods(DAEMONSET) if "deletionTimestamp" not in pod["metadata"])
+        return living
+
+    def run(self, *arguments: str) -> str:
+        """`kubectl exec ds/balancing-agent -- python run.py ...`."""
+        pod = self.agent_pod()["metadata"]["name"]
+        return self.node.exec(pod, "python", "run.py", *arguments, namespace=NAMESPACE).stdout
+
+    def inspect(self, view: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.run("inspect", view, "-o", "json"))
+        return found
+
+    def fetch(self, port: int, path: str) -> str:
+        """From the agent, which has the node's network."""
+        with self.node.sandbox.inside():
+            answer = build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}{path}", timeout=5)
+            text: str = answer.read().decode()
+        return text
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.fetch(5810, "/status"))
+        return found
+
+    def states(self) -> dict[str, str]:
+        return {policy["name"]: policy["state"] for policy in self.status()["policies"]}
+
+    def wait_state(self, policy: str, state: str) -> None:
+        wait_until(lambda: self.states().get(policy) == state, f"{policy} is {state}", 30)
+
+    def metric(self, name: str) -> float:
+        """Value of one line of /metrics, named with its labels."""
+        lines = self.fetch(5811, "/metrics").splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
+
+    def pins(self) -> list[str]:
+        """What is pinned on the node."""
+        return sorted(path.name for path in self.node.path("/sys/fs/bpf").iterdir())
+
+    def attached(self) -> list[str]:
+        """Types of attachment at the node's cgroup, by bpftool."""
+        said = subprocess.run(
+            ["bpftool", "-j", "cgroup", "show", str(self.node.cgroup)], capture_output=True, text=True, check=True
+        ).stdout
+        return sorted(each["attach_type"] for each in json.loads(said or "[]"))
+
+    def wait_gone(self, name: str) -> None:
+        """No Pod of it is there."""
+        wait_for(lambda: not self.pods(name), f"no Pod of {name} is left", 60)
+
+    def policy_table(self) -> list[dict[str, str]]:
+        """`kubectl get lr`: heading -> cell, which may be empty."""
+        lines = self.node.kubectl("get", "lr").stdout.splitlines()
+        columns = [match.span() for match in re.finditer(r"\S+\s*", lines[0])] if lines else []
+        return [{lines[0][a:b].strip(): line[a:b].strip() for a, b in columns} for line in lines[1:]]

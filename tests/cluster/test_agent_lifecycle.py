@@ -1,0 +1,133 @@
+"""The agent comes and goes, and so does the API server: redirects stay as they are, and converge when both are back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster import workers
+from tests.cluster.installation import DAEMONSET, LEASE_SECONDS, NAMESPACE, Installation
+from tests.cluster.node import Node
+from tests.lab.lab import WorkerProcess, wait_until
+from tests.lab.manifests import policy
+
+VIP = "169.254.1.1"
+STICKY_VIP = "169.254.1.2"
+OUTAGE_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def world(installation: Installation) -> Iterator[Installation]:
+    """Two policies, one with affinity, three backends, and a client under load."""
+    node = installation.node
+    backends = [workers.server(f"backend-{i}", labels={"app": "backend"}, udp=(53,), tcp=(80,)) for i in range(3)]
+    node.apply([*backends, workers.idle("client")])
+    for name in ("backend-0", "backend-1", "backend-2", "client"):
+        node.wait_pod_ready(name)
+    node.apply(
+        [
+            policy("plain", ip=VIP, ports=((80, "TCP"),), backend_port=80, app="backend"),
+            policy("sticky", ip=STICKY_VIP, app="backend", sessionAffinity="ClientIP"),
+        ]
+    )
+    for name in ("plain", "sticky"):
+        installation.wait_state(name, "Active")
+    yield installation
+    node.kubectl("delete", "lr", "plain", "sticky")
+    node.kubectl("delete", "pods", "--all", "--grace-period=0", "--force")
+
+
+@pytest.fixture(scope="module")
+def client(world: Installation) -> Iterator[WorkerProcess]:
+    made = workers.beside(world.node, "client")
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def load(world: Installation) -> Iterator[WorkerProcess]:
+    made = workers.beside(world.node, "client")
+    yield made
+    made.kill()
+
+
+def backends(tally: dict[str, int]) -> set[str]:
+    return {name for name in tally if tally[name]}
+
+
+def sticky(client: WorkerProcess) -> str:
+    """The backend that the client has by affinity."""
+    answers = {client.do("udp", address=STICKY_VIP, port=53)["who"] for _ in range(6)}
+    assert len(answers) == 1
+    return str(answers.pop())
+
+
+def test_a_rollout_of_the_agent_fails_no_call_and_keeps_affinity(
+    world: Installation, client: WorkerProcess, load: WorkerProcess
+) -> None:
+    before = sticky(client)
+    load.do("load_start", address=VIP, port=80, protocol="TCP", threads=2)
+    former = world.agent_pod()["metadata"]["name"]
+    world.node.kubectl("rollout", "restart", f"daemonset/{DAEMONSET}", "-n", NAMESPACE)
+    world.wait_ready()
+    tally = load.do("load_stop")["tally"]
+    assert world.agent_pod()["metadata"]["name"] != former
+    assert backends(tally) == {"backend-0", "backend-1", "backend-2"}
+    assert sticky(client) == before
+
+
+def test_an_agent_that_stays_away_longer_than_its_lease_leaves_the_normal_way(
+    world: Installation, client: WorkerProcess
+) -> None:
+    """The virtual IP is nobody's: the normal way leads nowhere."""
+    node = world.node
+    nowhere = {"nodeSelector": {"no-such-node": "true"}}
+    patch = {"spec": {"template": {"spec": nowhere}}}
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{DAEMONSET}"
+    node.api.patch(path, patch)
+    world.wait_gone(DAEMONSET)
+    began = time.monotonic()
+    assert client.do("udp", address=STICKY_VIP, port=53)["who"].startswith("backend")
+    wait_until(lambda: "error" in client.do("udp", address=STICKY_VIP, port=53), "redirects have ended", 60)
+    assert time.monotonic() - began > LEASE_SECONDS / 2
+    node.api.patch(path, {"spec": {"template": {"spec": {"nodeSelector": None}}}})
+    wait_until(
+        lambda: client.do("udp", address=STICKY_VIP, port=53).get("who", "").startswith("backend"), "it is back", 60
+    )
+    world.wait_ready()
+    assert world.metric('localredirect_passes_total{policy="sticky",reason="lease"}') > 0
+
+
+def test_an_outage_of_the_api_server_changes_nothing_and_ends_in_what_is_true(
+    world: Installation, load: WorkerProcess
+) -> None:
+    """A backend is deleted meanwhile, as far as that is possible: from the API server's store, and its processes end
+    when the kubelet hears of it."""
+    node = world.node
+    load.do("load_start", address=VIP, port=80, protocol="TCP", threads=1)
+    node.stop_apiserver()
+    forget_pod(node, "backend-2")
+    before = load.do("load_tally")["tally"]
+    time.sleep(OUTAGE_SECONDS)  # the outage itself
+    during = load.do("load_tally")["tally"]
+    assert backends(during) == {"backend-0", "backend-1", "backend-2"}
+    assert all(during[name] > before[name] for name in during)
+    node.start_apiserver()
+    gone = node.api.raw("GET", "/api/v1/namespaces/default/pods/backend-2")[0]
+    assert gone == 404
+    wait_until(lambda: not any("backend-2" in str(row) for row in rows(world)), "its rows are gone", 30)
+    tally = load.do("load_stop")["tally"]
+    assert backends(tally) <= {"backend-0", "backend-1", "backend-2"}
+
+
+def rows(world: Installation) -> list[str]:
+    """Addresses of installed backends, by the Pods that have them."""
+    pods = world.node.api.get("/api/v1/namespaces/default/pods")["items"]
+    names = {pod["status"].get("podIP"): pod["metadata"]["name"] for pod in pods}
+    return [names.get(row["address"], "backend-2") for row in world.inspect("backends")]
+
+
+def forget_pod(node: Node, name: str) -> None:
+    node.run("etcdctl", f"--endpoints=http://127.0.0.1:{node.etcd_port}", "del", f"/registry/pods/default/{name}")
