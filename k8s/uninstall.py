@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 PATCH = Path(__file__).with_name("detach.yaml")
 _STRATEGIC = "application/strategic-merge-patch+json"
 _NOT_FOUND = 404
+_TROUBLE = 429
+"""From here on, what is wrong is the server: too many requests, or its own failure."""
 
 
 def missing(daemon_set: Raw) -> str:
@@ -35,9 +37,9 @@ def missing(daemon_set: Raw) -> str:
     return "" if done >= wanted else f"{done} of {wanted} nodes are done"
 
 
-def detach(api: Api, path: str, seconds: float) -> bool:
-    """Whether it has happened on every node in time. Raises ApiError: no right to, or no such DaemonSet."""
-    deadline = time.monotonic() + seconds
+def detach(api: Api, path: str, seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> bool:
+    """Whether it has happened on every node in time. Raises ApiError: no right to, no such DaemonSet."""
+    deadline = clock() + seconds
     patched, told = False, "nothing told yet"
     while True:
         try:
@@ -45,24 +47,31 @@ def detach(api: Api, path: str, seconds: float) -> bool:
                 api.send("PATCH", path, yaml.safe_load(PATCH.read_text()), _STRATEGIC)
                 patched = True
             now = missing(api.get(path, {}))
-        except Unreachable as error:  # for a moment, like as not
-            now = str(error)
+        except (ApiError, Unreachable) as error:
+            if isinstance(error, ApiError) and error.status < _TROUBLE:
+                raise
+            now = str(error)  # for a moment, like as not
         if now != told:
             _log.info("%s", now or "nothing of ours is in any kernel")
         told = now
         if not now:
             return True
-        if time.monotonic() > deadline:
+        if clock() > deadline:
             return False
-        time.sleep(1)
+        sleep(1)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(
+    arguments: Sequence[str],
+    connect: Callable[[str], Api] = Api,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     namespace, name, seconds = arguments
     path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
     try:
-        if detach(Api(""), path, float(seconds)):
+        if detach(connect(""), path, float(seconds), clock, sleep):
             return 0
         _log.error(
             "not on all nodes within %s s; `kubectl -n %s get pods -o wide` shows where not. On a node that is down "

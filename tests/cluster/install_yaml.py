@@ -21,7 +21,7 @@ NAMESPACE = "elf"
 _HEAD = """\
 # LocalRedirect for a cluster, rendered from k8s/chart: change that, then `make install-yaml`.
 #     kubectl apply -f k8s/install.yaml
-# To remove it: first the programs, from the kernels of all nodes; then all but the CRD, with which every policy would go.
+# To remove it: first the programs, from the kernels of all nodes; then all but the CRD, with which policies would go.
 #     kubectl -n elf patch daemonset balancing-agent --patch-file k8s/detach.yaml
 #     kubectl -n elf rollout status daemonset balancing-agent
 #     kubectl delete -f k8s/install.yaml -l app.kubernetes.io/name=localredirect

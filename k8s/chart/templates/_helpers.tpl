@@ -21,7 +21,7 @@ app.kubernetes.io/component: {{ . }}
 {{- toYaml (mergeOverwrite $health (deepCopy .Values.config)) }}
 {{- end }}
 
-{{- /* The controller's: what the agents are told, so that it judges policies as they do; served on the Pod's address. */}}
+{{- /* The controller's: what agents are told, so that it judges policies as they do; served on the Pod's address. */}}
 {{- define "localredirect.controllerConfig" -}}
 {{- $base := mergeOverwrite (deepCopy .Values.config) (dict "health" (dict "address" "0.0.0.0")) }}
 {{- toYaml (mergeOverwrite $base (deepCopy .Values.controller.config)) }}

@@ -1,0 +1,247 @@
+"""The chart, by the real Helm: what it refuses, what values do, and that k8s/install.yaml is what it renders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.load import ENVIRONMENT, READERS, load
+from config.settings import Settings
+from tests.cluster.api import Json
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.install_yaml import CHART, CRD, CRD_COPY, INSTALL, install_yaml, template
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+
+
+def rendered(*arguments: str) -> dict[tuple[str, str], Json]:
+    """By kind and name; hooks too."""
+    done = template(*arguments)
+    assert done.returncode == 0, done.stderr
+    documents = [each for each in yaml.safe_load_all(done.stdout) if each]
+    found = {(each["kind"], each["metadata"]["name"]): each for each in documents}
+    assert len(found) == len(documents)
+    return found
+
+
+def agent(*arguments: str) -> Json:
+    pod: Json = rendered(*arguments)["DaemonSet", "balancing-agent"]["spec"]["template"]["spec"]
+    return pod
+
+
+def settings(tmp_path: Path, name: str, *arguments: str) -> Settings:
+    """What `config.load` makes of a ConfigMap."""
+    path = tmp_path / "agent.yaml"
+    path.write_text(rendered(*arguments)["ConfigMap", name]["data"]["agent.yaml"])
+    return load(path, {})
+
+
+def test_install_yaml_is_what_the_chart_renders() -> None:
+    assert install_yaml() == INSTALL.read_text(), "they differ: make install-yaml"
+
+
+def test_the_charts_crd_is_a_copy() -> None:
+    assert CRD_COPY.read_text() == CRD.read_text(), "they differ: make install-yaml"
+
+
+# What is set, and what Helm must say of it.
+REFUSED: list[tuple[str, str]] = [
+    ("redirectQosLimit=5", "additional properties 'redirectQosLimit' not allowed"),
+    ("feature.redirectQosLimits=5", "additional properties 'redirectQosLimits' not allowed"),
+    ("feature.redirectQosLimit=-1", "minimum: got -1, want 0"),
+    ("feature.redirectQosLimit=4294967296", "maximum: got"),
+    ("feature.redirectQosLimit=many", "got string, want integer"),
+    ("feature.redirectQosLimit=null", "missing property 'redirectQosLimit'"),
+    ("image.repository=Registry/x", "'/image/repository'"),
+    ("image.tag=a b", "'/image/tag'"),
+    ("image.pullPolicy=always", "value must be one of 'Always', 'IfNotPresent', 'Never'"),
+    ("image.pullSecrets=x", "got string, want array"),
+    ("config.node_name=x", "additional properties 'node_name' not allowed"),
+    ("config.source.kind=directory", "additional properties 'source' not allowed"),
+    ("config.redirect.qos_limit=5", "additional properties 'qos_limit' not allowed"),
+    ("config.redirect.address_cidrs={10.0.0.0}", "'/config/redirect/address_cidrs/0'"),
+    ("config.redirect.address_backend_namespaces={A}", "'/config/redirect/address_backend_namespaces/0'"),
+    ("config.datapath.cgroup=/sys/fs/cgroup", "'/config/datapath/cgroup'"),
+    ("config.datapath.bpffs=/sys/fs/bpf/balancing", "'/config/datapath/bpffs'"),
+    ("config.datapath.bpffs=/host/sys/fs/bpf/a.b", "'/config/datapath/bpffs'"),
+    ("config.datapath.bpffs=null", "missing property 'bpffs'"),
+    ("config.datapath.max_frontends=0", "minimum: got 0, want 1"),
+    ("config.datapath.lease_seconds=86401", "maximum: got"),
+    ("config.datapath.ipv4=1", "got number, want boolean"),
+    ("config.metrics.port=70000", "maximum: got"),
+    ("config.health.port=null", "missing property 'port'"),
+    ("config.health.address=localhost", "'/config/health/address'"),
+    ("config.log.level=loud", "value must be one of 'debug', 'info', 'warning', 'error'"),
+    ("resources.request.cpu=1", "additional properties 'request' not allowed"),
+    ("resources.limits.memory=lots", "'/resources/limits/memory'"),
+    ("tolerations[0].operator=Any", "value must be one of 'Exists', 'Equal'"),
+    ("nodeSelector.disk=true", "got boolean, want string"),
+    ("priorityClassName=5", "got number, want string"),
+    ("hostNetwork=yes", "got string, want boolean"),
+    ("updateStrategy.type=Recreate", "value must be one of 'RollingUpdate', 'OnDelete'"),
+    ("updateStrategy.rollingUpdate.maxSurge=1", "additional properties 'maxSurge' not allowed"),
+    ("updateStrategy.rollingUpdate.maxUnavailable=0", "'/updateStrategy/rollingUpdate/maxUnavailable'"),
+    ("updateStrategy.rollingUpdate.maxUnavailable=120%", "'/updateStrategy/rollingUpdate/maxUnavailable'"),
+    ("podMonitor.enabled=yes", "got string, want boolean"),
+    ("podMonitor.interval=30", "got number, want string"),
+    ("controller.replicas=-1", "minimum: got -1, want 0"),
+    ("controller.replica=2", "additional properties 'replica' not allowed"),
+    ("controller.config.redirect.qos_limit=1", "additional properties 'qos_limit' not allowed"),
+    ("crd.create=true", "additional properties 'create' not allowed"),
+    ("uninstall.timeoutSeconds=1", "minimum: got 1, want 10"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_a_wrong_value_is_refused(wrong: str, says: str) -> None:
+    done = template(f"--set={wrong}")
+    assert done.returncode and "values don't meet the specifications of the schema" in done.stderr
+    assert says in done.stderr
+
+
+def test_every_value_is_known_to_the_schema_and_has_a_default() -> None:
+    """But for those of `config`, whose defaults are the agent's, and what Helm adds."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def compare(given: Json, schema: Json, path: str) -> None:
+        if schema.get("type") == "object" and "properties" in schema:
+            known = set(schema["properties"]) - {"global"}
+            assert set(given) == known or path == ".seLinuxOptions", path
+            for name, value in given.items():
+                compare(value, schema["properties"][name], f"{path}.{name}")
+
+    compare(values, SCHEMA, "")
+
+
+def test_the_schema_knows_the_agents_configuration_but_for_what_the_chart_sets_itself() -> None:
+    config = SCHEMA["definitions"]["config"]["properties"]
+    resolved = {
+        f"{section}.{key}"
+        for section, schema in config.items()
+        for key in SCHEMA["definitions"].get(schema.get("$ref", "").rpartition("/")[2], schema)["properties"]
+    }
+    assert resolved == {key for key in READERS if not key.startswith("source.")} - {"node_name", "redirect.qos_limit"}
+
+
+def test_the_agent_gets_its_defaults_but_for_where_the_bpffs_is(tmp_path: Path) -> None:
+    found = settings(tmp_path, "balancing-agent")
+    default = Settings(node_name=found.node_name)
+    assert str(found.datapath.bpffs) == "/host/sys/fs/bpf/balancing"
+    assert (found.source, found.redirect, found.metrics, found.health, found.log) == (
+        default.source,
+        default.redirect,
+        default.metrics,
+        default.health,
+        default.log,
+    )
+
+
+def test_the_controller_hears_what_the_agents_hear_and_serves_on_its_own_address(tmp_path: Path) -> None:
+    given = ("--set=config.redirect.address_cidrs={10.0.0.0/8}", "--set=config.log.format=json")
+    of_agent, of_controller = (settings(tmp_path, f"balancing-{name}", *given) for name in ("agent", "controller"))
+    assert of_agent.redirect == of_controller.redirect and of_agent.log == of_controller.log
+    assert (of_agent.health.address, of_controller.health.address) == ("127.0.0.1", "0.0.0.0")
+    only = settings(tmp_path, "balancing-controller", *given, "--set=controller.config.log.level=debug")
+    assert (only.log.level, only.log.format) == ("debug", "json")
+
+
+def test_numbers_are_no_floats(tmp_path: Path) -> None:
+    given = ("--set=config.datapath.max_frontends=16777216", "--set=feature.redirectQosLimit=4294967295")
+    assert settings(tmp_path, "balancing-agent", *given).datapath.max_frontends == 2**24
+    environment = {each["name"]: each.get("value") for each in agent(*given)["containers"][0]["env"]}
+    assert environment["REDIRECT_QOS_LIMIT"] == "4294967295"
+    assert set(environment) <= set(ENVIRONMENT)
+
+
+def test_a_changed_configuration_changes_the_pods() -> None:
+    def annotations(*arguments: str) -> list[Json]:
+        found = rendered(*arguments)
+        workloads = (("DaemonSet", "balancing-agent"), ("Deployment", "balancing-controller"))
+        return [found[each]["spec"]["template"]["metadata"]["annotations"] for each in workloads]
+
+    same, changed = annotations(), annotations("--set=config.log.level=debug")
+    assert same[0] != changed[0] and same[1] != changed[1]
+    assert same[0] == annotations("--set=controller.config.log.level=debug")[0]
+
+
+def test_off_the_nodes_network_the_agent_is_asked_at_its_own_address(tmp_path: Path) -> None:
+    pod = agent("--set=hostNetwork=false")
+    assert pod["hostNetwork"] is False
+    probes = [pod["containers"][0][f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
+    assert not any("host" in probe for probe in probes)
+    assert settings(tmp_path, "balancing-agent", "--set=hostNetwork=false").health.address == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "name"),
+    [
+        ("controller.enabled=false", "Deployment", "balancing-controller"),
+        ("controller.enabled=false", "ClusterRole", "balancing-controller"),
+        ("crd.install=false", "CustomResourceDefinition", "localredirectpolicies.balancing.elf.io"),
+        ("admissionPolicy.enabled=false", "ValidatingAdmissionPolicy", "localredirectpolicies.balancing.elf.io"),
+        ("uninstall.detach=false", "Job", "balancing-uninstall"),
+    ],
+)
+def test_what_can_be_left_out(given: str, kind: str, name: str) -> None:
+    assert (kind, name) in rendered()
+    assert (kind, name) not in rendered(f"--set={given}")
+
+
+def test_monitor_and_namespace_are_off_by_default() -> None:
+    kinds = {kind for kind, _ in rendered()}
+    assert not kinds & {"PodMonitor", "Namespace"}
+    monitor = rendered("--set=podMonitor.enabled=true", "--set=podMonitor.labels.release=prometheus")
+    found = monitor["PodMonitor", "balancing-agent"]
+    assert found["metadata"]["labels"]["release"] == "prometheus"
+    labels = monitor["DaemonSet", "balancing-agent"]["spec"]["template"]["metadata"]["labels"]
+    assert found["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_other_values_arrive() -> None:
+    pod: dict[str, Any] = agent(
+        "--set=image.repository=registry.example:5000/a/b",
+        "--set=image.tag=v1",
+        "--set=image.pullPolicy=Always",
+        "--set=image.pullSecrets={s}",
+        "--set=priorityClassName=",
+        "--set=tolerations=null",
+        "--set=nodeSelector.disk=ssd",
+        "--set=seLinuxOptions.type=spc_t",
+        "--set=resources.limits.memory=1Gi",
+    )
+    (container,) = pod["containers"]
+    assert (container["image"], container["imagePullPolicy"]) == ("registry.example:5000/a/b:v1", "Always")
+    assert pod["imagePullSecrets"] == [{"name": "s"}] and pod["nodeSelector"] == {"disk": "ssd"}
+    assert not pod.keys() & {"priorityClassName", "tolerations"}
+    assert pod["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
+    assert container["resources"]["limits"] == {"memory": "1Gi"}
+
+
+def test_the_uninstall_hook_may_patch_one_daemon_set_and_comes_before_everything_else() -> None:
+    hooks = {key: each for key, each in rendered().items() if "helm.sh/hook" in each["metadata"].get("annotations", {})}
+    assert {name for _, name in hooks} == {"balancing-uninstall"}
+    assert {kind for kind, _ in hooks} == {"ServiceAccount", "Role", "RoleBinding", "Job"}
+    assert {each["metadata"]["annotations"]["helm.sh/hook"] for each in hooks.values()} == {"pre-delete"}
+    (rule,) = hooks["Role", "balancing-uninstall"]["rules"]
+    assert rule == {
+        "apiGroups": ["apps"],
+        "resources": ["daemonsets"],
+        "resourceNames": ["balancing-agent"],
+        "verbs": ["get", "patch"],
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["", "hostNetwork=false", "updateStrategy.type=OnDelete", "controller.replicas=2", "image.pullSecrets={a}"],
+)
+def test_the_api_server_accepts_every_object_strictly(control_plane: ControlPlane, values: str) -> None:
+    """No misspelt field in any of them; nothing is kept."""
+    control_plane.kubectl("create", "namespace", "elf", check=False)
+    done = template("--set=" + values) if values else template()
+    told = control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=done.stdout)
+    assert "Warning" not in told.stderr, told.stderr

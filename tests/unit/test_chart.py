@@ -1,0 +1,191 @@
+"""k8s/install.yaml, as users apply it: rights, confinement, and what has to fit together. Rendered from the chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.load import ENVIRONMENT, load
+
+K8S = Path(__file__).parents[2] / "k8s"
+DOCUMENTS = [each for each in yaml.safe_load_all((K8S / "install.yaml").read_text()) if each]
+OBJECTS = {(each["kind"], each["metadata"]["name"]): each for each in DOCUMENTS}
+AGENT, CONTROLLER = "balancing-agent", "balancing-controller"
+WORKLOADS = [("DaemonSet", AGENT), ("Deployment", CONTROLLER)]
+READ = {"get", "list", "watch"}
+
+
+def pod(kind: str, name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = OBJECTS[kind, name]["spec"]["template"]["spec"]
+    return spec
+
+
+def container(kind: str, name: str) -> dict[str, Any]:
+    (only,) = pod(kind, name)["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def rights(kind: str, name: str) -> set[tuple[str, str, str]]:
+    """Group, resource and verb."""
+    rules = OBJECTS[kind, name]["rules"]
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def reads() -> set[tuple[str, str, str]]:
+    ours = {("balancing.elf.io", resource) for resource in ("localredirectpolicies", "balancingpolicies")}
+    theirs = {("", resource) for resource in ("services", "pods", "nodes")}
+    return {(group, resource, verb) for group, resource in ours | theirs for verb in READ}
+
+
+def test_it_is_all_there_once_and_in_the_namespace_elf() -> None:
+    assert len(OBJECTS) == len(DOCUMENTS)
+    namespaces = {each["metadata"]["namespace"] for each in DOCUMENTS if "namespace" in each["metadata"]}
+    assert namespaces == {"elf"} and ("Namespace", "elf") in OBJECTS
+    assert not [name for _, name in OBJECTS if "uninstall" in name], "hooks are Helm's"
+
+
+def test_the_agent_may_read_and_nothing_else() -> None:
+    assert rights("ClusterRole", AGENT) == reads()
+    assert ("Role", AGENT) not in OBJECTS
+
+
+def test_the_controller_may_write_status_events_and_its_lease() -> None:
+    status = {("balancing.elf.io", "localredirectpolicies/status", verb) for verb in ("get", "patch", "update")}
+    events = {("", "events", verb) for verb in ("create", "patch")}
+    assert rights("ClusterRole", CONTROLLER) == reads() | status | events
+    lease = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
+    assert rights("Role", CONTROLLER) == lease
+    named = [rule for rule in OBJECTS["Role", CONTROLLER]["rules"] if "create" not in rule["verbs"]]
+    assert [rule["resourceNames"] for rule in named] == [[CONTROLLER]]
+
+
+@pytest.mark.parametrize(("kind", "name"), WORKLOADS)
+def test_accounts_are_bound_to_their_own_roles(kind: str, name: str) -> None:
+    assert pod(kind, name)["serviceAccountName"] == name
+    bindings = [each for each in DOCUMENTS if each["kind"].endswith("RoleBinding") and each["metadata"]["name"] == name]
+    assert bindings
+    for binding in bindings:
+        assert binding["roleRef"]["name"] == name
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "elf"}]
+
+
+@pytest.mark.parametrize(("kind", "name"), WORKLOADS)
+def test_nobody_is_privileged_or_can_write_to_the_image(kind: str, name: str) -> None:
+    security = container(kind, name)["securityContext"]
+    assert security["privileged"] is False and security["allowPrivilegeEscalation"] is False
+    assert security["readOnlyRootFilesystem"] is True and security["capabilities"]["drop"] == ["ALL"]
+    assert pod(kind, name)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not pod(kind, name).keys() & {"hostPID", "hostIPC"}
+
+
+def test_the_agent_has_two_capabilities_and_two_of_the_nodes_directories() -> None:
+    assert container("DaemonSet", AGENT)["securityContext"]["capabilities"]["add"] == ["BPF", "NET_ADMIN"]
+    volumes = {
+        each["name"]: each["hostPath"]["path"] for each in pod("DaemonSet", AGENT)["volumes"] if "hostPath" in each
+    }
+    assert volumes == {"bpffs": "/sys/fs/bpf", "cgroup": "/sys/fs/cgroup"}
+    mounts = {each["name"]: each for each in container("DaemonSet", AGENT)["volumeMounts"]}
+    assert mounts["cgroup"]["readOnly"] is True and "readOnly" not in mounts["bpffs"]
+    for name, path in volumes.items():
+        assert mounts[name]["mountPath"] == f"/host{path}"
+        assert mounts[name]["mountPropagation"] == "HostToContainer"
+
+
+def test_the_controller_has_none_and_is_not_root() -> None:
+    assert "add" not in container("Deployment", CONTROLLER)["securityContext"]["capabilities"]
+    assert pod("Deployment", CONTROLLER)["securityContext"]["runAsNonRoot"] is True
+    assert not pod("Deployment", CONTROLLER).get("hostNetwork")
+    assert not [each for each in pod("Deployment", CONTROLLER)["volumes"] if "hostPath" in each]
+
+
+def test_the_agent_does_not_depend_on_what_it_redirects() -> None:
+    spec = pod("DaemonSet", AGENT)
+    assert (spec["hostNetwork"], spec["dnsPolicy"]) == (True, "Default")
+    assert spec["priorityClassName"] == "system-node-critical"
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert "cpu" not in container("DaemonSet", AGENT)["resources"]["limits"], "a throttled agent loses its lease"
+
+
+def test_commands_and_variables() -> None:
+    assert container("DaemonSet", AGENT)["command"] == ["python", "run.py"]
+    assert container("Deployment", CONTROLLER)["command"] == ["python", "run.py", "controller"]
+    variables = {each["name"]: each for each in container("DaemonSet", AGENT)["env"]}
+    assert variables["NODE_NAME"]["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"
+    assert variables["REDIRECT_QOS_LIMIT"]["value"] == "0"
+    assert variables.keys() <= ENVIRONMENT.keys()
+
+
+@pytest.mark.parametrize(("kind", "name"), WORKLOADS)
+def test_probes_ask_where_the_configuration_says(kind: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(OBJECTS["ConfigMap", name]["data"]["agent.yaml"])
+    health = load(path, {}).health
+    only = container(kind, name)
+    ports = {each["name"]: each["containerPort"] for each in only["ports"]}
+    paths = {}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        asked = only[probe]["httpGet"]
+        assert ports.get(asked["port"], asked["port"]) == health.port
+        assert asked.get("host", "0.0.0.0") == health.address
+        paths[probe] = asked["path"]
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+
+
+def test_the_crd_in_it_is_the_crd() -> None:
+    assert OBJECTS["CustomResourceDefinition", "localredirectpolicies.balancing.elf.io"] == yaml.safe_load(
+        (K8S / "crd.yaml").read_text()
+    )
+
+
+def test_everything_but_the_crd_can_be_deleted_by_label() -> None:
+    """As the head of the file says, so that policies stay."""
+    unlabelled = {
+        each["kind"]
+        for each in DOCUMENTS
+        if each["metadata"].get("labels", {}).get("app.kubernetes.io/name") != "localredirect"
+    }
+    assert unlabelled == {"CustomResourceDefinition"}
+
+
+def test_the_patch_that_detaches_fits_the_daemon_set() -> None:
+    patch = yaml.safe_load((K8S / "detach.yaml").read_text())
+    (patched,) = patch["spec"]["template"]["spec"]["containers"]
+    only = container("DaemonSet", AGENT)
+    assert patched["name"] == only["name"]
+    assert {key for key in only if key.endswith("Probe")} == {key for key in patched if key.endswith("Probe")}
+    assert patched["readinessProbe"]["httpGet"] is None, "or it would have two ways to ask"
+    assert "/tmp" in [each["mountPath"] for each in only["volumeMounts"]]  # noqa: S108  (the container's)
+
+
+@pytest.mark.parametrize("name", ["address-frontend.yaml", "service-frontend.yaml", "node-local-dns/policy.yaml"])
+def test_examples_are_valid(name: str) -> None:
+    from config.settings import RedirectSettings  # noqa: PLC0415
+    from k8s.validate import validate  # noqa: PLC0415
+
+    assert validate([K8S / "examples" / name], RedirectSettings()) == []
+
+
+def test_the_node_local_cache_is_what_the_policy_selects_and_leaves_before_it_stops() -> None:
+    config, daemon_set = yaml.safe_load_all((K8S / "examples/node-local-dns/daemonset.yaml").read_text())
+    policy = yaml.safe_load((K8S / "examples/node-local-dns/policy.yaml").read_text())["spec"]
+    template = daemon_set["spec"]["template"]
+    assert policy["backend"]["endpointSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    (cache,) = template["spec"]["containers"]
+    ports = {(each["containerPort"], each["protocol"]) for each in cache["ports"]}
+    assert {(each["port"], each["protocol"]) for each in policy["backend"]["toPorts"]} <= ports
+    (lameduck,) = [line.split()[1] for line in config["data"]["Corefile"].splitlines() if "lameduck" in line]
+    assert int(lameduck.removesuffix("s")) < template["spec"]["terminationGracePeriodSeconds"]
+    # Of what it redirects it reads the address from the variable that the kubelet sets in the Service's namespace.
+    service = policy["frontend"]["serviceMatcher"]
+    assert daemon_set["metadata"]["namespace"] == service["namespace"]
+    assert f"{{${service['serviceName'].upper().replace('-', '_')}_SERVICE_HOST}}" in config["data"]["Corefile"]
