@@ -53,6 +53,7 @@ class Node(ControlPlane):
         self._pause = images.pause()
         self.netns = self.sandbox.netns
         self.cgroup = self.sandbox.cgroup
+        self._controllers: list[subprocess.Popen[bytes]] = []
         self.node_name = NODE_NAME
         self.resolv_conf = self.folder / "resolv.conf"
         """What Pods with dnsPolicy Default, and the cluster's DNS, get as /etc/resolv.conf (read when a Pod starts)."""
@@ -165,7 +166,7 @@ SystemdCgroup = false
 
     def _start_controllers(self) -> None:
         common = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--profiling=false")
-        self.daemon(
+        manager = self.daemon(
             "kube-controller-manager",
             binaries.kubernetes("kube-controller-manager"),
             *common,
@@ -174,7 +175,15 @@ SystemdCgroup = false
             # Nodes that exist on paper only (tests.cluster.paper) have no kubelet that says they live.
             "--node-monitor-grace-period=24h",
         )
-        self.daemon("kube-scheduler", binaries.kubernetes("kube-scheduler"), *common)
+        scheduler = self.daemon("kube-scheduler", binaries.kubernetes("kube-scheduler"), *common)
+        self._controllers = [manager, scheduler]
+
+    def restart_controllers(self) -> None:
+        """After an outage of the API server they wait for up to a minute before they try again."""
+        for each in self._controllers:
+            each.kill()
+            each.wait()
+        self._start_controllers()
 
     def _start_kube_proxy(self) -> None:
         config = {

@@ -115,6 +115,7 @@ def test_an_outage_of_the_api_server_changes_nothing_and_ends_in_what_is_true(
     assert backends(during) == {"backend-0", "backend-1", "backend-2"}
     assert all(during[name] > before[name] for name in during)
     node.start_apiserver()
+    node.restart_controllers()
     gone = node.api.raw("GET", "/api/v1/namespaces/default/pods/backend-2")[0]
     assert gone == 404
     wait_until(lambda: not any("backend-2" in str(row) for row in rows(world)), "its rows are gone", 30)
