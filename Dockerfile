@@ -20,33 +20,37 @@ RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends libbpf1 python3-bpfcc \
  && ln -s python3 /usr/bin/python
 COPY --from=packages /packages /usr/local/lib/python3.11/dist-packages
+# Compiled is what a start imports, which then takes a tenth of a second; of the API's many models none is imported
+# before it is used. Then goes what a running container has no use for. perl is the last, the others' scripts use it.
+RUN export DEBIAN_FRONTEND=noninteractive \
+ && python3 -m compileall -q --invalidation-mode unchecked-hash -x 'kubernetes/client/(api|models)/' \
+        /usr/local/lib/python3.11/dist-packages \
+ && cd /usr/lib/python3.11 \
+ && rm -rf ensurepip idlelib lib2to3 pydoc_data test turtledemo \
+ && rm -rf /usr/lib/*/gconv /usr/share/bash-completion /usr/share/bug /usr/share/info /usr/share/lintian \
+        /usr/share/locale /usr/share/man \
+ && find /usr/share/doc -type f ! -name copyright -delete \
+ && dpkg --purge --force-depends --force-remove-essential apt debian-archive-keyring e2fsprogs gpgv libapt-pkg6.0 \
+        libext2fs2 libss2 logsave openssl tzdata \
+ && dpkg --purge --force-depends --force-remove-essential perl-base \
+ && rm -rf /tmp/* /var/cache/* /var/lib/apt /var/log/*
+
+FROM system AS app
 WORKDIR /app
 COPY LICENSE run.py ./
 COPY actors actors
 COPY bpf bpf
 COPY config config
 COPY k8s k8s
-# What a running container has no use for. perl goes last, others' scripts use it. Compiled are the modules that a start
-# imports, which is quarter of a second instead of two; of the API's many models none is imported before it is used.
-RUN export DEBIAN_FRONTEND=noninteractive \
- && cd /usr/lib/python3.11 \
- && rm -rf ensurepip idlelib lib2to3 pydoc_data test turtledemo \
- && rm -rf /usr/lib/*/gconv /usr/share/bash-completion /usr/share/bug /usr/share/info /usr/share/lintian \
-        /usr/share/locale /usr/share/man \
- && find /usr/share/doc -type f ! -name copyright -delete \
- && python3 -m compileall -q --invalidation-mode unchecked-hash -x 'kubernetes/client/(api|models)/' \
-        /app /usr/local/lib/python3.11/dist-packages \
- && dpkg --purge --force-depends --force-remove-essential apt debian-archive-keyring e2fsprogs gpgv libapt-pkg6.0 \
-        libext2fs2 libss2 logsave openssl tzdata \
- && dpkg --purge --force-depends --force-remove-essential perl-base \
- && rm -rf /tmp/* /var/cache/* /var/lib/apt /var/log/*
 # Fails the build, not a node, when something went that is needed.
-RUN python run.py --help >/dev/null \
+RUN python -m compileall -q --invalidation-mode unchecked-hash . \
+ && python run.py --help >/dev/null \
  && python -c 'import actors.system, bcc, k8s.uninstall'
 
-# --- all of it in one layer, without what was removed
+# --- two layers: all of the system without what was removed, and ours, which is all that a new release brings anew
 FROM scratch
 COPY --from=system / /
+COPY --from=app /app /app
 WORKDIR /app
 # The root file system may be read-only; whatever needs to write uses /tmp.
 ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin \

@@ -95,10 +95,9 @@ def test_the_agent_has_two_capabilities_and_two_of_the_nodes_directories() -> No
     }
     assert volumes == {"bpffs": "/sys/fs/bpf", "cgroup": "/sys/fs/cgroup"}
     mounts = {each["name"]: each for each in container("DaemonSet", AGENT)["volumeMounts"]}
-    assert mounts["cgroup"]["readOnly"] is True and "readOnly" not in mounts["bpffs"]
-    for name, path in volumes.items():
-        assert mounts[name]["mountPath"] == f"/host{path}"
-        assert mounts[name]["mountPropagation"] == "HostToContainer"
+    assert mounts["cgroup"]["readOnly"] is True and mounts["cgroup"]["recursiveReadOnly"] == "IfPossible"
+    assert "readOnly" not in mounts["bpffs"]
+    assert {name: mounts[name]["mountPath"] for name in volumes} == {each: f"/host{volumes[each]}" for each in volumes}
 
 
 def test_the_controller_has_none_and_is_not_root() -> None:
