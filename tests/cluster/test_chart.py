@@ -195,10 +195,13 @@ def test_monitor_and_namespace_are_off_by_default() -> None:
     kinds = {kind for kind, _ in rendered()}
     assert not kinds & {"PodMonitor", "Namespace"}
     monitor = rendered("--set=podMonitor.enabled=true", "--set=podMonitor.labels.release=prometheus")
-    found = monitor["PodMonitor", "balancing-agent"]
+    found = monitor["PodMonitor", "localredirect"]
     assert found["metadata"]["labels"]["release"] == "prometheus"
-    labels = monitor["DaemonSet", "balancing-agent"]["spec"]["template"]["metadata"]["labels"]
-    assert found["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (endpoint,) = found["spec"]["podMetricsEndpoints"]
+    for workload in (("DaemonSet", "balancing-agent"), ("Deployment", "balancing-controller")):
+        template = monitor[workload]["spec"]["template"]
+        assert found["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        assert endpoint["port"] in [each["name"] for each in template["spec"]["containers"][0]["ports"]]
 
 
 def test_the_other_values_arrive() -> None:
