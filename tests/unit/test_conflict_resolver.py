@@ -549,6 +549,16 @@ def test_pods_that_no_policy_selects_any_more_are_forgotten_when_their_watch_end
     assert cluster.counts() == [("p", 0, 2)]
 
 
+def test_pods_whose_watch_was_given_up_meanwhile_are_waited_for_again(cluster: ClusterSetting) -> None:
+    cluster.begin(VIP, *NODES, ON_A)
+    cluster.tell(PolicyRemoved(key=KEY, received_at=AT))
+    cluster.verdicts()
+    cluster.tell(fact(VIP))
+    assert cluster.verdicts() == []
+    cluster.cover_pods()
+    assert cluster.counts() == [("p", 1, 2)]
+
+
 def test_a_new_listing_ends_pods_and_nodes_that_it_does_not_tell(cluster: ClusterSetting) -> None:
     cluster.begin(VIP, *NODES, ON_A, ON_B)
     cluster.tell(fact(NODES[0], 2), fact(ON_B, 2))

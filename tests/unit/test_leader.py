@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time as real_time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,6 +36,8 @@ class Store:
         self.lease: Any = None
         self.version = 0
         self.away: dict[str, ApiException] = {}
+        self.delay: Callable[[], None] = lambda: None
+        """Before an answer."""
 
     def leases(self, who: str) -> Any:
         return SimpleNamespace(
@@ -62,6 +65,7 @@ class Store:
         return copy.deepcopy(self.lease)
 
     def _answer(self, who: str) -> None:
+        self.delay()
         if who in self.away:
             raise self.away[who]
 
@@ -180,6 +184,32 @@ def test_a_thread_that_is_stuck_does_not_lead(candidates: Candidates) -> None:
     candidates.run(20, "a")
     candidates.clock.now += 10.1
     assert not candidates["a"].leads()
+
+
+def test_a_leader_leads_from_when_it_asked_not_from_when_it_was_answered(candidates: Candidates) -> None:
+    def answer_late() -> None:
+        candidates.clock.now += 3
+
+    candidates.store.delay = answer_late
+    candidates["a"].try_once()  # two questions, six seconds
+    assert candidates["a"].leads()
+    candidates.clock.now += 5
+    assert not candidates["a"].leads()
+
+
+def test_a_lease_that_somebody_else_writes_into_is_let_go_at_once(candidates: Candidates) -> None:
+    candidates.run(20, "a")
+    candidates.store.lease.spec.holder_identity = "b"
+    candidates["a"].try_once()
+    assert not candidates["a"].leads()
+    assert candidates.lost["a"] == ["b leads now"]
+
+
+def test_a_lease_that_is_anothers_by_now_is_not_given_up(candidates: Candidates) -> None:
+    candidates.run(20, "a")
+    candidates.store.lease.spec.holder_identity = "b"
+    candidates["a"].release()
+    assert candidates.store.lease.spec.holder_identity == "b"
 
 
 def test_of_two_that_take_it_at_once_one_gets_it(candidates: Candidates) -> None:

@@ -246,6 +246,27 @@ def test_a_state_that_is_older_than_our_write_is_passed_over() -> None:
     assert len(plan.statuses(after=100)) == 1
 
 
+def test_what_somebody_wrote_over_it_before_we_heard_of_our_write_is_put_right() -> None:
+    plan = Plan(present=HELD, verdict=LOST)
+    write = plan.next()
+    assert write
+    plan.see(replace(HELD, nodes="9/9", version=99))
+    plan.end(write)
+    (status,) = plan.statuses(after=1)
+    assert status.reason == "Conflict"
+
+
+def test_a_policy_that_is_made_anew_during_a_write_does_not_have_what_was_written() -> None:
+    plan = Plan(present=HELD, verdict=LOST)
+    write = plan.next()
+    assert write
+    plan.see(PolicyStatus(), uid="u-2")
+    plan.judge(replace(LOST, uid="u-2"))
+    plan.end(write)
+    again = plan.next()
+    assert isinstance(again, StatusWrite) and again.uid == "u-2"
+
+
 def test_what_was_judged_during_a_write_is_written_next() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     write = plan.next()

@@ -1,0 +1,106 @@
+"""`run.py controller` as a process of its own, against a test's control plane."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.binaries import ROOT
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.sandbox import wait_for
+from tests.unit.peers import free_port
+
+ACCOUNT = "balancing-controller"
+NAMESPACE = "elf"
+_RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+
+
+def install_rights(cluster: ControlPlane) -> Path:
+    """The controller's own rights, of k8s/install.yaml, and no other. Returns a kubeconfig of its service account."""
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    documents = list(yaml.safe_load_all((ROOT / "k8s" / "install.yaml").read_text()))
+    rights = [each for each in documents if each and each["kind"] in _RIGHTS and each["metadata"]["name"] == ACCOUNT]
+    assert {each["kind"] for each in rights} == set(_RIGHTS)
+    cluster.apply(rights)
+    token = cluster.kubectl("create", "token", ACCOUNT, "-n", NAMESPACE, "--duration=2h").stdout.strip()
+    return cluster.make_kubeconfig(token)
+
+
+class Controller:
+    """Runs from its making to `stop` or `kill`, or to the end of the cluster."""
+
+    def __init__(self, cluster: ControlPlane, kubeconfig: Path, **sections: Any) -> None:
+        self._health, self._metrics = free_port(), free_port()
+        name = f"controller-{self._health}"
+        self._log = cluster.folder / f"{name}.log"
+        config = cluster.folder / f"{name}.yaml"
+        settings = {
+            "source": {"kubeconfig": str(kubeconfig)},
+            "health": {"port": self._health},
+            "metrics": {"address": "127.0.0.1", "port": self._metrics},
+            **sections,
+        }
+        config.write_text(json.dumps(settings))
+        self.process = cluster.daemon(
+            name, "env", "-C", ROOT, sys.executable, "run.py", "controller", "--config", config
+        )
+
+    def get(self, path: str, *, port: int = 0) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port or self._health, timeout=10)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError:
+            return 0, ""
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        code, text = self.get("/status")
+        return dict(json.loads(text)) if code == 200 else {}
+
+    def leads(self) -> bool:
+        return bool(self.status().get("leader", {}).get("leads"))
+
+    def wait_until_leading(self, seconds: float = 30) -> None:
+        """It leads, and knows all that it reports on."""
+        wait_for(
+            lambda: self.leads() and self.get("/readyz")[0] == 200,
+            lambda: f"the controller leads\n{self.log()}",
+            seconds,
+        )
+
+    def writes(self, what: str, result: str = "written") -> int:
+        _, text = self.get("/metrics", port=self._metrics)
+        name = f'localredirect_api_writes_total{{result="{result}",what="{what}"}} '
+        return sum(int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name))
+
+    def events_of_sources(self) -> bool:
+        """Whether anything was ever heard of the API server's objects."""
+        return "source_last_event_seconds{" in self.get("/metrics", port=self._metrics)[1]
+
+    def usage(self) -> tuple[float, float]:
+        """Resident memory in MB, and seconds of CPU."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        resident = int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[0])
+        return resident / 1024, (int(fields[11]) + int(fields[12])) / 100
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code, which must come within 5 s."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(5)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(5)

@@ -1,0 +1,441 @@
+"""`run.py controller` on a real API server, with the rights that k8s/install.yaml gives it and no others."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import paper
+from tests.cluster.conftest import apply_crds
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.controller import NAMESPACE, Controller, install_rights
+from tests.cluster.sandbox import wait_for
+
+LR = "/apis/balancing.elf.io/v1beta1/localredirectpolicies"
+PODS = "/api/v1/namespaces/default/pods"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/balancing-controller"
+SOON = 15.0
+"""Seconds for what takes at most two."""
+APP = {"app": "cache"}
+_hosts = itertools.count(1)
+
+Json = dict[str, Any]
+Start = Callable[..., Controller]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ControlPlane]:
+    """One of its own: its API server goes away here."""
+    with ControlPlane() as made:
+        apply_crds(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(cluster: ControlPlane) -> Path:
+    return install_rights(cluster)
+
+
+@pytest.fixture
+def start(cluster: ControlPlane, kubeconfig: Path) -> Iterator[Start]:
+    made: list[Controller] = []
+
+    def build(**sections: Any) -> Controller:
+        made.append(Controller(cluster, kubeconfig, **sections))
+        return made[-1]
+
+    yield build
+    for each in made:
+        if each.process.poll() is None:
+            assert each.stop() == 0
+        assert "Traceback" not in each.log(), each.log()
+
+
+@pytest.fixture
+def controller(start: Start) -> Controller:
+    made = start(redirect={"address_cidrs": ["169.254.0.0/16", "fd00::/8"]})
+    made.wait_until_leading()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def empty_cluster(cluster: ControlPlane) -> Iterator[None]:
+    yield
+    cluster.kubectl("delete", "--all", "--force", "--grace-period=0", "--wait=false", "pods,nodes,lr,events,services")
+
+
+def virtual_ip() -> str:
+    return f"169.254.1.{next(_hosts)}"
+
+
+def policy(name: str, ip: str, **spec: Any) -> Json:
+    port = {"port": "53", "protocol": "UDP"}
+    return {
+        "apiVersion": "balancing.elf.io/v1beta1",
+        "kind": "LocalRedirectPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "frontend": {"addressMatcher": {"ip": ip, "toPorts": [port]}},
+            "backend": {"endpointSelector": {"matchLabels": APP}, "toPorts": [port]},
+            **spec,
+        },
+    }
+
+
+def status(cluster: ControlPlane, name: str) -> Json:
+    return dict(cluster.api.get(f"{LR}/{name}").get("status") or {})
+
+
+def condition(cluster: ControlPlane, name: str) -> Json:
+    (found,) = status(cluster, name).get("conditions") or [{}]
+    return dict(found)
+
+
+def wait_for_nodes(cluster: ControlPlane, name: str, nodes: str, seconds: float = SOON) -> None:
+    wait_for(
+        lambda: status(cluster, name).get("nodes") == nodes,
+        lambda: f"{name} has {nodes}: {json.dumps(cluster.api.get(f'{LR}/{name}'), indent=1)}",
+        seconds,
+    )
+
+
+def wait_for_reason(cluster: ControlPlane, name: str, reason: str, seconds: float = SOON) -> Json:
+    wait_for(
+        lambda: condition(cluster, name).get("reason") == reason,
+        lambda: f"{name} is {reason}: {condition(cluster, name)}",
+        seconds,
+    )
+    return condition(cluster, name)
+
+
+def events(cluster: ControlPlane, name: str) -> list[tuple[str, str]]:
+    """Type and reason, oldest first."""
+    items = cluster.api.get("/api/v1/namespaces/default/events")["items"]
+    of_policy = [each for each in items if each["involvedObject"]["name"] == name]
+    return [(each["type"], each["reason"]) for each in sorted(of_policy, key=lambda each: each["metadata"]["name"])]
+
+
+def report(cluster: ControlPlane, name: str, *, ready: bool) -> None:
+    paper.report(cluster.api, cluster.api.get(f"{PODS}/{name}"), ready=ready)
+
+
+# --- what is said of one policy ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
+    nodes = paper.add_nodes(cluster.api, 3)
+    pods = paper.add_pods(cluster.api, nodes[:2], labels=APP)
+    matcher = {"serviceMatcher": {"serviceName": "dns", "namespace": "default"}}
+    made = cluster.api.create(LR, policy("p", "", frontend=matcher))
+    said = wait_for_reason(cluster, "p", "Accepted")
+    assert said["message"] == "Service default/dns does not exist; clients take the normal way"
+    ports = [{"name": "dns", "port": 53, "protocol": "UDP"}]
+    cluster.api.create(
+        "/api/v1/namespaces/default/services",
+        {"metadata": {"name": "dns"}, "spec": {"ports": ports, "ipFamilyPolicy": "RequireDualStack"}},
+    )
+    wait_for_nodes(cluster, "p", "2/3")
+    addresses = cluster.api.get("/api/v1/namespaces/default/services/dns")["spec"]["clusterIPs"]
+    found = status(cluster, "p")
+    assert (found["nodesReady"], found["nodesSelected"], found["frontend"]) == (2, 3, "default/dns")
+    assert found["frontends"] == [f"[{each}]:53/UDP" if ":" in each else f"{each}:53/UDP" for each in addresses]
+    said = condition(cluster, "p")
+    assert (said["type"], said["status"], said["observedGeneration"]) == ("Accepted", "True", 1)
+    assert said["message"] == "2 frontends redirected on every node that has a usable Pod of its own"
+    assert said["lastTransitionTime"] >= made["metadata"]["creationTimestamp"]
+    heading, line = cluster.kubectl("get", "lr", "p").stdout.splitlines()
+    assert heading.split() == ["NAME", "FRONTEND", "NODES", "ACCEPTED", "AGE"]
+    assert line.split()[:4] == ["p", "default/dns", "2/3", "True"]
+
+    report(cluster, pods[0], ready=False)
+    wait_for_nodes(cluster, "p", "1/3")
+    cluster.api.delete(f"{PODS}/{pods[1]}", grace_seconds=0)
+    wait_for_nodes(cluster, "p", "0/3")
+    assert condition(cluster, "p")["message"].startswith("no Pod that spec.backend.endpointSelector matches is Ready")
+    report(cluster, pods[0], ready=True)
+    wait_for_nodes(cluster, "p", "1/3")
+    assert condition(cluster, "p")["lastTransitionTime"] == said["lastTransitionTime"], "it was accepted all the time"
+    assert events(cluster, "p") == [("Normal", "Accepted")]
+
+
+@pytest.mark.usefixtures("controller")
+def test_the_nodes_that_a_policy_selects(cluster: ControlPlane) -> None:
+    near = paper.add_nodes(cluster.api, 2, prefix="near", labels={"zone": "near"})
+    far = paper.add_nodes(cluster.api, 2, prefix="far", labels={"zone": "far"})
+    paper.add_pods(cluster.api, [near[0], *far], labels=APP)
+    selector = {"nodeLabelSelector": {"matchLabels": {"zone": "near"}}}
+    cluster.apply([policy("near", virtual_ip(), config=selector), policy("all", virtual_ip())])
+    wait_for_nodes(cluster, "near", "1/2")
+    wait_for_nodes(cluster, "all", "3/4")
+    cluster.api.patch(f"/api/v1/nodes/{far[0]}", {"metadata": {"labels": {"zone": "near"}}})
+    wait_for_nodes(cluster, "near", "2/3")
+    cluster.api.delete(f"/api/v1/nodes/{near[0]}")
+    wait_for_nodes(cluster, "near", "1/2")
+    wait_for_nodes(cluster, "all", "2/3")
+    paper.add_nodes(cluster.api, 1, prefix="new", labels={"zone": "near"})
+    wait_for_nodes(cluster, "near", "1/3")
+    wait_for_nodes(cluster, "all", "2/4")
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_conflict_is_seen_on_the_loser_who_takes_over_when_the_winner_goes(cluster: ControlPlane) -> None:
+    paper.add_pods(cluster.api, paper.add_nodes(cluster.api, 1), labels=APP)
+    ip = virtual_ip()
+    cluster.apply(policy("winner", ip))
+    wait_for_nodes(cluster, "winner", "1/1")
+    time.sleep(1.1)  # creation times are whole seconds
+    cluster.apply(policy("loser", ip))
+    lost = wait_for_reason(cluster, "loser", "Conflict")
+    assert lost["status"] == "False"
+    assert lost["message"] == f"frontend {ip}:53/UDP is held by LocalRedirectPolicy winner, which is older"
+    found = status(cluster, "loser")
+    assert (found["nodes"], found["frontends"], found["frontend"]) == ("0/1", [], ip)
+    described = cluster.kubectl("describe", "lr", "loser").stdout
+    assert "LocalRedirectPolicy winner, which is older" in described
+    assert "Warning  Conflict" in described
+    assert status(cluster, "winner")["nodes"] == "1/1"
+
+    time.sleep(1.1)  # transition times are whole seconds, too
+    cluster.api.delete(f"{LR}/winner")
+    won = wait_for_reason(cluster, "loser", "Accepted")
+    wait_for_nodes(cluster, "loser", "1/1")
+    assert won["lastTransitionTime"] > lost["lastTransitionTime"]
+    assert events(cluster, "loser") == [("Warning", "Conflict"), ("Normal", "Accepted")]
+
+
+@pytest.mark.usefixtures("controller")
+def test_policies_that_are_invalid_or_disabled(cluster: ControlPlane) -> None:
+    paper.add_pods(cluster.api, paper.add_nodes(cluster.api, 1), labels=APP)
+    ip = virtual_ip()
+    cluster.apply([policy("p", "192.0.2.1"), policy("off", ip, enabled=False), policy("on", ip)])
+    invalid = wait_for_reason(cluster, "p", "Invalid")
+    assert invalid["status"] == "False"
+    assert invalid["message"] == (
+        "spec.frontend.addressMatcher.ip: 192.0.2.1 is outside redirect.address_cidrs of the agent's configuration "
+        "(allowed: 169.254.0.0/16, fd00::/8)"
+    )
+    assert wait_for_reason(cluster, "off", "Disabled")["message"] == "spec.enabled is false"
+    wait_for_nodes(cluster, "on", "1/1")
+    assert status(cluster, "off")["nodes"] == "0/1"
+
+    cluster.apply(policy("p", virtual_ip()))
+    valid = wait_for_reason(cluster, "p", "Accepted")
+    assert (valid["status"], valid["observedGeneration"]) == ("True", 2)
+    cluster.apply(policy("off", ip))
+    wait_for_reason(cluster, "off", "Accepted")
+    wait_for_reason(cluster, "on", "Conflict")
+    wait_for(lambda: len(events(cluster, "on")) == 2, lambda: f"two events: {events(cluster, 'on')}", SOON)
+    assert events(cluster, "p") == [("Warning", "Invalid"), ("Normal", "Accepted")]
+    assert events(cluster, "off") == [("Normal", "Disabled"), ("Normal", "Accepted")]
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_policy_that_is_changed_is_judged_anew(cluster: ControlPlane) -> None:
+    nodes = paper.add_nodes(cluster.api, 2)
+    paper.add_pods(cluster.api, nodes[:1], labels=APP)
+    paper.add_pods(cluster.api, nodes, prefix="web", labels={"app": "web"})
+    ip = virtual_ip()
+    cluster.apply(policy("p", ip))
+    wait_for_nodes(cluster, "p", "1/2")
+    port = {"port": "53", "protocol": "UDP"}
+    backend = {"endpointSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}}
+    seen: set[str] = set()
+    cluster.apply(policy("p", ip, backend={**backend, "toPorts": [port]}))
+
+    def arrived() -> bool:
+        seen.add(str(status(cluster, "p")["nodes"]))
+        return bool(condition(cluster, "p")["observedGeneration"] == 2)
+
+    wait_for(arrived, "the new version is judged", SOON)
+    assert seen | {status(cluster, "p")["nodes"]} == {"1/2", "2/2"}, "its Pods were not looked up yet: no 0/2 between"
+    cluster.api.delete(f"{LR}/p")
+    cluster.apply(policy("p", ip))
+    wait_for_nodes(cluster, "p", "1/2")
+
+
+def test_many_policies_are_watched_by_one_watch(cluster: ControlPlane, controller: Controller) -> None:
+    nodes = paper.add_nodes(cluster.api, 2)
+    for number in range(25):
+        paper.add_pods(cluster.api, nodes[: 1 + number % 2], prefix=f"p{number}", labels={"app": f"a{number}"})
+    port = {"port": "53", "protocol": "UDP"}
+
+    def of_app(number: int) -> Json:
+        backend = {"endpointSelector": {"matchLabels": {"app": f"a{number}"}}, "toPorts": [port]}
+        return policy(f"p{number}", virtual_ip(), backend=backend)
+
+    cluster.apply([of_app(number) for number in range(25)])
+    for number in range(25):
+        wait_for_nodes(cluster, f"p{number}", f"{1 + number % 2}/2")
+    for number in range(10):
+        cluster.api.delete(f"{LR}/p{number}")
+    cluster.api.delete(f"{PODS}/p20-{nodes[0]}", grace_seconds=0)
+    wait_for_nodes(cluster, "p20", "0/2")
+    wait_for_nodes(cluster, "p21", "2/2")
+    assert controller.writes("status", "refused") == 0
+
+
+@pytest.mark.usefixtures("controller")
+def test_what_somebody_writes_over_is_put_right(cluster: ControlPlane) -> None:
+    paper.add_nodes(cluster.api, 1)
+    cluster.apply(policy("p", virtual_ip()))
+    wait_for_nodes(cluster, "p", "0/1")
+    cluster.api.patch(f"{LR}/p/status", {"status": {"nodes": "7/7", "conditions": []}})
+    wait_for_nodes(cluster, "p", "0/1")
+    wait_for_reason(cluster, "p", "Accepted")
+
+
+# --- several processes, and their ends --------------------------------------------------------------------------------
+
+
+def test_a_controller_that_starts_anew_writes_nothing(cluster: ControlPlane, start: Start) -> None:
+    paper.add_pods(cluster.api, paper.add_nodes(cluster.api, 3), labels=APP)
+    ip = virtual_ip()
+    cluster.apply([policy("a", ip), policy("b", ip), policy("c", virtual_ip(), enabled=False)])
+    first = start()
+    first.wait_until_leading()
+    wait_for_nodes(cluster, "a", "3/3")
+    wait_for_reason(cluster, "b", "Conflict")
+    wait_for_reason(cluster, "c", "Disabled")
+    wait_for(lambda: first.writes("event") == 3, "the events are written", SOON)
+    assert first.stop() == 0
+    before = versions(cluster), cluster.api.get("/api/v1/namespaces/default/events")["metadata"]
+    second = start()
+    second.wait_until_leading(10)  # at once: the first has given its Lease up
+    time.sleep(3)
+    assert versions(cluster) == before[0]
+    assert (second.writes("status"), second.writes("event")) == (0, 0)
+    assert len(events(cluster, "b")) == 1
+
+
+def versions(cluster: ControlPlane) -> dict[str, str]:
+    return {each["metadata"]["name"]: each["metadata"]["resourceVersion"] for each in cluster.api.get(LR)["items"]}
+
+
+def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start) -> None:
+    paper.add_nodes(cluster.api, 1)
+    first = start()
+    first.wait_until_leading()
+    second = start()
+    wait_for(lambda: second.get("/readyz") == (200, "ok\n"), lambda: f"the second is ready\n{second.log()}", SOON)
+    holder = cluster.api.get(LEASE)["spec"]["holderIdentity"]
+    wait_for(lambda: second.status()["leader"] == {"leads": False, "holder": holder}, "the second stands by", SOON)
+    assert second.get("/healthz") == (200, "ok\n")
+    time.sleep(1)
+    assert not second.events_of_sources(), "it watches something"
+
+    first.kill()
+    killed_at = time.monotonic()
+    cluster.apply(policy("p", virtual_ip()))
+    second.wait_until_leading()
+    taken_over = time.monotonic() - killed_at
+    assert 8 < taken_over < 20
+    wait_for_nodes(cluster, "p", "0/1")
+
+    third = start()
+    wait_for(lambda: third.get("/readyz")[0] == 200, "the third is ready", SOON)
+    stopped_at = time.monotonic()
+    assert second.stop() == 0
+    third.wait_until_leading()
+    given_over = time.monotonic() - stopped_at
+    assert given_over < 8, "a Lease that was given up is waited for"
+    print(f"\nleader killed: the next one leads after {taken_over:.1f} s; stopped: after {given_over:.1f} s")
+
+
+def test_a_leader_whose_lease_another_has_taken_ends_with_1(cluster: ControlPlane, start: Start) -> None:
+    first = start()
+    first.wait_until_leading()
+    taken = {"holderIdentity": "somebody", "leaseDurationSeconds": 15, "renewTime": "2020-01-01T00:00:00.000000Z"}
+    cluster.api.patch(LEASE, {"spec": taken})
+    assert first.process.wait(10) == 1
+    assert "somebody leads now" in first.log()
+    cluster.api.delete(LEASE)
+
+
+def test_an_api_server_that_goes_away_and_comes_back(cluster: ControlPlane, start: Start) -> None:
+    nodes = paper.add_nodes(cluster.api, 3)
+    pods = paper.add_pods(cluster.api, nodes, labels=APP)
+    cluster.apply([policy("p", virtual_ip()), policy("q", virtual_ip(), enabled=False)])
+    running = start()
+    running.wait_until_leading()
+    wait_for_nodes(cluster, "p", "3/3")
+    wait_for_reason(cluster, "q", "Disabled")
+    before = versions(cluster)
+    cluster.stop_apiserver()
+    for _ in range(13):  # longer than a leader leads without an answer
+        assert running.get("/healthz")[0] == 200
+        time.sleep(1)
+    assert not running.leads()
+    cluster.start_apiserver()
+    running.wait_until_leading()
+    assert versions(cluster) == before, "nothing was new"
+    report(cluster, pods[0], ready=False)
+    wait_for_nodes(cluster, "p", "2/3")
+    assert running.process.poll() is None
+    cpu = running.usage()[1]
+    assert cpu < 20, "it was hot"
+    print(f"\nCPU of all: {cpu:.2f} s")
+
+
+def test_an_api_server_that_answers_nothing_delays_no_end(cluster: ControlPlane, start: Start) -> None:
+    running = start()
+    running.wait_until_leading()
+    cluster.pause_apiserver()
+    try:
+        time.sleep(3)
+        assert running.get("/healthz")[0] == 200
+        assert running.stop() == 0
+    finally:
+        cluster.resume_apiserver()
+
+
+# --- 200 nodes --------------------------------------------------------------------------------------------------------
+
+
+def test_two_hundred_nodes_whose_pods_become_ready_one_after_another(cluster: ControlPlane, start: Start) -> None:
+    nodes = paper.add_nodes(cluster.api, 200)
+    pods = paper.add_pods(cluster.api, nodes, labels=APP, ready=False)
+    paper.add_pods(cluster.api, nodes, prefix="other", labels={"app": "other"})
+    running = start()
+    running.wait_until_leading()
+    cluster.apply([policy("p", virtual_ip()), policy("q", virtual_ip())])
+    wait_for_nodes(cluster, "p", "0/200")
+    wait_for_nodes(cluster, "q", "0/200")
+    memory, cpu = running.usage()
+    writes = running.writes("status")
+    began = time.monotonic()
+    for name in pods:
+        report(cluster, name, ready=True)
+        time.sleep(0.02)
+    for name in ("p", "q"):
+        wait_for_nodes(cluster, name, "200/200")
+    seconds = time.monotonic() - began
+    written = running.writes("status") - writes
+    used = running.usage()[1] - cpu
+    for name in "pq":
+        assert (status(cluster, name)["nodesReady"], status(cluster, name)["nodesSelected"]) == (200, 200)
+    # Of each policy one when counts begin to change, then one in two seconds.
+    assert written <= 2 * (2 + seconds / 2), f"{written} writes in {seconds:.1f} s"
+    assert running.writes("event") == 2, "a count is no transition"
+
+    idle_cpu, idle_began = running.usage()[1], time.monotonic()
+    time.sleep(10)
+    idle = (running.usage()[1] - idle_cpu) / (time.monotonic() - idle_began)
+    assert running.writes("status") - writes == written
+    print(
+        f"\n200 nodes, 400 Pods, 2 policies: 200 Pods Ready in {seconds:.1f} s took {written} writes and {used:.2f} s "
+        f"of CPU; {memory:.0f} MB resident before, {running.usage()[0]:.0f} MB after; idle {idle:.2%} of a core"
+    )
+
+
+def test_of_a_policy_the_controller_may_write_the_status_alone(cluster: ControlPlane, kubeconfig: Path) -> None:
+    cluster.apply(policy("p", virtual_ip()))
+    for verb in (("annotate", "lr", "p", "a=b"), ("delete", "lr", "p"), ("create", "configmap", "c")):
+        answer = cluster.kubectl(*verb, kubeconfig=kubeconfig, check=False)
+        assert answer.returncode != 0 and "forbidden" in answer.stderr.lower()
