@@ -9,7 +9,7 @@ REQUIREMENTS := requirements.txt tests/requirements.txt
 # Named after what the requirements say, so that an unchanged set-up costs nothing and a changed one is done again.
 READY := .venv/ready-$(shell cat $(REQUIREMENTS) .ci/setup | sha256sum | cut -c 1-16)
 
-.PHONY: help setup demo test lint unit kernel cluster cluster-test bench clean
+.PHONY: help setup demo test lint unit kernel cluster install-yaml cluster-test bench clean
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -52,6 +52,9 @@ cluster-test: setup ## tests on a real Kubernetes (root); the first run builds i
 
 cluster: setup ## a Kubernetes node to try things on, until Ctrl-C (root)
 	exec $(PYTHON) -m tests.cluster
+
+install-yaml: setup ## renders k8s/install.yaml from the chart
+	$(PYTHON) -m tests.cluster.install_yaml
 
 bench: setup ## prints the table of measurements (root)
 	$(PYTHON) -m tests.bench

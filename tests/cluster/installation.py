@@ -71,7 +71,7 @@ class Installation:
 
     def apply(self) -> None:
         """`kubectl apply -f k8s/install.yaml`; returns when the agent and the controller are Ready."""
-        self.node.apply(install_manifests(self.node), server_side=True)
+        self.node.apply(install_manifests(self.node))
         self.wait_ready()
 
     def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -161,15 +161,16 @@ class Installation:
         return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
 
     def pins(self) -> list[str]:
-        """What is pinned on the node."""
-        return sorted(path.name for path in self.node.path("/sys/fs/bpf").iterdir())
+        """What is pinned on the node; the kernel's own two iterators apart."""
+        names = {path.name for path in self.node.path("/sys/fs/bpf").iterdir()}
+        return sorted(names - {"maps.debug", "progs.debug"})
 
     def attached(self) -> list[str]:
         """Types of attachment at the node's cgroup, by bpftool."""
         said = subprocess.run(
             ["bpftool", "-j", "cgroup", "show", str(self.node.cgroup)], capture_output=True, text=True, check=True
         ).stdout
-        return sorted(each["attach_type"] for each in json.loads(said or "[]"))
+        return sorted(each["attach_type"] for each in json.loads(said.strip() or "[]"))
 
     def wait_gone(self, name: str) -> None:
         """No Pod of it is there."""

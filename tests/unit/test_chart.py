@@ -60,9 +60,8 @@ def test_the_agent_may_read_and_nothing_else() -> None:
 
 
 def test_the_controller_may_write_status_events_and_its_lease() -> None:
-    status = {("balancing.elf.io", "localredirectpolicies/status", verb) for verb in ("get", "patch", "update")}
-    events = {("", "events", verb) for verb in ("create", "patch")}
-    assert rights("ClusterRole", CONTROLLER) == reads() | status | events
+    writes = {("balancing.elf.io", "localredirectpolicies/status", "patch"), ("", "events", "create")}
+    assert rights("ClusterRole", CONTROLLER) == reads() | writes
     lease = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
     assert rights("Role", CONTROLLER) == lease
     named = [rule for rule in OBJECTS["Role", CONTROLLER]["rules"] if "create" not in rule["verbs"]]
