@@ -18,7 +18,7 @@ from actors.service_watcher import ServiceWatcher
 from actors.status_reporter import StatusReporter
 from actors.status_writer import StatusWriter
 from actors.supervisor import ChildSpec
-from actors.watcher import SourceFactory
+from actors.watcher import SourceFactory, Sources
 from config.settings import Settings
 from k8s import resources
 from k8s.api import Api
@@ -26,6 +26,7 @@ from k8s.kubernetes import KubernetesSource
 from k8s.leader import Leadership, Leases, new_identity, own_namespace
 from k8s.objects import PolicyKind
 from k8s.source import Deliver, Source, Wanted
+from k8s.status import Write, WriteAnswer
 from k8s.status_api import StatusApi
 
 
@@ -64,7 +65,6 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
         identity=new_identity(),
         on_lost=on_lost,
     )
-    writer = StatusApi(api, leadership.identity)
 
     def source(*fixed: resources.Resource) -> SourceFactory:
         def build(deliver: Deliver) -> Source:
@@ -73,6 +73,21 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
 
         return build
 
+    sources = Sources(
+        policies=source(
+            resources.policies(PolicyKind.LOCAL_REDIRECT, with_status=True), resources.policies(PolicyKind.BALANCING)
+        ),
+        services=source(),
+        endpoints=source(resources.ALL_NODES),
+    )
+    return specs_over(settings, sources, leadership, StatusApi(api, leadership.identity).write)
+
+
+def specs_over(
+    settings: Settings, sources: Sources, leadership: Leadership, write: Callable[[Write], WriteAnswer]
+) -> Sequence[ChildSpec]:
+    """The elector first, so that it ends last; then as in the agent: reporters, the writer, and watchers last."""
+    decision = ClusterDecision(settings.redirect)
     return (
         ChildSpec("LeaderElector", lambda: LeaderElector.start(campaign=leadership)),
         ChildSpec(
@@ -86,22 +101,12 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
             ),
         ),
         ChildSpec("MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics, read=None)),
-        ChildSpec("StatusWriter", lambda: StatusWriter.start(write=writer.write, leads=leadership.leads)),
+        ChildSpec("StatusWriter", lambda: StatusWriter.start(write=write, leads=leadership.leads)),
         ChildSpec(
             "ConflictResolver",
-            lambda: ConflictResolver.start(
-                datapath=settings.datapath, redirect=settings.redirect, decision=ClusterDecision(settings.redirect)
-            ),
+            lambda: ConflictResolver.start(datapath=settings.datapath, redirect=settings.redirect, decision=decision),
         ),
-        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=source(resources.ALL_NODES))),
-        ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=source())),
-        ChildSpec(
-            "PolicyWatcher",
-            lambda: PolicyWatcher.start(
-                source=source(
-                    resources.policies(PolicyKind.LOCAL_REDIRECT, with_status=True),
-                    resources.policies(PolicyKind.BALANCING),
-                )
-            ),
-        ),
+        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints)),
+        ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=sources.services)),
+        ChildSpec("PolicyWatcher", lambda: PolicyWatcher.start(source=sources.policies)),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from actors.affinity_ager import AffinityAger
 from actors.conflict_resolver import ConflictResolver
@@ -16,7 +15,7 @@ from actors.qos_ticker import QosTicker
 from actors.service_watcher import ServiceWatcher
 from actors.status_reporter import DatapathView, StatusReporter
 from actors.supervisor import ChildSpec
-from actors.watcher import SourceFactory
+from actors.watcher import SourceFactory, Sources
 from bpf.datapath import Datapath
 from bpf.rows import PolicyRow, Window
 from config.settings import Settings
@@ -24,15 +23,6 @@ from k8s.directory import DirectorySource
 from k8s.objects import PolicyKind
 
 _COUNTED_MAPS = ("frontends", "backends", "backend_cgroups", "windows", "affinity", "counters", "policies")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where each watcher's objects come from."""
-
-    policies: SourceFactory
-    services: SourceFactory
-    endpoints: SourceFactory
 
 
 def directory_sources(settings: Settings) -> Sources:

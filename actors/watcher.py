@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
 import pykka
@@ -27,6 +27,15 @@ from actors.messages import (
 from k8s.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, Source, SourceEvent, Upserted, Wanted
 
 SourceFactory: TypeAlias = Callable[[Deliver], Source]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where each watcher's objects come from."""
+
+    policies: SourceFactory
+    services: SourceFactory
+    endpoints: SourceFactory
 
 
 class Watcher(AgentActor):

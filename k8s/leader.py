@@ -7,6 +7,7 @@ holding it unless another has taken it first.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -70,6 +71,8 @@ class Leases:
     def __init__(self, api: Api) -> None:
         self._api = api
         self.timeout = _REQUEST_SECONDS
+        self.failure = ""
+        """Why the last call failed, where that is no part of the game."""
 
     def read_namespaced_lease(self, name: str, namespace: str) -> Any:
         return self._call("read_namespaced_lease", name, namespace)
@@ -83,13 +86,28 @@ class Leases:
     def _call(self, method: str, *arguments: Any) -> Any:
         client = self._api.client
         try:
-            return getattr(CoordinationV1Api(client), method)(*arguments, _request_timeout=self.timeout)
+            answer = getattr(CoordinationV1Api(client), method)(*arguments, _request_timeout=self.timeout)
         except ApiException as error:
             if error.status == 401:
                 self._api.reconnect(client)
+            absent = error.status == 404 and method == "read_namespaced_lease"
+            overtaken = error.status == 409
+            self.failure = "" if absent or overtaken else _told(error)
             raise
         except (urllib3.exceptions.HTTPError, OSError, ValueError, ConfigException) as error:
-            raise ApiException(status=0, reason=" ".join(str(error).split())[:200]) from error
+            self.failure = " ".join(str(error).split())[:300]
+            raise ApiException(status=0, reason=self.failure) from error
+        self.failure = ""
+        return answer
+
+
+def _told(error: ApiException) -> str:
+    """By the API server, which says it best: `leases.coordination.k8s.io "x" is forbidden: ...`."""
+    try:
+        message = json.loads(error.body or "")["message"]
+    except (ValueError, TypeError, KeyError):
+        message = error.reason
+    return f"{error.status} {message}"[:500]
 
 
 class _Lock(LeaseLock):
@@ -127,7 +145,7 @@ class Leadership:
         """Has been elected once."""
         self._when_elected: list[Callable[[], None]] = []
         self._lost = False
-        self._said = ""
+        self._said = ("", False)
 
     def leads(self) -> bool:
         """Told by the clock: true whatever the thread that renews is stuck in."""
@@ -167,9 +185,11 @@ class Leadership:
             self._leads_until = 0.0
             self._on_lost(f"{self.holder or 'another process'} leads now")
         elif not self.leads():
-            held_by = f"{self.holder} leads" if self.holder else "nobody is known to lead"
-            suspended = "the Lease can't be renewed; nothing is written until it can"
-            self._say(suspended if self._elected.is_set() else f"standing by: {held_by}")
+            if self._elected.is_set():
+                self._say("nothing is written until the Lease can be renewed", self._leases.failure)
+            else:
+                held_by = f"{self.holder} leads" if self.holder else "nobody is known to lead"
+                self._say(f"standing by: {held_by}", self._leases.failure)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -189,7 +209,12 @@ class Leadership:
             if self._lock.update(self._lock.name, self._lock.namespace, given_up):
                 _log.info("the Lease is given up")
 
-    def _say(self, what: str) -> None:
-        if what != self._said:
-            self._said = what
-            _log.info("%s (Lease %s/%s)", what, self._lock.namespace, self._lock.name)
+    def _say(self, what: str, trouble: str = "") -> None:
+        if (what, bool(trouble)) == self._said:
+            return
+        self._said = what, bool(trouble)
+        lease = f"Lease {self._lock.namespace}/{self._lock.name}"
+        if trouble:
+            _log.warning("%s (%s: %s)", what, lease, trouble)
+        else:
+            _log.info("%s (%s)", what, lease)

@@ -42,6 +42,7 @@ class Store:
     def leases(self, who: str) -> Any:
         return SimpleNamespace(
             timeout=None,
+            failure="",
             read_namespaced_lease=lambda _name, _namespace: self._read(who),
             create_namespaced_lease=lambda _namespace, body: self._keep(who, body),
             replace_namespaced_lease=lambda *, name, namespace, body: self._keep(who, body),  # noqa: ARG005
@@ -259,8 +260,18 @@ def test_a_change_of_who_leads_is_one_line(candidates: Candidates, caplog: pytes
     assert lines == [
         f"a leads, that is this process{lease}",
         f"standing by: a leads{lease}",
-        f"the Lease can't be renewed; nothing is written until it can{lease}",
+        f"nothing is written until the Lease can be renewed{lease}",
     ]
+
+
+def test_what_stands_in_the_way_is_told(candidates: Candidates, caplog: pytest.LogCaptureFixture) -> None:
+    candidates.store.away = {"a": unreachable()}
+    candidates["a"]._leases.failure = "connection refused"
+    candidates.run(20, "a")
+    (line,) = [each for each in caplog.records if each.name == "k8s.leader"]
+    assert line.levelname == "WARNING"
+    told = "standing by: nobody is known to lead (Lease elf/balancing-controller: connection refused)"
+    assert line.getMessage() == told
 
 
 def test_whoever_asks_later_is_told_of_the_election_at_once(candidates: Candidates) -> None:
@@ -311,6 +322,7 @@ def test_a_server_that_is_not_there_or_does_not_answer_is_an_error_that_the_lock
     assert real_time.monotonic() - began < 2
     assert silence.value.status == absence.value.status == 0
     assert "timed out" in str(silence.value.reason)
+    assert "refused" in leases.failure
 
 
 def test_credentials_that_are_refused_are_read_again(tmp_path: Path) -> None:
