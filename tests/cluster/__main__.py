@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster import binaries
+from tests.cluster.installation import Installation
 from tests.cluster.node import Node
 from tests.cluster.progress import step
 from tests.cluster.ready import build_all, obstacles
@@ -20,6 +21,10 @@ A Kubernetes node is up, with these images (imagePullPolicy: IfNotPresent or Nev
     {kubectl} get pods -A
     {helm} list
     {enter} bash           a shell on the node: its network, its mounts, not in a cgroup of a Pod
+
+The agent on it, from the image above (the cgroup stands for the whole node here):
+
+    {helm} install localredirect k8s/chart -n elf --create-namespace --wait {values}
 
 It runs in the network namespace {netns}, where KUBECONFIG={kubeconfig} works;
 its Pods' cgroups are below {cgroup}, its logs in {folder}.
@@ -53,6 +58,7 @@ def _usage(node: Node) -> str:
         images="\n".join(f"    {name}" for name in node.images()),
         kubectl=_script(node.folder / "bin" / "kubectl", node.kubectl_command()),
         helm=_script(node.folder / "bin" / "helm", [*node.sandbox.enter(mounts=False), *helm]),
+        values=" ".join(Installation(node).helm_values()),
         enter=_script(node.folder / "bin" / "enter", node.sandbox.enter()),
         netns=node.netns,
         kubeconfig=node.kubeconfig,
