@@ -1,7 +1,7 @@
 """What is in the kernel maps, and the writes that bring it to what is desired. No actor: MapWriter owns the instance.
 
 Order of writes (promise 2, rule P10): what a frontend row needs stands before the row does, and goes after it.
-    counters, windows, policies, cgroups -> backends -> ports -> frontends;  removals the other way round.
+    counters, windows, policies, cgroups -> backends -> filter -> frontends;  removals the other way round.
 A frontend row is switched by one update; its former backends keep their generation until their slots are given out
 again, and a caller that meets a later generation there starts over.
 """
@@ -10,26 +10,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from actors.messages import DesiredFrontend, DesiredPolicy
 from bpf.maps import PinnedMaps, packed_backends
 from bpf.rows import (
+    PRESENT,
     SERVICE_ID,
     Endpoint,
     Frontend,
     FrontendFlag,
     FrontendRow,
     PolicyRow,
+    filter_bits,
     pack_backend_cgroup,
     pack_frontend,
     pack_frontend_row,
     pack_policy,
 )
 from bpf.slots import Slots
-
-_PORT_WORDS = 65536 // 64
 
 
 class MapFullError(Exception):
@@ -79,8 +79,10 @@ class MapTables:
         self.backends: dict[Frontend, tuple[Endpoint, ...]] = {}
         self._owned: defaultdict[int, set[Frontend]] = defaultdict(set)
         """Service id -> its frontends."""
-        self._ports: Counter[int] = Counter()
-        """Port -> number of frontends that use it."""
+        self._filter = bytearray(maps["filter"].row_size)
+        """The map's one row: a bit is set before the first frontend that has it is there, until the last is gone."""
+        self._filter_users: Counter[int] = Counter()
+        """Bit of the filter -> number of frontends that have it."""
         self._policies = maps.policy_rows()
         self._counted = set(maps.counters())
         self._limited = set(maps.windows())
@@ -97,7 +99,9 @@ class MapTables:
                 self._note(row, backends)
             else:  # damaged from outside; it is written anew when it is desired
                 maps.remove_frontend(row.frontend)
-        self._write_ports(range(_PORT_WORDS))
+        for bit in self._filter_users:
+            self._filter[bit // 8] |= 1 << bit % 8
+        maps.write_filter(self._filter)
 
     @property
     def service_ids(self) -> set[int]:
@@ -191,18 +195,17 @@ class MapTables:
             self.maps["policies"].update(SERVICE_ID.pack(service_id), pack_policy(row))
             self._policies[service_id] = row
         for cgroup_id in write.cgroups - self._cgroups[service_id]:
-            self.maps["backend_cgroups"].update(pack_backend_cgroup(cgroup_id, service_id), SERVICE_ID.pack(1))
+            self.maps["backend_cgroups"].update(pack_backend_cgroup(cgroup_id, service_id), PRESENT)
             self._cgroups[service_id].add(cgroup_id)
 
     def _switch(self, placed: list[_Placed]) -> dict[int, str]:
-        """Writes backends, ports and frontend rows; service ids that the kernel refused, taken out as a whole."""
+        """Writes backends, filter and frontend rows; service ids that the kernel refused, taken out as a whole."""
         if not placed:
             return {}
         self.maps["backends"].update_many(
             [each for row, backends in placed for each in packed_backends(row.generation, row.first, backends)]
         )
-        new_ports = {row.frontend.port for row, _ in placed if not self._ports[row.frontend.port]}
-        self._write_ports({port // 64 for port in new_ports}, extra=new_ports)
+        self._set_filter({bit for row, _ in placed for bit in filter_bits(row.frontend)})
         packed = [(pack_frontend(row.frontend), pack_frontend_row(row)) for row, _ in placed]
         refused: dict[int, str] = {}
         try:
@@ -228,28 +231,34 @@ class MapTables:
             self.maps.remove_frontend(row.frontend)
             self._forget(row)
             self._backends_removed = True
-        unused = {row.frontend.port for row in rows if not self._ports[row.frontend.port]}
-        self._write_ports({port // 64 for port in unused})
+        self._clear_filter({bit for row in rows for bit in filter_bits(row.frontend) if not self._filter_users[bit]})
 
     def _note(self, row: FrontendRow, backends: tuple[Endpoint, ...]) -> None:
         self.frontends[row.frontend] = row
         self.backends[row.frontend] = backends
         self._owned[row.service_id].add(row.frontend)
-        self._ports[row.frontend.port] += 1
+        self._filter_users.update(filter_bits(row.frontend))
         self._generation = max(self._generation, row.generation)
 
     def _forget(self, row: FrontendRow) -> None:
         del self.frontends[row.frontend], self.backends[row.frontend]
         self._owned[row.service_id].discard(row.frontend)
-        self._ports[row.frontend.port] -= 1
+        self._filter_users.subtract(filter_bits(row.frontend))
         self._slots.release(row.first, row.count)
 
-    def _write_ports(self, words: Iterable[int], extra: Container[int] = ()) -> None:
-        """Writes these words of the bitmap, with the `extra` ports set although no frontend is noted there yet."""
-        for word in words:
-            ports = range(word * 64, word * 64 + 64)
-            bits = sum(1 << (port % 64) for port in ports if self._ports[port] > 0 or port in extra)
-            self.maps.write_ports(word, bits)
+    def _set_filter(self, bits: Iterable[int]) -> None:
+        """Before the frontends that need them are there."""
+        new = [bit for bit in bits if not self._filter[bit // 8] >> bit % 8 & 1]
+        for bit in new:
+            self._filter[bit // 8] |= 1 << bit % 8
+        if new:
+            self.maps.write_filter(self._filter)
+
+    def _clear_filter(self, bits: Collection[int]) -> None:
+        for bit in bits:
+            self._filter[bit // 8] &= ~(1 << bit % 8)
+        if bits:
+            self.maps.write_filter(self._filter)
 
     def _clean(self, service_id: int, target: PolicyWrite | None, known: Container[int]) -> None:
         """Takes away what the policy's frontends needed and need no more."""

@@ -44,7 +44,7 @@ WAY_BACK = frozenset({"recvmsg4", "recvmsg6", "getpeername4", "getpeername6"})
 """Hooks that translate from the backend back to the frontend."""
 
 MAP_NAMES = (
-    "ports",
+    "filter",
     "frontends",
     "backends",
     "backend_cgroups",
@@ -55,6 +55,9 @@ MAP_NAMES = (
     "config",
     "lease",
 )
+
+ONE_ROW_MAPS = {"filter": 200, "config": 201, "lease": 202}
+"""Maps of one row, which the programs read without a look-up -> the descriptor under which the loader holds the map."""
 
 
 class MapSizes(NamedTuple):
@@ -72,9 +75,8 @@ def program_text() -> str:
 
 
 def compiler_flags(sizes: MapSizes) -> list[str]:
-    return [f"-I{_HERE}", "-Wno-macro-redefined"] + [
-        f"-D{name.upper()}={value}" for name, value in sizes._asdict().items()
-    ]
+    numbers = sizes._asdict() | {f"{name}_fd": descriptor for name, descriptor in ONE_ROW_MAPS.items()}
+    return [f"-I{_HERE}", "-Wno-macro-redefined"] + [f"-D{name.upper()}={value}" for name, value in numbers.items()]
 
 
 @cache

@@ -1,44 +1,59 @@
 /* Finding the row of a frontend and a backend in it. */
 
-/* Nearly every call on a node ends here: one array look-up, which the verifier inlines. */
-static __always_inline bool port_in_use(u32 port_be) {
-    u32 port = bpf_ntohs(port_be);
-    u32 word = port / 64;
-    u64 *bits = ports.lookup(&word);
-
-    return bits && (*bits >> (port % 64)) & 1;
+static __always_inline bool is_set(const u64 *bits, u32 i) {
+    return bits[i / 64] >> (i % 64) & 1;
 }
 
-/* Copies the row of `call`. -ENOENT: no frontend. -EAGAIN: the row was replaced under our eyes.
- * A writer fills a row from its head to its tail; read from the tail to the head, both ends agree only on a whole one. */
-static __always_inline int read_frontend(struct frontend_key *call, struct frontend_row *row) {
-    struct frontend_row *shared = frontends.lookup(call);
+/* Nearly every call on a node ends here, */
+static __always_inline bool port_in_use(u32 port_be) {
+    const struct filter_row *filter = ONLY_ROW(FILTER);
 
-    if (!shared)
-        return -ENOENT;
-    row->generation_tail = *(volatile u64 *)&shared->generation_tail;
+    return is_set(filter->ports, bpf_ntohs(port_be));
+}
+
+/* and nearly every other one that is not for a frontend here, before a key for a look-up is made. */
+static __always_inline bool may_be_frontend(const struct frontend_key *call) {
+    const struct filter_row *filter = ONLY_ROW(FILTER);
+    u64 mixed = (call->address[0] ^ call->address[1] ^ call->port_protocol) * FILTER_FACTOR;
+
+    return is_set(filter->frontends, mixed >> 48);
+}
+
+/* A row is read where it stands, between these two. A writer fills it from its head to its tail; read from the tail to
+ * the head, both ends agree only on a whole one. */
+static __always_inline u64 begin_reading(const struct frontend_row *row) {
+    u64 generation = *(volatile u64 *)&row->generation_tail;
+
     barrier();
-    __builtin_memcpy(row->address, shared->address,
-                     offsetof(struct frontend_row, zero) - offsetof(struct frontend_row, address));
+    return generation;
+}
+
+/* Whether all that was read of the row was of that generation, and `call`'s. */
+static __always_inline bool end_reading(const struct frontend_row *row, u64 generation,
+                                        const struct frontend_key *call) {
+    bool same_key = same_address(row->key.address, call->address) && row->key.port_protocol == call->port_protocol;
+
     barrier();
-    row->generation = *(volatile u64 *)&shared->generation;
-    if (row->generation != row->generation_tail || !same_address(row->address, call->address) ||
-        row->port != call->port || row->protocol != call->protocol)
-        return -EAGAIN;
-    return 0;
+    return same_key && *(volatile u64 *)&row->generation == generation;
 }
 
 /* Copies one backend of the row. -EAGAIN: its place was given to a later generation. */
-static __always_inline int read_backend(const struct frontend_row *row, u32 index, struct endpoint *backend) {
-    struct backend_row *shared;
+static __always_inline int read_backend(const struct frontend_row *row, u64 generation, u32 index,
+                                        struct endpoint *backend) {
+    u64 key = (u32)(row->first + index); /* the map reads its lower half */
+    struct backend_row *shared = backends.lookup((u32 *)&key);
 
-    index += row->first;
-    shared = backends.lookup(&index);
     if (!shared)
         return -EAGAIN;
     *backend = shared->endpoint;
     barrier();
-    return *(volatile u64 *)&shared->generation == row->generation ? 0 : -EAGAIN;
+    return *(volatile u64 *)&shared->generation == generation ? 0 : -EAGAIN;
+}
+
+static __always_inline int read_any_backend(const struct frontend_row *row, u64 generation, struct endpoint *backend) {
+    u32 count = row->count;
+
+    return read_backend(row, generation, count > 1 ? bpf_get_prandom_u32() % count : 0, backend);
 }
 
 /* Without CAP_PERFMON the verifier also follows each branch the way it does not go, as a processor may that guesses: a
@@ -59,8 +74,8 @@ struct order {
 };
 
 static __always_inline void get_order(const struct endpoint *endpoint, struct order *order) {
-    order->high = (u64)bpf_ntohl(endpoint->address[0]) << 32 | bpf_ntohl(endpoint->address[1]);
-    order->low = (u64)bpf_ntohl(endpoint->address[2]) << 32 | bpf_ntohl(endpoint->address[3]);
+    order->high = bpf_ntohll(endpoint->address[0]);
+    order->low = bpf_ntohll(endpoint->address[1]);
     order->port = bpf_ntohs(endpoint->port);
 }
 
@@ -71,8 +86,8 @@ static __always_inline u64 comes_before(const struct order *a, const struct orde
 }
 
 /* Whether `wanted` is one of the row's backends, of which there is at least one: 0, -ENOENT or -EAGAIN. */
-static __always_inline int find_backend(const struct frontend_row *row, const struct endpoint *wanted) {
-    struct endpoint backend = {};
+static __always_inline int find_backend(const struct frontend_row *row, u64 generation, const struct endpoint *wanted) {
+    struct endpoint backend;
     struct order goal, here;
     u64 low = 0, left = row->count;
 
@@ -80,7 +95,7 @@ static __always_inline int find_backend(const struct frontend_row *row, const st
     for (int step = 0; step < MAX_SEARCH_STEPS && left > 1; step++) {
         u64 half = left / 2, before;
 
-        if (read_backend(row, low + half - 1, &backend))
+        if (read_backend(row, generation, low + half - 1, &backend))
             return -EAGAIN;
         get_order(&backend, &here);
         before = comes_before(&here, &goal);
@@ -88,7 +103,7 @@ static __always_inline int find_backend(const struct frontend_row *row, const st
         low += half & -before;
         left -= half;
     }
-    if (read_backend(row, low, &backend))
+    if (read_backend(row, generation, low, &backend))
         return -EAGAIN;
     return same_address(backend.address, wanted->address) && backend.port == wanted->port ? 0 : -ENOENT;
 }

@@ -1,9 +1,9 @@
 /* The limit (P11): second and count in one word, so that they change together. */
 
 /* Whether this call is among the first `limit` of its second. */
-static __always_inline bool take_from_window(u32 service_id, u32 limit, u64 now) {
-    u64 *window = windows.lookup(&service_id);
-    u64 second = now / NANOSECONDS, seen;
+static __always_inline bool take_from_window(u64 *service_id, u32 limit) {
+    u64 *window = windows.lookup(service_id);
+    u64 second = bpf_ktime_get_coarse_ns() / NANOSECONDS, seen;
 
     /* The row is made before the limit is; without one there is nothing to count in, and passing is always right. */
     if (!window)

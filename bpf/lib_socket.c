@@ -18,7 +18,7 @@ static __always_inline int remember_pair(struct bpf_sock_addr *ctx, const struct
         barrier_var(pair);
         if (!pair->backend_port)
             break;
-        if (pair->backend_port == backend->port && pair->frontend_port == call->port &&
+        if (pair->backend_port == backend->port && pair->frontend_port == (__be16)call->port_protocol &&
             same_address(pair->backend, backend->address) && same_address(pair->frontend, call->address))
             return 0;
     }
@@ -28,7 +28,7 @@ static __always_inline int remember_pair(struct bpf_sock_addr *ctx, const struct
     barrier();
     __builtin_memcpy(pair->frontend, call->address, sizeof(pair->frontend));
     __builtin_memcpy(pair->backend, backend->address, sizeof(pair->backend));
-    pair->frontend_port = call->port;
+    pair->frontend_port = call->port_protocol;
     barrier();
     *(volatile __be16 *)&pair->backend_port = backend->port;
     return 0;
@@ -49,7 +49,8 @@ static __always_inline int find_frontend(struct bpf_sock_addr *ctx, const struct
         struct socket_pair *pair = &state->pair[i];
 
         barrier_var(pair);
-        if (pair->backend_port && pair->backend_port == peer->port && same_address(pair->backend, peer->address)) {
+        if (pair->backend_port && pair->backend_port == (__be16)peer->port_protocol &&
+            same_address(pair->backend, peer->address)) {
             __builtin_memcpy(frontend->address, pair->frontend, sizeof(frontend->address));
             frontend->port = pair->frontend_port;
             return 0;

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from bpf import libbpf
-from bpf.build import HOOKS, KERNEL_TREE, MAP_NAMES, MapSizes, compiler_flags, program_text
+from bpf.build import HOOKS, KERNEL_TREE, MAP_NAMES, ONE_ROW_MAPS, MapSizes, compiler_flags, program_text
 
 
 def load(directory: Path, sizes: MapSizes) -> None:
@@ -27,6 +27,8 @@ def load(directory: Path, sizes: MapSizes) -> None:
         (directory / kind).mkdir()
     for name in MAP_NAMES:
         libbpf.pin(programs[name].map_fd, directory / "maps" / name)
+    for name, descriptor in ONE_ROW_MAPS.items():
+        os.dup2(programs[name].map_fd, descriptor)
     for hook, attach_type in HOOKS.items():
         function = programs.load_func(hook.encode(), BPF.CGROUP_SOCK_ADDR, attach_type=attach_type)
         libbpf.pin(function.fd, directory / "programs" / hook)

@@ -2,8 +2,8 @@
  * for the socket storage, which lives and dies with the sockets and the programs. */
 #pragma once
 
-/* port / 64 -> bits of the ports that any frontend uses, of either protocol. Read at every call on the node. */
-BPF_TABLE("array", u32, u64, ports, PORT_WORDS);
+/* 0 -> which calls may be for a frontend. Read at every call on the node. */
+BPF_TABLE("array", u32, struct filter_row, filter, 1);
 /* frontend -> its row. */
 BPF_TABLE("hash", struct frontend_key, struct frontend_row, frontends, MAX_FRONTENDS);
 /* index -> backend; a frontend row names `count` in a row, sorted by address and port. */
@@ -11,17 +11,21 @@ BPF_TABLE("array", u32, struct backend_row, backends, MAX_BACKENDS);
 /* (Pod cgroup, service id) -> 1: its processes are not redirected by that policy (P12). */
 BPF_F_TABLE("hash", struct backend_cgroup_key, u32, backend_cgroups, MAX_BACKEND_CGROUPS, BPF_F_NO_PREALLOC);
 /* service id -> second << 32 | calls in it. Programs write; MapWriter makes and removes rows (P11). */
-BPF_F_TABLE("hash", u32, u64, windows, MAX_POLICIES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", u64, u64, windows, MAX_POLICIES, BPF_F_NO_PREALLOC);
 /* client and frontend -> backend (P13). Programs write; MapWriter sweeps. A plain hash: a full map costs a new client its
  * affinity, an LRU one would cost it an old client's. */
 BPF_TABLE("hash", struct affinity_key, struct affinity_row, affinity, MAX_AFFINITY);
 /* service id -> counters. Programs count; MapWriter makes and removes rows. */
-BPF_F_TABLE("percpu_hash", u32, struct counters_row, counters, MAX_POLICIES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("percpu_hash", u64, struct counters_row, counters, MAX_POLICIES, BPF_F_NO_PREALLOC);
 /* service id -> name and limit, for people; the programs do not read it. */
-BPF_F_TABLE("hash", u32, struct policy_row, policies, MAX_POLICIES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", u64, struct policy_row, policies, MAX_POLICIES, BPF_F_NO_PREALLOC);
 /* 0 -> what the programs are told of the agent. */
 BPF_TABLE("array", u32, struct config_row, config, 1);
 /* 0 -> ns, CLOCK_MONOTONIC, at which the agent was last known to be well. */
 BPF_TABLE("array", u32, u64, lease, 1);
 /* socket -> its pairs of frontend and backend. Programs write. */
 BPF_SK_STORAGE(socket_state, struct socket_pairs);
+
+/* The value of a map of one row, without a look-up and the key that it needs. The loader holds the map's descriptor under
+ * the number NAME_FD (bpf/build.py), and the kernel puts the value's address in its place. */
+#define ONLY_ROW(map) ((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_VALUE, map##_FD))

@@ -33,7 +33,7 @@ class PinnedMaps:
 
     def backends_of(self, row: rows.FrontendRow) -> tuple[rows.Endpoint, ...]:
         """Those of the row's generation; fewer than `count` when the row was replaced meanwhile."""
-        found = (self["backends"].lookup(rows.SERVICE_ID.pack(i)) for i in range(row.first, row.first + row.count))
+        found = (self["backends"].lookup(rows.INDEX.pack(i)) for i in range(row.first, row.first + row.count))
         pairs = [rows.unpack_backend(value) for value in found if value]
         return tuple(backend for generation, backend in pairs if generation == row.generation)
 
@@ -46,8 +46,9 @@ class PinnedMaps:
     def remove_frontend(self, frontend: rows.Frontend) -> None:
         self["frontends"].delete(rows.pack_frontend(frontend))
 
-    def write_ports(self, word: int, bits: int) -> None:
-        self["ports"].update(rows.SERVICE_ID.pack(word), bits.to_bytes(8, "little"))
+    def write_filter(self, bits: bytearray) -> None:
+        """All of them. Whoever reads meanwhile sees each bit as it was or as it is."""
+        self["filter"].update(_ZERO, bytes(bits))
 
     # policies
 
@@ -95,9 +96,7 @@ class PinnedMaps:
 
 
 def packed_backends(generation: int, first: int, backends: Iterable[rows.Endpoint]) -> list[tuple[bytes, bytes]]:
-    return [
-        (rows.SERVICE_ID.pack(first + i), rows.pack_backend(generation, backend)) for i, backend in enumerate(backends)
-    ]
+    return [(rows.INDEX.pack(first + i), rows.pack_backend(generation, backend)) for i, backend in enumerate(backends)]
 
 
 def _id(key: bytes) -> int:

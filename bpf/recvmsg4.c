@@ -1,7 +1,7 @@
 
 int recvmsg4(struct bpf_sock_addr *ctx) {
-    struct frontend_key peer = {};
-    struct endpoint frontend = {};
+    struct frontend_key peer;
+    struct endpoint frontend;
 
     get_call4(ctx, &peer);
     if (!find_frontend(ctx, &peer, &frontend))

@@ -123,23 +123,36 @@ def unpack_address(raw: bytes) -> Address:
     return IPv4Address(raw[12:]) if raw[:12] == _MAPPED else IPv6Address(raw)
 
 
-_FRONTEND_KEY = struct.Struct("!16sHBx")
+_FRONTEND_KEY = struct.Struct("!16sHB5x")
+_KEY_WORDS = struct.Struct("=QQQ")
+FILTER_FACTOR = 0x9E3779B97F4A7C15
+"""As in bpf/consts.h."""
 _GENERATION = struct.Struct("=Q")
-_FRONTEND_BODY = struct.Struct("=IIIIIBB6x")  # service_id first count limit affinity skip_from skip_to
+_FRONTEND_BODY = struct.Struct("=IIIIIBBBx")  # service_id first count limit affinity flags skip_from skip_to
 _BACKEND = struct.Struct("=Q16s2s6x")
-_AFFINITY_KEY = struct.Struct("=Q20s4x")
+_AFFINITY_KEY = struct.Struct("=24sQ")
 _AFFINITY = struct.Struct("=16s2s6xQ")
 _COUNTERS = struct.Struct(f"={2 + len(PassReason)}Q")
 _WINDOW = struct.Struct("=II")
 _POLICY = struct.Struct("=256sI")
 _CONFIG = struct.Struct("=QQ")
-_CGROUP_KEY = struct.Struct("=QI4x")
+_CGROUP_KEY = struct.Struct("=QQ")
 
-SERVICE_ID = struct.Struct("=I")
+SERVICE_ID = struct.Struct("=Q")
+INDEX = struct.Struct("=I")
+PRESENT = INDEX.pack(1)
+"""The value of a row whose key says it all."""
 
 
 def pack_frontend(frontend: Frontend) -> bytes:
     return _FRONTEND_KEY.pack(pack_address(frontend.address), frontend.port, frontend.protocol)
+
+
+def filter_bits(frontend: Frontend) -> tuple[int, int]:
+    """The frontend's bits in the one row of `filter`: of its port, and of the 16 bits mixed from its key."""
+    high, low, port_protocol = _KEY_WORDS.unpack(pack_frontend(frontend))
+    mixed = (high ^ low ^ port_protocol) * FILTER_FACTOR % 2**64
+    return frontend.port, 65536 + (mixed >> 48)
 
 
 def unpack_frontend(raw: bytes) -> Frontend:
@@ -148,21 +161,26 @@ def unpack_frontend(raw: bytes) -> Frontend:
 
 
 def pack_frontend_row(row: FrontendRow) -> bytes:
-    key = bytearray(pack_frontend(row.frontend))
-    key[19] = row.flags
-    body = _FRONTEND_BODY.pack(
-        row.service_id, row.first, row.count, row.limit, row.affinity_seconds, row.skip_from, row.skip_to
-    )
     generation = _GENERATION.pack(row.generation)
-    return generation + bytes(key) + body + generation
+    body = _FRONTEND_BODY.pack(
+        row.service_id,
+        row.first,
+        row.count,
+        row.limit,
+        row.affinity_seconds,
+        row.flags,
+        row.skip_from,
+        row.skip_to,
+    )
+    return generation + pack_frontend(row.frontend) + body + generation
 
 
 def unpack_frontend_row(raw: bytes) -> FrontendRow:
-    service_id, first, count, limit, affinity, skip_from, skip_to = _FRONTEND_BODY.unpack_from(raw, 28)
+    service_id, first, count, limit, affinity, flags, skip_from, skip_to = _FRONTEND_BODY.unpack_from(raw, 32)
     return FrontendRow(
         generation=_GENERATION.unpack_from(raw)[0],
-        frontend=unpack_frontend(raw[8:28]),
-        flags=FrontendFlag(raw[27]),
+        frontend=unpack_frontend(raw[8:32]),
+        flags=FrontendFlag(flags),
         service_id=service_id,
         first=first,
         count=count,
@@ -189,7 +207,7 @@ def endpoint_order(backend: Endpoint) -> tuple[bytes, int]:
 
 
 def unpack_affinity(key: bytes, value: bytes) -> AffinityRow:
-    cookie, frontend = _AFFINITY_KEY.unpack(key)
+    frontend, cookie = _AFFINITY_KEY.unpack(key)
     address, port, last_used = _AFFINITY.unpack(value)
     return AffinityRow(
         client_netns=cookie,
@@ -200,7 +218,7 @@ def unpack_affinity(key: bytes, value: bytes) -> AffinityRow:
 
 
 def pack_affinity(row: AffinityRow) -> tuple[bytes, bytes]:
-    key = _AFFINITY_KEY.pack(row.client_netns, pack_frontend(row.frontend))
+    key = _AFFINITY_KEY.pack(pack_frontend(row.frontend), row.client_netns)
     value = _AFFINITY.pack(pack_address(row.backend.address), row.backend.port.to_bytes(2, "big"), row.last_used_ns)
     return key, value
 
@@ -234,10 +252,10 @@ def pack_config(*, host_netns: int, lease_ns: int) -> bytes:
 
 
 def pack_backend_cgroup(cgroup_id: int, service_id: int) -> bytes:
-    return _CGROUP_KEY.pack(cgroup_id, service_id)
+    return _CGROUP_KEY.pack(service_id, cgroup_id)
 
 
 def unpack_backend_cgroup(raw: bytes) -> tuple[int, int]:
     """Cgroup id and service id."""
-    cgroup_id, service_id = _CGROUP_KEY.unpack(raw)
+    service_id, cgroup_id = _CGROUP_KEY.unpack(raw)
     return cgroup_id, service_id

@@ -1,7 +1,7 @@
 
 int sendmsg6(struct bpf_sock_addr *ctx) {
-    struct frontend_key call = {};
-    struct endpoint backend = {};
+    struct frontend_key call;
+    struct endpoint backend;
 
     if (!port_in_use(ctx->user_port))
         return SYS_PROCEED;

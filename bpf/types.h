@@ -1,14 +1,17 @@
 /* Keys and values of the maps. bpf/rows.py packs and unpacks them; a kernel test compares the two.
- * Addresses and ports are in network order everywhere, IPv4 as mapped IPv6 (::ffff:a.b.c.d). */
+ * Addresses and ports are in network order everywhere, IPv4 as mapped IPv6 (::ffff:a.b.c.d).
+ *
+ * What a program puts on its stack is made of words of eight bytes. Without CAP_PERFMON the verifier has a barrier of some
+ * 8 ns follow each store there, so they should be few; and up to kernel 6.8 it refuses to overwrite a part of a word. */
 #pragma once
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are put together from their parts so");
+
 struct frontend_key {
-    __be32 address[4];
-    __be16 port;
-    u8 protocol;
-    u8 zero;
+    __be64 address[2];
+    u64 port_protocol; /* port in network order, protocol << 16 */
 };
-_Static_assert(sizeof(struct frontend_key) == 20, "frontend_key");
+_Static_assert(sizeof(struct frontend_key) == 24, "frontend_key");
 
 #define FRONTEND_NO_HOST 1 /* processes in the agent's network namespace pass */
 
@@ -16,25 +19,22 @@ _Static_assert(sizeof(struct frontend_key) == 20, "frontend_key");
  * a freed element to the next writer at once, under the eyes of a program that still reads it. */
 struct frontend_row {
     u64 generation;
-    __be32 address[4];
-    __be16 port;
-    u8 protocol;
-    u8 flags;
+    struct frontend_key key;
     u32 service_id;
     u32 first; /* index of the first of this generation's rows in `backends` */
     u32 count;
     u32 limit; /* redirects a second of the whole policy, 0: none */
     u32 affinity_seconds; /* 0: no affinity */
+    u8 flags;
     u8 skip_from, skip_to; /* cgroup levels of the policy's Pods; none when from > to */
-    u8 zero[6];
+    u8 zero;
     u64 generation_tail;
 };
 _Static_assert(sizeof(struct frontend_row) == 64, "frontend_row");
 
 struct endpoint {
-    __be32 address[4];
-    __be16 port;
-    u8 zero[6];
+    __be64 address[2];
+    u64 port; /* two bytes in network order, then zeros */
 };
 _Static_assert(sizeof(struct endpoint) == 24, "endpoint");
 
@@ -45,9 +45,8 @@ struct backend_row {
 _Static_assert(sizeof(struct backend_row) == 32, "backend_row");
 
 struct affinity_key {
-    u64 client_netns; /* cookie */
     struct frontend_key frontend;
-    u32 zero;
+    u64 client_netns; /* cookie */
 };
 _Static_assert(sizeof(struct affinity_key) == 32, "affinity_key");
 
@@ -56,6 +55,13 @@ struct affinity_row {
     u64 last_used; /* ns, CLOCK_MONOTONIC */
 };
 _Static_assert(sizeof(struct affinity_row) == 32, "affinity_row");
+
+/* Bits, set for what some frontend has: its port, and 16 bits mixed from its whole key. */
+struct filter_row {
+    u64 ports[65536 / 64];
+    u64 frontends[65536 / 64];
+};
+_Static_assert(sizeof(struct filter_row) == 16384, "filter_row");
 
 /* Order as in bpf/rows.py PassReason. */
 enum pass_reason { PASS_LEASE, PASS_FROM_HOST, PASS_FROM_BACKEND, PASS_QOS, PASS_REASONS };
@@ -68,9 +74,8 @@ struct counters_row {
 _Static_assert(sizeof(struct counters_row) == 48, "counters_row");
 
 struct backend_cgroup_key {
+    u64 service_id;
     u64 cgroup_id;
-    u32 service_id;
-    u32 zero;
 };
 _Static_assert(sizeof(struct backend_cgroup_key) == 16, "backend_cgroup_key");
 
@@ -88,13 +93,14 @@ _Static_assert(sizeof(struct config_row) == 16, "config_row");
 
 /* What one socket was redirected to. A pair counts while backend_port is not 0. */
 struct socket_pair {
-    __be32 frontend[4];
-    __be32 backend[4];
+    __be64 frontend[2];
+    __be64 backend[2];
     __be16 frontend_port;
     __be16 backend_port;
+    u32 zero;
 };
 struct socket_pairs {
     struct socket_pair pair[SOCKET_PAIRS];
     u64 next; /* 64 bits: only those can be fetched and added with the instructions of every LLVM */
 };
-_Static_assert(sizeof(struct socket_pairs) == 36 * SOCKET_PAIRS + 8, "socket_pairs");
+_Static_assert(sizeof(struct socket_pairs) == 40 * SOCKET_PAIRS + 8, "socket_pairs");

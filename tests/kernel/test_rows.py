@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bpf import cgroups, datapath, rows
-from bpf.build import MAP_NAMES
+from bpf.build import MAP_NAMES, ONE_ROW_MAPS
 from bpf.maps import PinnedMaps
 from config.settings import DatapathSettings
 from tests.lab.lab import ROOT, Lab
@@ -47,9 +47,16 @@ def as_the_kernel_sees(path: Path) -> dict[str, Any]:
 
 
 def words(address: IPv4Address | IPv6Address) -> list[int]:
-    """Four words in network order, as this machine reads them."""
+    """Two words in network order, as this machine reads them."""
     raw = rows.pack_address(address)
-    return [int.from_bytes(raw[i : i + 4], sys.byteorder) for i in range(0, 16, 4)]
+    return [int.from_bytes(raw[i : i + 8], sys.byteorder) for i in (0, 8)]
+
+
+def key_of(frontend: rows.Frontend) -> dict[str, Any]:
+    return {
+        "address": words(frontend.address),
+        "port_protocol": socket.htons(frontend.port) | frontend.protocol << 16,
+    }
 
 
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
@@ -69,14 +76,9 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: rows.Frontend) -> No
         )
     )
     row = as_the_kernel_sees(maps["frontends"].path)
-    key = {
-        "address": words(frontend.address),
-        "port": socket.htons(frontend.port),
-        "protocol": frontend.protocol,
-    }
-    assert row["key"] == {**key, "zero": 0}
+    assert row["key"] == key_of(frontend)
     assert row["value"] == {
-        **key,
+        "key": key_of(frontend),
         "generation": 2**40 + 1,
         "generation_tail": 2**40 + 1,
         "flags": 1,
@@ -87,7 +89,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: rows.Frontend) -> No
         "affinity_seconds": 10800,
         "skip_from": 4,
         "skip_to": 6,
-        "zero": [0] * 6,
+        "zero": 0,
     }
     maps.remove_frontend(frontend)
 
@@ -95,17 +97,30 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: rows.Frontend) -> No
 def test_a_backend(maps: PinnedMaps) -> None:
     maps.write_backends(7, 0, [BACKEND])
     row = as_the_kernel_sees(maps["backends"].path)
-    endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port), "zero": [0] * 6}
+    endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
     assert row == {"key": 0, "value": {"generation": 7, "endpoint": endpoint}}
+
+
+@pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
+def test_the_bits_of_a_frontend(maps: PinnedMaps, frontend: rows.Frontend) -> None:
+    filter_row = bytearray(maps["filter"].row_size)
+    for bit in rows.filter_bits(frontend):
+        filter_row[bit // 8] |= 1 << bit % 8
+    maps.write_filter(filter_row)
+    row = as_the_kernel_sees(maps["filter"].path)["value"]
+    port, mixed = rows.filter_bits(frontend)
+    assert port == frontend.port
+    assert {i: word for i, word in enumerate(row["ports"]) if word} == {port // 64: 1 << port % 64}
+    place = mixed - 65536
+    assert {i: word for i, word in enumerate(row["frontends"]) if word} == {place // 64: 1 << place % 64}
 
 
 def test_an_affinity(maps: PinnedMaps) -> None:
     held = rows.AffinityRow(client_netns=2**33, frontend=V4, backend=BACKEND, last_used_ns=2**50)
     maps["affinity"].update(*rows.pack_affinity(held))
     row = as_the_kernel_sees(maps["affinity"].path)
-    frontend = {"address": words(V4.address), "port": socket.htons(53), "protocol": 17, "zero": 0}
-    endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port), "zero": [0] * 6}
-    assert row["key"] == {"client_netns": 2**33, "frontend": frontend, "zero": 0}
+    endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
+    assert row["key"] == {"client_netns": 2**33, "frontend": key_of(V4)}
     assert row["value"] == {"backend": endpoint, "last_used": 2**50}
 
 
@@ -128,9 +143,9 @@ def test_a_policy_its_window_its_cgroups_and_the_configuration(maps: PinnedMaps)
     assert row["value"]["limit"] == 9
     maps["windows"].update(ONE, (12 << 32 | 34).to_bytes(8, sys.byteorder))
     assert maps.windows()[1] == rows.Window(second=12, calls=34)
-    maps["backend_cgroups"].update(rows.pack_backend_cgroup(2**35, 5), ONE)
+    maps["backend_cgroups"].update(rows.pack_backend_cgroup(2**35, 5), rows.PRESENT)
     row = as_the_kernel_sees(maps["backend_cgroups"].path)
-    assert row["key"] == {"cgroup_id": 2**35, "service_id": 5, "zero": 0}
+    assert row["key"] == {"cgroup_id": 2**35, "service_id": 5}
     maps.write_config(host_netns=2**36, lease_ns=30)
     assert as_the_kernel_sees(maps["config"].path)["value"] == {"host_netns": 2**36, "lease_ns": 30}
 
@@ -142,7 +157,7 @@ def test_every_map_is_pinned_with_the_configured_size(maps: PinnedMaps) -> None:
         "backends": 8,
         "affinity": 8,
     }
-    assert sizes["ports"] * 64 == 65536
+    assert {name: sizes[name] for name in ONE_ROW_MAPS} == dict.fromkeys(ONE_ROW_MAPS, 1)
 
 
 def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
@@ -151,4 +166,5 @@ def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
     assert found
     assert found[1].split(", ") == [f"PASS_{reason.name}" for reason in rows.PassReason]
     assert f"#define MAX_CGROUP_LEVELS {cgroups.MAX_LEVELS}\n" in consts.read_text()
+    assert f"#define FILTER_FACTOR {rows.FILTER_FACTOR:#x}ULL\n" in consts.read_text()
     assert f"#define FRONTEND_NO_HOST {rows.FrontendFlag.NO_HOST.value} " in types.read_text()

@@ -31,7 +31,16 @@ def test_a_frontend_row_survives_packing(frontend: rows.Frontend) -> None:
 
 
 def test_ipv4_is_stored_as_mapped_ipv6_in_network_order() -> None:
-    assert rows.pack_frontend(V4) == bytes(10) + b"\xff\xff" + bytes([10, 96, 0, 10]) + b"\x00\x35" + b"\x11" + b"\x00"
+    assert rows.pack_frontend(V4) == bytes(10) + b"\xff\xff" + bytes([10, 96, 0, 10]) + b"\x00\x35" + b"\x11" + bytes(5)
+
+
+@pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
+def test_a_frontend_has_two_bits_of_the_filter(frontend: rows.Frontend) -> None:
+    port, mixed = rows.filter_bits(frontend)
+    assert port == frontend.port
+    assert 65536 <= mixed < 2 * 65536
+    assert mixed != rows.filter_bits(frontend._replace(port=frontend.port + 1))[1]
+    assert mixed != rows.filter_bits(frontend._replace(address=frontend.address + 1))[1]
 
 
 def test_a_backend_survives_packing() -> None:
