@@ -161,13 +161,23 @@ class MapWriter(AgentActor):
         if not self._synced:
             return
         self._tables.maps.renew_lease(message.sent_ns)
-        if self._unfound:
-            self._write(list(self._unfound))
+        self._write(self._newly_found())
         attached = len(self._datapath.attached_hooks()) == len(HOOKS)
         if attached != self._attached or self._faults() != self._reported:
             if not attached:
                 _log.error("the programs were detached by somebody; restart the agent to attach them again")
             self._report(-1.0)
+
+    def _newly_found(self) -> list[int]:
+        """Service ids of which a Pod's cgroup has come to be; a Pod may be long in coming, or never."""
+        if not self._unfound:
+            return []
+        self._cgroups.refresh()
+        return [service_id for service_id, unfound in self._unfound.items() if self._unfound_of(service_id) != unfound]
+
+    def _unfound_of(self, service_id: int) -> tuple[str, ...]:
+        pods = [pod for key in self._in_force(service_id) for pod in self._policies[key].excluded]
+        return tuple(sorted(str(pod.key) for pod in pods if self._find(pod) is None))
 
     def _on_sweep_affinity(self, message: SweepAffinity) -> None:
         """A row that a program renews between our look and our deletion is lost, and that client's affinity with it:

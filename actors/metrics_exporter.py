@@ -21,7 +21,6 @@ from actors.messages import (
     DesiredStateApplied,
     Message,
     PoliciesResolved,
-    PolicyCondition,
     ResyncDesiredState,
     SourceEventSeen,
     SourceSynced,
@@ -50,8 +49,7 @@ class MetricsExporter(AgentActor):
         super().__init__()
         self._settings = metrics
         self._state = AgentState()
-        self._conditions: list[PolicyCondition] = []
-        self._metrics = AgentMetrics(conditions=lambda: self._conditions, read=read)
+        self._metrics = AgentMetrics(conditions=lambda: list(self._state.conditions().values()), read=read)
 
     def started(self) -> None:
         server = HttpServer(
@@ -69,11 +67,9 @@ class MetricsExporter(AgentActor):
     def _on_policies_resolved(self, message: PoliciesResolved) -> None:
         self._state.resolve(message)
         self._metrics.policy_conflicts.set(message.conflicts)
-        self._conditions = list(self._state.conditions().values())
 
     def _on_desired_state_applied(self, message: DesiredStateApplied) -> None:
-        self._state.applied = message
-        self._conditions = list(self._state.conditions().values())
+        self._state.apply(message)
         if message.seconds >= 0:
             self._metrics.apply_seconds.observe(message.seconds)
 

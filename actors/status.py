@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from actors.messages import (
     ActorReport,
@@ -12,6 +13,7 @@ from actors.messages import (
     PolicyCondition,
     PolicyState,
     SourceName,
+    WriteFault,
 )
 from bpf.rows import Endpoint
 from k8s.objects import PolicyKey
@@ -19,41 +21,77 @@ from k8s.objects import PolicyKey
 SILENCE_SECONDS = 10.0
 
 
+class ConditionChange(NamedTuple):
+    key: PolicyKey
+    former: PolicyCondition | None
+    present: PolicyCondition | None
+
+
 @dataclass(slots=True)
 class AgentState:
-    """Merges what the reporting actor hears."""
+    """Merges what the reporting actor hears; a message costs what it changes, however many policies there are."""
 
-    decided: dict[PolicyKey, PolicyCondition] = field(default_factory=dict)
     applied: DesiredStateApplied = DesiredStateApplied(faults=(), attached=False, seconds=-1)
     actors: tuple[ActorReport, ...] = ()
     synced: set[SourceName] = field(default_factory=set)
     conflicts: int = 0
     resolved: bool = False
-
-    def resolve(self, message: PoliciesResolved) -> None:
-        if message.complete:
-            self.decided.clear()
-        for key in message.removed:
-            self.decided.pop(key, None)
-        self.decided |= {condition.key: condition for condition in message.conditions}
-        self.conflicts = message.conflicts
-        self.resolved = True
+    _decided: dict[PolicyKey, PolicyCondition] = field(default_factory=dict)
+    _faults: dict[PolicyKey, tuple[WriteFault, ...]] = field(default_factory=dict)
+    _conditions: dict[PolicyKey, PolicyCondition] = field(default_factory=dict)
+    """As decided, with what the kernel said of it."""
 
     def conditions(self) -> dict[PolicyKey, PolicyCondition]:
-        """As decided, with what the kernel said of it."""
-        found = dict(self.decided)
-        for fault in self.applied.faults:
-            condition = found.get(fault.key)
-            if condition is None:
-                continue
+        """A copy, made in one step of the interpreter: for other threads as well."""
+        return self._conditions.copy()
+
+    def resolve(self, message: PoliciesResolved) -> list[ConditionChange]:
+        touched = {*message.removed, *(condition.key for condition in message.conditions)}
+        if message.complete:
+            touched |= self._decided.keys()
+            self._decided.clear()
+        for key in message.removed:
+            self._decided.pop(key, None)
+        self._decided |= {condition.key: condition for condition in message.conditions}
+        self.conflicts = message.conflicts
+        self.resolved = True
+        return self._merge(touched)
+
+    def apply(self, message: DesiredStateApplied) -> list[ConditionChange]:
+        former = self.applied.faults
+        self.applied = message
+        if message.faults == former:
+            return []
+        touched = set(self._faults)
+        self._faults = {}
+        for fault in message.faults:
+            self._faults[fault.key] = (*self._faults.get(fault.key, ()), fault)
+        return self._merge(touched | self._faults.keys())
+
+    def _merge(self, keys: Iterable[PolicyKey]) -> list[ConditionChange]:
+        changes = []
+        for key in keys:
+            former, present = self._conditions.get(key), self._merged(key)
+            if present is None:
+                self._conditions.pop(key, None)
+            else:
+                self._conditions[key] = present
+            if former != present:
+                changes.append(ConditionChange(key, former, present))
+        return changes
+
+    def _merged(self, key: PolicyKey) -> PolicyCondition | None:
+        condition = self._decided.get(key)
+        if condition is None:
+            return None
+        for fault in self._faults.get(key, ()):
             if fault.failed:
-                change = replace(
+                condition = replace(
                     condition, state=PolicyState.FAILED, reason="WriteFailed", message=fault.message, backends=()
                 )
             else:
-                change = replace(condition, message=f"{condition.message}; {fault.message}")
-            found[fault.key] = change
-        return found
+                condition = replace(condition, message=f"{condition.message}; {fault.message}")
+        return condition
 
     def unready(self, *, attaches: bool = True) -> list[str]:
         """What is missing; empty when the agent is ready. `attaches`: programs are ours to attach."""

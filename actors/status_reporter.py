@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import ClassVar, Protocol
@@ -21,16 +21,14 @@ from actors.messages import (
     DesiredStateApplied,
     Message,
     PoliciesResolved,
-    PolicyCondition,
     PolicyState,
     QosWindowElapsed,
     ResyncDesiredState,
     SourceName,
     SourceSynced,
 )
-from actors.status import AgentState, actors_document, policies_document
+from actors.status import AgentState, ConditionChange, actors_document, policies_document
 from config.settings import HealthSettings
-from k8s.objects import PolicyKey
 
 _log = logging.getLogger(__name__)
 _QUIET = {PolicyState.ACTIVE, PolicyState.DISABLED, PolicyState.NODE_NOT_SELECTED}
@@ -83,8 +81,6 @@ class StatusReporter(AgentActor):
         self._datapath = datapath
         self._leader = leader
         self._state = AgentState()
-        self._shown: dict[PolicyKey, PolicyCondition] = {}
-        """As last logged."""
         self._heard_at = time.monotonic()
         self._limited: frozenset[int] = frozenset()
 
@@ -95,14 +91,13 @@ class StatusReporter(AgentActor):
         self.send("ConflictResolver", ResyncDesiredState())
 
     def _on_policies_resolved(self, message: PoliciesResolved) -> None:
-        self._state.resolve(message)
+        changes = self._state.resolve(message)
         if message.complete:  # the resolver sends it only when every source is synced
             self._state.synced = set(SourceName)
-        self._log_changes()
+        _log_changes(changes)
 
     def _on_desired_state_applied(self, message: DesiredStateApplied) -> None:
-        self._state.applied = message
-        self._log_changes()
+        _log_changes(self._state.apply(message))
 
     def _on_source_synced(self, message: SourceSynced) -> None:
         self._state.synced.add(message.source)
@@ -113,23 +108,13 @@ class StatusReporter(AgentActor):
 
     def _on_qos_window_elapsed(self, message: QosWindowElapsed) -> None:
         limited = frozenset(message.limited)
-        names = {condition.service_id: condition.key.name for condition in self._state.decided.values()}
-        for service_id in limited - self._limited:
-            _log.info("policy %s is at its limit: further calls pass", names.get(service_id, service_id))
+        if limited - self._limited:
+            names = {each.service_id: each.key.name for each in self._state.conditions().values()}
+            for service_id in limited - self._limited:
+                _log.info("policy %s is at its limit: further calls pass", names.get(service_id, service_id))
         self._limited = limited
 
-    def _log_changes(self) -> None:
-        conditions = self._state.conditions()
-        for key, condition in conditions.items():
-            former = self._shown.get(key)
-            if former is None or (former.state, former.message) != (condition.state, condition.message):
-                level = logging.INFO if condition.state in _QUIET else logging.WARNING
-                _log.log(level, "policy %s is %s: %s", key.name, condition.state.value, condition.message)
-        for key in self._shown.keys() - conditions.keys():
-            _log.info("policy %s is gone", key.name)
-        self._shown = conditions
-
-    # answers, in the server's threads: they read whole values that the actor replaces, and change nothing
+    # answers, in the server's threads: they read whole values, and change nothing
 
     def _healthz(self) -> Answer:
         return _verdict(self._state.unhealthy(time.monotonic() - self._heard_at))
@@ -155,8 +140,17 @@ class StatusReporter(AgentActor):
         if self._leader is not None:
             document["leader"] = {"leads": self._leader.leads(), "holder": self._leader.holder}
         document["actors"] = actors_document(self._state.actors)
-        document["policies"] = policies_document(self._shown)
+        document["policies"] = policies_document(self._state.conditions())
         return Answer(HTTPStatus.OK, "application/json", json.dumps(document, indent=1).encode() + b"\n")
+
+
+def _log_changes(changes: Iterable[ConditionChange]) -> None:
+    for key, former, present in changes:
+        if present is None:
+            _log.info("policy %s is gone", key.name)
+        elif former is None or (former.state, former.message) != (present.state, present.message):
+            level = logging.INFO if present.state in _QUIET else logging.WARNING
+            _log.log(level, "policy %s is %s: %s", key.name, present.state.value, present.message)
 
 
 def _verdict(missing: list[str]) -> Answer:

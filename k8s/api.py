@@ -25,7 +25,8 @@ _log = logging.getLogger(__name__)
 Raw: TypeAlias = dict[str, Any]
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
-_POOL_SIZE = 8
+_POOL_SIZE = 32
+"""Connections that are kept; each watch holds one, and more than MOST_WATCHES there seldom are."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1"
 
 

@@ -267,9 +267,10 @@ def test_the_port_is_free_for_the_next_one_as_soon_as_the_reporter_is_gone() -> 
 
 
 def _state(*messages: PoliciesResolved, faults: tuple[WriteFault, ...] = ()) -> AgentState:
-    state = AgentState(applied=replace(ATTACHED, faults=faults))
+    state = AgentState()
     for message in messages:
         state.resolve(message)
+    state.apply(replace(ATTACHED, faults=faults))
     return state
 
 
@@ -292,6 +293,24 @@ def test_faults_of_policies_that_are_unknown_or_of_another_kind_are_not_shown() 
 
 
 OTHER = replace(ACTIVE, key=replace(KEY, name="another"), service_id=8)
+FAULT = WriteFault(key=KEY, failed=True, message="full")
+
+
+def test_a_fault_counts_whichever_comes_first_and_as_long_as_it_is_told() -> None:
+    state = AgentState()
+    assert state.apply(replace(ATTACHED, faults=(FAULT,))) == []
+    ((key, former, present),) = state.resolve(RESOLVED)
+    assert (key, former, present and present.state) == (KEY, None, PolicyState.FAILED)
+    ((_, _, recovered),) = state.apply(ATTACHED)
+    assert recovered == ACTIVE
+
+
+def test_a_change_is_told_of_the_policy_that_it_concerns_alone() -> None:
+    state = _state(PoliciesResolved(complete=True, conditions=(ACTIVE, OTHER)))
+    fewer = replace(OTHER, state=PolicyState.NO_BACKEND)
+    assert state.resolve(PoliciesResolved(complete=False, conditions=(fewer,))) == [(OTHER.key, OTHER, fewer)]
+    assert state.resolve(PoliciesResolved(complete=True, conditions=(ACTIVE, fewer))) == []
+    assert state.resolve(PoliciesResolved(complete=True, conditions=(ACTIVE,))) == [(OTHER.key, fewer, None)]
 
 
 @pytest.mark.parametrize(
