@@ -20,6 +20,7 @@ import yaml
 
 from bpf.maps import PinnedMaps
 from bpf.rows import L4, Frontend, pack_frontend
+from tests.bench.events import resident
 from tests.cluster import dns, images, paper
 from tests.cluster.binaries import ROOT
 from tests.cluster.conftest import apply_crds
@@ -30,7 +31,8 @@ from tests.lab.lab import wait_until
 FLIPS = 300
 OWN = "bench-0"
 """The paper node that the agent is told it is on: its Pods are ours alone to make ready."""
-VIP = "169.254.9.1"
+POLICIES = 1000
+PODS = 250
 FOREIGN_PODS = 2000
 IDLE_SECONDS = 60
 LOOKUPS = 5000
@@ -96,37 +98,58 @@ def measure() -> list[tuple[str, str]]:
 def readiness_to_kernel(node: Node) -> list[tuple[str, str]]:
     """From the moment before a Pod's status is patched at the API to the row in the kernel, as seen from outside."""
     paper.add_nodes(node.api, 1, prefix="bench")
-    paper.add_pods(node.api, [OWN], prefix="own", labels={"app": "bench"})
-    node.apply(manifests.policy("bench", ip=VIP, app="bench"))
-    path = f"/api/v1/namespaces/default/pods/own-{OWN}"
-    key = pack_frontend(Frontend(ip_address(VIP), 53, L4.UDP))
-    times, calls = [], []
-    with agent_on(node, OWN):
-        wait_until(lambda: active(node, "bench"), "the policy is active", 30)
+    for number in range(PODS):
+        (name,) = paper.add_pods(node.api, [OWN], prefix=f"own-{number}", labels={"app": f"app{number}"})
+        uid = node.api.get(f"/api/v1/namespaces/default/pods/{name}")["metadata"]["uid"]
+        (node.cgroup / "paper" / f"pod{uid}").mkdir(parents=True)  # as its kubelet would
+    for number in range(POLICIES):
+        body = manifests.policy(f"bench-{number}", ip=vip(number), app=f"app{number % PODS}")
+        node.api.create(
+            f"/apis/{manifests.GROUP}/localredirectpolicies", body | {"metadata": {"name": f"bench-{number}"}}
+        )
+    rows = []
+    with agent_on(node, OWN) as agent:
         build = json.loads(fetch(node, "/status"))["build"]
         maps = PinnedMaps(node.path(f"/sys/fs/bpf/balancing/{build}/maps"))
-        for flip in range(FLIPS):
-            ready = flip % 2 == 1
-            condition = {"type": "Ready", "status": str(ready)}
-            pod = node.api.get(path)
-            others = [each for each in pod["status"]["conditions"] if each["type"] != "Ready"]
-            began = time.perf_counter()
-            node.api.patch(f"{path}/status", {"status": {"conditions": [*others, condition]}})
-            calls.append((time.perf_counter() - began) * 1000)
-            while (maps["frontends"].lookup(key) is not None) != ready:
-                time.sleep(0)
-            times.append((time.perf_counter() - began) * 1000)
+        wait_until(lambda: sum(1 for _ in maps["frontends"].items()) == POLICIES, "all policies are installed", 60)
+        rows.append(
+            (f"readiness patched at the API to the kernel, {POLICIES} policies, {PODS} Pods", _flips(node, maps))
+        )
+        rows.append((f"resident memory at {POLICIES} policies of the API", resident(agent)))
         maps.close()
+    for number in range(POLICIES):
+        node.api.delete(f"/apis/{manifests.GROUP}/localredirectpolicies/bench-{number}")
+    paper.remove_pods(node.api)
+    return rows
+
+
+def vip(number: int) -> str:
+    return f"169.254.{number // 250}.{number % 250 + 1}"
+
+
+def _flips(node: Node, maps: PinnedMaps) -> str:
+    path = f"/api/v1/namespaces/default/pods/own-7-{OWN}"
+    key = pack_frontend(Frontend(ip_address(vip(7)), 53, L4.UDP))
+    pod = node.api.get(path)
+    others = [each for each in pod["status"]["conditions"] if each["type"] != "Ready"]
+    times, calls = [], []
+    for flip in range(FLIPS):
+        ready = flip % 2 == 1
+        status = {"conditions": [*others, {"type": "Ready", "status": str(ready)}]}
+        began = time.perf_counter()
+        node.api.patch(f"{path}/status", {"status": status})
+        calls.append((time.perf_counter() - began) * 1000)
+        while (maps["frontends"].lookup(key) is not None) != ready:
+            time.sleep(0)
+        times.append((time.perf_counter() - began) * 1000)
     cuts, of_calls = statistics.quantiles(times, n=100), statistics.quantiles(calls, n=100)
-    text = (
-        f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms; the patch itself p50 {of_calls[49]:.1f}, p99 {of_calls[98]:.1f}"
-    )
-    return [("readiness patched at the API to the kernel", text)]
+    patch = f"the patch itself p50 {of_calls[49]:.1f}, p99 {of_calls[98]:.1f}"
+    return f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms; {patch}"
 
 
 def idle(node: Node, log: Path) -> list[tuple[str, str]]:
     rows = []
-    nodes = 1
+    nodes = 1  # the agent's own
     for number, pods in ((10, 0), (200, FOREIGN_PODS)):
         names = paper.add_nodes(node.api, number - nodes, prefix=f"of-{number}")
         nodes = number

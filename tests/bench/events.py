@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -61,15 +62,15 @@ def depopulate(lab: Lab) -> None:
 def measure(lab: Lab) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     agent = lab.agent(log__level="warning")
-    rows.append(("resident memory at start", _resident(agent)))
+    rows.append(("resident memory at start", resident(agent.process)))
     populate(lab)
     maps = PinnedMaps(lab.bpffs / agent.status()["build"] / "maps")
     wait_until(lambda: sum(1 for _ in maps["frontends"].items()) == POLICIES, "all policies are installed", 60)
-    rows.append((f"resident memory at {POLICIES} policies", _resident(agent)))
+    rows.append((f"resident memory at {POLICIES} policies", resident(agent.process)))
     rows.append(("event to kernel", _event_to_kernel(lab, maps)))
     rows.append(("CPU while idle", _idle(agent)))
     _change(lab, maps)
-    rows.append((f"resident memory after {CHANGES} changes", _resident(agent)))
+    rows.append((f"resident memory after {CHANGES} changes", resident(agent.process)))
     agent.terminate()
     maps.close()
     rows.append(("restart, pins adopted", _start(agent)))
@@ -120,9 +121,9 @@ def _cpu_seconds(agent: Agent) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _resident(agent: Agent) -> str:
-    assert agent.process
-    text = Path(f"/proc/{agent.process.pid}/status").read_text()
+def resident(process: subprocess.Popen[bytes] | None) -> str:
+    assert process
+    text = Path(f"/proc/{process.pid}/status").read_text()
     kilobytes = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
     return f"{kilobytes / 1024:.0f} MB"
 
