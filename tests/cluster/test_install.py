@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bpf.build import HOOKS
-from tests.cluster import workers
+from tests.cluster import examples, workers
 from tests.cluster.binaries import ROOT
 from tests.cluster.installation import (
     CHART,
@@ -26,75 +26,84 @@ from tests.cluster.installation import (
 )
 from tests.cluster.node import Node
 from tests.lab.lab import wait_until
-from tests.lab.manifests import policy
 
-VIP = "169.254.2.1"
-POLICY = policy("vip", ip=VIP, app="backend") | {"metadata": {"name": "vip"}}
 RELEASE = "localredirect"
 CAP_NET_ADMIN, CAP_BPF = 12, 39
 
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Node]:
-    """A node with the images, a backend and a client, and nothing of ours that acts."""
+    """A node with the images and the examples' Pods, and nothing of ours that acts."""
     with Node() as node:
         load_images(node)
-        node.apply([workers.server("backend", labels={"app": "backend"}, udp=(53,)), workers.idle("client")])
-        for name in ("backend", "client"):
-            node.wait_pod_ready(name)
+        examples.deploy(node)
         yield node
 
 
-def redirects(node: Node) -> bool:
-    client = workers.beside(node, "client")
-    try:
-        return client.do("udp", address=VIP, port=53).get("who") == "backend"
-    finally:
-        client.kill()
+def answers(node: Node) -> list[str]:
+    """Who answers at the examples' four frontends, asked by a Pod and by the host."""
+    found = []
+    for caller in (workers.beside(node, "client"), workers.on_host(node)):
+        for address, port in examples.frontends(node):
+            found.append(str(caller.do("tcp", address=address, port=port).get("who", "nobody")))
+        caller.kill()
+    return found
 
 
-def limit_of(installation: Installation) -> int:
-    return int(installation.inspect("policies")[0]["qos_limit"])
+LOCAL = ["local"] * 8
+NORMAL = ["nobody", "nobody", "remote", "remote"] * 2
+
+
+def apply_examples(installed: Installation) -> None:
+    for name, policy in examples.NAMES.items():
+        installed.node.apply(examples.example(name))
+        installed.wait_state(policy, "Active")
+
+
+def limits(installation: Installation) -> set[int]:
+    return {int(row["qos_limit"]) for row in installation.inspect("policies")}
+
+
+def wait_active(installation: Installation) -> None:
+    installation.wait_ready()
+    for policy in examples.NAMES.values():
+        installation.wait_state(policy, "Active")
 
 
 def test_helm_installs_changes_and_removes_and_leaves_nothing_in_the_kernel(bare: Node) -> None:
     helm = Installation(bare)
-    assert not redirects(bare)
+    assert answers(bare) == NORMAL
     chart = ("--namespace", NAMESPACE, *helm.helm_values())
     helm.helm("install", RELEASE, str(CHART), "--create-namespace", *chart, "--wait")
     helm.wait_ready()
-    bare.apply(POLICY)
-    helm.wait_state("vip", "Active")
-    assert redirects(bare)
+    apply_examples(helm)
+    assert answers(bare) == LOCAL
     assert len(helm.attached()) == len(HOOKS)
-    assert limit_of(helm) == 0
+    assert limits(helm) == {0}
 
     helm.helm("upgrade", RELEASE, str(CHART), *chart, "--set=feature.redirectQosLimit=100", "--wait")
-    helm.wait_ready()
-    helm.wait_state("vip", "Active")
-    assert limit_of(helm) == 100
+    wait_active(helm)
+    assert limits(helm) == {100}
 
     bare.kubectl("set", "env", f"daemonset/{DAEMONSET}", "-n", NAMESPACE, "REDIRECT_QOS_LIMIT=50")
-    helm.wait_ready()
-    helm.wait_state("vip", "Active")
-    assert limit_of(helm) == 50
-    assert redirects(bare)
+    wait_active(helm)
+    assert limits(helm) == {50}
+    assert answers(bare) == LOCAL
 
     helm.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
     helm.wait_gone(DAEMONSET)
     helm.wait_gone(CONTROLLER)
-    assert not redirects(bare)
     assert helm.attached() == []
     assert helm.pins() == []
-    assert bare.kubectl("get", "lr", "vip").returncode == 0
+    assert answers(bare) == NORMAL
+    assert bare.kubectl("get", "lr", *examples.NAMES.values()).returncode == 0
 
 
 def test_kubectl_removes_what_it_installed_and_leaves_nothing_in_the_kernel(bare: Node) -> None:
     installed = Installation(bare)
     installed.apply()
-    bare.apply(POLICY)
-    installed.wait_state("vip", "Active")
-    assert redirects(bare)
+    apply_examples(installed)
+    assert answers(bare) == LOCAL
     detach = ("--patch-file", str(ROOT / "k8s" / "detach.yaml"))
     bare.kubectl("-n", NAMESPACE, "patch", "daemonset", DAEMONSET, *detach)
     bare.kubectl("-n", NAMESPACE, "rollout", "status", "daemonset", DAEMONSET, "--timeout=60s")
@@ -102,8 +111,8 @@ def test_kubectl_removes_what_it_installed_and_leaves_nothing_in_the_kernel(bare
     assert installed.pins() == []
     bare.kubectl("delete", "-f", str(INSTALL), "-l", "app.kubernetes.io/name=localredirect")
     assert bare.kubectl("get", "namespace", NAMESPACE, check=False).returncode == 1
-    assert bare.kubectl("get", "lr", "vip").returncode == 0
-    assert not redirects(bare)
+    assert bare.kubectl("get", "lr", *examples.NAMES.values()).returncode == 0
+    assert answers(bare) == NORMAL
 
 
 # --- rights

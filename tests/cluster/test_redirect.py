@@ -7,34 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.cluster import workers
-from tests.cluster.binaries import ROOT
+from tests.cluster import examples, workers
 from tests.cluster.control_plane import Manifest
+from tests.cluster.examples import VIP, example
 from tests.cluster.installation import ALLOWED_ADDRESSES, Installation
 from tests.lab.lab import WorkerProcess, wait_until
-
-VIP = "169.254.0.90"
-SERVICE = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "http-server-v4", "namespace": "default"},
-    "spec": {
-        "selector": {"app": "http-server"},
-        "ports": [{"name": "p1", "port": 8080, "targetPort": 80}, {"name": "p2", "port": 80, "targetPort": 80}],
-    },
-}
-
-
-def example(name: str, **changes: Any) -> Manifest:
-    """One of our users' policies as it stands, but for `spec` changes at the top."""
-    found: Manifest = yaml.safe_load((ROOT / "k8s" / "examples" / f"{name}.yaml").read_text())
-    found["spec"] |= changes
-    return found
 
 
 def renamed(policy: Manifest, name: str) -> Manifest:
@@ -47,11 +27,7 @@ def renamed(policy: Manifest, name: str) -> Manifest:
 def world(installation: Installation) -> Iterator[Installation]:
     """With Pods: `local`, which the examples' selector means, `remote` behind the Service, and a client."""
     node = installation.node
-    local = workers.server("local", labels={"app": "http-redirect"}, tcp=(80,))
-    remote = workers.server("remote", labels={"app": "http-server"}, tcp=(80,))
-    node.apply([SERVICE, local, remote, workers.idle("client")])
-    for name in ("local", "remote", "client"):
-        node.wait_pod_ready(name)
+    examples.deploy(node)
     yield installation
     node.kubectl("delete", "pods,lr", "--all", "--grace-period=0", "--force")
 
@@ -79,9 +55,7 @@ def no_policies_left(world: Installation) -> Iterator[None]:
 
 @pytest.fixture
 def frontends(world: Installation) -> list[tuple[str, int]]:
-    """The four of the two examples."""
-    address = world.node.api.get("/api/v1/namespaces/default/services/http-server-v4")["spec"]["clusterIP"]
-    return [(VIP, 8080), (VIP, 80), (address, 8080), (address, 80)]
+    return examples.frontends(world.node)
 
 
 def apply_examples(world: Installation) -> None:

@@ -1,0 +1,47 @@
+"""Our users' two policies, and what they need on a node: a Service with a Pod behind it, a local Pod, a client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from tests.cluster import workers
+from tests.cluster.binaries import ROOT
+from tests.cluster.control_plane import Manifest
+from tests.cluster.node import Node
+
+VIP = "169.254.0.90"
+NAMES = {"address-frontend": "test-addr", "service-frontend": "test-service"}
+"""File -> the policy's name."""
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "http-server-v4", "namespace": "default"},
+    "spec": {
+        "selector": {"app": "http-server"},
+        "ports": [{"name": "p1", "port": 8080, "targetPort": 80}, {"name": "p2", "port": 80, "targetPort": 80}],
+    },
+}
+
+
+def example(name: str, **changes: Any) -> Manifest:
+    """A policy as it stands, but for `spec` changes at the top."""
+    found: Manifest = yaml.safe_load((ROOT / "k8s" / "examples" / f"{name}.yaml").read_text())
+    found["spec"] |= changes
+    return found
+
+
+def deploy(node: Node) -> None:
+    """Pods: `local`, which the examples' selector means, `remote` behind the Service, and `client`."""
+    local = workers.server("local", labels={"app": "http-redirect"}, tcp=(80,))
+    remote = workers.server("remote", labels={"app": "http-server"}, tcp=(80,))
+    node.apply([SERVICE, local, remote, workers.idle("client")])
+    for name in ("local", "remote", "client"):
+        node.wait_pod_ready(name)
+
+
+def frontends(node: Node) -> list[tuple[str, int]]:
+    """The four of the two policies: two of the virtual IP, two of the Service."""
+    address = node.api.get("/api/v1/namespaces/default/services/http-server-v4")["spec"]["clusterIP"]
+    return [(VIP, 8080), (VIP, 80), (address, 8080), (address, 80)]
