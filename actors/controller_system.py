@@ -52,8 +52,8 @@ class WaitingSource:
     def relist(self) -> None:
         self._source.relist()
 
-    def want(self, wanted: frozenset[Wanted]) -> None:
-        self._source.want(wanted)
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+        self._source.want(wanted, revision)
 
 
 def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequence[ChildSpec]:

@@ -10,21 +10,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from actors.messages import Message, NodeRemoved, NodeUpserted, PodRemoved, PodUpserted, SourceName, WatchPods
-from actors.watcher import SourceFactory, Watcher
-from k8s.objects import NamespacedName, Node, Pod, PodQuery
+from actors.watcher import Watcher
+from k8s.objects import NamespacedName, Node, Pod
 from k8s.source import Removed, Upserted
 
 
 class EndpointWatcher(Watcher):
     SOURCE: ClassVar[SourceName] = SourceName.ENDPOINTS
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {**Watcher.HANDLERS, WatchPods: "_on_watch_pods"}
-
-    def __init__(self, *, source: SourceFactory) -> None:
-        super().__init__(source=source)
-        self._wanted: frozenset[PodQuery] = frozenset()
-        self._revision = 0
-        self._synced = 0
-        """Newest listing that ended; 0 is none."""
 
     def tell_upserted(self, event: Upserted) -> None:
         if isinstance(event.object, Pod):
@@ -44,15 +37,6 @@ class EndpointWatcher(Watcher):
         elif isinstance(event.key, str):
             self.send("ConflictResolver", NodeRemoved(name=event.key, received_at=event.received_at))
 
-    def tell_synced(self, generation: int, wanted: int = 0) -> None:
-        self._synced = generation
-        if self.covers is None or self._wanted <= self.covers:
-            super().tell_synced(generation, wanted or self._revision)
-
     def _on_watch_pods(self, message: WatchPods) -> None:
         """A resolver that lost what it knew has asked for everything (ResyncSource): what is covered was told."""
-        self._wanted = message.queries
-        self._revision = message.revision
-        self.source.want(message.queries)
-        if self._synced:
-            self.tell_synced(self._synced)
+        self.wish(frozenset(message.queries), message.revision)

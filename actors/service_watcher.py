@@ -24,9 +24,6 @@ class ServiceWatcher(Watcher):
         self._known: dict[NamespacedName, tuple[Service, int]] = {}
         """Every Service of the source, wanted or not -> its last state and the generation that it was seen under."""
         self._wanted: frozenset[NamespacedName] = frozenset()
-        self._revision = 0
-        self._synced = 0
-        """Newest listing that ended; 0 is none."""
 
     def tell_upserted(self, event: Upserted) -> None:
         if isinstance(event.object, Service):
@@ -41,21 +38,15 @@ class ServiceWatcher(Watcher):
         if event.key in self._wanted:
             self.send("ConflictResolver", ServiceRemoved(key=event.key, received_at=event.received_at))
 
-    def tell_synced(self, generation: int, wanted: int = 0) -> None:
-        self._synced = generation
+    def forget_older(self, generation: int) -> None:
         self._known = {key: known for key, known in self._known.items() if known[1] >= generation}
-        if self.covers is None or self._wanted <= self.covers:
-            super().tell_synced(generation, wanted or self._revision)
 
     def _on_watch_services(self, message: WatchServices) -> None:
         """Tells all that are wanted, not the newly wanted alone: the resolver may have lost what it knew."""
         self._wanted = message.names
-        self._revision = message.revision
-        self.source.want(message.names)
         for key in message.names & self._known.keys():
             self._tell(*self._known[key], time.monotonic())
-        if self._synced:
-            self.tell_synced(self._synced)
+        self.wish(frozenset(message.names), message.revision)
 
     def _tell(self, service: Service, generation: int, received_at: float) -> None:
         self.send("ConflictResolver", ServiceUpserted(service=service, generation=generation, received_at=received_at))

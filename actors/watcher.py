@@ -53,8 +53,12 @@ class Watcher(AgentActor):
         self.source = source(self._deliver)
         self._generation = 0
         """Of the listing that runs or ended last. Our own, so that it grows across a restart of this actor."""
-        self.covers: frozenset[Wanted] | None = frozenset()
-        """What the listing that ended last covers; None is everything."""
+        self._ended = 0
+        """Generation of the newest listing that ended; 0 is none."""
+        self._revision = 0
+        """Of the resolver's newest wish; 0 before the first."""
+        self._answered: int | None = 0
+        """Newest wish that the source covers; None: it delivers whatever there is."""
 
     def started(self) -> None:
         self.own(OwnedThread(self, f"{self.name}-source", self.source.run, self.source.stop))
@@ -65,10 +69,22 @@ class Watcher(AgentActor):
     def tell_removed(self, event: Removed) -> None:
         raise NotImplementedError
 
-    def tell_synced(self, generation: int, wanted: int = 0) -> None:
-        synced = SourceSynced(source=self.SOURCE, generation=generation, wanted=wanted)
-        for peer in ("ConflictResolver", "StatusReporter", "MetricsExporter"):
-            self.send(peer, synced)
+    def forget_older(self, generation: int) -> None:
+        """A listing ended: what was seen only under older generations is gone."""
+
+    def wish(self, wanted: frozenset[Wanted], revision: int) -> None:
+        """What the resolver wants of the source from now on; SourceSynced says when that is covered."""
+        self._revision = revision
+        self.source.want(wanted, revision)
+        if self._answered is None:
+            self._tell_synced()
+
+    def _tell_synced(self) -> None:
+        covered = self._answered is None or self._answered >= self._revision
+        if self._ended and covered:
+            synced = SourceSynced(source=self.SOURCE, generation=self._ended, wanted=self._revision)
+            for peer in ("ConflictResolver", "StatusReporter", "MetricsExporter"):
+                self.send(peer, synced)
 
     def _deliver(self, event: SourceEvent) -> None:
         """In the reader's thread."""
@@ -90,8 +106,9 @@ class Watcher(AgentActor):
         elif isinstance(event, Heard):
             relist_reason = event.relist_reason
         elif isinstance(event, ListingEnded):
-            self.covers = event.covers
-            self.tell_synced(self._generation)
+            self._ended, self._answered = self._generation, event.answers
+            self.forget_older(self._generation)
+            self._tell_synced()
         self.send("MetricsExporter", SourceEventSeen(source=self.SOURCE, relist_reason=relist_reason))
 
     def _on_resync_source(self, _message: ResyncSource) -> None:

@@ -95,7 +95,7 @@ class DirectorySource:
         self._relist_asked.set()
         self._wake_up()
 
-    def want(self, wanted: frozenset[Wanted]) -> None:
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
         """Every object of the directory is delivered, wanted or not."""
 
     def _wake_up(self) -> None:

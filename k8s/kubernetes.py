@@ -39,6 +39,7 @@ class _Broke:
 @dataclass(frozen=True, slots=True)
 class _WantAsked:
     wanted: frozenset[Wanted]
+    revision: int
 
 
 class _RelistAsked:
@@ -62,10 +63,12 @@ class KubernetesSource:
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._fixed = frozenset(fixed)
         self._wanted: frozenset[Wanted] = frozenset()
+        self._revision = 0
+        """Of what is wanted; 0 before the first wish."""
         self._running: dict[Resource, tuple[ListWatch, threading.Thread]] = {}
         self._cache = ObjectCache()
         self._generation = time.monotonic_ns()
-        self._covered: frozenset[Wanted] | None = None
+        self._answered: int | None = None
         """As ListingEnded said last; None before the first."""
 
     def stop(self) -> None:
@@ -75,8 +78,8 @@ class KubernetesSource:
         """From what is held: the API server is not asked again, and may be away."""
         self._requests.put(_RelistAsked())
 
-    def want(self, wanted: frozenset[Wanted]) -> None:
-        self._requests.put(_WantAsked(wanted))
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+        self._requests.put(_WantAsked(wanted, revision))
 
     def run(self) -> None:
         try:
@@ -90,10 +93,10 @@ class KubernetesSource:
                     case _Broke(error=error):
                         raise error
                     case _RelistAsked():
-                        if self._covered is not None:
+                        if self._answered is not None:
                             self._list("requested")
-                    case _WantAsked(wanted=wanted):
-                        self._wanted = wanted
+                    case _WantAsked(wanted=wanted, revision=revision):
+                        self._wanted, self._revision = wanted, revision
                         self._start_and_end()
                         self._end_listing()
                     case _Happened(resource=resource, event=event):
@@ -157,7 +160,7 @@ class KubernetesSource:
                 self._deliver(Heard())
 
     def _deliver_change(self, change: Change, received_at: float) -> None:
-        if self._covered is None:
+        if self._answered is None:
             return  # the first listing tells all
         # New ones first: a backend that moves must not leave a gap.
         for found in change.upserted:
@@ -166,22 +169,21 @@ class KubernetesSource:
             self._deliver(Removed(kind, key, received_at))
 
     def _end_listing(self) -> None:
-        """Says what is covered, when that is all that is needed."""
+        """Answers the newest wish, when all that is needed is there."""
         if not self._needed <= self._cache.listed():
             return
-        if self._covered is None:
+        if self._answered is None:
+            self._answered = self._revision
             self._list("start")
-        elif self._covered != self._wanted:
-            self._covered = self._wanted
-            self._deliver(ListingEnded(self._generation, self._wanted))
+        elif self._answered != self._revision:
+            self._answered = self._revision
+            self._deliver(ListingEnded(self._generation, self._answered))
 
     def _list(self, reason: str) -> None:
-        """From what is held. `covers` stays what it was when more is on its way."""
+        """From what is held; more may be on its way."""
         self._generation += 1
         self._deliver(ListingStarted(self._generation, reason))
         received_at = time.monotonic()
         for found in self._cache.objects():
             self._deliver(Upserted(found, self._generation, received_at))
-        if self._covered is None:
-            self._covered = self._wanted
-        self._deliver(ListingEnded(self._generation, self._covered))
+        self._deliver(ListingEnded(self._generation, self._answered))

@@ -45,12 +45,12 @@ class Removed:
 class ListingEnded:
     """All objects that exist were delivered under `generation`; those seen only under older ones are gone.
 
-    Told again, under the same generation, when the source has come to cover more of what it was asked for.
+    Told again, under the same generation, when the source has come to cover what it was asked for since.
     """
 
     generation: int
-    covers: frozenset[Wanted] | None = None
-    """What it was asked for by `want`, and holds completely; None: whatever there is."""
+    answers: int | None = None
+    """Revision of the newest `want` that is covered; None: whatever there is was delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,6 @@ class Source(Interface):
     def relist(self) -> None:
         """From any thread: deliver everything again, under the next generation."""
 
-    def want(self, wanted: frozenset[Wanted]) -> None:
-        """From any thread: what is to be delivered from now on, in place of what was wanted before. A source that
-        delivers whatever there is may take no notice. Once it covers all of it, ListingEnded says so."""
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+        """From any thread: what is to be delivered from now on, in place of what was wanted before; revisions grow.
+        Once all of it is covered, ListingEnded answers. A source that delivers whatever there is takes no notice."""

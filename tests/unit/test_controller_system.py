@@ -96,6 +96,7 @@ class MemorySource:
         self._kinds = kinds
         self._told: dict[Identity, KubeObject] = {}
         self._wanted: frozenset[Wanted] = frozenset()
+        self._revision = 0
         self.requests: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def run(self) -> None:
@@ -109,11 +110,11 @@ class MemorySource:
     def relist(self) -> None:
         self.requests.put(self._list)
 
-    def want(self, wanted: frozenset[Wanted]) -> None:
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
         def grant() -> None:
-            self._wanted = wanted
+            self._wanted, self._revision = wanted, revision
             self.compare()
-            self._deliver(ListingEnded(1, wanted))
+            self._deliver(ListingEnded(1, revision))
 
         self.requests.put(grant)
 
@@ -121,7 +122,7 @@ class MemorySource:
         self._deliver(ListingStarted(1, "start"))
         self._told = {}
         self.compare()
-        self._deliver(ListingEnded(1, self._wanted))
+        self._deliver(ListingEnded(1, self._revision))
 
     def compare(self) -> None:
         there = {name: each for name, each in list(self._cluster.objects.items()) if self._is_told(each)}

@@ -19,7 +19,7 @@ from k8s.kubernetes import KubernetesSource
 from k8s.manifests import identity, identity_text
 from k8s.objects import NamespacedName
 from k8s.resources import Resource
-from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
+from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
 from tests.unit.api_server import ApiServer, Handler, api_server, lines
 
 DNS = NamespacedName("kube-system", "kube-dns")
@@ -66,6 +66,7 @@ class Running:
             api=Api(str(server.kubeconfig)), fixed=fixed, redirect=RedirectSettings(), deliver=self.events.put
         )
         self.thread = threading.Thread(target=self.source.run, daemon=True)
+        self.revision = 0
 
     def start(self) -> None:
         self.thread.start()
@@ -78,10 +79,15 @@ class Running:
                 return f"+ {identity_text(identity(found))}"
             case Removed(kind=kind, key=key):
                 return f"- {identity_text((kind, key))}"
-            case ListingEnded(covers=covers):
-                return f"ended {' '.join(sorted(map(str, covers or ())))}".rstrip()
+            case ListingEnded(answers=answers):
+                return f"ended {answers}"
             case Heard(relist_reason=reason):
                 return f"heard {reason}".rstrip()
+
+    def want(self, *names: NamespacedName) -> None:
+        """The next wish; revisions count from 1."""
+        self.revision += 1
+        self.source.want(frozenset(names), self.revision)
 
     def expect(self, *events: str) -> None:
         assert [self.next() for _ in events] == list(events)
@@ -105,46 +111,42 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         assert not running.thread.is_alive()
 
 
-def wanted(*names: NamespacedName) -> frozenset[Wanted]:
-    return frozenset(names)
-
-
 def test_a_source_that_nothing_is_wanted_of_is_synced_at_once(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
-    running.expect("started start", "ended")
+    running.expect("started start", "ended 0")
 
 
 def test_a_listing_ends_when_all_collections_are_listed(make: Callable[..., Running]) -> None:
     running = make(resources.pods_of_node("here"), resources.node("here"))
     running.cluster.objects["metadata.name=here"] = [{"metadata": {"name": "here"}}]
     running.start()
-    running.expect("heard", "heard", "started start", "+ Node/here", "ended")
+    running.expect("heard", "heard", "started start", "+ Node/here", "ended 0")
 
 
 def test_a_wanted_service_is_told_and_then_covered(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
-    running.expect("started start", "ended")
+    running.expect("started start", "ended 0")
     running.cluster.objects["metadata.name=kube-dns"] = [service(DNS)]
-    running.source.want(wanted(DNS))
-    running.expect("+ Service/kube-system/kube-dns", "heard", "ended kube-system/kube-dns")
+    running.want(DNS)
+    running.expect("+ Service/kube-system/kube-dns", "heard", "ended 1")
 
 
 def test_a_wanted_service_that_is_not_there_is_covered_too(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
-    running.expect("started start", "ended")
-    running.source.want(wanted(WEB))
-    running.expect("heard", "ended default/web")
+    running.expect("started start", "ended 0")
+    running.want(WEB)
+    running.expect("heard", "ended 1")
 
 
 def test_changes_are_told_as_they_come(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
-    running.expect("started start", "ended")
-    running.source.want(wanted(WEB))
-    running.expect("heard", "ended default/web")
+    running.expect("started start", "ended 0")
+    running.want(WEB)
+    running.expect("heard", "ended 1")
     added, moved = service(WEB), service(WEB, "10.0.0.2")
     events = [{"type": "ADDED", "object": added}, {"type": "MODIFIED", "object": added}]
     events += [{"type": "MODIFIED", "object": moved}, {"type": "DELETED", "object": moved}]
@@ -156,22 +158,22 @@ def test_what_is_no_longer_wanted_goes_when_what_is_wanted_instead_is_there(make
     running = make()
     running.cluster.objects = {"metadata.name=kube-dns": [service(DNS)], "metadata.name=web": [service(WEB)]}
     running.start()
-    running.source.want(wanted(DNS))
-    running.expect("started start", "ended")
-    running.expect("+ Service/kube-system/kube-dns", "heard", "ended kube-system/kube-dns")
-    running.source.want(wanted(WEB))
-    running.expect("+ Service/default/web", "heard", "- Service/kube-system/kube-dns", "ended default/web")
+    running.want(DNS)
+    running.expect("started start", "ended 0")
+    running.expect("+ Service/kube-system/kube-dns", "heard", "ended 1")
+    running.want(WEB)
+    running.expect("+ Service/default/web", "heard", "- Service/kube-system/kube-dns", "ended 2")
 
 
 def test_all_is_told_again_while_the_api_server_is_away(make: Callable[..., Running]) -> None:
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
-    running.source.want(wanted(WEB))
-    running.expect("started start", "ended", "+ Service/default/web", "heard", "ended default/web")
+    running.want(WEB)
+    running.expect("started start", "ended 0", "+ Service/default/web", "heard", "ended 1")
     running.cluster.held.clear()
     running.source.relist()
-    running.expect("started requested", "+ Service/default/web", "ended default/web")
+    running.expect("started requested", "+ Service/default/web", "ended 1")
     running.cluster.held.set()
 
 
@@ -179,8 +181,8 @@ def test_a_new_list_after_an_expiry_is_told_as_changes(make: Callable[..., Runni
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
-    running.source.want(wanted(WEB))
-    running.expect("started start", "ended", "+ Service/default/web", "heard", "ended default/web")
+    running.want(WEB)
+    running.expect("started start", "ended 0", "+ Service/default/web", "heard", "ended 1")
     running.cluster.objects.clear()
     expired = {"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}}
     running.cluster.happens("metadata.name=web", expired)
@@ -191,12 +193,24 @@ def test_more_than_twenty_wanted_services_are_one_watch_without_a_gap(make: Call
     running = make()
     running.cluster.objects = {"metadata.name=web": [service(WEB)], "/api/v1/services": [service(WEB), service(DNS)]}
     running.start()
-    running.source.want(wanted(WEB))
-    running.expect("started start", "ended", "+ Service/default/web", "heard", "ended default/web")
+    running.want(WEB)
+    running.expect("started start", "ended 0", "+ Service/default/web", "heard", "ended 1")
     many = [NamespacedName("default", f"s{i}") for i in range(20)]
-    running.source.want(wanted(WEB, *many))
+    running.want(WEB, *many)
     assert [running.next() for _ in range(2)] == ["+ Service/kube-system/kube-dns", "heard"]
-    assert running.next().startswith("ended default/s0")
+    assert running.next() == "ended 2"
+
+
+def test_every_wish_is_answered_though_nothing_is_new(make: Callable[..., Running]) -> None:
+    running = make()
+    running.start()
+    running.expect("started start", "ended 0")
+    running.want(WEB)
+    running.expect("heard", "ended 1")
+    running.want(WEB)
+    running.expect("ended 2")
+    running.want()
+    running.expect("ended 3")
 
 
 def test_a_list_watch_that_fails_fails_the_source(

@@ -430,8 +430,8 @@ class RecordingSource:
     def relist(self) -> None:
         self.events.append("relists")
 
-    def want(self, wanted: frozenset[Wanted]) -> None:
-        self.events.append(wanted)
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+        self.events.append((wanted, revision))
 
 
 def _waiting() -> tuple[RecordingSource, WaitingSource, list[Any], threading.Thread]:
@@ -444,9 +444,9 @@ def _waiting() -> tuple[RecordingSource, WaitingSource, list[Any], threading.Thr
 
 def test_a_source_waits_for_the_election_and_keeps_what_it_was_asked_for() -> None:
     real, source, calls, thread = _waiting()
-    source.want(frozenset())
+    source.want(frozenset(), 3)
     source.relist()
-    assert real.events == [frozenset(), "relists"]
+    assert real.events == [(frozenset(), 3), "relists"]
     calls[0]()
     thread.join(WAIT_SECONDS)
     assert real.events[-1] == "runs"

@@ -59,6 +59,7 @@ class FakeSource:
         self.end = threading.Event()
         self.relisted = 0
         self.wanted: frozenset[Wanted] = frozenset()
+        self.revision = 0
 
     def run(self) -> None:
         self.end.wait(WAIT_SECONDS)
@@ -69,8 +70,8 @@ class FakeSource:
     def relist(self) -> None:
         self.relisted += 1
 
-    def want(self, wanted: frozenset[Wanted]) -> None:
-        self.wanted = wanted
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+        self.wanted, self.revision = wanted, revision
 
 
 class Watched:
@@ -227,17 +228,17 @@ def test_services_wanted_before_the_listing_are_told_with_it() -> None:
 
 def test_a_wish_is_passed_on_to_the_source_and_confirmed_once_it_is_covered() -> None:
     watched = Watched(ServiceWatcher)
-    watched.deliver(ListingStarted(1, "start"), ListingEnded(1, frozenset()))
+    watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 0))
     assert watched.tell(WatchServices(names=frozenset({DNS}), revision=5)) == []
-    assert watched.source.wanted == {DNS}
-    heard = watched.deliver(Upserted(SERVICE, 1, 2.5), ListingEnded(1, frozenset({DNS})))
+    assert (watched.source.wanted, watched.source.revision) == (frozenset({DNS}), 5)
+    heard = watched.deliver(Upserted(SERVICE, 1, 2.5), ListingEnded(1, 5))
     assert (_names(heard), _wanted(heard)) == ([DNS], [5])
 
 
 def test_a_listing_that_covers_an_older_wish_confirms_nothing() -> None:
     watched = Watched(ServiceWatcher)
     watched.tell(WatchServices(names=frozenset({DNS, WEB}), revision=5))
-    assert watched.deliver(ListingStarted(1, "start"), ListingEnded(1, frozenset({DNS}))) == []
+    assert watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 4)) == []
 
 
 def test_a_resolver_that_lost_everything_is_told_all_that_it_wants_again() -> None:
@@ -276,8 +277,8 @@ def test_a_source_that_was_heard_is_reported_and_so_is_a_new_list_of_its_own(rea
 QUERY, OTHER = (PodQuery(namespace=each, selector=LabelSelector()) for each in ("a", "b"))
 
 
-def ended(*covers: PodQuery) -> ListingEnded:
-    return ListingEnded(generation=1, covers=frozenset(covers))
+def ended(answers: int | None) -> ListingEnded:
+    return ListingEnded(generation=1, answers=answers)
 
 
 def wish(*queries: PodQuery, revision: int = 1) -> WatchPods:
@@ -286,11 +287,11 @@ def wish(*queries: PodQuery, revision: int = 1) -> WatchPods:
 
 def test_pods_that_are_wanted_are_asked_for_and_confirmed_once_the_source_covers_them() -> None:
     watched = Watched(EndpointWatcher)
-    watched.deliver(ListingStarted(generation=1, reason="start"), ended())
+    watched.deliver(ListingStarted(generation=1, reason="start"), ended(0))
     assert _wanted(watched.tell(wish(QUERY, revision=7))) == []
     assert watched.source.wanted == {QUERY}
     upserted = Upserted(object=POD, generation=1, received_at=2.5)
-    heard = watched.deliver(upserted, ended(QUERY))
+    heard = watched.deliver(upserted, ended(7))
     assert isinstance(heard[0], PodUpserted)
     assert _wanted(heard) == [7]
 
@@ -298,15 +299,22 @@ def test_pods_that_are_wanted_are_asked_for_and_confirmed_once_the_source_covers
 def test_pods_wanted_before_the_first_listing_are_confirmed_with_what_covers_them() -> None:
     watched = Watched(EndpointWatcher)
     watched.tell(wish(QUERY))
-    assert _wanted(watched.deliver(ListingStarted(generation=1, reason="start"), ended())) == []
-    assert _wanted(watched.deliver(ended(QUERY, OTHER))) == [1]
+    assert _wanted(watched.deliver(ListingStarted(generation=1, reason="start"), ended(0))) == []
+    assert _wanted(watched.deliver(ended(1))) == [1]
 
 
-@pytest.mark.parametrize("covers", [frozenset({QUERY, OTHER}), None], ids=["more", "whatever there is"])
-def test_pods_that_are_covered_already_are_confirmed_at_once(covers: frozenset[Wanted] | None) -> None:
+def test_a_wish_that_came_back_is_confirmed_by_an_answer_to_itself_alone() -> None:
+    """What an older answer covered may have been let go meanwhile."""
     watched = Watched(EndpointWatcher)
-    watched.tell(wish(QUERY, OTHER))
-    watched.deliver(ListingStarted(generation=1, reason="start"), ListingEnded(generation=1, covers=covers))
+    watched.deliver(ListingStarted(generation=1, reason="start"), ended(0))
+    for revision, queries in enumerate(((QUERY,), (), (QUERY,)), start=1):
+        watched.tell(wish(*queries, revision=revision))
+    assert [_wanted(watched.deliver(ended(answers))) for answers in (1, 2, 3)] == [[], [], [3]]
+
+
+def test_a_source_that_delivers_whatever_there_is_confirms_at_once() -> None:
+    watched = Watched(EndpointWatcher)
+    watched.deliver(ListingStarted(generation=1, reason="start"), ended(None))
     assert _wanted(watched.tell(wish(QUERY, revision=2))) == [2]
 
 
