@@ -21,7 +21,7 @@ from typing import TypeAlias
 from inotify_simple import Event, INotify, flags
 
 from config.settings import RedirectSettings
-from k8s.manifests import MAX_BYTES, FileFault, Identity, identity_text, read_manifest
+from k8s.manifests import MAX_BYTES, FileFault, Identity, identity_text, may_hold, read_manifest
 from k8s.objects import KubeObject
 from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted, Wanted
 from k8s.store import Delta, ManifestStore
@@ -276,8 +276,15 @@ class DirectorySource:
         """The file's present content; nothing when it can't be read, so that its last good content stays."""
         path = self._directory / name
         try:
+            data = read_file(path)
+            # One of several sources on a directory reads every file; the others none that is nothing to them, and was
+            # nothing before: what does not parse keeps its last good content.
+            if not (self._reports_files or self._store.holds(name) or may_hold(data, self._kinds)):
+                changes[name] = {}
+                self._warn(name, [])
+                return
             manifest = read_manifest(
-                read_file(path),
+                data,
                 is_json=name.endswith(".json"),
                 kinds=self._kinds,
                 node_name=self._node_name,

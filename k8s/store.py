@@ -38,6 +38,10 @@ class ManifestStore:
     def files(self) -> frozenset[str]:
         return frozenset(self._files)
 
+    def holds(self, file: str) -> bool:
+        """Whether any object is known from that file."""
+        return bool(self._files.get(file))
+
     def objects(self) -> list[KubeObject]:
         """Every object that counts."""
         return [self._files[min(holders)][name] for name, holders in self._holders.items()]

@@ -206,6 +206,36 @@ def test_only_the_source_that_reports_files_reports_a_file(
     assert "pod.yaml: Pod/BAD: metadata.name" in warning
 
 
+ONLY_PODS = frozenset({"Pod"})
+SERVICE = "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {}}\n"
+
+
+def test_a_source_that_reports_no_files_takes_its_kinds_from_whatever_file_has_them(
+    directory: Path, make: Callable[..., Running]
+) -> None:
+    (directory / "a.yaml").write_text(SERVICE)
+    (directory / "b.json").write_text(
+        '{"apiVersion": "v1", "kind": "\\u0050od", "metadata": {"name": "b"}, "spec": {"nodeName": "here"}}'
+    )
+    running = make(reports_files=False, kinds=ONLY_PODS)
+    running.expect("started start", "+ b", "ended")
+    (directory / "a.yaml").write_text(SERVICE + pod("a"))
+    running.expect("+ a x")
+    (directory / "a.yaml").write_text(SERVICE)
+    running.expect("- a")
+
+
+def test_a_source_that_reports_no_files_keeps_the_last_good_content_too(
+    directory: Path, make: Callable[..., Running]
+) -> None:
+    (directory / "a.yaml").write_text(pod("a"))
+    running = make(reports_files=False, kinds=ONLY_PODS)
+    running.expect("started start", "+ a x", "ended")
+    (directory / "a.yaml").write_text("[")
+    (directory / "b.yaml").write_text(pod("b"))
+    running.expect("+ b x")
+
+
 def test_of_an_object_in_two_files_the_first_file_counts_and_a_warning_names_both(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
