@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from http import HTTPStatus
-from http.client import HTTPSConnection
+from http.client import HTTPSConnection, RemoteDisconnected
 from pathlib import Path
 from ssl import create_default_context
 from typing import Any
@@ -58,6 +58,16 @@ class Api:
 
     def raw(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> tuple[int, str]:
         """HTTP status and body."""
+        kept = self._connection is not None
+        try:
+            return self._ask(method, path, body, kind)
+        except (OSError, RemoteDisconnected):
+            if not kept:
+                raise
+        # The server closes a connection that idles; that shows only when it is used.
+        return self._ask(method, path, body, kind)
+
+    def _ask(self, method: str, path: str, body: Json | None, kind: str) -> tuple[int, str]:
         if not self._connection:
             context = create_default_context(cafile=str(self._certificate))
             connection = HTTPSConnection("127.0.0.1", self._port, timeout=30, context=context)
