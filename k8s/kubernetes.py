@@ -120,7 +120,7 @@ class KubernetesSource:
                 reducer(resource, self._redirect),
                 lambda event, resource=resource: self._requests.put(_Happened(resource, event)),  # type: ignore[misc]
             )
-            thread = threading.Thread(target=self._watch, args=(listwatch,), name=f"watch {resource}", daemon=True)
+            thread = threading.Thread(target=self._watch, args=(listwatch,), name=f"watch-{resource.kind}", daemon=True)
             self._running[resource] = listwatch, thread
             thread.start()
         if needed <= self._cache.listed():

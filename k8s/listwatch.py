@@ -91,7 +91,7 @@ class ListWatch:
         """resourceVersion up to which everything is delivered; "" asks for a listing."""
         self._failures = 0
         self._complaint = ""
-        """As last logged."""
+        """Kind of trouble that was logged last: `unreachable`, or an HTTP status; "" when all is well."""
         self._told: set[str] = set()
         """Warnings of unknown fields, each of which is logged once. A structural CRD lets none through."""
 
@@ -111,7 +111,7 @@ class ListWatch:
             except ApiError as error:
                 reason = self._refused(error) or reason
             except Unreachable as error:
-                self._failed(str(error))
+                self._failed("unreachable", str(error))
 
     def _refused(self, error: ApiError) -> str:
         """Waits as long as is fit. Returns why a new listing is needed; "" when none is."""
@@ -127,7 +127,7 @@ class ListWatch:
                 self._deliver(Listed((), "absent", time.monotonic()))
                 self._wait(_ABSENT_SECONDS * (0.8 + 0.4 * random.random()))  # noqa: S311
                 return "absent"
-        self._failed(_advice(error, self._resource))
+        self._failed(str(error.status), _advice(error, self._resource))
         return "absent" if error.status == _NOT_FOUND else ""
 
     # --- one listing -----------------------------------------------------------------------------------------------
@@ -224,13 +224,14 @@ class ListWatch:
                 _log.warning("%s", text)
         return found
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, kind: str, why: str) -> None:
+        """An outage ends connections in many ways, and is one complaint."""
         self._failures += 1
         delay = delay_seconds(self._failures, random.random())  # noqa: S311  (jitter, no secret)
-        if why != self._complaint:
-            self._complaint = why
-            kept = "what it told last stays in force" if self._version else "nothing is known of it yet"
-            _log.warning("%s: %s; %s, tried again in %.1f s and then on", self._resource, why, kept, delay)
+        level = logging.DEBUG if kind == self._complaint else logging.WARNING
+        self._complaint = kind
+        kept = "what it told last stays in force" if self._version else "nothing is known of it yet"
+        _log.log(level, "%s: %s; %s, tried again in %.1f s and then on", self._resource, why, kept, delay)
         self._wait(delay)
 
     def _answers(self) -> None:

@@ -223,14 +223,24 @@ def test_an_outage_is_said_once_and_so_is_its_end(
     server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    trouble = refusal(500, "InternalError")
-    server.will(page(), trouble, trouble, trouble, silent_stream(lines(event("ADDED", "b"))))
+    closed, nonsense = TROUBLES["a connection that is closed"], TROUBLES["no HTTP at all"]
+    server.will(page(), closed, nonsense, closed, silent_stream(lines(event("ADDED", "b"))))
     running = start()
     assert [running.next(), running.next()] == ["start:", "+ b"]
     said = [record.getMessage() for record in caplog.records if record.name == "k8s.listwatch"]
     assert len(said) == 2
     assert "what it told last stays in force" in said[0]
     assert "answers again" in said[1]
+
+
+def test_another_kind_of_trouble_is_said_too(
+    server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    server.will(page(), TROUBLES["a connection that is closed"], refusal(403, "Forbidden"), refusal(403, "Forbidden"))
+    server.will(silent_stream(lines(event("ADDED", "b"))))
+    running = start()
+    assert [running.next(), running.next()] == ["start:", "+ b"]
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 2
 
 
 def test_credentials_that_are_refused_are_read_again(server: ApiServer, start: Callable[..., Running]) -> None:
