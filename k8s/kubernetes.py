@@ -28,6 +28,8 @@ class _Happened:
     """A list-watch -> the source."""
 
     resource: Resource
+    thread: threading.Thread
+    """That of the list-watch: of one that was ended, and begun anew meanwhile, events may still be on their way."""
     event: StreamEvent
 
 
@@ -99,8 +101,9 @@ class KubernetesSource:
                         self._wanted, self._revision = wanted, revision
                         self._start_and_end()
                         self._end_listing()
-                    case _Happened(resource=resource, event=event):
-                        self._take(resource, event)
+                    case _Happened(resource=resource, thread=thread, event=event):
+                        if resource in self._running and self._running[resource][1] is thread:
+                            self._take(resource, event)
         finally:
             self._stop_all()
 
@@ -118,7 +121,9 @@ class KubernetesSource:
                 self._api,
                 resource,
                 reducer(resource, self._redirect),
-                lambda event, resource=resource: self._requests.put(_Happened(resource, event)),  # type: ignore[misc]
+                lambda event, resource=resource: self._requests.put(  # type: ignore[misc]
+                    _Happened(resource, threading.current_thread(), event)
+                ),
             )
             thread = threading.Thread(target=self._watch, args=(listwatch,), name=f"watch-{resource.kind}", daemon=True)
             self._running[resource] = listwatch, thread
@@ -144,8 +149,6 @@ class KubernetesSource:
     # --- events ----------------------------------------------------------------------------------------------------
 
     def _take(self, resource: Resource, event: StreamEvent) -> None:
-        if resource not in self._running:
-            return  # ended meanwhile
         match event:
             case Listed(objects=objects, reason=reason, received_at=received_at):
                 self._deliver_change(self._cache.list(resource, objects), received_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,9 +17,11 @@ from config.settings import RedirectSettings
 from k8s import listwatch, resources
 from k8s.api import Api
 from k8s.kubernetes import KubernetesSource
+from k8s.listwatch import Changed, Listed
 from k8s.manifests import identity, identity_text
 from k8s.objects import NamespacedName
 from k8s.resources import Resource
+from k8s.service import parse_service
 from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
 from tests.unit.api_server import ApiServer, Handler, api_server, lines
 
@@ -211,6 +214,40 @@ def test_every_wish_is_answered_though_nothing_is_new(make: Callable[..., Runnin
     running.expect("ended 2")
     running.want()
     running.expect("ended 3")
+
+
+def test_what_a_list_watch_says_after_its_end_is_no_word_of_its_successor(
+    make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Service that is unwanted and wanted again while an event of its first watch is on its way."""
+    numbers = itertools.count(1)
+    second_began, speak, said = threading.Event(), threading.Event(), threading.Event()
+    gone = Changed(parse_service(service(WEB)), 1.0)
+
+    def run(self: listwatch.ListWatch) -> None:
+        if next(numbers) == 2:
+            second_began.set()
+        else:
+            self._deliver(Listed((), "start", 1.0))
+            speak.wait(10)
+            self._deliver(gone)
+            self._deliver(Listed((gone.object,), "expired", 1.0))
+            said.set()
+
+    monkeypatch.setattr(listwatch.ListWatch, "run", run)
+    running = make()
+    running.start()
+    running.expect("started start", "ended 0")
+    running.want(WEB)
+    running.expect("heard", "ended 1")
+    running.want()
+    running.expect("ended 2")
+    running.want(WEB)
+    assert second_began.wait(10)
+    speak.set()
+    assert said.wait(10)
+    running.source.relist()
+    running.expect("started requested", "ended 2")
 
 
 def test_a_list_watch_that_fails_fails_the_source(
