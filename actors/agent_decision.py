@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from actors.conflict import Loss
-from actors.decision import Decided
+from actors.decision import Decided, reports
 from actors.desired import Frontends, Outcome, decide
 from actors.indexes import NodeIndex
-from actors.messages import ApplyDesiredState, Message, PoliciesResolved
+from actors.messages import ApplyDesiredState, Message
 from config.settings import RedirectSettings
 from k8s.objects import Pod, PodQuery, Policy, Service
-
-REPORTERS = ("StatusReporter", "MetricsExporter")
 
 
 class AgentDecision:
@@ -51,11 +49,4 @@ class AgentDecision:
                     received_at=decided.received_at,
                 ),
             )
-        resolved = PoliciesResolved(
-            complete=decided.complete,
-            conditions=tuple(outcome.condition for outcome in decided.outcomes),
-            removed=decided.removed,
-            conflicts=decided.conflicts,
-        )
-        for reporter in REPORTERS:
-            yield reporter, resolved
+        yield from reports(decided, tuple(outcome.condition for outcome in decided.outcomes))

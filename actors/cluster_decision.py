@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from actors.conflict import Loss
-from actors.decision import Decided
+from actors.decision import Decided, reports
 from actors.desired import Frontends, also, count, namespaces_of, serving_pods, why_out_of_force
 from actors.indexes import NodeIndex
 from actors.messages import (
     Acceptance,
     ApplyVerdicts,
     Message,
-    PoliciesResolved,
     PolicyCondition,
     PolicyState,
     PolicyVerdict,
@@ -35,7 +34,6 @@ from k8s.objects import (
 from k8s.selector import matches
 from k8s.status import shortened
 
-REPORTERS = ("StatusReporter", "MetricsExporter")
 _WHERE = "every node that has a usable Pod of its own"
 _REASONS = {
     PolicyState.CONFLICT: Acceptance.CONFLICT,
@@ -126,14 +124,7 @@ class ClusterDecision:
     def messages(self, decided: Decided[Assessment]) -> Iterator[tuple[str, Message]]:
         verdicts = tuple(each.verdict for each in decided.outcomes)
         yield "StatusWriter", ApplyVerdicts(complete=decided.complete, verdicts=verdicts, removed=decided.removed)
-        resolved = PoliciesResolved(
-            complete=decided.complete,
-            conditions=tuple(each.condition for each in decided.outcomes),
-            removed=decided.removed,
-            conflicts=decided.conflicts,
-        )
-        for reporter in REPORTERS:
-            yield reporter, resolved
+        yield from reports(decided, tuple(each.condition for each in decided.outcomes))
 
 
 def _assessment(

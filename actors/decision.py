@@ -6,14 +6,14 @@ the decision's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from actors.conflict import Loss
 from actors.desired import Frontends
 from actors.indexes import NodeIndex
-from actors.messages import Message
+from actors.messages import Message, PoliciesResolved, PolicyCondition
 from k8s.objects import Pod, PodQuery, Policy, PolicyKey, Service
 
 T = TypeVar("T")
@@ -31,6 +31,15 @@ class Decided(Generic[T]):
     conflicts: int
     received_at: float
     """Of the oldest event that led here."""
+
+
+def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> Iterator[tuple[str, Message]]:
+    """What the log, /status and the metrics are told, in the agent and in the controller."""
+    resolved = PoliciesResolved(
+        complete=decided.complete, conditions=conditions, removed=decided.removed, conflicts=decided.conflicts
+    )
+    for reporter in ("StatusReporter", "MetricsExporter"):
+        yield reporter, resolved
 
 
 class Decision(Protocol[T]):

@@ -20,6 +20,7 @@ import pykka
 
 from actors.base import AgentActor, clock
 from actors.messages import ActorFailed, ActorReport, ActorsReported, Message, Ping, TickElapsed
+from k8s.backoff import backoff_seconds
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def restart_delay(recent: int, jitter: float) -> float | None:
     """
     if recent >= RESTART_LIMIT:
         return None
-    return float(min(_FIRST_DELAY * 2**recent, _LONGEST_DELAY) * (0.5 + jitter / 2))
+    return backoff_seconds(recent + 1, jitter, first=_FIRST_DELAY, longest=_LONGEST_DELAY)
 
 
 class Supervisor(AgentActor):

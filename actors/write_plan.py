@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from actors.messages import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
+from k8s.backoff import backoff_seconds
 from k8s.objects import PolicyKey, PolicyStatus
 from k8s.status import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
 
@@ -31,7 +32,7 @@ _LONGEST_REFUSAL_DELAY = 300.0
 
 def delay_seconds(failures: int, jitter: float, longest: float = _LONGEST_DELAY) -> float:
     """Before the next try, after so many failures in a row (1 or more); `jitter` is 0 to 1."""
-    return float(min(_FIRST_DELAY * 2 ** min(failures - 1, 16), longest) * (0.5 + jitter / 2))
+    return backoff_seconds(failures, jitter, first=_FIRST_DELAY, longest=longest)
 
 
 class TokenBucket:

@@ -1,4 +1,4 @@
-"""The API server, spoken to in raw JSON over the official client's transport. Only this module imports the client.
+"""The API server, spoken to in raw JSON over the official client's transport.
 
 Authentication is the client's: in-cluster (the token file is read again each minute, as the kubelet rotates it) or
 kubeconfig; after a 401 the whole configuration is read again. Every call has a time-out; none is retried here.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from k8s.api import Api, ApiError, Raw, Silence, Unreachable, WatchStream, api_error
+from k8s.backoff import backoff_seconds
 from k8s.fields import ObjectError
 from k8s.manifests import identity, identity_text
 from k8s.meta import display_name
@@ -74,7 +75,7 @@ StreamEvent: TypeAlias = Listed | Changed | Deleted | Bookmarked
 
 def delay_seconds(failures: int, jitter: float) -> float:
     """Before the next try, after so many failures in a row (1 or more); `jitter` is 0 to 1."""
-    return float(min(_FIRST_DELAY * 2 ** min(failures - 1, 16), _LONGEST_DELAY) * (0.5 + jitter / 2))
+    return backoff_seconds(failures, jitter, first=_FIRST_DELAY, longest=_LONGEST_DELAY)
 
 
 class ListWatch:
