@@ -198,8 +198,8 @@ def _ensure_bpffs(directory: Path) -> None:
     """Makes the directory; mounts a bpffs at /sys/fs/bpf when that is where it belongs and none is there."""
     try:
         # First: what is below is sysfs otherwise, which lets nobody make a directory.
-        if _BPF_FS in directory.parents and _file_system(_BPF_FS) != _BPF_FS_MAGIC:
-            subprocess.run(["mount", "-t", "bpf", "bpf", str(_BPF_FS)], check=True, capture_output=True, text=True)
+        if _BPF_FS in directory.parents:
+            mount_bpffs()
         directory.mkdir(parents=True, exist_ok=True)
     except (OSError, subprocess.CalledProcessError) as error:
         why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
@@ -209,6 +209,12 @@ def _ensure_bpffs(directory: Path) -> None:
         return
     msg = f"datapath.bpffs: {directory} is not on a bpffs; allowed: a directory on one (mount -t bpf bpf /sys/fs/bpf)"
     raise DatapathError(msg)
+
+
+def mount_bpffs() -> None:
+    """At /sys/fs/bpf, when none is there; needs CAP_SYS_ADMIN then. Raises CalledProcessError."""
+    if _file_system(_BPF_FS) != _BPF_FS_MAGIC:
+        subprocess.run(["mount", "-t", "bpf", "bpf", str(_BPF_FS)], check=True, capture_output=True, text=True)
 
 
 def _file_system(path: Path) -> str:

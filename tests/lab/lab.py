@@ -117,6 +117,9 @@ class Lab:
         self.close()
 
     def _build(self) -> None:
+        from bpf.datapath import mount_bpffs  # noqa: PLC0415  (needs libbpf, which the unit tests' machine may lack)
+
+        mount_bpffs()  # as systemd does; the agent has no right to
         self.manifests.mkdir()
         (self.cgroup / "kubepods").mkdir(parents=True)
         self._add_netns(self.node)
