@@ -32,7 +32,7 @@ from actors.messages import (
     WriteFault,
 )
 from bpf.build import HOOKS
-from bpf.cgroups import PodCgroup, PodCgroups
+from bpf.cgroups import PodCgroup, PodCgroups, find_cgroup, own_cgroup
 from bpf.datapath import Datapath
 from bpf.probes import own_netns_cookie
 from bpf.rows import pack_affinity
@@ -69,7 +69,7 @@ class MapWriter(AgentActor):
         self._tables = MapTables(self._datapath.open_maps())
         self._cgroups = PodCgroups(self._datapath.cgroup)
         self._cgroups.refresh()
-        self._tables.maps.write_config(host_netns=own_netns_cookie(), lease_ns=self._lease_ns)
+        self._tables.maps.write_config(host_netns=own_netns_cookie(), lease_ns=self._lease_ns, agent_cgroup=own_cgroup(find_cgroup("auto")) or 0)
         self._synced = False
         self.send("ConflictResolver", ResyncDesiredState())
 

@@ -2,8 +2,11 @@
 
 Below the configured directory on a bpffs:
     BUILD/maps/NAME, BUILD/programs/HOOK   one build's maps and programs
+    sockets-LAYOUT/NAME                    the socket storages of all builds that lay them out alike, so that a socket
+                                           keeps its backend and its way back through an upgrade
     links/HOOK                             the attachments; they outlive us, and are swapped in place by an upgrade
-    links/HOOK-former                      after an upgrade, the way back of sockets that were redirected before it
+    links/HOOK-former-LAYOUT-CGROUP        the way back of sockets that a build of another layout redirected, or one that
+                                           was attached to another cgroup; kept for as long as such sockets may live
 
 Made in `loading` and renamed, so a BUILD is whole or not there. The attach is the commit: it comes last, after the maps
 are filled, and until then an earlier build's programs go on with their own maps.
@@ -25,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from bpf import libbpf
-from bpf.build import HOOKS, WAY_BACK, MapSizes, build_name, rows_layout
+from bpf.build import HOOKS, WAY_BACK, MapSizes, build_name, rows_layout, sockets_layout
 from bpf.cgroups import find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
@@ -37,6 +40,7 @@ _log = logging.getLogger(__name__)
 _LINKS = "links"
 _LOADING = "loading"
 _LAYOUT = "layout-"
+_SOCKETS = "sockets-"
 _BPF_FS = Path("/sys/fs/bpf")
 _BPF_FS_MAGIC = "bpf"
 _ROOT = Path(__file__).resolve().parent.parent
@@ -85,28 +89,45 @@ class Datapath:
 
     def _attach(self, hook: str, attach_type: int, program: int, cgroup: int) -> None:
         path = self.bpffs / _LINKS / hook
-        keep_former = False
+        cgroup_id = os.fstat(cgroup).st_ino
         if path.exists():
             with _opened_pin(path) as link:
                 here = libbpf.LinkInfo(link)
-                if here.cgroup_id == os.fstat(cgroup).st_ino:
-                    if here.program_id == libbpf.program_id(program):
-                        return
-                    _log.info("%s: the program of build %s takes over", hook, self.build)
-                    if hook not in WAY_BACK:
+                layout = self._sockets_layout_of(hook, here.program_id)
+                keeps_sockets = hook not in WAY_BACK or layout == sockets_layout()
+                if here.cgroup_id == cgroup_id and keeps_sockets:
+                    if here.program_id != libbpf.program_id(program):
+                        _log.info("%s: the program of build %s takes over", hook, self.build)
                         libbpf.link_update(link, program)
-                        return
-                    keep_former = True
-            # Attached elsewhere, by another configuration: to both for a moment, to neither never. On the way back the
-            # former program stays: the sockets that it redirected are known to its storage alone.
-            path.rename(_former(path))
+                    return
+            # The former program stays attached until the new one is, so that calls are never unhandled; on the way back
+            # it stays beyond that, since it alone knows the sockets that it redirected.
+            path.rename(_former(path, layout, here.cgroup_id))
         new = self._create_link(program, cgroup, attach_type)
         try:
             libbpf.pin(new, path)
         finally:
             os.close(new)
-        if not keep_former:
-            _former(path).unlink(missing_ok=True)
+        self._drop_former(hook, cgroup_id)
+
+    def _drop_former(self, hook: str, cgroup_id: int) -> None:
+        """Removes former links that nothing needs: all but the way back, and there those whose sockets the attached
+        program knows, or whose cgroup is gone."""
+        for path in _formers(self.bpffs / _LINKS / hook):
+            with _opened_pin(path) as link:
+                gone = libbpf.LinkInfo(link).cgroup_id == 0
+            if gone or hook not in WAY_BACK or path == _former(self.bpffs / _LINKS / hook, sockets_layout(), cgroup_id):
+                path.unlink()
+
+    def _sockets_layout_of(self, hook: str, program: int) -> str:
+        """Layout of the socket storages that a program uses; its own id where its build did not say so."""
+        for build in builds(self.bpffs):
+            directory = self.bpffs / build
+            with _opened_pin(directory / "programs" / hook) as pinned:
+                if libbpf.program_id(pinned) == program:
+                    marks = [entry.name for entry in directory.iterdir() if entry.name.startswith(_SOCKETS)]
+                    return marks[0].removeprefix(_SOCKETS) if marks else str(program)
+        return str(program)
 
     def _create_link(self, program: int, cgroup: int, attach_type: int) -> int:
         """First of all programs on the cgroup where the kernel can: a CNI's socket load balancer would translate a
@@ -185,7 +206,10 @@ def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
     loading = bpffs / _LOADING
     loading.mkdir()
     (loading / (_LAYOUT + rows_layout())).mkdir()
-    command = [sys.executable, "-m", "bpf.loader", str(loading), *map(str, sizes)]
+    (loading / (_SOCKETS + sockets_layout())).mkdir()
+    sockets = bpffs / (_SOCKETS + sockets_layout())
+    sockets.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "bpf.loader", str(loading), str(sockets), *map(str, sizes)]
     result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
         shutil.rmtree(loading, ignore_errors=True)
@@ -247,7 +271,11 @@ def builds(bpffs: Path) -> list[str]:
     """Names of the builds that are pinned."""
     if not bpffs.is_dir():
         return []
-    return sorted(entry.name for entry in bpffs.iterdir() if entry.is_dir() and entry.name not in (_LINKS, _LOADING))
+    return sorted(
+        entry.name
+        for entry in bpffs.iterdir()
+        if entry.is_dir() and entry.name not in (_LINKS, _LOADING) and not entry.name.startswith(_SOCKETS)
+    )
 
 
 def programs(bpffs: Path) -> list[dict[str, Any]]:
@@ -297,26 +325,34 @@ def detach(bpffs: Path) -> list[str]:
     removed = []
     links = bpffs / _LINKS
     for hook in reversed(HOOKS):  # the way there before the way back
-        for path in (links / hook, _former(links / hook)):
+        for path in (links / hook, *_formers(links / hook)):
             if path.exists():
                 with _opened_pin(path) as link:
                     libbpf.link_detach(link)  # also where a running agent holds it open
                 path.unlink()
-                removed.append(f"link {hook}")
+                removed.append(f"link {path.name}")
     for build in [*builds(bpffs), _LOADING]:
         for path in sorted((bpffs / build).glob("*/*")):
             path.unlink()
             removed.append(f"{path.parent.name.removesuffix('s')} {path.name} of build {build}")
         shutil.rmtree(bpffs / build, ignore_errors=True)
+    for directory in bpffs.glob(f"{_SOCKETS}*"):
+        removed += [f"map {path.name} of {directory.name}" for path in sorted(directory.iterdir())]
+        shutil.rmtree(directory)
     for directory in (links, bpffs):
         if directory.is_dir():
             directory.rmdir()
     return removed
 
 
-def _former(link: Path) -> Path:
-    """Where a link that is about to be replaced is kept; a bpffs takes no dots in names."""
-    return link.with_name(f"{link.name}-former")
+def _former(link: Path, layout: str, cgroup_id: int) -> Path:
+    """Where a link that is replaced is kept; a bpffs takes no dots in names."""
+    return link.with_name(f"{link.name}-former-{layout}-{cgroup_id:x}")
+
+
+def _formers(link: Path) -> list[Path]:
+    """Those kept of this hook, by this build or an earlier one, which named them otherwise."""
+    return sorted(link.parent.glob(f"{link.name}-former*"))
 
 
 def _name_of(program_id: int) -> str:

@@ -261,12 +261,21 @@ class Agent:
         self.log = lab.folder / f"agent-{self.health}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, ready: bool = True, program: tuple[str, ...] = ("run.py",)) -> None:
+    def start(
+        self,
+        *,
+        ready: bool = True,
+        program: tuple[str, ...] = ("run.py",),
+        root: Path = ROOT,
+        cgroup: Path | None = None,
+    ) -> None:
+        """`root` is the checkout that it runs from; `cgroup` the one that it runs in, the test's own when None."""
+        enter = ["sh", "-c", 'echo $$ > "$0"; exec "$@"', f"{cgroup}/cgroup.procs"] if cgroup else []
         with self.log.open("ab") as log:
             command = ["nsenter", f"--net=/run/netns/{self._lab.node}", *RIGHTS, sys.executable, *program, "--config"]
             self.process = subprocess.Popen(
-                [*command, str(self.config)],
-                cwd=ROOT,
+                [*enter, *command, str(self.config)],
+                cwd=root,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
