@@ -59,6 +59,38 @@ def cgroup_path(cgroup_id: int, below: Path) -> Path | None:
     return None
 
 
+def own_cgroup(mount: Path) -> int | None:
+    """The id of the cgroup that this process is in; None when it is not visible below `mount`.
+
+    It may hold other processes too: on a node without containers it may be the root of the hierarchy (id 1).
+    """
+    directory = _own_directory(mount)
+    return directory.stat().st_ino if directory else None
+
+
+def _own_directory(mount: Path) -> Path | None:
+    """/proc/self/cgroup is relative to our cgroup namespace, and in a container says `/` whatever `mount` shows. So it
+    is a guess only, and the pids in cgroup.procs decide: ours is written there as in our own pid namespace, where no
+    other process has it (those of other pid namespaces are 0)."""
+    guess = mount / _own_path().lstrip("/")
+    if ".." not in guess.parts and _holds_us(guess):
+        return guess
+    return next((Path(directory) for directory, _, _ in os.walk(mount) if _holds_us(Path(directory))), None)
+
+
+def _own_path() -> str:
+    """As /proc/self/cgroup has it, of cgroup2: relative to the root of our cgroup namespace."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+
+
+def _holds_us(directory: Path) -> bool:
+    try:
+        return str(os.getpid()) in (directory / "cgroup.procs").read_text().split()
+    except OSError:  # no cgroup, one that went meanwhile, or one of threads, which does not list processes
+        return False
+
+
 class PodCgroups:
     """An index of Pods' cgroup directories below one cgroup, read again when it is asked to."""
 
