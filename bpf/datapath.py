@@ -26,7 +26,7 @@ from typing import Any
 
 from bpf import libbpf
 from bpf.build import HOOKS, WAY_BACK, MapSizes, build_name, rows_layout
-from bpf.cgroups import find_cgroup
+from bpf.cgroups import coverage_faults, find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
 from bpf.probes import missing_features
@@ -150,6 +150,10 @@ class Datapath:
                         before[hook] = names
         return before
 
+    def warnings(self) -> list[str]:
+        """What keeps calls from being redirected although all is well with us, with the remedy."""
+        return coverage_faults(self.cgroup)
+
     def lease_age_seconds(self) -> float:
         """Seconds since the lease was renewed."""
         return (time.monotonic_ns() - self.maps.lease_renewed_ns()) / 1e9
@@ -178,7 +182,10 @@ def prepare(settings: DatapathSettings) -> Datapath:
     else:
         _log.info("compiling and loading build %s", build)
         _load(settings.bpffs, build, sizes)
-    return Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
+    datapath = Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
+    for warning in datapath.warnings():
+        _log.warning("%s", warning)
+    return datapath
 
 
 def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
