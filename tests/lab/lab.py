@@ -117,7 +117,7 @@ class Lab:
         self.close()
 
     def _build(self) -> None:
-        from bpf.datapath import mount_bpffs  # noqa: PLC0415  (needs libbpf, which the unit tests' machine may lack)
+        from bpf.bpffs import mount_bpffs  # noqa: PLC0415
 
         mount_bpffs()  # as systemd does; the agent has no right to
         self.manifests.mkdir()
@@ -318,8 +318,8 @@ class Agent:
         found: list[dict[str, Any]] = json.loads(self.command("inspect", view, "-o", "json").stdout)
         return found
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "run.py", *arguments, "--config", str(self.config)]
+    def command(self, *arguments: str, within: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = [*within, sys.executable, "run.py", *arguments, "--config", str(self.config)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def terminate(self) -> int:
