@@ -18,10 +18,10 @@ class Mount(NamedTuple):
 
 
 def mounts() -> list[Mount]:
-    return [_parse(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+    return [parse(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
 
 
-def _parse(line: bytes) -> Mount:
+def parse(line: bytes) -> Mount:
     before, _, after = line.partition(b" - ")
     fields = before.split()
     return Mount(int(fields[0]), _text(fields[3]), Path(_text(fields[4])), _text(after.split()[0]))

@@ -49,8 +49,11 @@ def replace_agent(installation: Installation) -> None:
     """Deletes its Pod; returns when there is another one, which may never get ready."""
     name = installation.agent_pod()["metadata"]["name"]
     installation.node.kubectl("delete", "pod", name, "-n", NAMESPACE)
-    pods = lambda: {pod["metadata"]["name"] for pod in installation.pods(DAEMONSET)}  # noqa: E731
-    wait_for(lambda: bool(pods() - {name}), "the next Pod of the agent is there", 30)
+    wait_for(
+        lambda: any(pod["metadata"]["name"] != name for pod in installation.pods(DAEMONSET)),
+        "the next Pod of the agent is there",
+        30,
+    )
 
 
 def links(installation: Installation) -> set[int]:
@@ -96,7 +99,7 @@ def test_what_an_agent_pinned_that_had_the_whole_bpffs_is_adopted(installation: 
 def test_a_node_without_a_bpffs_says_so(installation: Installation) -> None:
     """By the kubelet, which can't make the directory on sysfs."""
     node = installation.node
-    node.run("umount", "--lazy", BPFFS)
+    node.run("sh", "-ec", f"while mountpoint -q {BPFFS}; do umount --lazy {BPFFS}; done")
     try:
         replace_agent(installation)
         events = ("get", "events", "-n", NAMESPACE, "-o", "json")
