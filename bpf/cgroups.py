@@ -223,7 +223,7 @@ class _Directory(NamedTuple):
 def _exists(directory: _Directory) -> bool:
     """The same one: a directory that is removed and made again has another number."""
     try:
-        return Path(directory.path).stat().st_ino == directory.inode
+        return os.stat(directory.path).st_ino == directory.inode  # noqa: PTH116  (each Pod, each second)
     except OSError:
         return False
 
