@@ -207,7 +207,10 @@ class MapTables:
         self.maps["backends"].update_many(
             [each for row, backends in placed for each in packed_backends(row.generation, row.first, backends)]
         )
-        self._set_filter({bit for row, _ in placed for bit in filter_bits(row.frontend)} | {bit for row, b in placed for e in b for bit in backend_bits(e, row.frontend.protocol)})
+        self._set_filter(
+            {bit for row, _ in placed for bit in filter_bits(row.frontend)}
+            | {bit for row, b in placed for e in b for bit in backend_bits(e, row.frontend.protocol)}
+        )
         self.maps["members"].update_many([(pack_member(row.frontend, e), PRESENT) for row, b in placed for e in b])
         packed = [(pack_frontend(row.frontend), pack_frontend_row(row)) for row, _ in placed]
         refused: dict[int, str] = {}

@@ -113,9 +113,7 @@ def test_a_socket_whose_backend_goes_gets_another_and_late_replies_still_show_th
     assert opened.do("receive", key="udp") == {"who": first, "source": [VIP, 53]}
 
 
-def test_affinity_does_not_move_a_socket(
-    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
-) -> None:
+def test_affinity_does_not_move_a_socket(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]) -> None:
     install(lab, agent, pods, sessionAffinity="ClientIP", sessionAffinityTimeoutSeconds=1)
     client.do("open", key="udp")
     kept = client.do("ask", key="udp", address=VIP, port=53)["who"]
@@ -255,5 +253,3 @@ def test_what_runs_in_the_agents_own_cgroup_is_not_redirected(
     finally:
         agent.terminate()
         agent.start()
-
-
