@@ -8,14 +8,14 @@ static __always_inline void count_pass(u64 *service_id, enum pass_reason reason)
         __sync_fetch_and_add(&row->passes[reason], 1);
 }
 
-static __always_inline void count_redirect(u64 *service_id, bool by_affinity) {
+static __always_inline void count_redirect(u64 *service_id, u64 affinity_hits) {
     struct counters_row *row = counters.lookup(service_id);
 
     if (!row)
         return;
     __sync_fetch_and_add(&row->redirects, 1);
-    if (by_affinity)
-        __sync_fetch_and_add(&row->affinity_hits, 1);
+    __sync_fetch_and_add(&row->affinity_hits,
+                         affinity_hits); /* adding 0 is less than the verifier's work on a branch */
 }
 
 /* The clocks of two CPUs may differ by a tick, so the lease can be younger than now. */

@@ -10,7 +10,7 @@ static __always_inline bool take_from_window(u64 *service_id, u32 limit) {
     /* The row is made before the limit is; without one there is nothing to count in, and passing is always right. */
     if (!window)
         return false;
-    /* The CPU that swaps a new second in has its first call. A CPU whose clock is behind never winds it back. */
+        /* The CPU that swaps a new second in has its first call. A CPU whose clock is behind never winds it back. */
 #pragma unroll
     for (int i = 0; i < WINDOW_TRIES; i++) {
         u64 seen = *(volatile u64 *)window;

@@ -33,7 +33,7 @@ static __always_inline int admit(const struct attempt *try) {
 
 /* Notes where the socket goes from now on, and counts: 0 or -ENOENT. */
 static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct attempt *try, struct socket_state *state,
-                                    bool is_datagram, struct endpoint *backend, bool by_affinity) {
+                                    bool is_datagram, struct endpoint *backend, u64 affinity_hits) {
     const struct frontend_key *call = &try->keys->frontend;
 
     if (!is_datagram) {
@@ -42,7 +42,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct atte
         count_pass(&try->caller->service_id, PASS_NO_MEMORY);
         return -ENOENT;
     }
-    count_redirect(&try->caller->service_id, by_affinity);
+    count_redirect(&try->caller->service_id, affinity_hits);
     return 0;
 }
 
@@ -57,41 +57,55 @@ static __always_inline u64 read_affinity(const struct affinity_row *row, struct 
     return *(volatile u64 *)&row->generation == generation ? generation : 0;
 }
 
+static __always_inline bool is_fresh(const struct affinity_row *row, u64 now, u32 seconds) {
+    return (s64)(now - row->last_used) <= (s64)(seconds * NANOSECONDS);
+}
+
+/* Makes `backend` the client's. Where another CPU was first with this client, its choice becomes ours. A full map changes
+ * nothing. */
+static __always_inline void hold_affinity(const struct attempt *try, u64 now, u32 seconds, struct endpoint *backend) {
+    struct affinity_row fresh = {
+        .generation = try->generation, .backend = *backend, .last_used = now, .generation_tail = try->generation};
+    struct affinity_row *other;
+
+    if (!affinity.insert(&try->keys->client, &fresh))
+        return;
+    other = affinity.lookup(&try->keys->client);
+    if (other && is_fresh(other, now, seconds) && read_affinity(other, &fresh.backend) == try->generation)
+        *backend = fresh.backend;
+    else
+        affinity.update(&try->keys->client, &fresh);
+}
+
 /* Chooses the client's backend, or one that becomes the client's: 0, -ENOENT or -EAGAIN. */
 static __always_inline int choose_by_affinity(struct bpf_sock_addr *ctx, const struct attempt *try, u32 seconds,
-                                              struct endpoint *backend, bool *by_affinity) {
+                                              struct endpoint *backend, u64 *affinity_hits) {
     union call_keys *keys = try->keys;
-    u64 netns = bpf_get_netns_cookie(ctx), now = bpf_ktime_get_coarse_ns(), seen = 0;
-    struct affinity_row *mine, fresh;
+    u64 netns = bpf_get_netns_cookie(ctx), now = bpf_ktime_get_coarse_ns();
+    struct affinity_row *mine;
     int error;
 
     keys->client.client_netns = netns;
     mine = affinity.lookup(&keys->client);
-    if (mine && (s64)(now - mine->last_used) <= (s64)(seconds * NANOSECONDS)) {
-        seen = read_affinity(mine, backend);
-        *by_affinity = seen == try->generation || is_member(keys, backend);
+    if (mine && is_fresh(mine, now, seconds)) {
+        u64 seen = read_affinity(mine, backend);
+
+        if (seen == try->generation || is_member(keys, backend)) {
+            error = admit(try);
+            if (error)
+                return error;
+            *affinity_hits = 1;
+            mine->last_used = now;
+            return 0;
+        }
     }
-    error = *by_affinity ? 0 : read_any_backend(try->row, try->generation, backend);
+    error = read_any_backend(try->row, try->generation, backend);
     if (!error)
         error = admit(try);
     if (error)
         return error;
-    if (likely(*by_affinity && seen == try->generation)) {
-        mine->last_used = now;
-        return 0;
-    }
-    fresh.generation = fresh.generation_tail = try->generation;
-    fresh.backend = *backend;
-    fresh.last_used = now;
     keys->client.client_netns = netns;
-    if (mine) {
-        affinity.update(&keys->client, &fresh);
-    } else if (affinity.insert(&keys->client, &fresh)) {
-        /* Where another CPU was first with this client, its choice becomes ours. A full map changes nothing. */
-        mine = affinity.lookup(&keys->client);
-        if (mine && read_affinity(mine, &fresh.backend) == try->generation)
-            *backend = fresh.backend;
-    }
+    hold_affinity(try, now, seconds, backend);
     return 0;
 }
 
@@ -104,7 +118,7 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
     struct socket_state *state;
     struct attempt try;
     struct held held = {};
-    bool by_affinity = false;
+    u64 affinity_hits = 0;
     u32 seconds;
     int error;
 
@@ -137,7 +151,7 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
             if (error)
                 return error;
             *backend = held.backend;
-            count_redirect(&caller.service_id, false);
+            count_redirect(&caller.service_id, 0);
             return 0;
         }
     }
@@ -146,13 +160,13 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
         *backend = held.backend; /* P16 goes before P13 */
         error = admit(&try);
     } else if (unlikely(seconds)) {
-        error = choose_by_affinity(ctx, &try, seconds, backend, &by_affinity);
+        error = choose_by_affinity(ctx, &try, seconds, backend, &affinity_hits);
     } else {
         error = read_any_backend(row, try.generation, backend);
         if (!error)
             error = admit(&try);
     }
-    return error ? error : redirect(ctx, &try, state, is_datagram, backend, by_affinity);
+    return error ? error : redirect(ctx, &try, state, is_datagram, backend, affinity_hits);
 }
 
 /* 0: `backend` is where the call goes. -ENOENT: it goes where it would have gone without us. */
