@@ -17,7 +17,8 @@ BPF_F_TABLE("hash", u64, u64, windows, MAX_POLICIES, BPF_F_NO_PREALLOC);
 BPF_TABLE("hash", struct affinity_key, struct affinity_row, affinity, MAX_AFFINITY);
 /* service id -> counters. Programs count; MapWriter makes and removes rows. */
 BPF_F_TABLE("percpu_hash", u64, struct counters_row, counters, MAX_POLICIES, BPF_F_NO_PREALLOC);
-/* service id -> name and limit, for people; the programs do not read it. */
+/* service id -> whose counters they are, for people and for the next agent; the programs do not read it. A row is there
+ * for as long as the one in `counters`. */
 BPF_F_TABLE("hash", u64, struct policy_row, policies, MAX_POLICIES, BPF_F_NO_PREALLOC);
 /* 0 -> what the programs are told of the agent. */
 BPF_TABLE("array", u32, struct config_row, config, 1);

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bpf import rows
 from bpf.build import MAP_NAMES
-from bpf.libbpf import BPF_NOEXIST, Map
+from bpf.libbpf import Map
 
 _ZERO = bytes(4)
 
@@ -53,6 +53,11 @@ class PinnedMaps:
     # policies
 
     def policy_rows(self) -> dict[int, rows.PolicyRow]:
+        """Of policies that are in force."""
+        return {service_id: row for service_id, row in self.counted_policies().items() if row.in_force}
+
+    def counted_policies(self) -> dict[int, rows.PolicyRow]:
+        """Whose the counters are, in force or not."""
         return {_id(key): rows.unpack_policy(value) for key, value in self["policies"].items()}
 
     def counters(self) -> dict[int, rows.Counters]:
@@ -68,19 +73,9 @@ class PinnedMaps:
     def backend_cgroups(self) -> set[tuple[int, int]]:
         return {rows.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
 
-    def make_counters(self, service_id: int) -> None:
-        """Zeroes, where there are none yet."""
-        counters = self["counters"]
-        try:
-            counters.update(rows.SERVICE_ID.pack(service_id), bytes(counters.value_size), BPF_NOEXIST)
-        except FileExistsError:
-            return
-
-    def make_window(self, service_id: int) -> None:
-        try:
-            self["windows"].update(rows.SERVICE_ID.pack(service_id), bytes(8), BPF_NOEXIST)
-        except FileExistsError:
-            return
+    def write_zeroes(self, name: str, service_id: int) -> None:
+        """In `counters` or `windows`: makes the row, or begins it again."""
+        self[name].update(rows.SERVICE_ID.pack(service_id), bytes(self[name].value_size))
 
     # the agent and its lease
 

@@ -7,6 +7,7 @@ Byte order changes here alone: addresses and ports are in network order in the m
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
@@ -113,6 +114,14 @@ class Window:
 class PolicyRow:
     name: str
     limit: int
+    uid: int = 0
+    """`uid_digest` of the object's uid."""
+    in_force: bool = True
+    """False: it has no other rows than its counters."""
+
+    def is_same_policy(self, other: PolicyRow | None) -> bool:
+        """Whether both are rows of one object: of another one of the same name the uid differs."""
+        return other is not None and (self.name, self.uid) == (other.name, other.uid)
 
 
 def pack_address(address: Address) -> bytes:
@@ -134,7 +143,7 @@ _AFFINITY_KEY = struct.Struct("=24sQ")
 _AFFINITY = struct.Struct("=16s2s6xQ")
 _COUNTERS = struct.Struct(f"={2 + len(PassReason)}Q")
 _WINDOW = struct.Struct("=II")
-_POLICY = struct.Struct("=256sI")
+_POLICY = struct.Struct("=256sQII")
 _CONFIG = struct.Struct("=QQ")
 _CGROUP_KEY = struct.Struct("=QQ")
 
@@ -238,12 +247,17 @@ def unpack_window(raw: bytes) -> Window:
 
 
 def pack_policy(row: PolicyRow) -> bytes:
-    return _POLICY.pack(row.name.encode(), row.limit)
+    return _POLICY.pack(row.name.encode(), row.uid, row.limit, row.in_force)
 
 
 def unpack_policy(raw: bytes) -> PolicyRow:
-    name, limit = _POLICY.unpack(raw)
-    return PolicyRow(name=name.rstrip(b"\0").decode(), limit=limit)
+    name, uid, limit, in_force = _POLICY.unpack(raw)
+    return PolicyRow(name=name.rstrip(b"\0").decode(), limit=limit, uid=uid, in_force=bool(in_force))
+
+
+def uid_digest(uid: str) -> int:
+    """A uid may be of any length; 0 for an object without one."""
+    return int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8], "little") if uid else 0
 
 
 def pack_config(*, host_netns: int, lease_ns: int) -> bytes:

@@ -79,11 +79,14 @@ struct backend_cgroup_key {
 };
 _Static_assert(sizeof(struct backend_cgroup_key) == 16, "backend_cgroup_key");
 
+/* The policy that the counters of the same service id are of. */
 struct policy_row {
     char name[256];
+    u64 uid; /* digest of metadata.uid, 0: it has none */
     u32 limit;
+    u32 in_force; /* 0: it has no other rows than its counters */
 };
-_Static_assert(sizeof(struct policy_row) == 260, "policy_row");
+_Static_assert(sizeof(struct policy_row) == 272, "policy_row");
 
 struct config_row {
     u64 host_netns; /* cookie of the agent's network namespace */

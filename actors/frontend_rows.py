@@ -1,0 +1,309 @@
+"""The maps `frontends`, `backends` and `filter`, and the order in which their rows change. MapTables owns the instance.
+
+A frontend row is switched by one update. What it needs is written before (`_write_needs`), what nothing needs any
+longer goes after (`_drop_needs`): its former backends' slots may be given out again then, and a caller that meets a
+later generation in one starts over.
+
+New backends are placed beside the old ones, as many frontends at a time as find room; the places of the old ones are
+the room for the next. Where that is not enough, in this order:
+    1. A frontend whose wanted backends are side by side in its present place stays there, with a shorter row.
+    2. A frontend goes on with one backend of those that stay, which gives the room of the others. Both keep the row's
+       generation, since the slots that it names keep theirs; no generation is used for more than two rows, so that a
+       program never takes parts of two for one row.
+    3. The frontend is taken out until its new row is there: clients take the normal way for some microseconds (P7).
+       So it goes only when not one slot is free, or when none of the backends stays.
+Free slots that are scattered are brought together by moving the frontends between them, each by one switch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from itertools import pairwise
+from typing import TypeAlias
+
+from actors.room import Change, part_that_stays
+from bpf.maps import PinnedMaps, packed_backends
+from bpf.rows import Endpoint, Frontend, FrontendRow, filter_bits, pack_frontend, pack_frontend_row
+from bpf.slots import Slots
+
+_Placed: TypeAlias = tuple[FrontendRow, tuple[Endpoint, ...]]
+
+BATCH = 4096
+"""Backends written before the frontends that need them are switched, at most: nobody waits for all the others'."""
+
+
+class FrontendRows:
+    """Mirror of the maps, read from them once. Whoever calls `install` has made sure that everything fits."""
+
+    def __init__(self, maps: PinnedMaps) -> None:
+        self._maps = maps
+        self.rows: dict[Frontend, FrontendRow] = {}
+        self.backends: dict[Frontend, tuple[Endpoint, ...]] = {}
+        """In the slots that the row names."""
+        self._places: dict[int, Frontend] = {}
+        """First of its slots -> frontend."""
+        self._owned: defaultdict[int, set[Frontend]] = defaultdict(set)
+        """Service id -> its frontends."""
+        self._former: dict[Frontend, tuple[Endpoint, ...]] = {}
+        """Frontends whose row was rewritten under the generation that it had -> their backends before that."""
+        self._filter = bytearray(maps["filter"].row_size)
+        """The map's one row: a bit is set before the first frontend that has it is there, until the last is gone."""
+        self._filter_users: Counter[int] = Counter()
+        """Bit of the filter -> number of frontends that have it."""
+        self._slots = Slots(maps["backends"].max_entries)
+        self._generation = 0
+        self._backends_removed = False
+        for row in list(maps.frontend_rows()):
+            backends = maps.backends_of(row)
+            if len(backends) == row.count and self._slots.reserve(row.first, row.count):
+                self._note(row, backends)
+            else:  # damaged from outside; it is written again when it is desired
+                maps.remove_frontend(row.frontend)
+        for bit in self._filter_users:
+            self._filter[bit // 8] |= 1 << bit % 8
+        maps.write_filter(self._filter)
+
+    @property
+    def service_ids(self) -> AbstractSet[int]:
+        """Those that have frontends."""
+        return self._owned.keys()
+
+    @property
+    def used_backends(self) -> int:
+        return self._slots.used
+
+    def owned_by(self, service_id: int) -> frozenset[Frontend]:
+        return frozenset(self._owned.get(service_id, ()))
+
+    def take_backends_removed(self) -> bool:
+        """Whether any frontend lost a backend since the last time that this was asked."""
+        removed, self._backends_removed = self._backends_removed, False
+        return removed
+
+    def remove(self, frontends: Iterable[Frontend]) -> None:
+        had = {frontend: self._had(frontend) for frontend in frontends}
+        for frontend in had:
+            self._maps.remove_frontend(frontend)
+            self._forget(self.rows[frontend])
+            self._backends_removed = True
+        self._drop_needs(had)
+
+    def install(self, changes: Iterable[Change]) -> dict[int, str]:
+        """Writes these frontends' rows. Returns the service ids of which the kernel refused a row, and why."""
+        refused: dict[int, str] = {}
+        # What gives room comes first.
+        waiting = sorted(changes, key=lambda change: len(change.desired.backends) > self._count(change))
+        left = deque(self._place(self._place(waiting, refused), refused))  # the second time in the others' old places
+        while left:
+            self._make_room(left, refused)
+            first = left.popleft()
+            if not self.holds(first):
+                self._place([first], refused)
+        return refused
+
+    def holds(self, change: Change) -> bool:
+        """Whether it is written already."""
+        frontend, backends = change.desired.frontend, change.desired.backends
+        row = self.rows.get(frontend)
+        if row is None or self.backends[frontend] != backends:
+            return False
+        return row == change.write.row(frontend, generation=row.generation, first=row.first, count=row.count)
+
+    def _count(self, change: Change) -> int:
+        return len(self.backends.get(change.desired.frontend, ()))
+
+    # --- beside what is there ---------------------------------------------------------------------------------------
+
+    def _place(self, changes: Sequence[Change], refused: dict[int, str]) -> list[Change]:
+        """Returns those that found no room, even after the others gave theirs back."""
+        batch: list[_Placed] = []
+        slots = 0
+        left = []
+        for change in changes:
+            backends = change.desired.backends
+            first = self._slots.take(len(backends))
+            if batch and (first is None or slots >= BATCH):
+                self._switch(batch, refused)
+                batch, slots = [], 0
+                first = self._slots.take(len(backends)) if first is None else first
+            if first is None:
+                left.append(change)
+                continue
+            row = change.write.row(
+                change.desired.frontend, generation=self._next_generation(), first=first, count=len(backends)
+            )
+            batch.append((row, backends))
+            slots += len(backends)
+        self._switch(batch, refused)
+        return left
+
+    def _next_generation(self) -> int:
+        self._generation = max(self._generation + 1, time.monotonic_ns())
+        return self._generation
+
+    def _switch(self, placed: Sequence[_Placed], refused: dict[int, str]) -> None:
+        """From the former row to the new one, each by one update."""
+        if not placed:
+            return
+        self._write_needs(placed)
+        failed = self._write_rows([row for row, _ in placed])
+        had: dict[Frontend, tuple[Endpoint, ...]] = {}
+        for i, (row, backends) in enumerate(placed):
+            if i in failed:
+                refused[row.service_id] = str(failed[i])
+                self._slots.release(row.first, row.count)
+                had[row.frontend] = backends
+                continue
+            had[row.frontend] = self._had(row.frontend)
+            self._backends_removed |= not set(had[row.frontend]) <= set(backends)
+            if row.frontend in self.rows:
+                self._forget(self.rows[row.frontend])
+            self._note(row, backends)
+        self._drop_needs(had)
+
+    def _write_rows(self, rows: Sequence[FrontendRow]) -> dict[int, OSError]:
+        """Those that the kernel refused, by their index."""
+        packed = [(pack_frontend(row.frontend), pack_frontend_row(row)) for row in rows]
+        try:
+            self._maps["frontends"].update_many(packed)
+        except OSError:
+            failed = {}
+            for i, (key, value) in enumerate(packed):
+                try:
+                    self._maps["frontends"].update(key, value)
+                except OSError as error:
+                    failed[i] = error
+            return failed
+        return {}
+
+    # --- what a frontend row needs ----------------------------------------------------------------------------------
+
+    def _write_needs(self, placed: Sequence[_Placed]) -> None:
+        """Before these rows are there."""
+        self._maps["backends"].update_many(
+            [each for row, backends in placed for each in packed_backends(row.generation, row.first, backends)]
+        )
+        new = {bit for row, _ in placed for bit in filter_bits(row.frontend) if not self._filter_has(bit)}
+        for bit in new:
+            self._filter[bit // 8] |= 1 << bit % 8
+        if new:
+            self._maps.write_filter(self._filter)
+
+    def _drop_needs(self, had: Mapping[Frontend, tuple[Endpoint, ...]]) -> None:
+        """After rows were replaced or removed: `had` tells the backends of each before that, `self.backends` now."""
+        bits = {bit for frontend in had for bit in filter_bits(frontend)}
+        unused = [bit for bit in bits if not self._filter_users[bit] and self._filter_has(bit)]
+        for bit in unused:
+            self._filter[bit // 8] &= ~(1 << bit % 8)
+        if unused:
+            self._maps.write_filter(self._filter)
+
+    def _filter_has(self, bit: int) -> bool:
+        return bool(self._filter[bit // 8] >> bit % 8 & 1)
+
+    def _had(self, frontend: Frontend) -> tuple[Endpoint, ...]:
+        """The backends for which the needs are there now."""
+        return self._former.get(frontend, self.backends.get(frontend, ()))
+
+    # --- where there is no room beside it ---------------------------------------------------------------------------
+
+    def _make_room(self, waiting: Sequence[Change], refused: dict[int, str]) -> None:
+        """So that the first of them, all of which found no room, is written or has a place."""
+        first = waiting[0]
+        need = len(first.desired.backends)
+        part = self._part_that_stays(first)
+        if part and part[1] == need:
+            self._stay(first, part)
+            return
+        for change in waiting:
+            if self._slots.free >= need:
+                break
+            part = self._part_that_stays(change)
+            if part and part[1] < self._count(change):
+                self._stay(change, part)
+        for change in waiting:
+            if self._slots.free >= need:
+                break
+            if change.desired.frontend in self.rows:
+                self.remove([change.desired.frontend])
+        self._gather(need, refused)
+
+    def _part_that_stays(self, change: Change) -> tuple[int, int] | None:
+        frontend = change.desired.frontend
+        if frontend not in self.rows or frontend in self._former:
+            return None
+        return part_that_stays(self.backends[frontend], change.desired.backends)
+
+    def _stay(self, change: Change, part: tuple[int, int]) -> None:
+        """Goes on with a part of its backends in their place: all that it wants, or one for now."""
+        frontend, wanted = change.desired.frontend, change.desired.backends
+        index, number = part
+        row, before = self.rows[frontend], self.backends[frontend]
+        if number == len(wanted):
+            row = change.write.row(frontend, generation=row.generation, first=row.first, count=row.count)
+        self._rewrite(row, index, number)
+        if number == len(wanted):
+            self._former[frontend] = wanted
+            self._backends_removed |= len(before) > number
+            self._drop_needs({frontend: before})
+
+    def _rewrite(self, row: FrontendRow, index: int, number: int) -> None:
+        """Under its generation, with the backends from `index` on."""
+        backends = self.backends[row.frontend]
+        part = replace(row, first=row.first + index, count=number)
+        self._maps.write_frontend(part)
+        self._forget(self.rows[row.frontend])
+        self._slots.reserve(part.first, part.count)
+        self._note(part, backends[index : index + number])
+        self._former[row.frontend] = backends
+
+    def _gather(self, need: int, refused: dict[int, str]) -> None:
+        """Brings together as many free slots, of which there are enough, since everything fits."""
+        free = self._slots.stretch(need)
+        rows = []
+        for (start, length), (end, _) in pairwise(free):
+            place = start + length
+            while place < end:
+                rows.append(self.rows[self._places[place]])
+                place += rows[-1].count
+        place = free[0][0]
+        for row in rows:
+            self._move(row, place, refused)
+            place += row.count
+
+    def _move(self, row: FrontendRow, place: int, refused: dict[int, str]) -> None:
+        """To a lower place, where it may overlap its present one."""
+        backends = self.backends[row.frontend]
+        step = row.first - place
+        if step < row.count and row.frontend in self._former:
+            self.remove([row.frontend])
+        elif step < row.count:
+            self._rewrite(row, row.count - step, step)
+        self._slots.reserve(place, row.count)
+        self._switch([(replace(row, generation=self._next_generation(), first=place), backends)], refused)
+
+    # --- the mirror -------------------------------------------------------------------------------------------------
+
+    def _note(self, row: FrontendRow, backends: tuple[Endpoint, ...]) -> None:
+        self.rows[row.frontend] = row
+        self.backends[row.frontend] = backends
+        self._places[row.first] = row.frontend
+        self._owned[row.service_id].add(row.frontend)
+        self._filter_users.update(filter_bits(row.frontend))
+        self._generation = max(self._generation, row.generation)
+
+    def _forget(self, row: FrontendRow) -> None:
+        del self.rows[row.frontend], self.backends[row.frontend], self._places[row.first]
+        self._former.pop(row.frontend, None)
+        self._owned[row.service_id].discard(row.frontend)
+        if not self._owned[row.service_id]:
+            del self._owned[row.service_id]
+        for bit in filter_bits(row.frontend):
+            self._filter_users[bit] -= 1
+            if not self._filter_users[bit]:
+                del self._filter_users[bit]
+        self._slots.release(row.first, row.count)
