@@ -7,12 +7,15 @@ later generation in one starts over.
 New backends are placed beside the old ones, as many frontends at a time as find room; the places of the old ones are
 the room for the next. Where that is not enough, in this order:
     1. A frontend whose wanted backends are side by side in its present place stays there, with a shorter row.
-    2. A frontend goes on with one backend of those that stay, which gives the room of the others. Both keep the row's
-       generation, since the slots that it names keep theirs; no generation is used for more than two rows, so that a
-       program never takes parts of two for one row.
-    3. The frontend is taken out until its new row is there: clients take the normal way for some microseconds (P7).
-       So it goes only when not one slot is free, or when none of the backends stays.
+    2. A frontend goes on with one backend of those that stay, which gives the room of the others.
+    3. The frontend is taken out until its new row is there: clients take the normal way for some microseconds (P7),
+       which is better than a policy out of force. It happens only when the change leaves not one slot free, or when
+       none of the backends stays.
 Free slots that are scattered are brought together by moving the frontends between them, each by one switch.
+
+A row that stays in its place keeps its generation, since its slots do. A program that still reads an element that was
+freed two updates ago may see parts of two such rows: harmless where they differ in their slots alone, each of which it
+checks. So in anything else a row differs at most once from the one that its generation was made for.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ class FrontendRows:
         self._owned: defaultdict[int, set[Frontend]] = defaultdict(set)
         """Service id -> its frontends."""
         self._former: dict[Frontend, tuple[Endpoint, ...]] = {}
-        """Frontends whose row was rewritten under the generation that it had -> their backends before that."""
+        """Frontends that go on with a part of their backends for now -> those that they had before."""
+        self._restated: set[Frontend] = set()
+        """Those whose row differs, not in its slots alone, from the one that its generation was made for."""
         self._filter = bytearray(maps["filter"].row_size)
         """The map's one row: a bit is set before the first frontend that has it is there, until the last is gone."""
         self._filter_users: Counter[int] = Counter()
@@ -89,7 +94,6 @@ class FrontendRows:
         for frontend in had:
             self._maps.remove_frontend(frontend)
             self._forget(self.rows[frontend])
-            self._backends_removed = True
         self._drop_needs(had)
 
     def install(self, changes: Iterable[Change]) -> dict[int, str]:
@@ -145,8 +149,8 @@ class FrontendRows:
         self._generation = max(self._generation + 1, time.monotonic_ns())
         return self._generation
 
-    def _switch(self, placed: Sequence[_Placed], refused: dict[int, str]) -> None:
-        """From the former row to the new one, each by one update."""
+    def _switch(self, placed: Sequence[_Placed], refused: dict[int, str], *, for_now: bool = False) -> None:
+        """From the former row to the new one, each by one update. `for_now`: the other backends come back at once."""
         if not placed:
             return
         self._write_needs(placed)
@@ -159,10 +163,11 @@ class FrontendRows:
                 had[row.frontend] = backends
                 continue
             had[row.frontend] = self._had(row.frontend)
-            self._backends_removed |= not set(had[row.frontend]) <= set(backends)
             if row.frontend in self.rows:
                 self._forget(self.rows[row.frontend])
             self._note(row, backends)
+            if for_now:
+                self._former[row.frontend] = had[row.frontend]
         self._drop_needs(had)
 
     def _write_rows(self, rows: Sequence[FrontendRow]) -> dict[int, OSError]:
@@ -194,7 +199,8 @@ class FrontendRows:
             self._maps.write_filter(self._filter)
 
     def _drop_needs(self, had: Mapping[Frontend, tuple[Endpoint, ...]]) -> None:
-        """After rows were replaced or removed: `had` tells the backends of each before that, `self.backends` now."""
+        """After rows were replaced or removed: `had` tells the backends of each before that, `_had` those of now."""
+        self._backends_removed |= any(not set(backends) <= set(self._had(each)) for each, backends in had.items())
         bits = {bit for frontend in had for bit in filter_bits(frontend)}
         unused = [bit for bit in bits if not self._filter_users[bit] and self._filter_has(bit)]
         for bit in unused:
@@ -206,7 +212,7 @@ class FrontendRows:
         return bool(self._filter[bit // 8] >> bit % 8 & 1)
 
     def _had(self, frontend: Frontend) -> tuple[Endpoint, ...]:
-        """The backends for which the needs are there now."""
+        """Its backends, those that are away for a moment included; none where it is not there."""
         return self._former.get(frontend, self.backends.get(frontend, ()))
 
     # --- where there is no room beside it ---------------------------------------------------------------------------
@@ -217,14 +223,14 @@ class FrontendRows:
         need = len(first.desired.backends)
         part = self._part_that_stays(first)
         if part and part[1] == need:
-            self._stay(first, part)
+            self._stay(first, part, refused)
             return
         for change in waiting:
             if self._slots.free >= need:
                 break
             part = self._part_that_stays(change)
             if part and part[1] < self._count(change):
-                self._stay(change, part)
+                self._stay(change, part, refused)
         for change in waiting:
             if self._slots.free >= need:
                 break
@@ -234,32 +240,39 @@ class FrontendRows:
 
     def _part_that_stays(self, change: Change) -> tuple[int, int] | None:
         frontend = change.desired.frontend
-        if frontend not in self.rows or frontend in self._former:
+        if frontend not in self.rows or frontend in self._restated:
             return None
         return part_that_stays(self.backends[frontend], change.desired.backends)
 
-    def _stay(self, change: Change, part: tuple[int, int]) -> None:
-        """Goes on with a part of its backends in their place: all that it wants, or one for now."""
+    def _stay(self, change: Change, part: tuple[int, int], refused: dict[int, str]) -> None:
+        """Goes on with a part of its backends: all that it wants, or one for now."""
         frontend, wanted = change.desired.frontend, change.desired.backends
+        row, had = self.rows[frontend], self._had(frontend)
         index, number = part
-        row, before = self.rows[frontend], self.backends[frontend]
         if number == len(wanted):
             row = change.write.row(frontend, generation=row.generation, first=row.first, count=row.count)
-        self._rewrite(row, index, number)
-        if number == len(wanted):
-            self._former[frontend] = wanted
-            self._backends_removed |= len(before) > number
-            self._drop_needs({frontend: before})
+            self._rewrite(row, index, number)
+            del self._former[frontend]
+            self._drop_needs({frontend: had})
+            return
+        place = self._slots.take(1)
+        if place is None:
+            self._rewrite(row, index, number)
+        else:  # so that its own place becomes free as a whole
+            one = replace(row, generation=self._next_generation(), first=place, count=1)
+            self._switch([(one, self.backends[frontend][index : index + 1])], refused, for_now=True)
 
     def _rewrite(self, row: FrontendRow, index: int, number: int) -> None:
-        """Under its generation, with the backends from `index` on."""
-        backends = self.backends[row.frontend]
+        """Under its generation, with the backends from `index` on, for now."""
+        former, backends, had = self.rows[row.frontend], self.backends[row.frontend], self._had(row.frontend)
         part = replace(row, first=row.first + index, count=number)
         self._maps.write_frontend(part)
-        self._forget(self.rows[row.frontend])
+        self._forget(former)
         self._slots.reserve(part.first, part.count)
         self._note(part, backends[index : index + number])
-        self._former[row.frontend] = backends
+        self._former[row.frontend] = had
+        if row != former:
+            self._restated.add(row.frontend)
 
     def _gather(self, need: int, refused: dict[int, str]) -> None:
         """Brings together as many free slots, of which there are enough, since everything fits."""
@@ -277,14 +290,15 @@ class FrontendRows:
 
     def _move(self, row: FrontendRow, place: int, refused: dict[int, str]) -> None:
         """To a lower place, where it may overlap its present one."""
-        backends = self.backends[row.frontend]
+        backends, for_now = self.backends[row.frontend], row.frontend in self._former
         step = row.first - place
-        if step < row.count and row.frontend in self._former:
+        if step < row.count and row.frontend in self._restated:
             self.remove([row.frontend])
         elif step < row.count:
             self._rewrite(row, row.count - step, step)
         self._slots.reserve(place, row.count)
-        self._switch([(replace(row, generation=self._next_generation(), first=place), backends)], refused)
+        moved = replace(row, generation=self._next_generation(), first=place)
+        self._switch([(moved, backends)], refused, for_now=for_now)
 
     # --- the mirror -------------------------------------------------------------------------------------------------
 
@@ -299,6 +313,7 @@ class FrontendRows:
     def _forget(self, row: FrontendRow) -> None:
         del self.rows[row.frontend], self.backends[row.frontend], self._places[row.first]
         self._former.pop(row.frontend, None)
+        self._restated.discard(row.frontend)
         self._owned[row.service_id].discard(row.frontend)
         if not self._owned[row.service_id]:
             del self._owned[row.service_id]
