@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 
 from actors.map_tables import MapTables
 from actors.map_writer import MapWriter
-from actors.messages import ApplyDesiredState, DesiredPolicy, DesiredStateApplied
+from actors.messages import ApplyDesiredState, BackendPod, DesiredPolicy, DesiredStateApplied
 from actors.room import PolicyWrite, Room
 from bpf.datapath import Datapath
 from bpf.libbpf import Map
 from bpf.rows import SERVICE_ID, Endpoint, FrontendRow, PolicyRow, filter_bits, pack_backend_cgroup, pack_policy
+from k8s.objects import NamespacedName
 from tests.lab.lab import Lab
 from tests.lab.rows import backends, desired, frontend, small_datapath, write
 from tests.unit.peers import Peer, fence
+from tests.unit.test_churn import held
 
 SLOTS = 12
 FRONTENDS = 10
@@ -244,6 +246,16 @@ def test_whatever_is_desired_what_fits_is_in_force_and_what_is_refused_is_not(
 # --- the queue of those that wait -------------------------------------------------------------------------------------
 
 
+MISSING = BackendPod(key=NamespacedName("default", "missing"), uid="none", config_hash="")
+
+
+def applied(
+    *policies: DesiredPolicy, removed: tuple[DesiredPolicy, ...] = (), complete: bool = False
+) -> ApplyDesiredState:
+    gone = tuple(each.key for each in removed)
+    return ApplyDesiredState(complete=complete, upserted=policies, removed=gone, received_at=0.0)
+
+
 class Writing:
     """A MapWriter on the small maps, and what it says of policies that do not fit."""
 
@@ -258,12 +270,11 @@ class Writing:
         self, *policies: DesiredPolicy, removed: tuple[DesiredPolicy, ...] = (), complete: bool = False
     ) -> set[int]:
         """Service ids of those that are in force afterwards."""
-        gone = tuple(each.key for each in removed)
-        self.ref.tell(ApplyDesiredState(complete=complete, upserted=policies, removed=gone, received_at=0.0))
+        self.ref.tell(applied(*policies, removed=removed, complete=complete))
         fence(self.ref)
-        applied = self.reporter.heard()[-1]
-        assert isinstance(applied, DesiredStateApplied)
-        self.failed = {fault.key.name for fault in applied.faults if fault.failed}
+        report = self.reporter.heard()[-1]
+        assert isinstance(report, DesiredStateApplied)
+        self.failed = {fault.key.name for fault in report.faults if fault.failed}
         return {row.service_id for row in self.maps.frontend_rows()}
 
 
@@ -297,3 +308,18 @@ def test_a_policy_in_force_that_outgrows_the_map_makes_room_for_another(writing:
     assert writing.apply(desired(1, PADDING[:8], "abcdef")) == {2}
     assert writing.failed == {"policy1"}
     assert writing.apply(desired(1, "abcdef")) == {1, 2}
+
+
+def test_a_thousand_policies_that_came_and_went_leave_nothing_in_memory(datapath: Datapath) -> None:
+    writer = MapWriter(datapath=datapath, lease_seconds=0)  # told here what its mailbox would tell it
+    writer.started()
+    writer.on_receive(applied(complete=True))
+    before = list(held(writer))
+    for service_id in range(1, 1001):
+        policy = desired(service_id, "ab", "cd", limit=service_id % 2, excluded=(MISSING,) if service_id % 3 else ())
+        too_much = desired(service_id + 1, PADDING)
+        writer.on_receive(applied(policy, too_much))
+        assert list(held(writer)) != before
+        writer.on_receive(applied(removed=(policy, too_much)))
+    assert list(held(writer)) == before
+    writer.stopped()

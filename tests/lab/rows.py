@@ -17,15 +17,19 @@ from k8s.objects import PolicyKey, PolicyKind
 from tests.lab.lab import Lab
 
 
-@contextmanager
-def small_datapath(lab: Lab, name: str, **sizes: Any) -> Iterator[Datapath]:
+def prepare_small(lab: Lab, name: str, **sizes: Any) -> Datapath:
+    """Below pins and a cgroup of that name."""
     cgroup = lab.cgroup / name
     cgroup.mkdir(exist_ok=True)
-    bpffs = lab.bpffs.with_name(f"{lab.prefix}-{name}")
-    made = prepare(DatapathSettings(cgroup=str(cgroup), bpffs=bpffs, **sizes))
+    return prepare(DatapathSettings(cgroup=str(cgroup), bpffs=lab.bpffs.with_name(f"{lab.prefix}-{name}"), **sizes))
+
+
+@contextmanager
+def small_datapath(lab: Lab, name: str, **sizes: Any) -> Iterator[Datapath]:
+    made = prepare_small(lab, name, **sizes)
     yield made
     made.close()
-    detach(bpffs)
+    detach(made.bpffs)
 
 
 def frontend(number: int) -> Frontend:
