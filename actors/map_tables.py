@@ -57,9 +57,10 @@ class MapTables:
         """The policy that the counters of this id are of."""
         return self._policies.get(service_id)
 
-    def is_in_force(self, service_id: int) -> bool:
-        """Whether it has frontends."""
-        return service_id in self._rows.service_ids
+    def serves(self, write: PolicyWrite) -> bool:
+        """Whether the policy has frontends, or wants one that is there (another policy's until now)."""
+        wanted = (desired.frontend for desired in write.policy.frontends)
+        return write.policy.service_id in self._rows.service_ids or any(each in self.frontends for each in wanted)
 
     def take_backends_removed(self) -> bool:
         return self._rows.take_backends_removed()

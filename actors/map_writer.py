@@ -122,10 +122,11 @@ class MapWriter(AgentActor):
         return {former.service_id}
 
     def _write(self, service_ids: Iterable[int]) -> None:
-        """Brings these ids to what is desired. Those that are in force come first; those that are not get what room
-        there is after that, and where room came to be, those that wait get it before those that are new."""
+        """Brings these ids to what is desired. Those that are in force, or take a frontend over, come first; the others
+        get what room there is after that, and where room came to be, those that wait get it before those that are new.
+        """
         targets = self._targets(service_ids)
-        present = {each: target for each, target in targets.items() if target is None or self._tables.is_in_force(each)}
+        present = {each: target for each, target in targets.items() if target is None or self._tables.serves(target)}
         before = self._tables.used
         self._apply(present)
         room_came = before.exceeds(self._tables.used)

@@ -132,7 +132,10 @@ def test_a_policy_that_does_not_fit_any_longer_keeps_its_counters(counting: Coun
     assert counting.redirects() == {"dns": 7}
 
 
-def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(lab: Lab) -> None:
+def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(
+    lab: Lab, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(lambda: detach(lab.bpffs.with_name(f"{lab.prefix}-upgrade")))
     gone, disabled = desired(1, "a", name="gone"), desired(2, "a", name="disabled", uid="u")
     former = Counting(prepare_small(lab, "upgrade", **SIZES))
     former.apply(DNS, gone, disabled)
@@ -150,7 +153,6 @@ def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(lab: L
     assert present.redirects() == {"dns": 9, "disabled": 7}
     present.ref.stop()
     later.close()
-    detach(later.bpffs)
 
 
 # --- the affinity sweep -----------------------------------------------------------------------------------------------

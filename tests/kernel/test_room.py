@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,17 @@ from actors.messages import ApplyDesiredState, BackendPod, DesiredPolicy, Desire
 from actors.room import PolicyWrite, Room
 from bpf.datapath import Datapath
 from bpf.libbpf import Map
-from bpf.rows import SERVICE_ID, Endpoint, FrontendRow, PolicyRow, filter_bits, pack_backend_cgroup, pack_policy
+from bpf.maps import PinnedMaps
+from bpf.rows import (
+    SERVICE_ID,
+    Endpoint,
+    Frontend,
+    FrontendRow,
+    PolicyRow,
+    filter_bits,
+    pack_backend_cgroup,
+    pack_policy,
+)
 from k8s.objects import NamespacedName
 from tests.lab.lab import Lab
 from tests.lab.rows import backends, desired, frontend, small_datapath, write
@@ -308,6 +319,19 @@ def test_a_policy_in_force_that_outgrows_the_map_makes_room_for_another(writing:
     assert writing.apply(desired(1, PADDING[:8], "abcdef")) == {2}
     assert writing.failed == {"policy1"}
     assert writing.apply(desired(1, "abcdef")) == {1, 2}
+
+
+def test_a_frontend_that_another_policy_takes_over_is_there_all_the_time(
+    writing: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = desired(1, "abc")
+    second = replace(desired(2, "bc"), frontends=(replace(desired(2, "bc").frontends[0], frontend=frontend(10)),))
+    assert writing.apply(first) == {1}
+    removed: list[Frontend] = []
+    monkeypatch.setattr(PinnedMaps, "remove_frontend", lambda _maps, each: removed.append(each))
+    assert writing.apply(second, removed=(first,)) == {2}
+    assert removed == []
+    monkeypatch.undo()
 
 
 def test_a_thousand_policies_that_came_and_went_leave_nothing_in_memory(datapath: Datapath) -> None:
