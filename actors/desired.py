@@ -156,6 +156,7 @@ def decide(
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
         key=policy.key,
+        uid=policy.uid,
         service_id=policy.service_id,
         in_force=True,
         limit=redirect.qos_limit if spec.qos_limit is None else spec.qos_limit,
@@ -196,7 +197,7 @@ def serving_pods(frontends: Frontends, usable: Iterable[Pod]) -> list[Pod]:
 
 def _out_of_force(policy: Policy, state: PolicyState, message: str) -> Outcome:
     return Outcome(
-        desired=DesiredPolicy(key=policy.key, service_id=policy.service_id, in_force=False),
+        desired=DesiredPolicy(key=policy.key, uid=policy.uid, service_id=policy.service_id, in_force=False),
         condition=PolicyCondition(
             key=policy.key, service_id=policy.service_id, state=state, reason=state.value, message=message
         ),

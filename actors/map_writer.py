@@ -1,8 +1,8 @@
 """MapWriter: owns every row of the kernel maps that the programs do not write themselves, and the moment of attaching.
 
 In: ApplyDesiredState (ConflictResolver), LeaseProbe (from QosTicker, by way of watchers and resolver), SweepAffinity
-(AffinityAger). Out: ResyncDesiredState (at start), DesiredStateApplied (StatusReporter, MetricsExporter),
-BackendsRemoved (AffinityAger).
+(AffinityAger), AffinitySliceDue (itself). Out: ResyncDesiredState (at start), DesiredStateApplied (StatusReporter,
+MetricsExporter), BackendsRemoved (AffinityAger).
 
 Nothing is deleted or attached before the first complete desired state; until then what an earlier agent installed
 works.
@@ -14,12 +14,14 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import ClassVar
 
 from actors.affinity import expired_rows
 from actors.base import AgentActor
-from actors.map_tables import MapTables, PolicyWrite
+from actors.map_tables import MapTables
 from actors.messages import (
+    AffinitySliceDue,
     ApplyDesiredState,
     BackendPod,
     BackendsRemoved,
@@ -31,14 +33,18 @@ from actors.messages import (
     SweepAffinity,
     WriteFault,
 )
+from actors.room import PolicyWrite, Refusal, policy_row
 from bpf.build import HOOKS
 from bpf.cgroups import PodCgroup, PodCgroups, find_cgroup, own_cgroup
 from bpf.datapath import Datapath
 from bpf.probes import own_netns_cookie
-from bpf.rows import pack_affinity
+from bpf.rows import AffinityRow, pack_affinity, unpack_affinity
 from k8s.objects import PolicyKey
 
 _log = logging.getLogger(__name__)
+
+SWEEP_SLICE = 512
+"""Affinity rows looked at in one go: some two milliseconds."""
 
 
 class MapWriter(AgentActor):
@@ -48,6 +54,7 @@ class MapWriter(AgentActor):
         ApplyDesiredState: "_on_apply_desired_state",
         LeaseProbe: "_on_lease_probe",
         SweepAffinity: "_on_sweep_affinity",
+        AffinitySliceDue: "_on_affinity_slice_due",
     }
 
     def __init__(self, *, datapath: Datapath, lease_seconds: int) -> None:
@@ -58,12 +65,18 @@ class MapWriter(AgentActor):
         """Every existing policy, as last desired."""
         self._by_id: defaultdict[int, set[PolicyKey]] = defaultdict(set)
         """Service id -> policies that have it; at most one of them is in force."""
-        self._refused: dict[int, str] = {}
-        """Service id -> why the kernel does not have it."""
+        self._refused: dict[int, Refusal] = {}
+        """Service id -> why the kernel does not have it; who has waited longest comes first."""
         self._unfound: dict[int, tuple[str, ...]] = {}
         """Service id -> Pods whose cgroup was not found."""
         self._reported: tuple[WriteFault, ...] = ()
         self._attached = False
+        self._unswept: Iterator[AffinityRow] | None = None
+        """Rows that the present sweep has not looked at; None between two sweeps."""
+        self._swept_ns = 0
+        """Of the present sweep: when it was asked for."""
+        self._next_sweep: SweepAffinity | None = None
+        """Asked for during the present one."""
 
     def started(self) -> None:
         self._tables = MapTables(self._datapath.open_maps())
@@ -110,21 +123,34 @@ class MapWriter(AgentActor):
         return {former.service_id}
 
     def _write(self, service_ids: Iterable[int]) -> None:
-        """Brings these ids to what is desired; where that made room, tries the refused ones again."""
-        rows = len(self._tables.frontends), self._tables.used_backends
+        """Brings these ids to what is desired. Those that are in force, or take a frontend over, come first; the others
+        get what room there is after that, and where room came to be, those that wait get it before those that are new.
+        """
         targets = self._targets(service_ids)
-        self._apply(targets)
-        others = self._refused.keys() - targets.keys()
-        if others and (len(self._tables.frontends) < rows[0] or self._tables.used_backends < rows[1]):
-            self._apply(self._targets(others))
+        present = {each: target for each, target in targets.items() if target is None or self._tables.serves(target)}
+        before = self._tables.used
+        self._apply(present)
+        room_came = before.exceeds(self._tables.used)
+        waiting = [each for each in self._refused if each in targets or room_came]
+        if room_came:
+            targets |= self._targets(self._refused.keys() - targets.keys())
+        others = [*waiting, *(each for each in targets if each not in self._refused)]
+        self._apply({each: targets[each] for each in others if each not in present})
 
     def _apply(self, targets: Mapping[int, PolicyWrite | None]) -> None:
-        for service_id in targets:
+        known = {each for each in targets if self._is_counted(each)}
+        refused = self._tables.apply(targets, known)
+        for service_id in targets.keys() - refused.keys():
             self._refused.pop(service_id, None)
-        refused = self._tables.apply(targets, self._by_id)
-        for service_id, why in refused.items():
-            _log.debug("service id %d refused: %s", service_id, why)
-        self._refused |= refused
+        for service_id, refusal in refused.items():
+            _log.debug("service id %d refused: %s", service_id, refusal.message)
+            self._refused[service_id] = refusal  # at its place in the queue, when it is in there already
+
+    def _is_counted(self, service_id: int) -> bool:
+        """Whether its counters are those of a policy that exists."""
+        row = self._tables.counted_policy(service_id)
+        policies = (self._policies[key] for key in self._by_id.get(service_id, ()))
+        return any(policy_row(policy).is_same_policy(row) for policy in policies)
 
     def _targets(self, service_ids: Iterable[int]) -> dict[int, PolicyWrite | None]:
         """An id without a policy in force has no rows. Other ids come too where a Pod of theirs has moved meanwhile."""
@@ -179,7 +205,7 @@ class MapWriter(AgentActor):
         if not self._synced:
             return
         self._tables.maps.renew_lease(message.sent_ns)
-        self._write(self._newly_found())
+        self._write({*self._newly_found(), *(each for each, why in self._refused.items() if why.by_kernel)})
         attached = len(self._datapath.attached_hooks()) == len(HOOKS)
         if attached != self._attached or self._faults() != self._reported:
             if not attached:
@@ -197,16 +223,41 @@ class MapWriter(AgentActor):
         return tuple(sorted(str(pod.key) for pod in self._excluded(service_id) if not self._find(pod)))
 
     def _on_sweep_affinity(self, message: SweepAffinity) -> None:
-        """A row that a program renews between our look and our deletion is lost, and that client's affinity with it:
-        two microseconds, of a row that was past its time-out."""
-        maps = self._tables.maps
-        for row in expired_rows(maps.affinity_rows(), self._tables.frontends, self._tables.backends, message.now_ns):
-            maps["affinity"].delete(pack_affinity(row)[0])
+        if self._unswept is not None:
+            self._next_sweep = message
+            return
+        self._unswept, self._swept_ns = self._tables.maps.affinity_rows(), message.now_ns
+        self.tell_self(AffinitySliceDue())
+
+    def _on_affinity_slice_due(self, _message: AffinitySliceDue) -> None:
+        """A few rows, so that what has come meanwhile waits for them alone."""
+        assert self._unswept is not None
+        rows = list(islice(self._unswept, SWEEP_SLICE))
+        for row in self._expired(rows):
+            self._delete_expired(row)
+        if len(rows) == SWEEP_SLICE:
+            self.tell_self(AffinitySliceDue())
+            return
+        self._unswept = None
+        if self._next_sweep is not None:
+            again, self._next_sweep = self._next_sweep, None
+            self._on_sweep_affinity(again)
+
+    def _expired(self, rows: Iterable[AffinityRow]) -> Iterator[AffinityRow]:
+        return expired_rows(rows, self._tables.frontends, self._tables.backends, self._swept_ns)
+
+    def _delete_expired(self, row: AffinityRow) -> None:
+        """It was read a while ago, and may have been renewed since. A row that a program renews between our second look
+        and our deletion is lost, and that client's affinity with it: two microseconds, of a row past its time-out."""
+        affinity, key = self._tables.maps["affinity"], pack_affinity(row)[0]
+        value = affinity.lookup(key)
+        if value is not None and any(self._expired([unpack_affinity(key, value)])):
+            affinity.delete(key)
 
     def _faults(self) -> tuple[WriteFault, ...]:
         faults = []
         for service_id, why in self._refused.items():
-            faults += [WriteFault(key=key, failed=True, message=why) for key in self._in_force(service_id)]
+            faults += [WriteFault(key=key, failed=True, message=why.message) for key in self._in_force(service_id)]
         for service_id, pods in self._unfound.items():
             message = f"no cgroup was found for {', '.join(pods)}: its own calls are redirected, too, until it is"
             faults += [WriteFault(key=key, failed=False, message=message) for key in self._in_force(service_id)]

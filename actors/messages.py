@@ -176,6 +176,8 @@ class DesiredPolicy:
     """
 
     key: PolicyKey
+    uid: str = ""
+    """Of the object: one of the same name and another uid is another policy, whose counters begin at zero."""
     service_id: int
     in_force: bool
     limit: int = 0
@@ -247,6 +249,13 @@ class PolicyStatusSeen(Message):
     key: PolicyKey
     uid: str
     status: PolicyStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyStatusGone(Message):
+    """PolicyWatcher -> StatusWriter: the API holds no such policy, or no longer."""
+
+    key: PolicyKey
 
 
 # --- conditions: ConflictResolver, MapWriter -> StatusReporter, MetricsExporter ---------------------------------------
@@ -395,6 +404,11 @@ class Ping(Message):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flush(Message):
     """ConflictResolver -> itself: all facts that waited are in the indexes now; decide once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffinitySliceDue(Message):
+    """MapWriter -> itself: the next rows of the sweep, behind what waits already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -30,6 +30,8 @@ class KernelReading:
     capacity: Mapping[str, int]
     attached: frozenset[str]
     """Hooks."""
+    counted: Mapping[int, str] = field(default_factory=dict)
+    """Service id -> name of the policy whose counters these are."""
 
 
 class AgentMetrics:
@@ -126,12 +128,9 @@ def _counter_metrics(conditions: list[PolicyCondition], reading: KernelReading) 
     redirects = CounterMetricFamily(f"{_PREFIX}_redirects", "Calls redirected.", labels=["policy"])
     passes = CounterMetricFamily(f"{_PREFIX}_passes", "Matching calls left alone.", labels=["policy", "reason"])
     hits = CounterMetricFamily(f"{_PREFIX}_affinity_hits", "Redirects by affinity.", labels=["policy"])
-    held = {condition.service_id for condition in conditions if condition.state != PolicyState.CONFLICT}
     for condition in conditions:
-        lost = (
-            condition.state == PolicyState.CONFLICT and condition.service_id in held
-        )  # another's number, and counters
-        counters = Counters() if lost else reading.counters.get(condition.service_id, Counters())
+        own = reading.counted.get(condition.service_id) == condition.key.name  # else they are of who has its number
+        counters = reading.counters.get(condition.service_id, Counters()) if own else Counters()
         redirects.add_metric([condition.key.name], counters.redirects)
         hits.add_metric([condition.key.name], counters.affinity_hits)
         for reason in PassReason:

@@ -1,7 +1,7 @@
 """PolicyWatcher: owns what is known of policies, of both kinds; tells ConflictResolver of each.
 
-Out, in the controller: PolicyStatusSeen (StatusWriter). A status is no fact that anything is decided by: the policy
-goes on without it, and what comes back of our own writes ends here.
+Out, in the controller: PolicyStatusSeen, PolicyStatusGone (StatusWriter). A status is no fact that anything is decided
+by: the policy goes on without it, and what comes back of our own writes ends here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from actors.messages import PolicyRemoved, PolicyStatusSeen, PolicyUpserted, SourceName
+from actors.messages import PolicyRemoved, PolicyStatusGone, PolicyStatusSeen, PolicyUpserted, SourceName
 from actors.watcher import Watcher
 from k8s.objects import Policy, PolicyKey
 from k8s.source import Removed, Upserted
@@ -30,4 +30,5 @@ class PolicyWatcher(Watcher):
 
     def tell_removed(self, event: Removed) -> None:
         if isinstance(event.key, PolicyKey):
+            self.send("StatusWriter", PolicyStatusGone(key=event.key))
             self.send("ConflictResolver", PolicyRemoved(key=event.key, received_at=event.received_at))

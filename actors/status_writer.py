@@ -1,8 +1,8 @@
 """StatusWriter: owns what the controller writes to the API: `status` of LocalRedirectPolicies, and Events.
 
-In: ApplyVerdicts (ConflictResolver), PolicyStatusSeen (PolicyWatcher), TickElapsed (own clock), WriteEnded (own writing
-thread). Out: ResyncDesiredState (ConflictResolver) and ResyncSource (PolicyWatcher), at start; WriteEnded
-(MetricsExporter).
+In: ApplyVerdicts (ConflictResolver), PolicyStatusSeen and PolicyStatusGone (PolicyWatcher), TickElapsed (own clock),
+WriteEnded (own writing thread). Out: ResyncDesiredState (ConflictResolver) and ResyncSource (PolicyWatcher), at start;
+WriteEnded (MetricsExporter).
 
 The thread writes one thing at a time; what and when is `actors.write_plan`'s to say. Nothing is written while another
 process leads, or may.
@@ -24,6 +24,7 @@ from actors.base import AgentActor, OwnedThread, clock
 from actors.messages import (
     ApplyVerdicts,
     Message,
+    PolicyStatusGone,
     PolicyStatusSeen,
     ResyncDesiredState,
     ResyncSource,
@@ -43,6 +44,7 @@ class StatusWriter(AgentActor):
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {
         ApplyVerdicts: "_on_apply_verdicts",
         PolicyStatusSeen: "_on_policy_status_seen",
+        PolicyStatusGone: "_on_policy_status_gone",
         TickElapsed: "_on_tick_elapsed",
         WriteEnded: "_on_write_ended",
     }
@@ -85,6 +87,10 @@ class StatusWriter(AgentActor):
         self._plan.see(message)
         self._go_on()
 
+    def _on_policy_status_gone(self, message: PolicyStatusGone) -> None:
+        self._plan.gone(message.key)
+        self._complaints.pop(message.key, None)
+
     def _on_tick_elapsed(self, _message: TickElapsed) -> None:
         self._go_on()
 
@@ -116,6 +122,7 @@ class StatusWriter(AgentActor):
             self._complaints.pop(write.key, None)
             _log.debug("%s policy %s is written", what, write.key.name)
         elif answer.gone:
+            self._complaints.pop(write.key, None)
             _log.debug("policy %s is gone", write.key.name)
         elif self._complaints.get(write.key) != answer.error:
             self._complaints[write.key] = answer.error

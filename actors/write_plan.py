@@ -78,6 +78,9 @@ class _Target:
     """After a refusal."""
     events: TokenBucket = field(default_factory=lambda: TokenBucket(EVENTS_PER_SECOND, EVENTS_BURST))
 
+    def forget_object(self) -> None:
+        self.uid, self.present = "", None
+
     def wanted(self, now_text: str) -> PolicyStatus | None:
         """What to write; None when there is nothing, or not both sides are known of one object."""
         if self.verdict is None or self.present is None or self.verdict.uid != self.uid:
@@ -140,14 +143,14 @@ class WritePlan:
             self._check(verdict.key)
 
     def _drop_verdict(self, key: PolicyKey) -> None:
-        """The other side is kept when it is of another object: one of the same name has been made meanwhile."""
+        """What the API holds is kept while it is there, or said to be: it may be of the next object of that name."""
         target = self._targets.get(key)
         if target is None or target.verdict is None:
             return
         if target.verdict.uid == target.uid:
-            del self._targets[key]
+            target.forget_object()
         target.verdict = None
-        self._dirty.pop(key, None)
+        self._check(key)
 
     def see(self, message: PolicyStatusSeen) -> None:
         target = self._targets.setdefault(message.key, _Target())
@@ -158,8 +161,18 @@ class WritePlan:
             target.present = message.status
         self._check(message.key)
 
+    def gone(self, key: PolicyKey) -> None:
+        """The API no longer holds it; the verdict, if there is one, ends with the resolver's word."""
+        if key in self._targets:
+            self._targets[key].forget_object()
+            self._check(key)
+
     def _check(self, key: PolicyKey) -> None:
-        if self._targets[key].wanted("") is None:
+        target = self._targets[key]
+        if target.verdict is None and target.present is None:
+            del self._targets[key]
+            self._dirty.pop(key, None)
+        elif target.wanted("") is None:
             self._dirty.pop(key, None)
         else:
             self._dirty.setdefault(key)

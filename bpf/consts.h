@@ -11,10 +11,14 @@
 #define MAX_AFFINITY 65536
 #endif
 
-/* One policy has at least one frontend when it is of any use, so there are never more policies. */
-#define MAX_POLICIES MAX_FRONTENDS
-/* A policy and Pod each; Pods on one node are few hundreds, and few of them back more than one policy. */
-#define MAX_BACKEND_CGROUPS 16384
+/* These maps take memory only for the rows that they have, so a small configuration gets no small ones: a policy without
+ * a backend at the moment has no frontend, but a row for its counters, and a Pod that is not ready has one too. */
+#define AT_LEAST_16384(size) ((size) > 16384 ? (size) : 16384)
+#define MAX_POLICIES AT_LEAST_16384(MAX_FRONTENDS)
+/* For a moment the former backends stand beside the new ones. */
+#define MAX_MEMBERS (2 * MAX_BACKENDS)
+/* A policy and Pod each. */
+#define MAX_BACKEND_CGROUPS AT_LEAST_16384(MAX_BACKENDS)
 /* Deepest nesting of Pod cgroups that we look for below the level that the row names. */
 #define MAX_CGROUP_LEVELS 8
 /* A row that is replaced while we read it is read again. The agent needs longer for another write than a call for a try,

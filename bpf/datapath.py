@@ -21,7 +21,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from bpf.cgroups import coverage_faults, find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
 from bpf.probes import missing_features
+from bpf.rows import SERVICE_ID
 from config.settings import DatapathSettings
 
 _log = logging.getLogger(__name__)
@@ -135,18 +136,15 @@ class Datapath:
             return libbpf.link_create(program, cgroup, attach_type, 0)
 
     def _carry_over(self) -> None:
-        """Takes counters and affinity over from the build that is replaced, when its rows look the same."""
-        for build in pins.builds(self.bpffs):
-            if build == self.build or not (self.bpffs / build / (pins.LAYOUT + rows_layout())).exists():
-                continue
-            old = PinnedMaps(self.bpffs / build / "maps")
-            for name in ("counters", "affinity"):
-                for key, value in old[name].items():
-                    try:
-                        self.maps[name].update(key, value)
-                    except OSError as error:
-                        _log.warning("%s rows of build %s are lost in part: %s", name, build, error)
-                        break
+        """Takes the present counters and affinity over from the build that is replaced, when its rows look the same.
+
+        Counters only of policies that still exist: MapWriter has removed the rows of the others by now.
+        """
+        for old in _maps_alike(self.bpffs, self.build):
+            was, now = old.counted_policies(), self.maps.counted_policies()
+            same = {SERVICE_ID.pack(each) for each, row in now.items() if row.is_same_policy(was.get(each))}
+            _copy(old, self.maps, "counters", same)
+            _copy(old, self.maps, "affinity")
             old.close()
 
     def attached_hooks(self) -> list[str]:
@@ -198,6 +196,7 @@ def prepare(settings: DatapathSettings) -> Datapath:
     else:
         _log.info("compiling and loading build %s", build)
         _load(settings.bpffs, build, sizes)
+        _introduce_policies(settings.bpffs, build)
     datapath = Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
     for warning in datapath.warnings():
         _log.warning("%s", warning)
@@ -218,6 +217,34 @@ def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
         lines = (result.stderr + result.stdout).strip().splitlines() or ["no output"]
         raise DatapathError("the programs could not be compiled or loaded:\n" + "\n".join(lines[-25:]))
     loading.rename(bpffs / build)
+
+
+def _introduce_policies(bpffs: Path, build: str) -> None:
+    """A new build begins with the counters of the one that it will replace, and knows whose they are."""
+    new = PinnedMaps(bpffs / build / "maps")
+    for old in _maps_alike(bpffs, build):
+        for name in ("counters", "policies"):
+            _copy(old, new, name)
+        old.close()
+    new.close()
+
+
+def _maps_alike(bpffs: Path, build: str) -> Iterator[PinnedMaps]:
+    """Of other builds, whose rows look like this one's."""
+    for other in pins.builds(bpffs):
+        if other != build and (bpffs / other / (pins.LAYOUT + rows_layout())).exists():
+            yield PinnedMaps(bpffs / other / "maps")
+
+
+def _copy(old: PinnedMaps, new: PinnedMaps, name: str, keys: Container[bytes] | None = None) -> None:
+    """Rows of one map; of all keys, if none are named."""
+    for key, value in old[name].items():
+        if keys is None or key in keys:
+            try:
+                new[name].update(key, value)
+            except OSError as error:
+                _log.warning("%s rows of the former build are lost in part: %s", name, error)
+                return
 
 
 def _take_lock(bpffs: Path) -> int:

@@ -37,9 +37,9 @@ static __always_inline bool end_reading(const struct frontend_row *row, u64 gene
     return same_key && *(volatile u64 *)&row->generation == generation;
 }
 
-/* Copies one backend of the row. -EAGAIN: its place was given to a later generation. */
-static __always_inline int read_backend(const struct frontend_row *row, u64 generation, u32 index,
-                                        struct endpoint *backend) {
+/* Copies one of the row's backends. -EAGAIN: its place was given to a later generation. */
+static __always_inline int read_any_backend(const struct frontend_row *row, struct endpoint *backend) {
+    u32 count = row->count, index = count > 1 ? bpf_get_prandom_u32() % count : 0;
     u64 key = (u32)(row->first + index); /* the map reads its lower half */
     struct backend_row *shared = backends.lookup((u32 *)&key);
 
@@ -47,13 +47,7 @@ static __always_inline int read_backend(const struct frontend_row *row, u64 gene
         return -EAGAIN;
     *backend = shared->endpoint;
     barrier();
-    return *(volatile u64 *)&shared->generation == generation ? 0 : -EAGAIN;
-}
-
-static __always_inline int read_any_backend(const struct frontend_row *row, u64 generation, struct endpoint *backend) {
-    u32 count = row->count;
-
-    return read_backend(row, generation, count > 1 ? bpf_get_prandom_u32() % count : 0, backend);
+    return *(volatile u64 *)&shared->generation == row->slots ? 0 : -EAGAIN;
 }
 
 /* The keys of one call's look-ups, in one place: each begins with the frontend. */

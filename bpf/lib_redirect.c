@@ -99,7 +99,7 @@ static __always_inline int choose_by_affinity(struct bpf_sock_addr *ctx, const s
             return 0;
         }
     }
-    error = read_any_backend(try->row, try->generation, backend);
+    error = read_any_backend(try->row, backend);
     if (!error)
         error = admit(try);
     if (error)
@@ -162,7 +162,7 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
     } else if (unlikely(seconds)) {
         error = choose_by_affinity(ctx, &try, seconds, backend, &affinity_hits);
     } else {
-        error = read_any_backend(row, try.generation, backend);
+        error = read_any_backend(row, backend);
         if (!error)
             error = admit(&try);
     }

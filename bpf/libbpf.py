@@ -13,7 +13,6 @@ from ctypes import byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 BPF_ANY = 0
-BPF_NOEXIST = 1
 BPF_F_BEFORE = 1 << 3
 """Attach before the programs that are on the cgroup already (kernel 6.17 for cgroups)."""
 BPF_F_QUERY_EFFECTIVE = 1

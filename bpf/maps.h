@@ -9,7 +9,7 @@ BPF_TABLE("hash", struct frontend_key, struct frontend_row, frontends, MAX_FRONT
 /* index -> backend; a frontend row names `count` in a row. */
 BPF_TABLE("array", u32, struct backend_row, backends, MAX_BACKENDS);
 /* (frontend, backend) -> 1 for each backend in use, so that a socket or client that has one can keep it. */
-BPF_F_TABLE("hash", struct member_key, u32, members, MAX_BACKENDS, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct member_key, u32, members, MAX_MEMBERS, BPF_F_NO_PREALLOC);
 /* (Pod cgroup, service id) -> 1: its processes are not redirected by that policy (P12). */
 BPF_F_TABLE("hash", struct backend_cgroup_key, u32, backend_cgroups, MAX_BACKEND_CGROUPS, BPF_F_NO_PREALLOC);
 /* service id -> second << 32 | calls in it. Programs write; MapWriter makes and removes rows (P11). */
@@ -19,7 +19,8 @@ BPF_F_TABLE("hash", u64, u64, windows, MAX_POLICIES, BPF_F_NO_PREALLOC);
 BPF_TABLE("hash", struct affinity_key, struct affinity_row, affinity, MAX_AFFINITY);
 /* service id -> counters. Programs count; MapWriter makes and removes rows. */
 BPF_F_TABLE("percpu_hash", u64, struct counters_row, counters, MAX_POLICIES, BPF_F_NO_PREALLOC);
-/* service id -> name and limit, for people; the programs do not read it. */
+/* service id -> whose counters they are, for people and for the next agent; the programs do not read it. A row is there
+ * for as long as the one in `counters`. */
 BPF_F_TABLE("hash", u64, struct policy_row, policies, MAX_POLICIES, BPF_F_NO_PREALLOC);
 /* 0 -> what the programs are told of the agent. */
 BPF_TABLE("array", u32, struct config_row, config, 1);

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bpf import rows
 from bpf.build import MAP_NAMES
-from bpf.libbpf import BPF_NOEXIST, Map
+from bpf.libbpf import Map
 
 _ZERO = bytes(4)
 
@@ -32,10 +32,10 @@ class PinnedMaps:
             yield rows.unpack_frontend_row(value)
 
     def backends_of(self, row: rows.FrontendRow) -> tuple[rows.Endpoint, ...]:
-        """Those of the row's generation; fewer than `count` when the row was replaced meanwhile."""
+        """Those in the row's slots; fewer than `count` when the row was replaced meanwhile."""
         found = (self["backends"].lookup(rows.INDEX.pack(i)) for i in range(row.first, row.first + row.count))
         pairs = [rows.unpack_backend(value) for value in found if value]
-        return tuple(backend for generation, backend in pairs if generation == row.generation)
+        return tuple(backend for generation, backend in pairs if generation == row.slots)
 
     def write_backends(self, generation: int, first: int, backends: Iterable[rows.Endpoint]) -> None:
         self["backends"].update_many(packed_backends(generation, first, backends))
@@ -49,6 +49,12 @@ class PinnedMaps:
     def members(self) -> set[tuple[rows.Frontend, rows.Endpoint]]:
         return {rows.unpack_member(key) for key, _ in self["members"].items()}
 
+    def write_members(self, members: Iterable[tuple[rows.Frontend, rows.Endpoint]]) -> None:
+        self["members"].update_many([(rows.pack_member(*each), rows.PRESENT) for each in members])
+
+    def remove_member(self, frontend: rows.Frontend, backend: rows.Endpoint) -> None:
+        self["members"].delete(rows.pack_member(frontend, backend))
+
     def write_filter(self, bits: bytearray) -> None:
         """All of them. Whoever reads meanwhile sees each bit as it was or as it is."""
         self["filter"].update(_ZERO, bytes(bits))
@@ -56,6 +62,11 @@ class PinnedMaps:
     # policies
 
     def policy_rows(self) -> dict[int, rows.PolicyRow]:
+        """Of policies that are in force."""
+        return {service_id: row for service_id, row in self.counted_policies().items() if row.in_force}
+
+    def counted_policies(self) -> dict[int, rows.PolicyRow]:
+        """Whose the counters are, in force or not."""
         return {_id(key): rows.unpack_policy(value) for key, value in self["policies"].items()}
 
     def counters(self) -> dict[int, rows.Counters]:
@@ -71,19 +82,9 @@ class PinnedMaps:
     def backend_cgroups(self) -> set[tuple[int, int]]:
         return {rows.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
 
-    def make_counters(self, service_id: int) -> None:
-        """Zeroes, where there are none yet."""
-        counters = self["counters"]
-        try:
-            counters.update(rows.SERVICE_ID.pack(service_id), bytes(counters.value_size), BPF_NOEXIST)
-        except FileExistsError:
-            return
-
-    def make_window(self, service_id: int) -> None:
-        try:
-            self["windows"].update(rows.SERVICE_ID.pack(service_id), bytes(8), BPF_NOEXIST)
-        except FileExistsError:
-            return
+    def write_zeroes(self, name: str, service_id: int) -> None:
+        """In `counters` or `windows`: makes the row, or begins it again."""
+        self[name].update(rows.SERVICE_ID.pack(service_id), bytes(self[name].value_size))
 
     # the agent and its lease
 

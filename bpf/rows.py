@@ -7,6 +7,7 @@ Byte order changes here alone: addresses and ports are in network order in the m
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
@@ -76,8 +77,10 @@ class FrontendRow:
     flags: FrontendFlag = FrontendFlag(0)
     service_id: int
     first: int
-    """Index in `backends` of this generation's first backend; they are `count` in a row, sorted by endpoint."""
+    """Index in `backends` of the first backend; they are `count` in a row, sorted by endpoint."""
     count: int
+    slots: int
+    """Generation that these rows of `backends` carry: the row's own, or that of an earlier one in the same place."""
     limit: int = 0
     """Redirects a second of the whole policy; 0 is none."""
     affinity_seconds: int = 0
@@ -119,6 +122,14 @@ class Window:
 class PolicyRow:
     name: str
     limit: int
+    uid: int = 0
+    """`uid_digest` of the object's uid."""
+    in_force: bool = True
+    """False: it has no other rows than its counters."""
+
+    def is_same_policy(self, other: PolicyRow | None) -> bool:
+        """Whether both are rows of one object: of another one of the same name the uid differs."""
+        return other is not None and (self.name, self.uid) == (other.name, other.uid)
 
 
 def pack_address(address: Address) -> bytes:
@@ -134,14 +145,14 @@ _KEY_WORDS = struct.Struct("=QQQ")
 FILTER_FACTOR = 0x9E3779B97F4A7C15
 """As in bpf/consts.h."""
 _GENERATION = struct.Struct("=Q")
-_FRONTEND_BODY = struct.Struct("=IIIIIBBBx")  # service_id first count limit affinity flags skip_from skip_to
+_FRONTEND_BODY = struct.Struct("=QIIIIIBBBx")  # slots service_id first count limit affinity flags skip_from skip_to
 _BACKEND = struct.Struct("=Q16s2s6x")
 _MEMBER = struct.Struct("=24s16s2s6x")
 _AFFINITY_KEY = struct.Struct("=24sQ")
 _AFFINITY = struct.Struct("=Q16s2s6xQQ")  # generation address port last_used generation
 _COUNTERS = struct.Struct(f"={2 + len(PassReason)}Q")
 _WINDOW = struct.Struct("=II")
-_POLICY = struct.Struct("=256sI")
+_POLICY = struct.Struct("=256sQII")
 _CONFIG = struct.Struct("=QQQ")
 _CGROUP_KEY = struct.Struct("=QQ")
 
@@ -175,6 +186,7 @@ def unpack_frontend(raw: bytes) -> Frontend:
 def pack_frontend_row(row: FrontendRow) -> bytes:
     generation = _GENERATION.pack(row.generation)
     body = _FRONTEND_BODY.pack(
+        row.slots,
         row.service_id,
         row.first,
         row.count,
@@ -188,7 +200,7 @@ def pack_frontend_row(row: FrontendRow) -> bytes:
 
 
 def unpack_frontend_row(raw: bytes) -> FrontendRow:
-    service_id, first, count, limit, affinity, flags, skip_from, skip_to = _FRONTEND_BODY.unpack_from(raw, 32)
+    slots, service_id, first, count, limit, affinity, flags, skip_from, skip_to = _FRONTEND_BODY.unpack_from(raw, 32)
     return FrontendRow(
         generation=_GENERATION.unpack_from(raw)[0],
         frontend=unpack_frontend(raw[8:32]),
@@ -196,6 +208,7 @@ def unpack_frontend_row(raw: bytes) -> FrontendRow:
         service_id=service_id,
         first=first,
         count=count,
+        slots=slots,
         limit=limit,
         affinity_seconds=affinity,
         skip_from=skip_from,
@@ -261,12 +274,17 @@ def unpack_window(raw: bytes) -> Window:
 
 
 def pack_policy(row: PolicyRow) -> bytes:
-    return _POLICY.pack(row.name.encode(), row.limit)
+    return _POLICY.pack(row.name.encode(), row.uid, row.limit, row.in_force)
 
 
 def unpack_policy(raw: bytes) -> PolicyRow:
-    name, limit = _POLICY.unpack(raw)
-    return PolicyRow(name=name.rstrip(b"\0").decode(), limit=limit)
+    name, uid, limit, in_force = _POLICY.unpack(raw)
+    return PolicyRow(name=name.rstrip(b"\0").decode(), limit=limit, uid=uid, in_force=bool(in_force))
+
+
+def uid_digest(uid: str) -> int:
+    """A uid may be of any length; 0 for an object without one."""
+    return int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8], "little") if uid else 0
 
 
 def pack_config(*, host_netns: int, lease_ns: int, agent_cgroup: int) -> bytes:

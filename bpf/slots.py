@@ -11,18 +11,29 @@ class Slots:
     """Ranges of 0..size-1, given out in turn (next fit), so that a freed range rests for as long as possible."""
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self._free: list[tuple[int, int]] = [(0, size)]
         """Start and length of each free range, sorted, none touching the next."""
         self._cursor = 0
+        self._too_long = size + 1
+        """No free range has so many slots: asking again needs no search."""
         self.used = 0
+
+    @property
+    def free(self) -> int:
+        """Slots in all free ranges together."""
+        return self._size - self.used
 
     def take(self, count: int) -> int | None:
         """First of `count` adjacent slots, or None when no free range is that long."""
+        if count >= self._too_long:
+            return None
         for start, length in chain(self._free_from(self._cursor), self._free):
             if length >= count:
                 self.reserve(start, count)
                 self._cursor = start + count
                 return start
+        self._too_long = count
         return None
 
     def _free_from(self, cursor: int) -> Iterator[tuple[int, int]]:
@@ -48,10 +59,11 @@ class Slots:
         return True
 
     def release(self, start: int, count: int) -> None:
-        """Gives back a range that was taken."""
+        """Gives back a range that was taken, or a part of one."""
         i = bisect_left(self._free, (start, 0))
         end = start + count
         self.used -= count
+        self._too_long = self._size + 1
         if i < len(self._free) and self._free[i][0] == end:
             end += self._free[i][1]
             del self._free[i]
@@ -60,3 +72,18 @@ class Slots:
             start = self._free[i][0]
             del self._free[i]
         self._free.insert(i, (start, end - start))
+
+    def stretch(self, count: int) -> list[tuple[int, int]]:
+        """Neighbouring free ranges of at least `count` slots together, with the fewest taken slots between them: moving
+        what is between makes them one. Empty when fewer slots are free."""
+        best: tuple[int, int, int] | None = None
+        first, free = 0, 0
+        for last, (start, length) in enumerate(self._free):
+            free += length
+            while free - self._free[first][1] >= count:
+                free -= self._free[first][1]
+                first += 1
+            if free >= count:
+                taken = start + length - self._free[first][0] - free
+                best = min(best, (taken, first, last)) if best else (taken, first, last)
+        return self._free[best[1] : best[2] + 1] if best else []

@@ -20,8 +20,9 @@ _Static_assert(sizeof(struct frontend_key) == 24, "frontend_key");
 struct frontend_row {
     u64 generation;
     struct frontend_key key;
+    u64 slots; /* generation that its rows in `backends` carry: its own, or an earlier one's whose place it keeps */
     u32 service_id;
-    u32 first; /* index of the first of this generation's rows in `backends` */
+    u32 first; /* index of the first of those */
     u32 count;
     u32 limit; /* redirects a second of the whole policy, 0: none */
     u32 affinity_seconds; /* 0: no affinity */
@@ -30,7 +31,7 @@ struct frontend_row {
     u8 zero;
     u64 generation_tail;
 };
-_Static_assert(sizeof(struct frontend_row) == 64, "frontend_row");
+_Static_assert(sizeof(struct frontend_row) == 72, "frontend_row");
 
 struct endpoint {
     __be64 address[2];
@@ -39,7 +40,7 @@ struct endpoint {
 _Static_assert(sizeof(struct endpoint) == 24, "endpoint");
 
 struct backend_row {
-    u64 generation; /* that of the frontend row that names it */
+    u64 generation; /* `slots` of the frontend row that names it */
     struct endpoint endpoint;
 };
 _Static_assert(sizeof(struct backend_row) == 32, "backend_row");
@@ -96,11 +97,14 @@ struct backend_cgroup_key {
 };
 _Static_assert(sizeof(struct backend_cgroup_key) == 16, "backend_cgroup_key");
 
+/* The policy that the counters of the same service id are of. */
 struct policy_row {
     char name[256];
+    u64 uid; /* digest of metadata.uid, 0: it has none */
     u32 limit;
+    u32 in_force; /* 0: it has no other rows than its counters */
 };
-_Static_assert(sizeof(struct policy_row) == 260, "policy_row");
+_Static_assert(sizeof(struct policy_row) == 272, "policy_row");
 
 struct config_row {
     u64 host_netns; /* cookie of the agent's network namespace */

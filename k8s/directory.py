@@ -262,7 +262,7 @@ class DirectorySource:
             # When it is gone meanwhile, an event says so.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 names = {name for name in os.listdir(self._directory) if is_manifest(name)}
-        for name in self._store.files - names:
+        for name in (self._store.files | self._reported.keys()) - names:
             self._forget(name, changes)
         for name in sorted(names - self._being_written):
             self._read_into(changes, name)
@@ -310,8 +310,9 @@ class DirectorySource:
 
     def _warn(self, name: str, warnings: list[str]) -> None:
         """Each once, until it is gone from the file and comes again."""
-        known = self._reported.get(name, frozenset())
-        self._reported[name] = frozenset(warnings)
+        known = self._reported.pop(name, frozenset())
+        if warnings:
+            self._reported[name] = frozenset(warnings)
         for warning in warnings:
             if warning not in known:
                 _log.warning("%s: %s", ascii(str(self._directory / name))[1:-1], warning)

@@ -121,3 +121,22 @@ def test_a_full_map_fails_the_policy_that_does_not_fit_and_takes_it_when_there_i
     wait_until(lambda: small.states().get("zmore") == "Active", "there is room now")
     assert client.do("udp", address="169.254.0.91", port=53)["who"] != REMOTE
     small.terminate()
+
+
+def test_a_policy_changes_in_a_map_that_has_no_room_for_it_twice_and_no_call_notices(
+    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+) -> None:
+    agent.terminate()
+    agent.command("detach")
+    lab.write("policies", manifests.policy("dns"))
+    lab.write("pods", *map(manifests.pod, pods))
+    small = lab.agent(datapath__max_backends=4, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
+    wait_until(lambda: len(agent_backends(small)) == 3, "three backends in a map of four")
+    client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
+    for ready in (False, True) * 10:
+        lab.write("pods", *map(manifests.pod, pods[:1]), manifests.pod(pods[1], ready=ready), manifests.pod(pods[2]))
+        wait_until(lambda ready=ready: len(agent_backends(small)) == 2 + ready, "the change is installed")  # type: ignore[misc]
+    tally = client.do("load_stop")["tally"]
+    assert set(tally) == {"pod0", "pod1", "pod2"}, tally
+    assert small.states() == {"dns": "Active"}
+    small.terminate()

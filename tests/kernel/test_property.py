@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.agent_decision import AgentDecision
-from actors.map_tables import MapTables, PolicyWrite
+from actors.map_tables import MapTables
 from actors.resolver_state import ResolverState
+from actors.room import PolicyWrite
 from bpf.datapath import Datapath, detach, prepare
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.policy import parse_policy

@@ -16,7 +16,7 @@ _numbers = itertools.count(1000)
 
 
 @pytest.fixture
-def agents(lab: Lab) -> Iterator[list[Agent]]:
+def agents() -> Iterator[list[Agent]]:
     """Those that ran, the newest last."""
     made: list[Agent] = []
     yield made

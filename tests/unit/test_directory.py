@@ -378,3 +378,18 @@ def test_bursts_of_changes_end_in_the_last_state(running: Running) -> None:
         (running.directory / "a.yaml").write_text(pod("a", f"v{number}"))
     while running.next() != "+ a v49":
         pass
+
+
+def test_warnings_of_files_that_are_gone_are_forgotten(running: Running) -> None:
+    """Also of those that never had good content, and went unseen: when all is read again."""
+    for number in range(20):
+        (running.directory / f"broken-{number}.yaml").write_text("a: [")
+    running.expect_nothing_more()
+    assert len(running.source._reported) == 20
+    for number in range(10):
+        (running.directory / f"broken-{number}.yaml").unlink()
+    shutil.rmtree(running.directory)
+    assert {running.next(), running.next()} == {"- a", "- Node/here"}
+    running.directory.mkdir()
+    running.expect_nothing_more()
+    assert running.source._reported == {}

@@ -49,6 +49,7 @@ READING = KernelReading(
     entries={"frontends": 2},
     capacity={"frontends": 65536},
     attached=frozenset({"connect4"}),
+    counted={7: "dns"},
 )
 CONTRACT = {
     "redirects_total": {"policy"},
@@ -152,21 +153,31 @@ def test_a_policy_without_a_counters_row_counts_nothing() -> None:
     assert exporting.scrape()[sample("redirects_total", policy="dns")] == 0
 
 
+@pytest.mark.parametrize("state", [PolicyState.CONFLICT, PolicyState.DISABLED, PolicyState.INVALID])
 @pytest.mark.parametrize(
     ("service_id", "redirects"),
     [
-        pytest.param(7, 0, id="the winner has the number: its counters are not the loser's"),
+        pytest.param(7, 0, id="another policy has the number: its counters are not shown"),
         pytest.param(9, 11, id="the number is its own: its counters go on"),
     ],
 )
-def test_counters_of_a_policy_in_conflict(service_id: int, redirects: int) -> None:
-    reading = replace(READING, counters={**READING.counters, 9: Counters(redirects=11)})
-    loser = replace(ACTIVE, key=replace(ACTIVE.key, name="younger"), state=PolicyState.CONFLICT, service_id=service_id)
+def test_counters_of_a_policy_that_is_out_of_force(service_id: int, redirects: int, state: PolicyState) -> None:
+    reading = replace(
+        READING, counters={**READING.counters, 9: Counters(redirects=11)}, counted={7: "dns", 9: "younger"}
+    )
+    loser = replace(ACTIVE, key=replace(ACTIVE.key, name="younger"), state=state, service_id=service_id)
     exporting = Exporting(lambda: reading)
     exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE, loser)))
     scraped = exporting.scrape()
     assert scraped[sample("redirects_total", policy="younger")] == redirects
     assert scraped[sample("redirects_total", policy="dns")] == 40
+
+
+def test_the_counters_of_a_number_are_shown_by_nobody_but_the_policy_that_they_are_of() -> None:
+    """The winner of a number is being written: what the kernel counted until now is the former policy's."""
+    exporting = Exporting(lambda: replace(READING, counted={7: "former"}))
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))
+    assert exporting.scrape()[sample("redirects_total", policy="dns")] == 0
 
 
 def test_a_policy_that_is_gone_leaves_no_series() -> None:

@@ -20,6 +20,7 @@ def test_a_frontend_row_survives_packing(frontend: rows.Frontend) -> None:
         flags=rows.FrontendFlag.NO_HOST,
         service_id=2**32 - 1,
         first=65535,
+        slots=1,
         count=3,
         limit=100,
         affinity_seconds=10800,

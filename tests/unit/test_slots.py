@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,3 +54,30 @@ def test_ranges_never_overlap_and_all_come_back(steps: list[tuple[bool, int]]) -
     for each in held:
         slots.release(*each)
     assert slots.take(32) == 0
+
+
+@pytest.mark.parametrize(
+    ("taken", "count", "stretch"),
+    [
+        pytest.param([(0, 8)], 1, [], id="nothing is free"),
+        pytest.param([(2, 2)], 4, [(4, 4)], id="one free range is long enough"),
+        pytest.param([(2, 1), (5, 1)], 4, [(0, 2), (3, 2)], id="two, with one slot between"),
+        pytest.param([(2, 3)], 5, [(0, 2), (5, 3)], id="all that is free"),
+        pytest.param([(1, 3), (5, 1)], 3, [(4, 1), (6, 2)], id="where the fewest slots are between"),
+    ],
+)
+def test_the_stretch_that_is_cheapest_to_make_free(
+    taken: list[tuple[int, int]], count: int, stretch: list[tuple[int, int]]
+) -> None:
+    slots = Slots(8)
+    for start, length in taken:
+        assert slots.reserve(start, length)
+    assert slots.stretch(count) == stretch
+
+
+def test_room_that_comes_back_is_found_by_those_that_found_none() -> None:
+    slots = Slots(4)
+    assert slots.take(3) == 0
+    assert slots.take(2) is None
+    slots.release(1, 2)
+    assert slots.take(3) == 1, "a part of a range was given back"

@@ -19,6 +19,7 @@ from actors.messages import (
     PodRemoved,
     PodUpserted,
     PolicyRemoved,
+    PolicyStatusGone,
     PolicyStatusSeen,
     PolicyUpserted,
     ResyncSource,
@@ -330,6 +331,14 @@ def test_a_status_goes_to_who_writes_it_and_the_policy_goes_on_without_it() -> N
     heard = watched.deliver(Upserted(object=told, generation=1, received_at=2.5))
     assert writer.heard() == [PolicyStatusSeen(key=POLICY.key, uid="u-1", status=status)]
     assert heard == [PolicyUpserted(policy=replace(POLICY, uid="u-1"), generation=0, received_at=2.5)]
+
+
+def test_a_policy_that_is_gone_has_no_status_any_longer() -> None:
+    writer = Peer("StatusWriter")
+    removed = Removed(PolicyKind.LOCAL_REDIRECT, POLICY.key, 2.5)
+    heard = Watched(PolicyWatcher).deliver(removed)
+    assert writer.heard() == [PolicyStatusGone(key=POLICY.key)]
+    assert heard == [PolicyRemoved(key=POLICY.key, received_at=2.5)]
 
 
 def test_a_policy_whose_status_was_not_read_has_none_to_tell() -> None:

@@ -1,0 +1,175 @@
+"""Whose counters they are: a policy's go on for as long as it exists, and are nobody else's (DESIGN section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from actors.map_writer import SWEEP_SLICE, MapWriter
+from actors.messages import AffinitySliceDue, ApplyDesiredState, DesiredPolicy, SweepAffinity
+from bpf.datapath import Datapath, detach
+from bpf.maps import PinnedMaps
+from bpf.rows import SERVICE_ID, AffinityRow, Endpoint, pack_affinity
+from tests.lab.lab import Lab
+from tests.lab.rows import backends, desired, frontend, out_of_force, prepare_small, small_datapath
+from tests.unit.peers import Peer, fence
+
+SIZES = {"max_frontends": 8, "max_backends": 8, "max_affinity": 4096}
+DNS = desired(77, "ab", name="dns", uid="one", limit=9)
+
+
+@pytest.fixture(scope="module")
+def datapath(lab: Lab) -> Iterator[Datapath]:
+    with small_datapath(lab, "counted", **SIZES) as made:
+        yield made
+
+
+class Counting:
+    """A MapWriter, and what the programs have counted for it."""
+
+    def __init__(self, datapath: Datapath, *policies: DesiredPolicy) -> None:
+        self.peers = [Peer(name) for name in ("StatusReporter", "ConflictResolver", "AffinityAger")]
+        self.datapath = datapath
+        self.maps = datapath.maps
+        self.start(*policies)
+
+    def start(self, *policies: DesiredPolicy) -> None:
+        self.ref = MapWriter.start(datapath=self.datapath, lease_seconds=0)
+        self.apply(*policies, complete=True)
+
+    def restart(self, *policies: DesiredPolicy) -> None:
+        """What an agent does that starts again on the same pins."""
+        self.ref.stop()
+        self.start(*policies)
+
+    def apply(self, *policies: DesiredPolicy, removed: tuple[DesiredPolicy, ...] = (), complete: bool = False) -> None:
+        gone = tuple(each.key for each in removed)
+        self.ref.tell(ApplyDesiredState(complete=complete, upserted=policies, removed=gone, received_at=0.0))
+        fence(self.ref)
+
+    def count(self) -> None:
+        for service_id in self.maps.counters():
+            count(self.maps, service_id, 7)
+
+    def redirects(self) -> dict[str, int]:
+        """Of each policy whose counters there are."""
+        counters = self.maps.counters()
+        policies = self.maps.counted_policies()
+        assert counters.keys() == policies.keys()
+        return {row.name: counters[service_id].redirects for service_id, row in policies.items()}
+
+
+def count(maps: PinnedMaps, service_id: int, redirects: int) -> None:
+    """As the programs would."""
+    first_cpu = redirects.to_bytes(8, "little")
+    maps["counters"].update(SERVICE_ID.pack(service_id), first_cpu.ljust(maps["counters"].value_size, b"\0"))
+
+
+@pytest.fixture
+def counting(datapath: Datapath) -> Iterator[Counting]:
+    made = Counting(datapath)
+    yield made
+    made.apply(complete=True)
+    assert made.redirects() == {}, "no policy, no rows"
+    made.ref.stop()
+
+
+ANOTHER = replace(desired(77, "cd", uid="two"), key=replace(DNS.key, name="web"))
+CREATED_AGAIN = replace(DNS, uid="two")
+WITHOUT_BACKENDS = replace(DNS, frontends=())
+
+
+@pytest.mark.parametrize(
+    ("after", "redirects"),
+    [
+        pytest.param([DNS], {"dns": 7}, id="the same"),
+        pytest.param([replace(DNS, limit=0)], {"dns": 7}, id="changed"),
+        pytest.param([WITHOUT_BACKENDS], {"dns": 7}, id="without backends"),
+        pytest.param([out_of_force(DNS)], {"dns": 7}, id="disabled"),
+        pytest.param([CREATED_AGAIN], {"dns": 0}, id="another object of the same name and number"),
+        pytest.param([ANOTHER], {"web": 0}, id="another policy took the number over"),
+        pytest.param([ANOTHER, out_of_force(DNS)], {"web": 0}, id="another has the number, this one lost it"),
+        pytest.param([out_of_force(ANOTHER)], {}, id="another asks for the number, and is out of force"),
+        pytest.param([DNS, out_of_force(ANOTHER)], {"dns": 7}, id="another asks for the number in vain"),
+        pytest.param([], {}, id="gone"),
+    ],
+)
+@pytest.mark.parametrize("how", ["told", "restarted", "complete"])
+def test_counters_go_on_for_as_long_as_the_policy_exists_and_begin_at_zero_for_another(
+    counting: Counting, how: str, after: list[DesiredPolicy], redirects: dict[str, int]
+) -> None:
+    counting.apply(DNS)
+    counting.count()
+    if how == "restarted":
+        counting.restart(*after)
+    elif how == "complete":
+        counting.apply(*after, complete=True)
+    else:
+        removed = () if any(each.key == DNS.key for each in after) else (DNS,)
+        counting.apply(*after, removed=removed)
+    assert counting.redirects() == redirects
+    limits = {each.service_id for each in after if each.in_force and each.limit}
+    assert set(counting.maps.windows()) == limits
+
+
+def test_a_policy_that_comes_back_into_force_goes_on_counting(counting: Counting) -> None:
+    counting.apply(DNS)
+    counting.count()
+    counting.apply(out_of_force(DNS))
+    assert counting.maps.policy_rows() == {}, "nothing of it is shown as installed"
+    counting.restart(out_of_force(DNS))
+    counting.apply(DNS)
+    assert counting.redirects() == {"dns": 7}
+
+
+def test_a_policy_that_does_not_fit_any_longer_keeps_its_counters(counting: Counting) -> None:
+    counting.apply(DNS)
+    counting.count()
+    counting.apply(replace(desired(77, "abcdefghi", uid="one"), key=DNS.key))
+    assert counting.maps.policy_rows() == {}
+    assert counting.redirects() == {"dns": 7}
+
+
+def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(
+    lab: Lab, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(lambda: detach(lab.bpffs.with_name(f"{lab.prefix}-upgrade")))
+    gone, disabled = desired(1, "a", name="gone"), desired(2, "a", name="disabled", uid="u")
+    former = Counting(prepare_small(lab, "upgrade", **SIZES))
+    former.apply(DNS, gone, disabled)
+    former.apply(out_of_force(disabled))
+    former.count()
+    former.ref.stop()
+    former.datapath.close()
+    later = prepare_small(lab, "upgrade", **SIZES | {"max_frontends": 9})
+    for service_id in (1, 77):
+        count(former.maps, service_id, 9)  # its programs go on until the new ones take over
+    present = Counting(later, DNS, out_of_force(disabled))
+    assert present.redirects() == {"dns": 9, "disabled": 7}
+    assert [each.name for each in later.bpffs.iterdir() if each.name != "links"] == [later.build]
+    present.restart(DNS, out_of_force(disabled))
+    assert present.redirects() == {"dns": 9, "disabled": 7}
+    present.ref.stop()
+    later.close()
+
+
+# --- the affinity sweep -----------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_looks_at_a_few_rows_at_a_time(counting: Counting) -> None:
+    """So that what has come meanwhile waits for a few alone. Told here what its mailbox would tell it."""
+    of_nobody = Endpoint(backends("z")[0].address, 53)
+    for client in range(3 * SWEEP_SLICE):
+        row = AffinityRow(client_netns=client + 1, frontend=frontend(1), backend=of_nobody, last_used_ns=0)
+        counting.maps["affinity"].update(*pack_affinity(row))
+    writer = MapWriter(datapath=counting.datapath, lease_seconds=0)
+    writer.started()
+    writer.on_receive(SweepAffinity(now_ns=1))
+    left = []
+    for _ in range(3):
+        writer.on_receive(AffinitySliceDue())
+        left.append(sum(1 for _ in counting.maps["affinity"].items()))
+    assert left == [2 * SWEEP_SLICE, SWEEP_SLICE, 0]
+    writer.stopped()

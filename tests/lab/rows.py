@@ -1,0 +1,64 @@
+"""Desired policies, and the real maps of a small build that is loaded and attached to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+from actors.messages import DesiredFrontend, DesiredPolicy
+from actors.room import PolicyWrite
+from bpf.datapath import Datapath, detach, prepare
+from bpf.rows import L4, Endpoint, Frontend
+from config.settings import DatapathSettings
+from k8s.objects import PolicyKey, PolicyKind
+from tests.lab.lab import Lab
+
+
+def prepare_small(lab: Lab, name: str, **sizes: Any) -> Datapath:
+    """Below pins and a cgroup of that name."""
+    cgroup = lab.cgroup / name
+    cgroup.mkdir(exist_ok=True)
+    return prepare(DatapathSettings(cgroup=str(cgroup), bpffs=lab.bpffs.with_name(f"{lab.prefix}-{name}"), **sizes))
+
+
+@contextmanager
+def small_datapath(lab: Lab, name: str, **sizes: Any) -> Iterator[Datapath]:
+    made = prepare_small(lab, name, **sizes)
+    yield made
+    made.close()
+    detach(made.bpffs)
+
+
+def frontend(number: int) -> Frontend:
+    return Frontend(ip_address("10.200.0.0") + number, 53, L4.UDP)
+
+
+def backends(letters: str) -> tuple[Endpoint, ...]:
+    """One for each letter, in the order of the alphabet."""
+    return tuple(Endpoint(ip_address("10.78.0.0") + ord(letter), 53) for letter in sorted(letters))
+
+
+def desired(service_id: int, *letters: str, name: str = "", uid: str = "", **fields: Any) -> DesiredPolicy:
+    """In force, with a frontend for each of `letters`, which name its backends."""
+    return DesiredPolicy(
+        key=PolicyKey(PolicyKind.LOCAL_REDIRECT, name or f"policy{service_id}"),
+        uid=uid,
+        service_id=service_id,
+        in_force=True,
+        frontends=tuple(
+            DesiredFrontend(frontend=frontend(service_id * 10 + i), backends=backends(each))
+            for i, each in enumerate(letters)
+        ),
+        **fields,
+    )
+
+
+def out_of_force(policy: DesiredPolicy) -> DesiredPolicy:
+    return replace(policy, in_force=False, frontends=(), excluded=())
+
+
+def write(service_id: int, *letters: str, cgroups: frozenset[int] = frozenset(), **fields: Any) -> PolicyWrite:
+    return PolicyWrite(policy=desired(service_id, *letters, **fields), cgroups=cgroups)
