@@ -37,7 +37,7 @@ from bpf.slots import Slots
 _Placed: TypeAlias = tuple[FrontendRow, tuple[Endpoint, ...]]
 
 RETIRED = 1024
-"""Backends that keep their bits in the filter after their end: a socket that was redirected to one may still turn to the
+"""Backends that keep their bits in the filter after their end: a socket that was redirected to one may yet turn to the
 backend's own address, and the programs must notice."""
 BATCH = 4096
 """Backends written before the frontends that need them are switched, at most: nobody waits for all the others'."""

@@ -50,6 +50,8 @@ class Datapath:
         self.cgroup = cgroup
         self._lock = lock
         self._maps: PinnedMaps | None = None
+        self._links: dict[str, tuple[int, int]] = {}
+        """Hook -> descriptor of its link, and id of our program. Kept open, so that a look at them needs none."""
 
     def open_maps(self) -> PinnedMaps:
         """Opened anew, for an owner of its own."""
@@ -70,6 +72,7 @@ class Datapath:
             for hook, attach_type in HOOKS.items():
                 with _opened_pin(self.bpffs / self.build / "programs" / hook) as program:
                     self._attach(hook, attach_type, program, cgroup)
+                    self._keep_link(hook, libbpf.program_id(program))
         for build in pins.builds(self.bpffs):
             if build != self.build:
                 _log.info("removing the programs and maps of build %s", build)
@@ -104,6 +107,11 @@ class Datapath:
         finally:
             os.close(new)
         self._drop_former(hook, cgroup_id)
+
+    def _keep_link(self, hook: str, program_id: int) -> None:
+        if hook in self._links:
+            os.close(self._links[hook][0])
+        self._links[hook] = libbpf.open_pin(self.bpffs / pins.LINKS / hook), program_id
 
     def _drop_former(self, hook: str, cgroup_id: int) -> None:
         """Removes former links that nothing needs: all but the way back, and there those whose sockets the attached
@@ -149,7 +157,10 @@ class Datapath:
 
     def attached_hooks(self) -> list[str]:
         """Hooks at which this build's program is attached now."""
-        return [row["hook"] for row in programs(self.bpffs) if row["attached"] and row["build"] == self.build]
+        infos = {hook: (libbpf.LinkInfo(link), program_id) for hook, (link, program_id) in self._links.items()}
+        return [
+            hook for hook, (info, program) in sorted(infos.items()) if info.cgroup_id and info.program_id == program
+        ]
 
     def programs_before_us(self) -> dict[str, list[str]]:
         """Hook -> names of foreign programs that run before ours, and may translate an address before we see it."""
@@ -174,6 +185,9 @@ class Datapath:
 
     def close(self) -> None:
         """Lets another agent take over; everything stays pinned and attached."""
+        for link, _ in self._links.values():
+            os.close(link)
+        self._links.clear()
         os.close(self._lock)
 
 

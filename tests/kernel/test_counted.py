@@ -9,6 +9,7 @@ import pytest
 
 from actors.map_writer import SWEEP_SLICE, MapWriter
 from actors.messages import AffinitySliceDue, ApplyDesiredState, DesiredPolicy, SweepAffinity
+from bpf import bpffs as pins
 from bpf.datapath import Datapath, detach
 from bpf.maps import PinnedMaps
 from bpf.rows import SERVICE_ID, AffinityRow, Endpoint, pack_affinity
@@ -148,7 +149,7 @@ def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(
         count(former.maps, service_id, 9)  # its programs go on until the new ones take over
     present = Counting(later, DNS, out_of_force(disabled))
     assert present.redirects() == {"dns": 9, "disabled": 7}
-    assert [each.name for each in later.bpffs.iterdir() if each.name != "links"] == [later.build]
+    assert pins.builds(later.bpffs) == [later.build]
     present.restart(DNS, out_of_force(disabled))
     assert present.redirects() == {"dns": 9, "disabled": 7}
     present.ref.stop()
@@ -162,7 +163,9 @@ def test_a_sweep_looks_at_a_few_rows_at_a_time(counting: Counting) -> None:
     """So that what has come meanwhile waits for a few alone. Told here what its mailbox would tell it."""
     of_nobody = Endpoint(backends("z")[0].address, 53)
     for client in range(3 * SWEEP_SLICE):
-        row = AffinityRow(client_netns=client + 1, frontend=frontend(1), backend=of_nobody, last_used_ns=0)
+        row = AffinityRow(
+            client_netns=client + 1, frontend=frontend(1), backend=of_nobody, generation=1, last_used_ns=0
+        )
         counting.maps["affinity"].update(*pack_affinity(row))
     writer = MapWriter(datapath=counting.datapath, lease_seconds=0)
     writer.started()
