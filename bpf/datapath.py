@@ -68,11 +68,16 @@ class Datapath:
         """Attaches every hook, or swaps in this build's program where another's is; then removes other builds."""
         self._carry_over()
         (self.bpffs / pins.LINKS).mkdir(exist_ok=True)
+        links = {}
         with _opened_directory(self.cgroup) as cgroup:
             for hook, attach_type in HOOKS.items():
                 with _opened_pin(self.bpffs / self.build / "programs" / hook) as program:
                     self._attach(hook, attach_type, program, cgroup)
-                    self._keep_link(hook, libbpf.program_id(program))
+                    links[hook] = libbpf.open_pin(self.bpffs / pins.LINKS / hook), libbpf.program_id(program)
+        # Replaced whole: other threads look at it.
+        former, self._links = self._links, links
+        for link, _ in former.values():
+            os.close(link)
         for build in pins.builds(self.bpffs):
             if build != self.build:
                 _log.info("removing the programs and maps of build %s", build)
@@ -107,11 +112,6 @@ class Datapath:
         finally:
             os.close(new)
         self._drop_former(hook, cgroup_id)
-
-    def _keep_link(self, hook: str, program_id: int) -> None:
-        if hook in self._links:
-            os.close(self._links[hook][0])
-        self._links[hook] = libbpf.open_pin(self.bpffs / pins.LINKS / hook), program_id
 
     def _drop_former(self, hook: str, cgroup_id: int) -> None:
         """Removes former links that nothing needs: all but the way back, and there those whose sockets the attached
