@@ -261,9 +261,13 @@ class Agent:
         self.log = lab.folder / f"agent-{self.health}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, ready: bool = True, program: tuple[str, ...] = ("run.py",)) -> None:
+    def start(
+        self, *, ready: bool = True, program: tuple[str, ...] = ("run.py",), within: tuple[str, ...] = ()
+    ) -> None:
+        """`within`: a command that starts it with more set up than the node's network."""
         with self.log.open("ab") as log:
-            command = ["nsenter", f"--net=/run/netns/{self._lab.node}", *RIGHTS, sys.executable, *program, "--config"]
+            node = ["nsenter", f"--net=/run/netns/{self._lab.node}", *within]
+            command = [*node, *RIGHTS, sys.executable, *program, "--config"]
             self.process = subprocess.Popen(
                 [*command, str(self.config)],
                 cwd=ROOT,
