@@ -18,21 +18,15 @@ app.kubernetes.io/component: {{ . }}
 {{- /* The agent's configuration as YAML. */}}
 {{- define "localredirect.agentConfig" -}}
 {{- $health := dict "health" (dict "address" (ternary "127.0.0.1" "0.0.0.0" .Values.hostNetwork)) }}
-{{- $config := mergeOverwrite $health (deepCopy .Values.config) }}
-{{- include "localredirect.checkPorts" (list "config" $config) }}
-{{- if not .Values.hostNetwork }}
-{{- include "localredirect.checkHealth" (list "config" $config "hostNetwork is false") }}
-{{- end }}
-{{- toYaml $config }}
+{{- toYaml (mergeOverwrite $health (deepCopy .Values.config)) }}
 {{- end }}
 
-{{- /* The controller's: what agents are told, so that it judges policies as they do; served on the Pod's address. */}}
+{{- /* The controller's: what agents are told, so that it judges policies as they do, but for the node's addresses:
+it serves on the Pod's. */}}
 {{- define "localredirect.controllerConfig" -}}
 {{- $base := mergeOverwrite (deepCopy .Values.config) (dict "health" (dict "address" "0.0.0.0")) }}
-{{- $config := mergeOverwrite $base (deepCopy .Values.controller.config) }}
-{{- include "localredirect.checkPorts" (list "controller.config" $config) }}
-{{- include "localredirect.checkHealth" (list "controller.config" $config "it is the controller's") }}
-{{- toYaml $config }}
+{{- $_ := unset $base.metrics "address" }}
+{{- toYaml (mergeOverwrite $base (deepCopy .Values.controller.config)) }}
 {{- end }}
 
 {{- /* Whether an address is 0.0.0.0 or ::, however it is written: "true", or nothing. */}}
@@ -40,22 +34,32 @@ app.kubernetes.io/component: {{ . }}
 {{- if regexMatch "^[0.:]+$" . }}true{{ end }}
 {{- end }}
 
-{{- /* Refuses what the agent and the controller would refuse at their start. Give (list "config" CONFIG). */}}
-{{- define "localredirect.checkPorts" -}}
-{{- $name := index . 0 }}
-{{- $health := (index . 1).health }}
-{{- $metrics := mergeOverwrite (dict "address" "0.0.0.0") (index . 1).metrics }}
-{{- $any := or (include "localredirect.isAny" $health.address) (include "localredirect.isAny" $metrics.address) }}
-{{- if and (eq (int $health.port) (int $metrics.port)) (or $any (eq $health.address $metrics.address)) }}
-{{- fail (printf "%s.health.port: %d is not allowed: %s.metrics.port is the same, and the addresses %s and %s overlap; allowed: another port for one of the two" $name (int $health.port) $name $health.address $metrics.address) }}
+{{- /* Refuses what the schema can't see: one message, whatever is wrong. */}}
+{{- define "localredirect.check" -}}
+{{- $why := ternary "" "hostNetwork is false" .Values.hostNetwork }}
+{{- $faults := include "localredirect.faults" (list "config" (include "localredirect.agentConfig" . | fromYaml) $why) }}
+{{- if .Values.controller.enabled }}
+{{- $config := include "localredirect.controllerConfig" . | fromYaml }}
+{{- $faults = print $faults (include "localredirect.faults" (list "controller.config" $config "it is the controller's")) }}
+{{- end }}
+{{- with $faults }}
+{{- fail . }}
 {{- end }}
 {{- end }}
 
-{{- /* Probes ask at the Pod's address, which nobody knows before. Give (list "config" CONFIG "why it is so"). */}}
-{{- define "localredirect.checkHealth" -}}
-{{- $address := (index . 1).health.address }}
-{{- if not (include "localredirect.isAny" $address) }}
-{{- fail (printf "%s.health.address: %s is not allowed, since %s and the kubelet asks at the Pod's address; allowed: 0.0.0.0 or ::, which both mean all addresses" (index . 0) $address (index . 2)) }}
+{{- /* Lines, or nothing. Give (list "config" CONFIG WHY); WHY the kubelet asks at the Pod's address, "" when it does
+not: nobody knows that address before. */}}
+{{- define "localredirect.faults" -}}
+{{- $name := index . 0 }}
+{{- $health := (index . 1).health }}
+{{- $metrics := mergeOverwrite (dict "address" "0.0.0.0") (index . 1).metrics }}
+{{- $any := include "localredirect.isAny" $health.address }}
+{{- if and (index . 2) (not $any) }}
+{{- printf "\n%s.health.address: %s is not allowed, since %s and the kubelet asks at the Pod's address; allowed: 0.0.0.0 or ::, which both mean all addresses" $name $health.address (index . 2) }}
+{{- end }}
+{{- $overlap := or $any (include "localredirect.isAny" $metrics.address) (eq $health.address $metrics.address) }}
+{{- if and (eq (int $health.port) (int $metrics.port)) $overlap }}
+{{- printf "\n%s.health.port: %d is not allowed: %s.metrics.port is the same, and the addresses %s and %s overlap; allowed: another port for one of the two" $name (int $health.port) $name $health.address $metrics.address }}
 {{- end }}
 {{- end }}
 
