@@ -1,8 +1,9 @@
 """A small HTTP server that an actor owns: fixed paths, each answered by a function.
 
 Whoever can reach the port may be hostile, so everything that a client can hold is bounded: the number of connections,
-the size of a request, the time from the first byte to the last, and the answers that nobody fetches. One thread serves
-all connections without ever waiting for one of them. The standard library parses and formats; its own server, waitress
+the size of a request, the time from the first byte to the last, the answers that nobody fetches, and the work, since
+requests that wait for the same path get the same answer. One thread serves all connections without ever waiting for one
+of them. The standard library parses and formats; its own server, waitress
 and cheroot bound each read, but not the whole request, and an honest client waits while others hold all connections.
 """
 
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
@@ -33,6 +35,8 @@ MOST_UNSENT = 16 * 1024 * 1024
 """Bytes of answers that clients have not fetched yet; one answer may be longer."""
 _MOST_DISCARDED = 1024 * 1024
 """Bytes that are read after the answer, so that the client is not reset before it has read that."""
+_ACCEPTED_AT_ONCE = MOST_CONNECTIONS // 2
+"""Fewer than are kept, so that one that was just accepted is not closed before its request was looked at."""
 _BACKLOG = 512
 _CHUNK = 64 * 1024
 _RETRY_SECONDS = 1.0
@@ -133,6 +137,9 @@ class _Connection:
     discarded: int = 0
 
 
+_Step: TypeAlias = Callable[[_Connection], None]
+
+
 def one_to_close(connections: Iterable[_Connection]) -> _Connection:
     """The oldest one of the client that has the most.
 
@@ -155,6 +162,8 @@ class _Service:
         self._routes = routes
         self._connections: dict[_Connection, None] = {}
         """In the order in which they were accepted, so the first one's deadline is the next."""
+        self._whole: list[_Connection] = []
+        """Those whose requests are whole, and are answered once all others were read."""
         self._complained_at = float("-inf")
 
     def run(self, woken: socket.socket) -> None:
@@ -166,9 +175,10 @@ class _Service:
                     return
                 for key, _ in events:
                     if key.fileobj is self._listener:
-                        self._accept()
+                        self._accept_some()
                     elif key.data in self._connections:  # it may have been closed for another one since
-                        self._advance(key.data)
+                        self._take_step(key.data, self._next_step(key.data))
+                self._answer_whole()
                 while (left := self._seconds_left()) is not None and left <= 0:
                     self._close(next(iter(self._connections)), "took too long")
         finally:
@@ -181,27 +191,30 @@ class _Service:
             return max(0.0, connection.deadline - time.monotonic())
         return None
 
-    def _accept(self) -> None:
-        try:
-            accepted, client = self._listener.accept()
-        except BlockingIOError:
-            return  # the client is gone already
-        except OSError as error:
-            # Most likely there is no descriptor left. One of ours would do; else others have them all, and the
-            # listener stays readable meanwhile.
-            _log.debug("%s: a connection can't be accepted: %s", self._section, error)
-            if self._connections:
-                self._close(one_to_close(self._connections), "there is no descriptor left")
-            else:
-                time.sleep(_NO_DESCRIPTOR_SECONDS)
-            return
-        accepted.setblocking(False)
-        if len(self._connections) >= MOST_CONNECTIONS:
-            self._make_room()
-        connection = _Connection(accepted, str(client[0]), time.monotonic() + EXCHANGE_SECONDS)
-        self._connections[connection] = None
-        self._selector.register(accepted, selectors.EVENT_READ, connection)
-        self._advance(connection)  # usually the request is there already
+    def _accept_some(self) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                accepted, client = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._give_up_a_descriptor(error)
+                return
+            accepted.setblocking(False)
+            if len(self._connections) >= MOST_CONNECTIONS:
+                self._make_room()
+            connection = _Connection(accepted, str(client[0]), time.monotonic() + EXCHANGE_SECONDS)
+            self._connections[connection] = None
+            self._selector.register(accepted, selectors.EVENT_READ, connection)
+            self._take_step(connection, self._receive)  # usually the request is there already
+
+    def _give_up_a_descriptor(self, error: OSError) -> None:
+        """Most likely there is none left. One of ours will do; else others have them all, and we wait."""
+        _log.debug("%s: a connection can't be accepted: %s", self._section, error)
+        if self._connections:
+            self._close(one_to_close(self._connections), "there is no descriptor left")
+        else:
+            time.sleep(_NO_DESCRIPTOR_SECONDS)  # the listener stays readable meanwhile
 
     def _make_room(self) -> None:
         connection = one_to_close(self._connections)
@@ -217,14 +230,14 @@ class _Service:
             )
         self._close(connection, "there are too many connections")
 
-    def _advance(self, connection: _Connection) -> None:
+    def _next_step(self, connection: _Connection) -> _Step:
+        if connection.answer is None:
+            return self._receive
+        return self._send if connection.answer else self._discard
+
+    def _take_step(self, connection: _Connection, step: _Step) -> None:
         try:
-            if connection.answer is None:
-                self._receive(connection)
-            elif connection.answer:
-                self._send(connection, connection.answer)
-            else:
-                self._discard(connection)
+            step(connection)
         except BlockingIOError:
             return
         except OSError as error:
@@ -239,15 +252,24 @@ class _Service:
             self._close(connection, "the client left")
             return
         connection.request += chunk
-        answer = answer_to(bytes(connection.request), connection.client, self._routes)
-        if answer is None:
-            return
-        connection.request.clear()
-        connection.answer = answer
-        self._selector.modify(connection.socket, selectors.EVENT_WRITE, connection)
-        self._send(connection, answer)
+        if _is_whole(connection.request) or len(connection.request) > LONGEST_REQUEST:
+            self._whole.append(connection)
 
-    def _send(self, connection: _Connection, answer: bytes) -> None:
+    def _answer_whole(self) -> None:
+        whole, self._whole = self._whole, []
+        routes = {path: cache(route) for path, route in self._routes.items()}
+        for connection in whole:
+            if connection in self._connections:
+                self._take_step(connection, partial(self._answer, routes))
+
+    def _answer(self, routes: Routes, connection: _Connection) -> None:
+        connection.answer = answer_to(bytes(connection.request), connection.client, routes)
+        connection.request.clear()
+        self._selector.modify(connection.socket, selectors.EVENT_WRITE, connection)
+        self._send(connection)
+
+    def _send(self, connection: _Connection) -> None:
+        answer = connection.answer or b""
         connection.sent += connection.socket.send(memoryview(answer)[connection.sent :])
         if connection.sent == len(answer):
             connection.answer = b""
@@ -271,12 +293,13 @@ class _Service:
         connection.socket.close()
 
 
-def answer_to(request: bytes, client: str, routes: Routes) -> bytes | None:
-    """The whole answer to what came so far; None when the request is not whole."""
-    whole = b"\n\r\n" in request or b"\n\n" in request
-    if not whole and len(request) <= LONGEST_REQUEST:
-        return None
-    return _Exchange(request, client, routes, whole=whole).answer()
+def _is_whole(request: bytes | bytearray) -> bool:
+    return b"\n\r\n" in request or b"\n\n" in request
+
+
+def answer_to(request: bytes, client: str, routes: Routes) -> bytes:
+    """The whole answer to a request that is whole, or too long."""
+    return _Exchange(request, client, routes).answer()
 
 
 class _Exchange(BaseHTTPRequestHandler):
@@ -285,14 +308,14 @@ class _Exchange(BaseHTTPRequestHandler):
     server_version = "LocalRedirect"
     sys_version = ""
 
-    def __init__(self, request: bytes, client: str, routes: Routes, *, whole: bool) -> None:
+    def __init__(self, request: bytes, client: str, routes: Routes) -> None:
         # The base class's constructor would read from a socket, and wait for it.
         self.client_address = (client, 0)
         self._routes = routes
         self.rfile = io.BytesIO(request)
         self._written = io.BytesIO()
         self.wfile = self._written
-        if whole:
+        if _is_whole(request):
             self.handle_one_request()
         else:
             self.command = self.requestline = self.request_version = ""

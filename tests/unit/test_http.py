@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import logging
 import socket
 import subprocess
@@ -190,6 +191,26 @@ def test_answers_that_nobody_fetches_are_bounded_and_the_newest_is_kept(start: S
         assert len(get(port, "/big")[1]) == BIG
 
 
+def test_requests_that_wait_together_are_one_work_and_their_answer_is_not_older_than_they_are(start: Start) -> None:
+    at_work, go_on = threading.Event(), threading.Event()
+    counted = itertools.count(1)
+
+    def count() -> Answer:
+        number = next(counted)
+        at_work.set()
+        go_on.wait(WAIT_SECONDS)
+        return Answer(HTTPStatus.OK, "text/plain", str(number).encode())
+
+    port = start(routes={"/count": count})
+    request = b"GET /count HTTP/1.0\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(connect(port, request))
+        assert at_work.wait(WAIT_SECONDS)
+        others = [stack.enter_context(connect(port, request)) for _ in range(10)]
+        go_on.set()
+        assert [received(each)[-1:] for each in (first, *others)] == [b"1"] + [b"2"] * 10
+
+
 def test_a_client_that_leaves_at_any_time_does_no_harm(start: Start) -> None:
     port = start()
     for sent in (b"", b"GET", UNFINISHED, b"GET /big HTTP/1.0\r\n\r\n", b"GET /ok HTTP/1.0\r\n\r\n"):
@@ -205,7 +226,7 @@ def test_a_mistake_of_ours_ends_the_connection_and_not_the_server(
     port = start()
     with monkeypatch.context() as patched, connect(port) as client:
         patched.setattr(serving, "answer_to", lambda *_: 1 / 0)
-        client.sendall(UNFINISHED)
+        client.sendall(UNFINISHED + b"\r\n")
         assert received(client) == b""
     assert "test: a request of 127.0.0.1 can't be answered" in caplog.messages
     assert get(port) == (200, b"ok\n")
