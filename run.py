@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -110,6 +111,7 @@ class _Process:
         """`comfort` is what an operator wants to know when it ends by a failure."""
         import pykka.debug  # noqa: PLC0415
 
+        _raise_descriptor_limit()
         self._comfort = comfort
         self._over = threading.Event()
         self._fatal: list[str] = []
@@ -132,6 +134,12 @@ class _Process:
             _log.critical("%s; %s", reason, self._comfort)
         _stop(supervisor)
         return FAILURE if fatal else 0
+
+
+def _raise_descriptor_limit() -> None:
+    """To what the process may have. The soft limit is low for programs that use select(2), and this is none of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stop(supervisor: object) -> None:

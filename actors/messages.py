@@ -379,6 +379,17 @@ class ActorsReported(Message):
     actors: tuple[ActorReport, ...]
 
 
+# --- MetricsExporter -> StatusReporter --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsServed(Message):
+    """Whether the address of /metrics can be listened on: sent with each attempt, the last of which succeeds."""
+
+    fault: str
+    """Why not; "" when it is served."""
+
+
 # --- observations -> MetricsExporter ----------------------------------------------------------------------------------
 
 

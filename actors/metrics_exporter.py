@@ -2,7 +2,7 @@
 
 In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced and SourceEventSeen (the
 watchers), ActorsReported (Supervisor), in the controller WriteEnded (StatusWriter). Out: ResyncDesiredState
-(ConflictResolver), at start.
+(ConflictResolver), at start; MetricsServed (StatusReporter).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from actors.messages import (
     ActorsReported,
     DesiredStateApplied,
     Message,
+    MetricsServed,
     PoliciesResolved,
     ResyncDesiredState,
     SourceEventSeen,
@@ -57,6 +58,7 @@ class MetricsExporter(AgentActor):
             address=self._settings.address,
             port=self._settings.port,
             routes={"/metrics": self._scrape},
+            on_fault=lambda fault: self.send("StatusReporter", MetricsServed(fault=fault)),
         )
         self.own(OwnedThread(self, "metrics-http", server.run, server.stop))
         self.send("ConflictResolver", ResyncDesiredState())

@@ -1,7 +1,8 @@
 """StatusReporter: owns the conditions as an operator sees them: the log's lines and /healthz, /readyz, /status.
 
 In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced (the watchers), ActorsReported
-(Supervisor), QosWindowElapsed (QosTicker). Out: ResyncDesiredState (ConflictResolver), at start.
+(Supervisor), QosWindowElapsed (QosTicker), MetricsServed (MetricsExporter). Out: ResyncDesiredState
+(ConflictResolver), at start.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from actors.messages import (
     ActorsReported,
     DesiredStateApplied,
     Message,
+    MetricsServed,
     PoliciesResolved,
     PolicyState,
     QosWindowElapsed,
@@ -64,6 +66,7 @@ class StatusReporter(AgentActor):
         SourceSynced: "_on_source_synced",
         ActorsReported: "_on_actors_reported",
         QosWindowElapsed: "_on_qos_window_elapsed",
+        MetricsServed: "_on_metrics_served",
     }
 
     def __init__(
@@ -85,6 +88,7 @@ class StatusReporter(AgentActor):
         self._state = AgentState()
         self._heard_at = time.monotonic()
         self._limited: frozenset[int] = frozenset()
+        self._metrics_fault = ""
 
     def started(self) -> None:
         routes = {"/healthz": self._healthz, "/readyz": self._readyz, "/status": self._status}
@@ -116,7 +120,10 @@ class StatusReporter(AgentActor):
                 _log.info("policy %s is at its limit: further calls pass", names.get(service_id, service_id))
         self._limited = limited
 
-    # answers, in the server's threads: they read whole values, and change nothing
+    def _on_metrics_served(self, message: MetricsServed) -> None:
+        self._metrics_fault = message.fault
+
+    # answers, in the server's thread: they read whole values, and change nothing
 
     def _healthz(self) -> Answer:
         return _verdict(self._state.unhealthy(time.monotonic() - self._heard_at))
@@ -142,6 +149,8 @@ class StatusReporter(AgentActor):
             }
         if self._leader is not None:
             document["leader"] = {"leads": self._leader.leads(), "holder": self._leader.holder}
+        if self._metrics_fault:
+            document["metrics"] = {"fault": self._metrics_fault}
         document["actors"] = actors_document(self._state.actors)
         document["policies"] = policies_document(self._state.conditions())
         return Answer(HTTPStatus.OK, "application/json", json.dumps(document, indent=1).encode() + b"\n")

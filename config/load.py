@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ SHIPPED = Path(__file__).with_name("agent.yaml")
 _UINT32_MAX = 2**32 - 1
 _MAP_SIZE = values.whole_number(1, 2**24)
 _PORT = values.whole_number(1, 65535)
+_ADDRESSES = {"health.address", "health.port", "metrics.address", "metrics.port"}
 
 _SECTIONS: Mapping[str, type] = {
     "source": SourceSettings,
@@ -39,7 +41,7 @@ _SECTIONS: Mapping[str, type] = {
     "log": LogSettings,
 }
 READERS: Mapping[str, values.Reader] = {
-    "node_name": values.subdomain,
+    "node_name": values.node_name,
     "source.kind": values.one_of("kubernetes", "directory"),
     "source.directory": values.absolute_path,
     "source.kubeconfig": values.text,
@@ -101,14 +103,19 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         path = INSTALLED if INSTALLED.exists() else SHIPPED
     found: dict[str, Any] = {}
     faults: list[str] = []
-    for key, raw in _flatten(path, _read_file(path), faults).items():
+    given = _flatten(path, _read_file(path), faults)
+    for key, raw in given.items():
         _take(str(path), key, raw, found, faults)
     for variable, key in ENVIRONMENT.items():
         if environ.get(variable):
             _take(f"environment variable {variable}", key, _from_text(key, environ[variable]), found, faults)
+    settings = _build(found)
+    # One that is wrong is told as such, and its default says nothing.
+    if not _ADDRESSES & (given.keys() - found.keys()) and _collide(settings.health, settings.metrics):
+        faults.append(f"{path}: {_collision(settings.health, settings.metrics)}")
     if faults:
         raise ConfigError(faults)
-    return _build(found)
+    return settings
 
 
 def _read_file(path: Path) -> dict[Hashable, Any]:
@@ -176,6 +183,19 @@ def _from_text(key: str, raw: str) -> object:
     is_number = key == "redirect.qos_limit" and raw.isascii() and raw.isdecimal()
     # Longer than any number that is allowed: left as text, since Python refuses to convert thousands of digits.
     return int(raw) if is_number and len(raw) <= len(str(_UINT32_MAX)) else raw
+
+
+def _collide(health: HealthSettings, metrics: MetricsSettings) -> bool:
+    """Both servers listen at once; 0.0.0.0 and :: each mean all addresses of both families."""
+    hosts = {ip_address(health.address), ip_address(metrics.address)}
+    return health.port == metrics.port and (len(hosts) == 1 or any(host.is_unspecified for host in hosts))
+
+
+def _collision(health: HealthSettings, metrics: MetricsSettings) -> str:
+    return (
+        f"health.port: {health.port} is not allowed: metrics.port is the same, and health.address {health.address} "
+        f"and metrics.address {metrics.address} overlap; allowed: another port for one of the two"
+    )
 
 
 def _build(found: dict[str, Any]) -> Settings:

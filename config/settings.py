@@ -66,7 +66,8 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    node_name: str = field(default_factory=socket.gethostname)
+    node_name: str = field(default_factory=lambda: socket.gethostname().lower())
+    """In small letters, as Kubernetes names nodes."""
     source: SourceSettings = SourceSettings()
     datapath: DatapathSettings = DatapathSettings()
     redirect: RedirectSettings = RedirectSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,10 +67,15 @@ def one_of(*words: str) -> Reader:
     return read
 
 
-def subdomain(raw: object) -> str:
-    if not isinstance(raw, str) or len(raw) > _SUBDOMAIN_LENGTH or not _SUBDOMAIN.fullmatch(raw):
-        raise WrongValue(raw, "a Kubernetes node name (lower-case letters, digits, '-' and '.', at most 253)")
-    return raw
+def node_name(raw: object) -> str:
+    """In small letters, as the kubelet registers a node, whatever case its host name or --hostname-override has."""
+    allowed = "a Kubernetes node name (letters, digits, '-' and '.', at most 253)"
+    if not isinstance(raw, str) or len(raw) > _SUBDOMAIN_LENGTH or not raw.isascii():
+        raise WrongValue(raw, allowed)
+    name = raw.lower()
+    if not _SUBDOMAIN.fullmatch(name):
+        raise WrongValue(raw, allowed)
+    return name
 
 
 def absolute_path(raw: object) -> Path:
@@ -90,9 +95,11 @@ def cgroup(raw: object) -> str:
 
 def bind_address(raw: object) -> str:
     try:
-        return str(ip_address(text(raw)))
+        address = ip_address(text(raw))
     except ValueError:
         raise WrongValue(raw, "an IPv4 or IPv6 address, such as 0.0.0.0 or ::1") from None
+    # A socket that listens on one IPv6 address takes no mapped one.
+    return str(address.ipv4_mapped or address) if isinstance(address, IPv6Address) else str(address)
 
 
 def _network(raw: object) -> Any:

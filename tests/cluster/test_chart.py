@@ -170,12 +170,96 @@ def test_a_changed_configuration_changes_the_pods() -> None:
     assert same[0] == annotations("--set=controller.config.log.level=debug")[0]
 
 
-def test_off_the_nodes_network_the_agent_is_asked_at_its_own_address(tmp_path: Path) -> None:
-    pod = agent("--set=hostNetwork=false")
+def probes(pod: Json) -> list[Json]:
+    return [pod["containers"][0][f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
+
+
+@pytest.mark.parametrize(
+    ("address", "asked"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "127.0.0.1"),
+        ("10.0.0.5", "10.0.0.5"),
+        ("fd00::5", "fd00::5"),
+    ],
+)
+def test_on_the_nodes_network_the_agent_is_asked_where_it_listens(address: str, asked: str, tmp_path: Path) -> None:
+    given = (f"--set-string=config.health.address={address}", "--set=config.health.port=5900")
+    assert [(probe["host"], probe["port"]) for probe in probes(agent(*given))] == [(asked, 5900)] * 3
+    health = settings(tmp_path, "balancing-agent", *given).health
+    assert (health.address, health.port) == (address, 5900)
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "::"])
+def test_off_the_nodes_network_the_agent_is_asked_at_its_own_address(address: str, tmp_path: Path) -> None:
+    given = ("--set=hostNetwork=false", *([f"--set-string=config.health.address={address}"] if address else []))
+    pod = agent(*given)
     assert pod["hostNetwork"] is False
-    probes = [pod["containers"][0][f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
-    assert not any("host" in probe for probe in probes)
-    assert settings(tmp_path, "balancing-agent", "--set=hostNetwork=false").health.address == "0.0.0.0"
+    assert not any("host" in probe for probe in probes(pod))
+    assert settings(tmp_path, "balancing-agent", *given).health.address == (address or "0.0.0.0")
+
+
+# What fits the schema and can't work all the same: probes that always fail, or two servers on one port.
+CANT_WORK: list[tuple[str, str]] = [
+    (f"{base}{address}", f"{key}.health.address: {address} is not allowed")
+    for base, key in (
+        ("hostNetwork=false,config.health.address=", "config"),
+        ("controller.config.health.address=", "controller.config"),
+    )
+    for address in ("127.0.0.1", "::1", "10.0.0.5")
+] + [
+    (given, f"{key}.health.port: {port} is not allowed: {key}.metrics.port is the same")
+    for given, key, port in (
+        ("config.health.port=5811", "config", 5811),
+        ("config.metrics.port=5810", "config", 5810),
+        ("config.health.port=7,config.metrics.port=7,config.metrics.address=127.0.0.1", "config", 7),
+        ("controller.config.health.port=5811", "controller.config", 5811),
+        ("controller.config.metrics.port=5810,controller.config.metrics.address=10.0.0.5", "controller.config", 5810),
+    )
+]
+
+
+@pytest.mark.parametrize(("given", "says"), CANT_WORK, ids=[row[0] for row in CANT_WORK])
+def test_addresses_that_cant_work_are_refused_with_what_is_allowed(given: str, says: str) -> None:
+    done = template(f"--set={given}")
+    assert done.returncode
+    assert says in done.stderr and "; allowed: " in done.stderr
+
+
+def test_all_that_cant_work_is_told_at_once() -> None:
+    done = template(
+        "--set=hostNetwork=false,config.health.port=5811,config.health.address=::1",
+        "--set-string=controller.config.health.address=127.0.0.1",
+    )
+    faults = [line for line in done.stderr.splitlines() if "is not allowed" in line]
+    assert [line.split(": ")[0] for line in faults] == [
+        "config.health.address",
+        "config.health.port",
+        "controller.config.health.address",
+        "controller.config.health.port",
+    ]
+
+
+def test_what_a_controller_that_is_left_out_would_be_told_is_not_looked_at() -> None:
+    rendered("--set=controller.enabled=false", "--set-string=controller.config.health.address=::1")
+
+
+def test_the_nodes_address_for_metrics_is_not_the_controllers(tmp_path: Path) -> None:
+    given = "--set=config.metrics.address=10.0.0.5"
+    assert settings(tmp_path, "balancing-agent", given).metrics.address == "10.0.0.5"
+    assert settings(tmp_path, "balancing-controller", given).metrics.address == "0.0.0.0"
+
+
+def test_one_port_at_two_addresses_is_no_collision(tmp_path: Path) -> None:
+    found = settings(
+        tmp_path,
+        "balancing-agent",
+        "--set=config.health.port=5811,config.metrics.address=10.0.0.5",
+        "--set=controller.config.metrics.port=5812",
+    )
+    assert (found.health.port, found.metrics.port) == (5811, 5811)
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def test_what_runs_in_the_agents_own_cgroup_is_not_redirected(
     agent.terminate()
     beside = lab.process("beside-the-agent", cgroup="agent")
     assert beside.do("udp", address=VIP, port=53)["who"] != REMOTE
-    agent.start(cgroup=lab.cgroup / "agent")
+    agent.start(within=("sh", "-c", 'echo $$ > "$0"; exec "$@"', str(lab.cgroup / "agent" / "cgroup.procs")))
     try:
         assert beside.do("udp", address=VIP, port=53)["who"] == REMOTE
         assert client.do("udp", address=VIP, port=53)["who"] != REMOTE, (agent.inspect("policies"), agent.status())

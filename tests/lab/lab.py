@@ -268,16 +268,14 @@ class Agent:
         program: tuple[str, ...] = ("run.py",),
         root: Path = ROOT,
         within: tuple[str, ...] = (),
-        cgroup: Path | None = None,
     ) -> None:
-        """`root` is the checkout that it runs from; `within` a command that starts the one that follows it, elsewhere;
-        `cgroup` the one that it runs in, the test's own when None."""
-        enter = ["sh", "-c", 'echo $$ > "$0"; exec "$@"', f"{cgroup}/cgroup.procs"] if cgroup else []
+        """`root` is the checkout that it runs from; `within` a command that starts it with more set up than the node's
+        network."""
         with self.log.open("ab") as log:
             node = ("nsenter", f"--net=/run/netns/{self._lab.node}")
             command = [*node, *within, *RIGHTS, sys.executable, *program, "--config"]
             self.process = subprocess.Popen(
-                [*enter, *command, str(self.config)],
+                [*command, str(self.config)],
                 cwd=root,
                 stdin=subprocess.PIPE,
                 stdout=log,

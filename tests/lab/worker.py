@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import select
 import socket
 import sys
 import threading
@@ -30,6 +32,7 @@ class Worker:
         self._load: threading.Event | None = None
         self._threads: list[threading.Thread] = []
         self._tally: Counter[str] = Counter()
+        self._held: list[socket.socket] = []
 
     def serve(self, address: str, port: int, protocol: str) -> dict[str, Any]:
         """Answers everything with this worker's name."""
@@ -238,9 +241,59 @@ class Worker:
         except OSError as error:
             return f"error: {type(error).__name__} {error}"
 
+    def hold(self, address: str, port: int, connections: int, kilobytes: int) -> dict[str, Any]:
+        """Keeps connections with an HTTP request of this size that has no end, and sends one more byte a second."""
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        line = b"A: " + b"a" * 60_000 + b"\r\n"  # the longest that servers commonly take
+        request = b"GET / HTTP/1.1\r\n" + (line * (kilobytes * 1024 // len(line) + 1))[: kilobytes * 1024]
+        held = [socket.create_connection((address, port), timeout=TIMEOUT) for _ in range(connections)]
+        for each in held:
+            _send(each, request)
+        self._held += held
+
+        def drip() -> None:
+            while True:
+                for each in held:
+                    _send(each, b"a")
+                time.sleep(1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        return {}
+
+    def held(self) -> dict[str, Any]:
+        """How many of them the server has not ended."""
+        poll = select.poll()
+        for each in self._held:
+            poll.register(each, select.POLLIN | select.POLLRDHUP)
+        return {"held": len(self._held) - len(poll.poll(0))}
+
+    def listen(self, address: str, port: int) -> dict[str, Any]:
+        """Takes datagrams and never answers: a resolver that is a black hole."""
+        self._mute = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._mute.bind((address, port))
+        self._mute.setblocking(False)
+        return {}
+
+    def heard(self) -> dict[str, Any]:
+        """What came to `listen` since the last time."""
+        heard = []
+        while True:
+            try:
+                heard.append(self._mute.recv(512).decode(errors="replace"))
+            except BlockingIOError:
+                return {"heard": heard}
+
     def cookie(self) -> dict[str, Any]:
         with socket.socket() as probe:
             return {"cookie": int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")}
+
+
+def _send(client: socket.socket, sent: bytes) -> None:
+    try:
+        client.sendall(sent)
+    except OSError:  # the server ended it, or reads no more
+        return
 
 
 def _socket(address: str, kind: int, *, mapped: bool = False) -> socket.socket:

@@ -63,7 +63,14 @@ def test_the_shipped_file_names_every_key_and_equals_the_defaults() -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "log:\n", "{}", 'node_name: ""'])
 def test_what_is_left_out_has_its_default(written: Any, text: str) -> None:
-    assert load(written(text), {}) == Settings(node_name=socket.gethostname())
+    assert load(written(text), {}) == Settings(node_name=socket.gethostname().lower())
+
+
+def test_the_host_name_counts_in_small_letters_as_the_kubelet_registers_the_node(
+    written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "NODE-7.Example")
+    assert load(written(""), {}).node_name == "node-7.example"
 
 
 def test_without_a_path_the_installed_file_counts_before_the_shipped_one(
@@ -79,6 +86,7 @@ def test_without_a_path_the_installed_file_counts_before_the_shipped_one(
     ("variable", "text", "value"),
     [
         ("NODE_NAME", "node-7.example", "node-7.example"),
+        ("NODE_NAME", "NODE-7.Example", "node-7.example"),
         ("SOURCE_KIND", "directory", "directory"),
         ("KUBECONFIG", "/root/a:/root/b", "/root/a:/root/b"),
         ("REDIRECT_QOS_LIMIT", "250", 250),
@@ -115,6 +123,8 @@ def test_every_variable_of_the_design_is_known() -> None:
         ("redirect.address_cidrs", "[]", ()),
         ("redirect.address_backend_namespaces", "[kube-system, dns]", frozenset({"kube-system", "dns"})),
         ("node_name", "a" * 63, "a" * 63),
+        ("node_name", "Node-1", "node-1"),
+        ("health.address", "::ffff:127.0.0.1", "127.0.0.1"),
         ("log.format", "json", "json"),
     ],
 )
@@ -126,6 +136,7 @@ def test_a_value_at_the_edge_of_what_is_allowed_is_taken(written: Any, key: str,
     ("key", "raw", "allowed"),
     [
         ("node_name", "Node_1", "a Kubernetes node name"),
+        ("node_name", "\u212a8s", "a Kubernetes node name"),  # the sign of Kelvin, whose small letter is k
         ("node_name", "[a]", "a Kubernetes node name"),
         ("node_name", "a" * 64, "a Kubernetes node name"),
         ("node_name", ".".join(["a" * 63] * 4), "a Kubernetes node name"),
@@ -189,7 +200,7 @@ def test_an_unknown_key_is_refused_and_a_near_one_named(written: Any, text: str,
 
 def test_all_faults_come_in_one_message(written: Any) -> None:
     path = written("logs: {}\nmetrics: {port: 0, adress: x}\nlog: {level: loud}\n")
-    faults = _faults(path, {"LOG_LEVEL": "quiet", "REDIRECT_QOS_LIMIT": "many", "NODE_NAME": "A"})
+    faults = _faults(path, {"LOG_LEVEL": "quiet", "REDIRECT_QOS_LIMIT": "many", "NODE_NAME": "A_"})
     assert [fault.split(": ")[:2] for fault in faults] == [
         [str(path), "logs"],
         [str(path), "metrics.adress"],
@@ -199,6 +210,39 @@ def test_all_faults_come_in_one_message(written: Any) -> None:
         ["environment variable REDIRECT_QOS_LIMIT", "redirect.qos_limit"],
         ["environment variable LOG_LEVEL", "log.level"],
     ]
+
+
+BOTH_SERVERS = [
+    ("metrics: {port: 7000}\nhealth: {port: 7000}", True),
+    ("health: {port: 5811}", True),
+    ("metrics: {port: 5810}", True),
+    ("health: {address: '::', port: 5811}\nmetrics: {address: 127.0.0.1}", True),
+    ("health: {address: '::1', port: 5811}", True),
+    ("health: {address: 127.0.0.1, port: 5811}\nmetrics: {address: 127.0.0.1}", True),
+    ("health: {address: 127.0.0.1, port: 5811}\nmetrics: {address: '::ffff:127.0.0.1'}", True),
+    ("health: {address: '::1', port: 5811}\nmetrics: {address: '0:0:0:0:0:0:0:1'}", True),
+    ("health: {address: 127.0.0.1, port: 5811}\nmetrics: {address: 127.0.0.2}", False),
+    ("health: {address: '::1', port: 5811}\nmetrics: {address: 127.0.0.1}", False),
+    ("health: {port: 5812}", False),
+]
+
+
+@pytest.mark.parametrize(("text", "collide"), BOTH_SERVERS, ids=[row[0].replace("\n", ", ") for row in BOTH_SERVERS])
+def test_the_two_servers_may_not_share_an_address_and_port(written: Any, text: str, collide: bool) -> None:
+    path = written(text)
+    if not collide:
+        load(path, {})
+        return
+    (fault,) = _faults(path)
+    assert fault.startswith(f"{path}: health.port: ")
+    assert "metrics.port" in fault and fault.endswith("allowed: another port for one of the two")
+
+
+def test_a_shared_port_is_told_with_all_other_faults_and_not_guessed_from_a_wrong_value(written: Any) -> None:
+    path = written("health: {port: 5811}\nlog: {level: loud}")
+    assert [fault.split(": ")[1] for fault in _faults(path)] == ["log.level", "health.port"]
+    path = written("health: {port: 5811}\nmetrics: {port: 0}")
+    assert [fault.split(": ")[1] for fault in _faults(path)] == ["metrics.port"]
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "0x10", " 5", "٣", "9" * 5000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from actors.messages import (
     ActorsReported,
     DesiredStateApplied,
     Message,
+    MetricsServed,
     PoliciesResolved,
     PolicyCondition,
     PolicyState,
@@ -108,6 +110,18 @@ def sample(name: str, **labels: str) -> Sample:
 
 def test_at_its_start_it_asks_for_all_conditions() -> None:
     assert Exporting().resolver.next() == ResyncDesiredState()
+
+
+def test_a_port_in_use_ends_nothing_and_is_told_until_it_is_free() -> None:
+    reporter, supervisor = Peer("StatusReporter"), Peer("Supervisor")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = MetricsSettings(address="127.0.0.1", port=taken.getsockname()[1])
+        MetricsExporter.start(metrics=settings, read=None)
+        told = f"metrics.address, metrics.port: can't listen on 127.0.0.1 port {settings.port}: Address already in use"
+        assert reporter.next() == MetricsServed(fault=told)
+    while reporter.next() != MetricsServed(fault=""):
+        pass
+    assert supervisor.heard() == []
 
 
 def test_names_and_labels_are_those_of_the_contract() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,7 +44,9 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(run, "configure", lambda _: None)
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
     for each, handler in handlers.items():
         signal.signal(each, handler)
 
@@ -224,6 +227,19 @@ def test_a_signal_ends_the_controller_with_0(
     monkeypatch.setattr(controller_system, "controller_specs", lambda *_: specs)
     assert run.main(["controller", "--config", str(_cluster_config(tmp_path))]) == 0
     assert pykka.ActorRegistry.get_all() == []
+
+
+@pytest.mark.parametrize("command", [[], ["controller"]], ids=["agent", "controller"])
+def test_all_descriptors_that_the_process_may_have_are_its_own(
+    command: list[str], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
+    _install(monkeypatch, signal.SIGTERM)
+    specs = [ChildSpec("Child", lambda: Child.start(signal.SIGTERM))]
+    monkeypatch.setattr(controller_system, "controller_specs", lambda *_: specs)
+    assert run.main([*command, "--config", str(_cluster_config(tmp_path) if command else config)]) == 0
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 def test_a_controller_that_another_took_over_from_ends_with_1(

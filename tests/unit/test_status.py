@@ -13,12 +13,12 @@ from typing import Any
 import pykka
 import pytest
 
-from actors.http import ListenError
 from actors.messages import (
     ActorReport,
     ActorsReported,
     DesiredStateApplied,
     Message,
+    MetricsServed,
     PoliciesResolved,
     PolicyCondition,
     PolicyState,
@@ -245,19 +245,26 @@ def test_a_hostile_client_does_no_harm(sent: bytes, capfd: pytest.CaptureFixture
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.usefixtures("expects_failures")
-def test_a_port_in_use_is_told_with_its_configuration_keys(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_port_in_use_ends_nothing_and_is_told_with_its_configuration_keys(caplog: pytest.LogCaptureFixture) -> None:
+    """The kubelet's probes fail meanwhile, and it decides; without a kubelet, redirects go on."""
     supervisor = Peer("Supervisor")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         view = DatapathView(
             build="", cgroup="", hooks=list, lease_age_seconds=lambda: 0.0, before_us=dict, warnings=list
         )
-        StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
-        failure: Any = supervisor.next()
-    told = f"health.address, health.port: can't listen on 127.0.0.1 port {port}: Address already in use"
-    assert (failure.phase, failure.error) == ("start", f"{ListenError.__module__}.ListenError: {told}")
-    assert told in caplog.text
+        ref = StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
+        fence(ref)
+    assert f"health.address, health.port: can't listen on 127.0.0.1 port {port}: Address already in use" in caplog.text
+    assert supervisor.heard() == []
+
+
+def test_status_tells_why_metrics_are_not_served_while_that_lasts() -> None:
+    reporting = Reporting()
+    reporting.tell(MetricsServed(fault="the port is in use"))
+    assert json.loads(reporting.get("/status")[1])["metrics"] == {"fault": "the port is in use"}
+    reporting.tell(MetricsServed(fault=""))
+    assert "metrics" not in json.loads(reporting.get("/status")[1])
 
 
 def test_the_port_is_free_for_the_next_one_as_soon_as_the_reporter_is_gone() -> None:

@@ -21,18 +21,55 @@ app.kubernetes.io/component: {{ . }}
 {{- toYaml (mergeOverwrite $health (deepCopy .Values.config)) }}
 {{- end }}
 
-{{- /* The controller's: what agents are told, so that it judges policies as they do; served on the Pod's address. */}}
+{{- /* The controller's: what agents are told, so that it judges policies as they do, but for the node's addresses:
+it serves on the Pod's. */}}
 {{- define "localredirect.controllerConfig" -}}
 {{- $base := mergeOverwrite (deepCopy .Values.config) (dict "health" (dict "address" "0.0.0.0")) }}
+{{- $_ := unset $base.metrics "address" }}
 {{- toYaml (mergeOverwrite $base (deepCopy .Values.controller.config)) }}
 {{- end }}
 
-{{- /* Where the kubelet asks for the agent's health. */}}
+{{- /* Whether an address is 0.0.0.0 or ::, however it is written: "true", or nothing. */}}
+{{- define "localredirect.isAny" -}}
+{{- if regexMatch "^[0.:]+$" . }}true{{ end }}
+{{- end }}
+
+{{- /* Refuses what the schema can't see: one message, whatever is wrong. */}}
+{{- define "localredirect.check" -}}
+{{- $why := ternary "" "hostNetwork is false" .Values.hostNetwork }}
+{{- $faults := include "localredirect.faults" (list "config" (include "localredirect.agentConfig" . | fromYaml) $why) }}
+{{- if .Values.controller.enabled }}
+{{- $config := include "localredirect.controllerConfig" . | fromYaml }}
+{{- $faults = print $faults (include "localredirect.faults" (list "controller.config" $config "it is the controller's")) }}
+{{- end }}
+{{- with $faults }}
+{{- fail . }}
+{{- end }}
+{{- end }}
+
+{{- /* Lines, or nothing. Give (list "config" CONFIG WHY); WHY the kubelet asks at the Pod's address, "" when it does
+not: nobody knows that address before. */}}
+{{- define "localredirect.faults" -}}
+{{- $name := index . 0 }}
+{{- $health := (index . 1).health }}
+{{- $metrics := mergeOverwrite (dict "address" "0.0.0.0") (index . 1).metrics }}
+{{- $any := include "localredirect.isAny" $health.address }}
+{{- if and (index . 2) (not $any) }}
+{{- printf "\n%s.health.address: %s is not allowed, since %s and the kubelet asks at the Pod's address; allowed: 0.0.0.0 or ::, which both mean all addresses" $name $health.address (index . 2) }}
+{{- end }}
+{{- $overlap := or $any (include "localredirect.isAny" $metrics.address) (eq $health.address $metrics.address) }}
+{{- if and (eq (int $health.port) (int $metrics.port)) $overlap }}
+{{- printf "\n%s.health.port: %d is not allowed: %s.metrics.port is the same, and the addresses %s and %s overlap; allowed: another port for one of the two" $name (int $health.port) $name $health.address $metrics.address }}
+{{- end }}
+{{- end }}
+
+{{- /* Where the kubelet asks for the agent's health: on the node's network where it listens. */}}
 {{- define "localredirect.agentHealth" -}}
-{{- with .Values.hostNetwork -}}
-host: 127.0.0.1
+{{- $health := (include "localredirect.agentConfig" . | fromYaml).health -}}
+{{- if .Values.hostNetwork -}}
+host: {{ if include "localredirect.isAny" $health.address }}127.0.0.1{{ else }}{{ toYaml $health.address }}{{ end }}
 {{ end -}}
-port: {{ .Values.config.health.port }}
+port: {{ $health.port }}
 {{- end }}
 
 {{- define "localredirect.pullSecrets" -}}

@@ -1,0 +1,111 @@
+"""The agent's two HTTP servers: whoever can reach them can't end redirects, nor can an address that is taken."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.lab import manifests
+from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+
+NODE_ADDRESS = "10.77.0.1"
+MOST_RESIDENT = 150
+"""MB. About 50 are usual; 100 clients with unfinished headers once took 659."""
+WHOLE_EXCHANGE = 60.0
+"""More seconds than any connection is kept, on a slow machine."""
+
+
+@pytest.fixture
+def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
+    """Not started; when it is, every Pod can reach both of its servers."""
+    lab.write("pod", manifests.pod(pods[0]))
+    lab.write("policies", manifests.policy("dns"))
+    made = Agent(lab, {"metrics__address": "0.0.0.0", "health__address": "0.0.0.0"})
+    yield made
+    made.kill()
+    made.command("detach")
+
+
+@pytest.fixture(scope="module")
+def attacker(lab: Lab) -> PodProcess:
+    return lab.pod("attacker")
+
+
+def resident(agent: Agent) -> float:
+    """MB."""
+    assert agent.process
+    status = Path(f"/proc/{agent.process.pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+
+def assert_unharmed(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]) -> None:
+    """Honest clients are answered, no actor failed, and what changes is installed."""
+    for _ in range(5):
+        assert agent.fetch("/healthz") == agent.fetch("/readyz") == "ok\n"
+        assert agent.metric('localredirect_policy_state{policy="dns",state="Active"}') == 1
+    assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
+    lab.write("pod", manifests.pod(pods[0], ready=False))
+    wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == REMOTE, "the backend is gone")
+    lab.write("pod", manifests.pod(pods[0]))
+    wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == "pod0", "the backend is back")
+    assert {each["name"]: each["restarts"] for each in agent.status()["actors"] if each["restarts"]} == {}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("connections", [100, 1000])
+def test_clients_that_never_end_their_request_take_neither_memory_nor_descriptors(
+    connections: int, lab: Lab, agent: Agent, attacker: PodProcess, client: PodProcess, pods: list[PodProcess]
+) -> None:
+    agent.start()
+    assert agent.process
+    resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    kilobytes = 5800 if connections == 100 else 4
+    for port in (agent.metrics, agent.health):
+        attacker.do("hold", address=NODE_ADDRESS, port=port, connections=connections, kilobytes=kilobytes)
+    assert_unharmed(lab, agent, client, pods)
+    assert resident(agent) < MOST_RESIDENT
+    wait_until(lambda: attacker.do("held")["held"] == 0, "they drip, and are cut all the same", WHOLE_EXCHANGE)
+    assert resident(agent) < MOST_RESIDENT
+
+
+@pytest.mark.parametrize("section", ["metrics", "health"])
+def test_a_port_that_is_taken_ends_no_redirect_and_is_used_once_it_is_free(
+    section: str, lab: Lab, agent: Agent, client: PodProcess
+) -> None:
+    port = getattr(agent, section)
+    taker = lab.host_process("taker")
+    taker.do("serve", address="127.0.0.1", port=port, protocol="TCP")
+    agent.start(ready=section == "metrics")
+    wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == "pod0", "calls are redirected", 30)
+    told = f"{section}.address, {section}.port: can't listen on 0.0.0.0 port {port}: Address already in use"
+    if section == "metrics":
+        assert agent.status()["metrics"] == {"fault": told}
+    taker.kill()
+    path = "/metrics" if section == "metrics" else "/readyz"
+    wait_until(lambda: agent.fetch(path) != "", "it listens")
+    assert {each["name"]: each["restarts"] for each in agent.status()["actors"] if each["restarts"]} == {}
+    wait_until(lambda: "metrics" not in agent.status(), "the reporter has heard of it")
+    assert agent.log.read_text().count(told) == 1
+
+
+def test_nothing_at_the_start_asks_for_a_name_and_the_host_name_counts_in_small_letters(
+    lab: Lab, agent: Agent, client: PodProcess
+) -> None:
+    settings = yaml.safe_load(agent.config.read_text())
+    del settings["node_name"]
+    agent.config.write_text(yaml.safe_dump(settings))
+    resolver = lab.host_process("resolver")
+    resolver.do("listen", address="127.0.0.1", port=53)
+    names = lab.folder / "resolv.conf"
+    names.write_text("nameserver 127.0.0.1\n")
+    node = 'mount --bind "$0" /etc/resolv.conf && hostname NODE && exec "$@"'
+    agent.start(within=("unshare", "--mount", "--uts", "sh", "-c", node, str(names)))
+    assert agent.status()["node"] == "node"
+    assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
+    assert agent.fetch("/metrics") != ""
+    assert resolver.do("heard")["heard"] == []
+    resolver.kill()
