@@ -168,6 +168,23 @@ BAD: list[Bad] = [
     _address("ip multicast, last", f"{FRONT}/ip", "239.255.255.255", _IP, "is a multicast or broadcast address"),
     _address("ip multicast, IPv6", f"{FRONT}/ip", "ff02::1", _IP, "is a multicast or broadcast address"),
     _address("ip broadcast", f"{FRONT}/ip", "255.255.255.255", _IP, "is a multicast or broadcast address"),
+    *(
+        _address(
+            f"ip loopback, {ip}", f"{FRONT}/ip", ip, _IP, "is a loopback address, at which every Pod reaches itself"
+        )
+        for ip in (
+            *("127.0.0.1", "127.0.0.53", "127.255.255.255", "::1", "0:0:0:0:0:0:0:1", "::0001", "0::0:1"),
+            *("0000:0000:0000:0000:0000:0000:0000:0001", "::0.0.0.1"),
+        )
+    ),
+    *(
+        _address(f"ip link-local, {ip}", f"{FRONT}/ip", ip, _IP, "is a link-local IPv6 address")
+        for ip in ("fe80::1", "FE80::A", "fe9f::", "feaa:1::2", "feBf:ffff::1")
+    ),
+    *(
+        _address(f"ip mapped, {ip}", f"{FRONT}/ip", ip, _IP, _ONE_HOST)
+        for ip in ("::ffff:127.0.0.1", "::FFFF:7f00:1", "0:0:0:0:0:ffff:0.0.0.0", "::ffff:224.0.0.1")
+    ),
     _address("no frontend ports", f"{FRONT}/toPorts", DELETE, _FRONT_PORTS, "Required value"),
     _address("empty frontend ports", f"{FRONT}/toPorts", [], _FRONT_PORTS, "should have at least 1 items"),
     _address("frontend ports no list", f"{FRONT}/toPorts", {}, _FRONT_PORTS, "must be of type array"),
@@ -418,7 +435,14 @@ GOOD: dict[str, Json] = {
     "IPv6": changed(address_policy(), {f"{FRONT}/ip": "fd00::10"}),
     "IPv6, long and in capitals": changed(address_policy(), {f"{FRONT}/ip": "FD00:0:0:0:0:0:0:10"}),
     "IPv6 with IPv4's notation": changed(address_policy(), {f"{FRONT}/ip": "64:ff9b::10.0.0.1"}),
-    "loopback": changed(address_policy(), {f"{FRONT}/ip": "127.0.0.53"}),
+    "link-local, IPv4": changed(address_policy(), {f"{FRONT}/ip": "169.254.169.254"}),
+    "IPv6 that ends like loopback": changed(address_policy(), {f"{FRONT}/ip": "100::1"}),
+    "IPv6 after loopback": changed(address_policy(), {f"{FRONT}/ip": "::2"}),
+    "IPv6 with 127 in it": changed(address_policy(), {f"{FRONT}/ip": "64:ff9b::127.0.0.1"}),
+    "IPv6 before link-local": changed(address_policy(), {f"{FRONT}/ip": "fe7f::1"}),
+    "IPv6 after link-local": changed(address_policy(), {f"{FRONT}/ip": "fec0::1"}),
+    "IPv6 that only contains fe80": changed(address_policy(), {f"{FRONT}/ip": "fd00::fe80:1"}),
+    "IPv4 before and after loopback": changed(address_policy(), {f"{FRONT}/ip": "126.255.255.255"}),
     "serviceId": changed(address_policy(), {"metadata/annotations": {ANNOTATION: "1"}}),
     "serviceId with zeros": changed(address_policy(), {"metadata/annotations": {ANNOTATION: "000000000012"}}),
     "other annotations": changed(address_policy(), {"metadata/annotations": {"balancing.elf.io/other": "x"}}),

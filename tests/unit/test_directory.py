@@ -17,7 +17,7 @@ from inotify_simple import Event, INotify, flags
 from config.settings import RedirectSettings
 from k8s.directory import DirectorySource
 from k8s.manifests import ALL_KINDS, identity, identity_text
-from k8s.objects import Node
+from k8s.objects import Node, Service
 from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
 
 TIMEOUT = 5.0
@@ -193,6 +193,50 @@ def test_a_file_that_does_not_parse_keeps_its_last_good_content_and_says_so_once
     assert warning.endswith("its last good content stays")
     (running.directory / "a.yaml").write_text(pod("a", "y"))
     running.expect("+ a y")
+
+
+ODD = {
+    "Pod": ("metadata: {name: b}, spec: {nodeName: here}, status: {podIP: %s}", "10.1.0.5", "10.1.0.x"),
+    "Node": ("metadata: {name: here, labels: {tick: %s}}", "a", "[]"),
+    "BalancingPolicy": ("metadata: {name: %s}, spec: {}", "b", "3"),
+    "LocalRedirectPolicy": ("metadata: {name: %s}, spec: {}", "b", "3"),
+}
+"""Kind -> an object of it, and what makes it good, and what makes it one that can't be understood."""
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted_and_is_told_of_once(
+    kind: str, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    text, good, bad = ODD[kind]
+    version = "v1" if kind in ("Pod", "Node") else "balancing.elf.io/v1beta1"
+    document = f"{{apiVersion: {version}, kind: {kind}, {text}}}\n"
+    file = running.directory / "b.yaml"
+    file.write_text(document % good)
+    there = running.next()
+    caplog.clear()
+    file.write_text(document % bad)
+    assert running.next().startswith("- ")
+    file.write_text(document % bad + pod("c"))
+    running.expect("+ c x")
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 1 and warnings[0].startswith(f"{file}: {kind}/"), warnings
+    file.write_text(document % good)
+    assert {running.next(), running.next()} == {there, "- c"}
+
+
+def test_a_service_that_can_not_be_understood_any_more_has_no_address_and_may_be_deleted(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = running.directory / "b.yaml"
+    for ip in ("10.0.0.1", "10.0.0.x"):
+        file.write_text(f"{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{clusterIP: {ip}}}}}")
+        event = running.events.get(timeout=TIMEOUT)
+        assert isinstance(event, Upserted) and isinstance(event.object, Service)
+        assert bool(event.object.cluster_ips) is not bool(event.object.faults)
+    assert "Service/default/s: spec.clusterIP: '10.0.0.x' is wrong" in caplog.text
+    file.unlink()
+    running.expect("- Service/default/s")
 
 
 def test_only_the_source_that_reports_files_reports_a_file(
