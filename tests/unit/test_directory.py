@@ -322,6 +322,125 @@ def test_a_link_that_is_made_counts_at_once(running: Running, tmp_path: Path) ->
     running.expect("+ b x")
 
 
+def write(path: Path, version: str) -> None:
+    path.write_text(pod("b", f"v{version}"))
+
+
+def replace(path: Path, version: str) -> None:
+    new = path.with_name("new")
+    write(new, version)
+    new.rename(path)
+
+
+@pytest.mark.parametrize("change", [write, replace])
+def test_the_target_of_a_link_may_change(
+    change: Callable[[Path, str], None], directory: Path, tmp_path: Path, make: Callable[..., Running]
+) -> None:
+    target = tmp_path / "elsewhere" / "target"
+    target.parent.mkdir()
+    write(target, "1")
+    (directory / "b.yaml").symlink_to(target)
+    source = make()
+    source.expect("started start", "+ b v1", "ended")
+    for version in ("2", "3"):
+        change(target, version)
+        source.expect(f"+ b v{version}")
+
+
+def test_a_link_that_is_made_later_is_followed_too(running: Running, tmp_path: Path) -> None:
+    write(tmp_path / "target", "1")
+    (running.directory / "b.yaml").symlink_to(tmp_path / "target")
+    running.expect("+ b v1")
+    write(tmp_path / "target", "2")
+    running.expect("+ b v2")
+    (running.directory / "b.yaml").unlink()
+    running.expect("- b")
+    write(tmp_path / "target", "3")
+    running.expect_nothing_more()
+
+
+def test_the_target_of_a_link_may_go_and_come_back(running: Running, tmp_path: Path) -> None:
+    target = tmp_path / "some" / "where" / "target"
+    (running.directory / "b.yaml").symlink_to(target)
+    for version in ("1", "2"):
+        target.parent.mkdir(parents=True)
+        write(target, version)
+        running.expect(f"+ b v{version}")
+        shutil.rmtree(tmp_path / "some")
+        running.expect("- b")
+
+
+def test_the_target_of_a_link_counts_once_it_is_closed_not_before(running: Running, tmp_path: Path) -> None:
+    (running.directory / "b.yaml").symlink_to(tmp_path / "target")
+    running.expect_nothing_more()
+    with (tmp_path / "target").open("w") as file:
+        file.write(pod("b", "v1"))
+        file.flush()
+        running.expect_nothing_more()
+    running.expect("+ b v1")
+    with (tmp_path / "target").open("w") as file:
+        file.write("# ")
+        file.flush()
+        running.expect_nothing_more()
+        file.write("\n" + pod("b", "v2"))
+    running.expect("+ b v2")
+
+
+def test_a_link_through_other_links_and_directories_is_followed_at_each_step(running: Running, tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        (tmp_path / version / "sub").mkdir(parents=True)
+        write(tmp_path / version / "sub" / "file", version)
+    (tmp_path / "current").symlink_to("1")
+    (tmp_path / "inner").symlink_to(tmp_path / "current" / "sub" / ".." / "sub" / "file")
+    (running.directory / "b.yaml").symlink_to("../../inner")
+    running.expect("+ b v1")
+    (tmp_path / "next").symlink_to("2")
+    (tmp_path / "next").rename(tmp_path / "current")
+    running.expect("+ b v2")
+    write(tmp_path / "1" / "sub" / "file", "3")
+    running.expect_nothing_more()
+    (tmp_path / "2").rename(tmp_path / "2-off")
+    running.expect("- b")
+    (tmp_path / "2-off").rename(tmp_path / "2")
+    running.expect("+ b v2")
+    (tmp_path / "inner").unlink()
+    running.expect("- b")
+
+
+def test_links_in_a_circle_are_a_warning_until_they_lead_somewhere(
+    running: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    (running.directory / "b.yaml").symlink_to(tmp_path / "one")
+    running.expect_nothing_more()
+    assert "b.yaml: Too many levels of symbolic links" in caplog.text
+    (tmp_path / "two").unlink()
+    write(tmp_path / "two", "1")
+    running.expect("+ b v1")
+
+
+def test_several_links_to_one_target_follow_it_each(running: Running, tmp_path: Path) -> None:
+    write(tmp_path / "target", "1")
+    (running.directory / "b.yaml").symlink_to(tmp_path / "target")
+    running.expect("+ b v1")
+    (running.directory / "c.yaml").symlink_to("b.yaml")
+    (running.directory / "b.yaml").unlink()
+    running.expect("- b")
+    (running.directory / "b.yaml").symlink_to(tmp_path / "target")
+    running.expect("+ b v1")
+    write(tmp_path / "target", "2")
+    running.expect("+ b v2")
+
+
+def test_a_file_that_has_another_name_elsewhere_may_be_written_there(running: Running, tmp_path: Path) -> None:
+    write(tmp_path / "other-name", "1")
+    (running.directory / "b.yaml").hardlink_to(tmp_path / "other-name")
+    running.expect("+ b v1")
+    write(tmp_path / "other-name", "2")
+    running.expect("+ b v2")
+
+
 @pytest.fixture
 def warnings() -> Iterator[queue.Queue[logging.LogRecord]]:
     """What the source logs, to wait for."""

@@ -29,6 +29,7 @@ from actors.messages import (
     SourceSynced,
     WriteFault,
 )
+from actors.rates import TokenBucket
 from actors.status import AgentState, policies_document
 from actors.status_reporter import DatapathView, StatusReporter
 from bpf.rows import L4, Endpoint, Frontend
@@ -369,7 +370,7 @@ def test_a_backend_that_flaps_is_a_few_lines_the_last_of_which_is_the_present_st
         reporting.tell(*flaps)
         lines = [each.getMessage() for each in caplog.records if each.name == "actors.status_reporter"]
         assert len(lines) <= change_log.BURST + 1
-        monkeypatch.setattr(change_log.TokenBucket, "take", lambda _self, _now: True)  # later
+        monkeypatch.setattr(TokenBucket, "take", lambda _self, _now: True)  # later
         reporting.tell(ActorsReported(actors=()))
     assert caplog.messages[-1].startswith("policy dns is NoBackend: no Pod (")
     assert caplog.messages[-1].endswith(" changes before this one not logged: it changes often)")
