@@ -21,6 +21,7 @@ from k8s.objects import KubeObject, NamespacedName, Node, ObjectKey, Pod, Policy
 from k8s.pod import node_of_pod, parse_node, parse_pod
 from k8s.policy import parse_policy
 from k8s.service import read_service
+from k8s.yaml_values import KubectlScalars
 
 POLICY_KINDS = frozenset(str(kind) for kind in PolicyKind)
 CORE_KINDS = frozenset({"Service", "Pod", "Node"})
@@ -128,11 +129,14 @@ def read_manifest(
     return Manifest(objects=objects, document_faults=tuple(document_faults), object_faults=tuple(faults))
 
 
-def read_documents(data: bytes, *, is_json: bool) -> tuple[list[Document], list[str]]:
-    """All objects of a file, of any kind, and faults of documents that are none. Raises FileFault."""
+def read_documents(data: bytes, *, is_json: bool, as_kubectl: bool = False) -> tuple[list[Document], list[str]]:
+    """All objects of a file, of any kind, and faults of documents that are none. Raises FileFault.
+
+    `as_kubectl`: with unquoted words as kubectl reads them, which see `k8s.yaml_values`."""
     documents: list[Document] = []
     faults: list[str] = []
-    for position, raw in enumerate(_load(data, is_json=is_json), start=1):
+    loader = _KubectlLoader if as_kubectl else _Loader
+    for position, raw in enumerate(_load(data, None if is_json else loader), start=1):
         if raw is not None:  # an empty document, as between two "---"
             _take_apart(f"document {position}", raw, documents, faults)
     return documents, faults
@@ -219,11 +223,16 @@ class _Loader(yaml.CSafeLoader):
             raise _refusal(node, f"merges (<<) more than {_MAX_MERGED} keys")
 
 
+class _KubectlLoader(KubectlScalars, _Loader):
+    pass
+
+
 def _refusal(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def _load(data: bytes, *, is_json: bool) -> list[object]:
+def _load(data: bytes, loader: type[_Loader] | None) -> list[object]:
+    """None: JSON."""
     if len(data) > MAX_BYTES:
         raise FileFault(f"is larger than {MAX_BYTES >> 20} MiB")
     try:
@@ -232,10 +241,10 @@ def _load(data: bytes, *, is_json: bool) -> list[object]:
         line = data.count(b"\n", 0, error.start) + 1
         raise FileFault(f"line {line}: is not UTF-8 text") from None
     try:
-        if is_json:
+        if loader is None:
             return [json.loads(text, object_pairs_hook=_unique_keys)]
         _check_depth(text)
-        return list(yaml.load_all(text, Loader=_Loader))
+        return list(yaml.load_all(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark else ""
