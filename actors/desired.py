@@ -9,6 +9,7 @@ from actors.conflict import Claim, Loss
 from actors.messages import BackendPod, DesiredFrontend, DesiredPolicy, PolicyCondition, PolicyState
 from bpf.rows import L4, Endpoint, Frontend, endpoint_order
 from config.settings import ANY_NAMESPACE, DatapathSettings, RedirectSettings
+from k8s.addresses import why_no_target
 from k8s.objects import (
     Address,
     AddressFrontend,
@@ -60,16 +61,13 @@ def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSe
     if isinstance(matcher, AddressFrontend):
         addresses, ports, remark = (matcher.ip,), matcher.to_ports, ""
     else:
-        if service is None:
-            return Frontends(why_none=f"Service {matcher.service} does not exist")
-        if not service.cluster_ips:
-            return Frontends(
-                why_none=f"Service {matcher.service} has no cluster IP (it is headless or an ExternalName)"
-            )
-        addresses = service.cluster_ips
-        ports, remark = _service_ports(matcher, service)
+        addresses, unusable = _service_addresses(matcher.service, service)
+        if service is None or not addresses:
+            return Frontends(why_none=unusable)
+        ports, missing = _service_ports(matcher, service)
         if not ports:
-            return Frontends(why_none=remark or f"Service {matcher.service} has no TCP or UDP port")
+            return Frontends(why_none=missing or f"Service {matcher.service} has no TCP or UDP port")
+        remark = "; ".join(filter(None, (missing, unusable)))
     pairs: Iterable[tuple[PortSpec, int]]
     if policy.key.kind == PolicyKind.BALANCING:
         pairs = [(port, 0) for port in ports]  # its backends are not ours to know: it only claims
@@ -87,6 +85,20 @@ def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSe
         why = f"its addresses are {families}, which datapath.ipv4 and datapath.ipv6 turn off here"
         return Frontends(claimed=claimed, why_none=why)
     return Frontends(ports=found, claimed=claimed, remark=remark)
+
+
+def _service_addresses(name: NamespacedName, service: Service | None) -> tuple[tuple[Address, ...], str]:
+    """The cluster IPs that can be frontends (P1, P17), and a remark on those that can't, or why there are none."""
+    if service is None:
+        return (), f"Service {name} does not exist"
+    if service.faults:
+        return (), f"Service {name} can't be used: {'; '.join(service.faults)}"
+    if not service.cluster_ips:
+        return (), f"Service {name} has no cluster IP (it is headless or an ExternalName)"
+    reasons = {address: why_no_target(address) for address in service.cluster_ips}
+    unusable = [f"{address} {why}" for address, why in reasons.items() if why]
+    remark = f"a cluster IP of Service {name} can't be a frontend: {', '.join(unusable)}" if unusable else ""
+    return tuple(address for address, why in reasons.items() if not why), remark
 
 
 def _service_ports(matcher: ServiceFrontend, service: Service) -> tuple[tuple[PortSpec, ...], str]:

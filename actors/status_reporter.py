@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import ClassVar, Protocol
 
 from actors.base import AgentActor, OwnedThread
+from actors.change_log import ChangeLog, Line
 from actors.http import Answer, HttpServer
 from actors.messages import (
     ActorsReported,
@@ -89,6 +90,7 @@ class StatusReporter(AgentActor):
         self._heard_at = time.monotonic()
         self._limited: frozenset[int] = frozenset()
         self._metrics_fault = ""
+        self._changes = ChangeLog()
 
     def started(self) -> None:
         routes = {"/healthz": self._healthz, "/readyz": self._readyz, "/status": self._status}
@@ -100,10 +102,10 @@ class StatusReporter(AgentActor):
         changes = self._state.resolve(message)
         if message.complete:  # the resolver sends it only when every source is synced
             self._state.synced = set(SourceName)
-        _log_changes(changes)
+        self._log_changes(changes)
 
     def _on_desired_state_applied(self, message: DesiredStateApplied) -> None:
-        _log_changes(self._state.apply(message))
+        self._log_changes(self._state.apply(message))
 
     def _on_source_synced(self, message: SourceSynced) -> None:
         self._state.synced.add(message.source)
@@ -111,14 +113,27 @@ class StatusReporter(AgentActor):
     def _on_actors_reported(self, message: ActorsReported) -> None:
         self._state.actors = message.actors
         self._heard_at = time.monotonic()
+        self._log_lines(self._changes.due(self._heard_at))
 
     def _on_qos_window_elapsed(self, message: QosWindowElapsed) -> None:
         limited = frozenset(message.limited)
         if limited - self._limited:
             names = {each.service_id: each.key.name for each in self._state.conditions().values()}
             for service_id in limited - self._limited:
-                _log.info("policy %s is at its limit: further calls pass", names.get(service_id, service_id))
+                text = f"policy {names.get(service_id, service_id)} is at its limit: further calls pass"
+                line = Line(level=logging.INFO, text=text)
+                self._log_lines(self._changes.changed(service_id, line, time.monotonic()))
         self._limited = limited
+
+    def _log_changes(self, changes: Iterable[ConditionChange]) -> None:
+        for change in changes:
+            line = _line(change)
+            if line is not None:
+                self._log_lines(self._changes.changed(change.key, line, time.monotonic()))
+
+    def _log_lines(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            _log.log(line.level, "%s", line.text)
 
     def _on_metrics_served(self, message: MetricsServed) -> None:
         self._metrics_fault = message.fault
@@ -156,13 +171,15 @@ class StatusReporter(AgentActor):
         return Answer(HTTPStatus.OK, "application/json", json.dumps(document, indent=1).encode() + b"\n")
 
 
-def _log_changes(changes: Iterable[ConditionChange]) -> None:
-    for key, former, present in changes:
-        if present is None:
-            _log.info("policy %s is gone", key.name)
-        elif former is None or (former.state, former.message) != (present.state, present.message):
-            level = logging.INFO if present.state in _QUIET else logging.WARNING
-            _log.log(level, "policy %s is %s: %s", key.name, present.state.value, present.message)
+def _line(change: ConditionChange) -> Line | None:
+    """None for a change that is not worth a line."""
+    key, former, present = change
+    if present is None:
+        return Line(level=logging.INFO, text=f"policy {key.name} is gone")
+    if former is not None and (former.state, former.message) == (present.state, present.message):
+        return None
+    level = logging.INFO if present.state in _QUIET else logging.WARNING
+    return Line(level=level, text=f"policy {key.name} is {present.state.value}: {present.message}")
 
 
 def _verdict(missing: list[str]) -> Answer:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from actors.messages import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
+from actors.rates import TokenBucket
 from k8s.backoff import backoff_seconds
 from k8s.objects import PolicyKey, PolicyStatus
 from k8s.status import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
@@ -33,22 +34,6 @@ _LONGEST_REFUSAL_DELAY = 300.0
 def delay_seconds(failures: int, jitter: float, longest: float = _LONGEST_DELAY) -> float:
     """Before the next try, after so many failures in a row (1 or more); `jitter` is 0 to 1."""
     return backoff_seconds(failures, jitter, first=_FIRST_DELAY, longest=longest)
-
-
-class TokenBucket:
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._at = 0.0
-
-    def take(self, now: float) -> bool:
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 @dataclass(slots=True)
@@ -77,6 +62,8 @@ class _Target:
     not_before: float = 0.0
     """After a refusal."""
     events: TokenBucket = field(default_factory=lambda: TokenBucket(EVENTS_PER_SECOND, EVENTS_BURST))
+    told: str = ""
+    """Reason in the newest Event; "" when that is not known."""
 
     def forget_object(self) -> None:
         self.uid, self.present = "", None
@@ -126,7 +113,10 @@ class WritePlan:
         self._targets: dict[PolicyKey, _Target] = {}
         self._dirty: dict[PolicyKey, None] = {}
         """Policies whose status differs from what it should be, first come first."""
-        self._events: deque[EventWrite] = deque(maxlen=_MOST_EVENTS)
+        self._events: deque[EventWrite] = deque()
+        """At most _MOST_EVENTS, oldest first."""
+        self._untold: dict[PolicyKey, EventWrite] = {}
+        """The newest change of a policy for which there is no Event yet, since it had too many of them lately."""
         self._rate = TokenBucket(WRITES_PER_SECOND, BURST)
         # Apart, so that Events, should they alone not be taken, hold up no status.
         self._status_pause = _Pause()
@@ -178,8 +168,10 @@ class WritePlan:
             self._dirty.setdefault(key)
 
     def next(self, now: float, now_text: str) -> Write | None:
-        if self._events and now >= self._event_pause.until:
-            return self._events.popleft() if self._rate.take(now) else None
+        if now >= self._event_pause.until:
+            self._tell_late(now)
+            if self._events:
+                return self._events.popleft() if self._rate.take(now) else None
         if now < self._status_pause.until:
             return None
         for key in self._dirty:
@@ -199,6 +191,8 @@ class WritePlan:
             self._event_pause.count(answer.result, now, jitter)
             if answer.result == WriteResult.UNAVAILABLE:
                 self._events.appendleft(write)
+            elif answer.result == WriteResult.REFUSED and write.key in self._targets:
+                self._targets[write.key].told = ""
             return
         self._status_pause.count(answer.result, now, jitter)
         target = self._targets.get(write.key)
@@ -216,12 +210,30 @@ class WritePlan:
         target.refusals = 0
         if target.present is None or answer.version >= target.present.version:
             target.present = replace(write.status, version=answer.version)
-        if write.former_reason != write.status.reason and target.events.take(now):
-            event = EventWrite(
+        if write.former_reason != write.status.reason:
+            self._untold[write.key] = EventWrite(
                 key=write.key,
                 uid=write.uid,
                 reason=write.status.reason,
                 message=write.status.message,
                 happened=write.decided,
             )
+            self._tell(write.key, target, now)
+
+    def _tell_late(self, now: float) -> None:
+        """Makes Events of changes that came too quickly, as soon as their policies may have one again."""
+        for key, event in list(self._untold.items()):
+            target = self._targets.get(key)
+            if target is None or target.uid != event.uid:
+                del self._untold[key]
+            else:
+                self._tell(key, target, now)
+
+    def _tell(self, key: PolicyKey, target: _Target, now: float) -> None:
+        """The newest Event of a policy must not contradict its state for good."""
+        if self._untold[key].reason == target.told:
+            del self._untold[key]  # back to what the newest Event says
+        elif len(self._events) < _MOST_EVENTS and target.events.take(now):
+            event = self._untold.pop(key)
+            target.told = event.reason
             self._events.append(event)

@@ -44,8 +44,7 @@ class ObjectCache:
         self._held[resource][identity(found)] = found
         return Change(upserted=tuple(self._taken({identity(found): found})))
 
-    def delete(self, resource: Resource, found: KubeObject) -> Change:
-        name = identity(found)
+    def delete(self, resource: Resource, name: Identity) -> Change:
         self._held[resource].pop(name, None)
         return Change(removed=tuple(self._dropped([name])))
 

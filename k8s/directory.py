@@ -1,7 +1,8 @@
 """DirectorySource: manifests in a directory as a source of objects (DESIGN section 7), watched by inotify.
 
-Owns the inotify descriptor, the watches and what it last read of each file; runs in one thread, its watcher's. What a
-file holds is decided in `k8s.manifests`, what a change of files changes in `k8s.store`. Delivers `k8s.source` events.
+Owns the inotify descriptor, the watches and what it last read of each file; runs in one thread, its watcher's. Links
+are followed in `k8s.links`, what a file holds is decided in `k8s.manifests`, and what a change of files changes in
+`k8s.store`. Delivers `k8s.source` events.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TypeAlias
 from inotify_simple import Event, INotify, flags
 
 from config.settings import RedirectSettings
+from k8s.links import Change, LinkWatcher, will_be_closed
 from k8s.manifests import MAX_BYTES, FileFault, Identity, identity_text, may_hold, read_manifest
 from k8s.objects import KubeObject
 from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted, Wanted
@@ -76,6 +78,7 @@ class DirectorySource:
         self._reported: dict[str, frozenset[str]] = {}
         """File -> the warnings that its present content has got."""
         self._being_written: set[str] = set()
+        self._links = LinkWatcher(self._directory)
         self._listed = False
         self._exists = False
         self._ancestors: dict[int, set[str]] = {}
@@ -112,6 +115,7 @@ class DirectorySource:
             self._run(inotify, wake)
         finally:
             inotify.close()
+            self._links.close()
             with self._wake_lock:
                 self._wake = None
                 os.close(wake)
@@ -120,6 +124,7 @@ class DirectorySource:
         poller = select.poll()
         poller.register(wake, select.POLLIN)
         poller.register(inotify.fileno(), select.POLLIN)
+        poller.register(self._links.fileno(), select.POLLIN)
         self._rewatch(inotify)
         if not self._exists:
             self._warn_of_files("%s does not exist; waiting for it, nothing is redirected until then")
@@ -134,6 +139,8 @@ class DirectorySource:
             if any(descriptor == wake for descriptor, _ in ready):
                 os.eventfd_read(wake)
             batch = self._sort_out(inotify.read(timeout=0))
+            for name, change in self._links.read():
+                self._sort_out_link(name, change, batch)
             if batch.rewatch:
                 batch.rescan |= self._rewatch(inotify)
             if batch.overflow:
@@ -194,16 +201,13 @@ class DirectorySource:
         name, mask = event.name, event.mask
         if mask & (flags.DELETE_SELF | flags.MOVE_SELF | flags.IGNORED | flags.UNMOUNT):
             batch.rewatch = batch.rescan = True
-        elif name.startswith("..") and mask & (flags.CREATE | flags.MOVED_TO):
-            # How kubelet swaps a ConfigMap: the files are links through `..data`, which is renamed over.
-            batch.rescan = True
         elif not is_manifest(name):
             return
         elif mask & (flags.DELETE | flags.MOVED_FROM):
             self._being_written.discard(name)
             batch.ready.discard(name)
             batch.gone.add(name)
-        elif mask & flags.MODIFY or (mask & flags.CREATE and self._is_new_file(name)):
+        elif mask & flags.MODIFY or (mask & flags.CREATE and will_be_closed(self._directory / name)):
             self._being_written.add(name)
             batch.ready.discard(name)
         elif mask & (flags.CLOSE_WRITE | flags.MOVED_TO):
@@ -215,13 +219,15 @@ class DirectorySource:
             batch.gone.discard(name)
             batch.ready.add(name)
 
-    def _is_new_file(self, name: str) -> bool:
-        """Whether a created entry is a file that its writer will close; a link is complete at once."""
-        try:
-            found = os.lstat(self._directory / name)
-        except OSError:
-            return False
-        return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    def _sort_out_link(self, name: str, change: Change, batch: _Batch) -> None:
+        if change == Change.LOST:
+            batch.overflow = True
+        elif change == Change.WRITING:
+            self._being_written.add(name)
+            batch.ready.discard(name)
+        elif change == Change.DONE or name not in self._being_written:
+            self._being_written.discard(name)
+            batch.ready.add(name)
 
     # --- files -----------------------------------------------------------------------------------------------------
 
@@ -262,19 +268,21 @@ class DirectorySource:
             # When it is gone meanwhile, an event says so.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 names = {name for name in os.listdir(self._directory) if is_manifest(name)}
-        for name in (self._store.files | self._reported.keys()) - names:
+        for name in (self._store.files | self._reported.keys() | self._links.followed) - names:
             self._forget(name, changes)
         for name in sorted(names - self._being_written):
             self._read_into(changes, name)
         return changes
 
     def _forget(self, name: str, changes: Changes) -> None:
+        self._links.follow(name)  # a link whose target is gone may get another one
         self._reported.pop(name, None)
         changes[name] = None
 
     def _read_into(self, changes: Changes, name: str) -> None:
         """The file's present content; nothing when it can't be read, so that its last good content stays."""
         path = self._directory / name
+        self._links.follow(name)
         try:
             data = read_file(path)
             # One of several sources on a directory reads every file; the others none that is nothing to them, and was

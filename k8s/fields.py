@@ -25,6 +25,10 @@ _DIGITS = re.compile(r"[0-9]{1,12}")
 class ObjectError(ValueError):
     """A Service, Pod or Node that can't be used: object, field, what is wrong."""
 
+    def __init__(self, name: str, faults: tuple[str, ...]) -> None:
+        super().__init__(f"{name}: {'; '.join(faults)}")
+        self.faults = faults
+
 
 def shown(value: object) -> str:
     """The value as a message names it: short, printable, on one line."""

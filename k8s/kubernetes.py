@@ -157,8 +157,8 @@ class KubernetesSource:
                 self._end_listing()
             case Changed(object=found, received_at=received_at):
                 self._deliver_change(self._cache.change(resource, found), received_at)
-            case Deleted(object=found, received_at=received_at):
-                self._deliver_change(self._cache.delete(resource, found), received_at)
+            case Deleted(name=name, received_at=received_at):
+                self._deliver_change(self._cache.delete(resource, name), received_at)
             case _:
                 self._deliver(Heard())
 

@@ -19,9 +19,8 @@ from typing import Any, TypeAlias
 from k8s.api import Api, ApiError, Raw, Silence, Unreachable, WatchStream, api_error
 from k8s.backoff import backoff_seconds
 from k8s.fields import ObjectError
-from k8s.manifests import identity, identity_text
-from k8s.meta import display_name
-from k8s.objects import KubeObject, Policy
+from k8s.manifests import Identity, identity_text, raw_identity
+from k8s.objects import KubeObject, Policy, Service
 from k8s.resources import Reduce, Resource
 
 _log = logging.getLogger(__name__)
@@ -59,9 +58,9 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """Gone, or no longer selected: its last state."""
+    """The object is gone, is no longer selected, or can't be understood any more (P5)."""
 
-    object: KubeObject
+    name: Identity
     received_at: float
 
 
@@ -93,8 +92,8 @@ class ListWatch:
         self._failures = 0
         self._complaint = ""
         """Kind of trouble that was logged last: `unreachable`, or an HTTP status; "" when all is well."""
-        self._told: set[str] = set()
-        """Warnings of unknown fields, each of which is logged once. A structural CRD lets none through."""
+        self._told: dict[Identity | None, str] = {}
+        """Object -> the warning about its present state, so that each is logged once. It goes with the object."""
 
     def stop(self) -> None:
         self._stopping.set()
@@ -135,15 +134,23 @@ class ListWatch:
 
     def _list(self, reason: str) -> None:
         objects: list[KubeObject] = []
+        told: dict[Identity | None, str] = {}
         parameters = self._selectors() | {"limit": PAGE_SIZE}
         received_at = time.monotonic()
         while not self._stopping.is_set():
             page = self._api.get(self._resource.path, parameters, metadata_only=self._resource.metadata_only)
             received_at = time.monotonic()
-            objects += [found for raw in page.get("items") or () if (found := self._reduced(raw)) is not None]
+            for raw in page.get("items") or ():
+                name = raw_identity(self._resource.kind, raw)
+                found = self._reduced(name, raw)
+                if found is not None:
+                    objects.append(found)
+                if name in self._told:
+                    told[name] = self._told[name]
             metadata = page.get("metadata") or {}
             token = metadata.get("continue")
             if not token:
+                self._told = told
                 self._deliver(Listed(tuple(objects), reason, received_at))
                 self._version = str(metadata.get("resourceVersion") or "")
                 return
@@ -196,14 +203,22 @@ class ListWatch:
         if kind == "BOOKMARK":
             self._deliver(Bookmarked())
         else:
-            found = self._reduced(raw)
-            if found is not None:
-                change = Deleted if kind == "DELETED" else Changed
-                self._deliver(change(found, received_at))
+            self._deliver_change(raw, received_at, deleted=kind == "DELETED")
         metadata = raw.get("metadata")
         version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
         if version:
             self._version = str(version)
+
+    def _deliver_change(self, raw: Raw, received_at: float, *, deleted: bool) -> None:
+        """Of an object that is deleted, nothing but the metadata need be understood."""
+        name = raw_identity(self._resource.kind, raw)
+        if deleted:
+            self._told.pop(name, None)
+        found = None if deleted else self._reduced(name, raw)
+        if found is not None:
+            self._deliver(Changed(found, received_at))
+        elif name is not None:
+            self._deliver(Deleted(name, received_at))
 
     # --- what they share -------------------------------------------------------------------------------------------
 
@@ -211,18 +226,23 @@ class ListWatch:
         pairs = (("fieldSelector", self._resource.field_selector), ("labelSelector", self._resource.label_selector))
         return {name: value for name, value in pairs if value}
 
-    def _reduced(self, raw: Any) -> KubeObject | None:
-        """None for an object that can't be used; the API server has checked it, so that is our own limit."""
+    def _reduced(self, name: Identity | None, raw: Any) -> KubeObject | None:
+        """None for an object that can't be understood, which counts as deleted (P5)."""
+        found, warning = None, ""
         try:
             found = self._reduce(raw)
         except ObjectError as error:
-            _log.warning("%s %s is passed over: %s", self._resource.kind, display_name(raw), error)
-            return None
-        if isinstance(found, Policy) and found.unknown_fields:
-            text = f"{identity_text(identity(found))}: unknown fields {', '.join(found.unknown_fields)}"
-            if text not in self._told:
-                self._told.add(text)
-                _log.warning("%s", text)
+            warning = f"{error}; the object counts as deleted until this is corrected"
+        if name and isinstance(found, Service) and found.faults:
+            warning = f"{identity_text(name)}: {'; '.join(found.faults)}; it has no frontend until this is corrected"
+        if name and isinstance(found, Policy) and found.unknown_fields:
+            warning = f"{identity_text(name)}: unknown fields {', '.join(found.unknown_fields)}"
+        if warning and warning != self._told.get(name):
+            _log.warning("%s", warning)
+        if warning:
+            self._told[name] = warning
+        else:
+            self._told.pop(name, None)
         return found
 
     def _failed(self, kind: str, why: str) -> None:

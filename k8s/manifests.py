@@ -16,11 +16,12 @@ import yaml
 
 from config.settings import RedirectSettings
 from k8s.fields import ObjectError, shown
-from k8s.meta import display_name
-from k8s.objects import KubeObject, NamespacedName, Node, ObjectKey, Pod, Policy, PolicyKind, Service
+from k8s.meta import display_name, key_name
+from k8s.objects import KubeObject, NamespacedName, Node, ObjectKey, Pod, Policy, PolicyKey, PolicyKind, Service
 from k8s.pod import node_of_pod, parse_node, parse_pod
 from k8s.policy import parse_policy
-from k8s.service import parse_service
+from k8s.service import read_service
+from k8s.yaml_values import KubectlScalars
 
 POLICY_KINDS = frozenset(str(kind) for kind in PolicyKind)
 CORE_KINDS = frozenset({"Service", "Pod", "Node"})
@@ -72,6 +73,22 @@ def identity(found: KubeObject) -> Identity:
             return "Service", found.key
 
 
+def raw_identity(kind: str, raw: object) -> Identity | None:
+    """The identity of an object, from its metadata only, so that it is known even when the rest can't be understood.
+
+    None when the metadata has no name."""
+    metadata = raw.get("metadata") if isinstance(raw, dict) else None
+    name = key_name(metadata.get("name")) if isinstance(metadata, dict) else ""
+    if not isinstance(metadata, dict) or not name:
+        return None
+    if kind in POLICY_KINDS:
+        return kind, PolicyKey(PolicyKind(kind), name)
+    if kind == "Node":
+        return kind, name
+    namespace = metadata.get("namespace")
+    return kind, NamespacedName(namespace if namespace and isinstance(namespace, str) else "default", name)
+
+
 def identity_text(name: Identity) -> str:
     kind, key = name
     return f"{kind}/{key}" if isinstance(key, (str, NamespacedName)) else f"{kind}/{key.name}"
@@ -105,17 +122,21 @@ def read_manifest(
             faults.append(f"{identity_text(name)}: is there twice in this file; the first one counts")
             continue
         objects[name] = found
-        if isinstance(found, Policy):
+        if isinstance(found, (Policy, Service)):
             faults.extend(f"{identity_text(name)}: {fault}" for fault in found.faults)
+        if isinstance(found, Policy):
             faults.extend(f"{identity_text(name)}: unknown field {field}" for field in found.unknown_fields)
     return Manifest(objects=objects, document_faults=tuple(document_faults), object_faults=tuple(faults))
 
 
-def read_documents(data: bytes, *, is_json: bool) -> tuple[list[Document], list[str]]:
-    """All objects of a file, of any kind, and faults of documents that are none. Raises FileFault."""
+def read_documents(data: bytes, *, is_json: bool, as_kubectl: bool = False) -> tuple[list[Document], list[str]]:
+    """All objects of a file, of any kind, and faults of documents that are none. Raises FileFault.
+
+    `as_kubectl`: with unquoted words as kubectl reads them, which see `k8s.yaml_values`."""
     documents: list[Document] = []
     faults: list[str] = []
-    for position, raw in enumerate(_load(data, is_json=is_json), start=1):
+    loader = _KubectlLoader if as_kubectl else _Loader
+    for position, raw in enumerate(_load(data, None if is_json else loader), start=1):
         if raw is not None:  # an empty document, as between two "---"
             _take_apart(f"document {position}", raw, documents, faults)
     return documents, faults
@@ -163,10 +184,11 @@ def _parse(document: Document, node_name: str, redirect: RedirectSettings) -> Ku
     if not isinstance(name, str) or not name:
         # Nothing to know it by, not even as an invalid one.
         wrong = "is missing" if name in (None, "") else f"{shown(name)} is wrong"
-        raise ObjectError(f"{document.kind}/{display_name(raw)}: metadata.name: {wrong}, must be a DNS name")
+        fault = f"metadata.name: {wrong}, must be a DNS name"
+        raise ObjectError(f"{document.kind}/{display_name(raw)}", (fault,))
     match document.kind:
         case "Service":
-            return parse_service(raw)
+            return read_service(raw)
         case "Pod":
             return parse_pod(raw) if node_of_pod(raw) == node_name else None
         case "Node":
@@ -201,11 +223,16 @@ class _Loader(yaml.CSafeLoader):
             raise _refusal(node, f"merges (<<) more than {_MAX_MERGED} keys")
 
 
+class _KubectlLoader(KubectlScalars, _Loader):
+    pass
+
+
 def _refusal(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def _load(data: bytes, *, is_json: bool) -> list[object]:
+def _load(data: bytes, loader: type[_Loader] | None) -> list[object]:
+    """None: JSON."""
     if len(data) > MAX_BYTES:
         raise FileFault(f"is larger than {MAX_BYTES >> 20} MiB")
     try:
@@ -214,10 +241,10 @@ def _load(data: bytes, *, is_json: bool) -> list[object]:
         line = data.count(b"\n", 0, error.start) + 1
         raise FileFault(f"line {line}: is not UTF-8 text") from None
     try:
-        if is_json:
+        if loader is None:
             return [json.loads(text, object_pairs_hook=_unique_keys)]
         _check_depth(text)
-        return list(yaml.load_all(text, Loader=_Loader))
+        return list(yaml.load_all(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark else ""

@@ -82,4 +82,4 @@ def display_name(raw: object) -> str:
 def refuse_faulty(kind: str, raw: object, report: Report) -> None:
     """Raises ObjectError when anything was wrong."""
     if report.faults:
-        raise ObjectError(f"{kind}/{display_name(raw)}: {'; '.join(report.all_faults())}")
+        raise ObjectError(f"{kind}/{display_name(raw)}", report.all_faults())

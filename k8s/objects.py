@@ -163,6 +163,8 @@ class Service:
     """TCP and UDP ports only."""
     client_ip_affinity: bool = False
     affinity_seconds: int = 10800
+    faults: tuple[str, ...] = ()
+    """One sentence each: field, what is wrong. With any, the Service counts as one without addresses (P5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from k8s.addresses import read_address, why_no_target
 from k8s.fields import Fields, Report, shown
 from k8s.meta import check_name, key_name, read_labels, read_namespaced_name, refuse_faulty
 from k8s.objects import Address, Node, Pod
-from k8s.service import read_address
 
 CONFIG_HASH_ANNOTATION = "kubernetes.io/config.hash"
 
@@ -24,12 +24,11 @@ def parse_pod(raw: object) -> Pod:
     metadata = fields.required("metadata") or Fields({}, "metadata", Report())
     spec = fields.mapping("spec") or Fields({}, "spec", Report())
     status = fields.mapping("status") or Fields({}, "status", Report())
-    annotations = metadata.mapping("annotations") or Fields({}, "metadata.annotations", Report())
     pod = Pod(
         key=read_namespaced_name(metadata),
         uid=metadata.text("uid", _is_plain, "a string"),
         node=node_of_pod(raw),
-        config_hash=annotations.text(CONFIG_HASH_ANNOTATION, _is_plain, "a string"),
+        config_hash=_read_config_hash(metadata),
         labels=read_labels(metadata),
         ips=_read_ips(status),
         ready=_is_ready(status),
@@ -52,6 +51,13 @@ def parse_node(raw: object) -> Node:
     return node
 
 
+def _read_config_hash(metadata: Fields) -> str:
+    """Empty when there is none. Users may write anything there: a wrong annotation is no annotation."""
+    annotations = metadata.get("annotations")
+    found = annotations.get(CONFIG_HASH_ANNOTATION) if isinstance(annotations, dict) else None
+    return found if isinstance(found, str) and _is_plain(found) else ""
+
+
 def _is_plain(text: str) -> bool:
     """Such a value becomes part of a cgroup's path."""
     return text.isascii() and text.isprintable() and "/" not in text and len(text) <= 128
@@ -66,8 +72,9 @@ def _read_ips(status: Fields) -> tuple[Address, ...]:
         if raw is None or raw == "":
             continue
         address = read_address(raw)
-        if address is None:
-            status.report.fault(path, f"{shown(raw)} is wrong, must be an IP address")
+        wrong = "is wrong" if address is None else why_no_target(address)
+        if address is None or wrong:
+            status.report.fault(path, f"{shown(raw)} {wrong}, must be an IP address at which other Pods reach this one")
         elif address not in ips:
             ips.append(address)
     return tuple(ips)

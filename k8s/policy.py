@@ -5,9 +5,10 @@ Never raises: an invalid policy is a `Policy` without a spec (P9).
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address
 
 from config.settings import ANY_NAMESPACE, RedirectSettings
+from k8s.addresses import why_no_target
 from k8s.fields import DNS_LABEL, Fields, Report, shown
 from k8s.meta import MAX_SERVICE_ID, check_name, derived_service_id, key_name, read_created
 from k8s.objects import (
@@ -152,26 +153,24 @@ def _read_ip(matcher: Fields, redirect: RedirectSettings) -> Address | None:
         matcher.fault("ip", "is missing, must be an IPv4 or IPv6 address")
         return None
     ip: Address | None = None
-    wrong = "is wrong"
+    wrong, allowed = "is wrong", "one host's IPv4 or IPv6 address, in quotes"
     try:
         ip = ip_address(raw) if isinstance(raw, str) else None
     except ValueError:
         wrong = "is no IP address"
     if isinstance(ip, IPv6Address) and ip.scope_id is not None:
         wrong = "has a zone id"
-    elif isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        wrong = f"is an IPv4 address mapped to IPv6, write {ip.ipv4_mapped}"
-    elif ip is not None and ip.is_unspecified:
-        wrong = "is the unspecified address"
-    elif ip is not None and (ip.is_multicast or ip == IPv4Address("255.255.255.255")):
-        wrong = "is a multicast or broadcast address"
+    elif ip is not None and (why := why_no_target(ip)):
+        wrong = why
+        if ip.is_loopback or ip.is_link_local:
+            allowed = "an address that all Pods may connect to, such as '169.254.20.10' or 'fd00::10'"
     elif ip is not None:
         if any(ip.version == network.version and ip in network for network in redirect.address_cidrs):
             return ip
         cidrs = ", ".join(str(network) for network in redirect.address_cidrs) or "none"
         matcher.fault("ip", f"{ip} is outside redirect.address_cidrs of the agent's configuration (allowed: {cidrs})")
         return None
-    matcher.fault("ip", f"{shown(raw)} {wrong}, must be one host's IPv4 or IPv6 address, in quotes")
+    matcher.fault("ip", f"{shown(raw)} {wrong}, must be {allowed}")
     return None
 
 

@@ -10,7 +10,7 @@ from config.settings import RedirectSettings
 from k8s.objects import KubeObject, LabelSelector, NamespacedName, PodQuery, PolicyKind
 from k8s.pod import parse_node, parse_pod
 from k8s.policy import API_VERSION, parse_policy
-from k8s.service import parse_service
+from k8s.service import read_service
 from k8s.source import Wanted
 from k8s.status import parse_policy_with_status
 
@@ -109,7 +109,7 @@ def reducer(resource: Resource, redirect: RedirectSettings) -> Reduce:
         case "Node":
             return parse_node
         case "Service":
-            return parse_service
+            return read_service
         case kind:
             parse = parse_policy_with_status if resource.with_status else parse_policy
             return lambda raw: parse({"apiVersion": API_VERSION, **raw, "kind": kind}, redirect)

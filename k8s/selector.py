@@ -9,8 +9,8 @@ from k8s.objects import LabelSelector, Requirement
 
 _NAME = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 _OPERATORS = {word: word for word in ("In", "NotIn", "Exists", "DoesNotExist")}
-_KEY_RULE = "a label key ([prefix/]name, the name up to 63 letters, digits, '-', '_' or '.')"
-_VALUE_RULE = "a label value (a string of up to 63 letters, digits, '-', '_' or '.')"
+LABEL_KEY_RULE = "a label key ([prefix/]name, the name up to 63 letters, digits, '-', '_' or '.')"
+LABEL_VALUE_RULE = "a label value (a string of up to 63 letters, digits, '-', '_' or '.')"
 
 
 def matches(selector: LabelSelector, labels: frozenset[tuple[str, str]]) -> bool:
@@ -69,16 +69,16 @@ def _read_labels(fields: Fields) -> tuple[tuple[str, str], ...]:
     labels = []
     for key, value in fields.entries():
         if not isinstance(key, str) or not is_label_key(key):
-            fields.report.fault(fields.path, f"key {shown(key)} is wrong, must be {_KEY_RULE}")
+            fields.report.fault(fields.path, f"key {shown(key)} is wrong, must be {LABEL_KEY_RULE}")
         elif not isinstance(value, str) or not is_label_value(value):
-            fields.fault(key, f"{shown(value)} is wrong, must be {_VALUE_RULE}")
+            fields.fault(key, f"{shown(value)} is wrong, must be {LABEL_VALUE_RULE}")
         else:
             labels.append((key, value))
     return tuple(sorted(labels))
 
 
 def _read_requirement(fields: Fields) -> Requirement | None:
-    key = fields.text("key", is_label_key, _KEY_RULE, needed=True)
+    key = fields.text("key", is_label_key, LABEL_KEY_RULE, needed=True)
     operator = fields.choice("operator", _OPERATORS)
     if not fields.has("operator"):
         fields.fault("operator", f"is missing, must be {' or '.join(_OPERATORS)}")
@@ -87,7 +87,7 @@ def _read_requirement(fields: Fields) -> Requirement | None:
         if isinstance(value, str) and is_label_value(value):
             values.append(value)
         else:
-            fields.report.fault(path, f"{shown(value)} is wrong, must be {_VALUE_RULE}")
+            fields.report.fault(path, f"{shown(value)} is wrong, must be {LABEL_VALUE_RULE}")
     has_values = fields.get("values") not in (None, [])
     if operator in ("In", "NotIn") and not has_values:
         fields.fault("values", f"is missing or empty, {operator} needs at least one value")

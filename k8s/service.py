@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
-from k8s.fields import Fields, Report, shown
+from k8s.addresses import read_address
+from k8s.fields import Fields, ObjectError, Report, shown
 from k8s.meta import read_namespaced_name, refuse_faulty
 from k8s.objects import Address, PortSpec, Service
 from k8s.ports import PROTOCOLS
@@ -31,6 +30,19 @@ def parse_service(raw: object) -> Service:
     return service
 
 
+def read_service(raw: object) -> Service:
+    """As `parse_service`; but a Service that has a valid name and can't be understood otherwise is one without
+    addresses, which says why. Raises ObjectError for what has no such name."""
+    try:
+        return parse_service(raw)
+    except ObjectError as error:
+        report = Report()
+        key = read_namespaced_name(Fields(raw, "", report).mapping("metadata") or Fields({}, "metadata", report))
+        if report.faults:
+            raise
+        return Service(key=key, faults=error.faults)
+
+
 def _read_cluster_ips(spec: Fields) -> tuple[Address, ...]:
     """Both families, in order; `None` (headless) and "" (not given yet) are no addresses."""
     listed = spec.items("clusterIPs") or [(spec.at("clusterIP"), spec.get("clusterIP"))]
@@ -44,13 +56,6 @@ def _read_cluster_ips(spec: Fields) -> tuple[Address, ...]:
         elif address not in addresses:
             addresses.append(address)
     return tuple(addresses)
-
-
-def read_address(raw: object) -> Address | None:
-    try:
-        return ip_address(raw) if isinstance(raw, str) and "%" not in raw else None
-    except ValueError:
-        return None
 
 
 def _read_ports(spec: Fields) -> tuple[PortSpec, ...]:

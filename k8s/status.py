@@ -67,7 +67,7 @@ class WriteAnswer:
     version: int = 0
     """Of the policy as it is now."""
     gone: bool = False
-    """Refused, since there is no such policy any more."""
+    """Refused, since there is no such policy any more, or another one of the same name."""
     error: str = ""
 
 
@@ -122,7 +122,7 @@ def status_document(status: PolicyStatus) -> Raw:
             "nodesReady": status.nodes_ready,
             "nodesSelected": status.nodes_selected,
             "nodes": status.nodes,
-        }
+        },
     }
 
 

@@ -26,6 +26,10 @@ _EVENT_GIVEN_UP = 403
 """Events are of use, no more; the namespace's quota may be used up."""
 
 
+_OTHER_UID = 409
+"""Of a status: the uid that the patch names is not that of the policy."""
+
+
 class StatusApi:
     """Blocking; for one thread."""
 
@@ -40,7 +44,9 @@ class StatusApi:
         try:
             if isinstance(write, StatusWrite):
                 path = f"{policies_path(write.key.kind)}/{write.key.name}/status"
-                answer = self._api.send("PATCH", path, status_document(write.status), _MERGE_PATCH)
+                # The uid is a precondition: another policy of the same name may have been created meanwhile.
+                document = {"metadata": {"uid": write.uid}, **status_document(write.status)}
+                answer = self._api.send("PATCH", path, document, _MERGE_PATCH)
                 return WriteAnswer(result=WriteResult.WRITTEN, version=version_of(answer))
             document = event_document(write, suffix=f"{next(self._numbers):x}", instance=self._instance)
             self._api.send("POST", f"/api/v1/namespaces/{EVENT_NAMESPACE}/events", document)
@@ -53,6 +59,6 @@ class StatusApi:
                 everything = False
             return WriteAnswer(
                 result=WriteResult.UNAVAILABLE if everything else WriteResult.REFUSED,
-                gone=error.status == 404,
+                gone=error.status == 404 or (error.status == _OTHER_UID and isinstance(write, StatusWrite)),
                 error=str(error),
             )

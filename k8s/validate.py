@@ -1,19 +1,29 @@
 """`run.py validate`: policy manifests checked without a cluster, one line for each fault.
 
-Beside a policy's own faults: what policies would contend for (P8), and unknown fields, of which the agent only warns.
+Beside a policy's own faults: what policies would contend for (P8), unknown fields, of which the agent only warns, what
+the API server refuses and an agent does not, and files in which there is no policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from config.settings import RedirectSettings
+from k8s.api_rules import api_faults
 from k8s.directory import read_file
-from k8s.manifests import POLICY_KINDS, FileFault, identity, identity_text, read_documents
-from k8s.objects import AddressFrontend, Policy, PolicySpec
-from k8s.policy import parse_policy
+from k8s.fields import shown
+from k8s.manifests import POLICY_KINDS, Document, FileFault, identity, identity_text, read_documents
+from k8s.meta import display_name
+from k8s.objects import AddressFrontend, Policy, PolicyKind, PolicySpec
+from k8s.policy import API_VERSION, parse_policy
+
+GROUP, _, _ = API_VERSION.partition("/")
+_NEAR = 0.9
+"""How much alike a word and the one that was probably meant are, from 0 to 1: one or two letters wrong."""
+_IN_QUOTES = "; kubectl reads it like this, write it in quotes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +31,7 @@ class _Found:
     place: str
     """FILE: KIND/NAME."""
     policy: Policy
+    faults: tuple[str, ...]
 
 
 def validate(paths: Sequence[Path], redirect: RedirectSettings) -> list[str]:
@@ -29,19 +40,62 @@ def validate(paths: Sequence[Path], redirect: RedirectSettings) -> list[str]:
     found: list[_Found] = []
     for path in paths:
         try:
-            documents, faults = read_documents(read_file(path), is_json=path.suffix == ".json")
+            data = read_file(path)
+            documents, faults = read_documents(data, is_json=path.suffix == ".json")
+            as_kubectl, _ = read_documents(data, is_json=path.suffix == ".json", as_kubectl=True)
         except (FileFault, OSError) as error:
             lines.append(f"{path}: {error.strerror if isinstance(error, OSError) else error}")
             continue
         lines.extend(f"{path}: {fault}" for fault in faults)
-        for document in documents:
-            if document.kind in POLICY_KINDS:
-                policy = parse_policy(document.raw, redirect)
-                found.append(_Found(place=f"{path}: {_label(policy)}", policy=policy))
+        if not documents and not faults:
+            lines.append(f"{path}: is empty, must hold at least one {PolicyKind.LOCAL_REDIRECT}")
+        lines.extend(f"{path}: {fault}" for document in documents if (fault := _misspelt(document)))
+        for document, other in zip(_policies(documents), _policies(as_kubectl), strict=True):
+            policy = parse_policy(document.raw, redirect)
+            all_faults = _all_faults(policy, other.raw, redirect)
+            found.append(_Found(place=f"{path}: {_label(policy)}", policy=policy, faults=all_faults))
     for entry in found:
-        lines.extend(f"{entry.place}: {fault}" for fault in entry.policy.faults)
+        lines.extend(f"{entry.place}: {fault}" for fault in entry.faults)
         lines.extend(f"{entry.place}: {field}: is no field that we know" for field in entry.policy.unknown_fields)
+    if not found and not lines:
+        names = ", ".join(map(str, paths))
+        lines.append(f"{names}: no {PolicyKind.LOCAL_REDIRECT} is there; objects of other kinds are not checked")
     return [*lines, *_repeated(found), *_contended(found)]
+
+
+def _policies(documents: list[Document]) -> list[Document]:
+    return [document for document in documents if document.kind in POLICY_KINDS]
+
+
+def _all_faults(policy: Policy, as_kubectl: Mapping[object, object], redirect: RedirectSettings) -> tuple[str, ...]:
+    """What an agent refuses that reads the file, and what the API server refuses that is sent it: a field once."""
+    faults = list(policy.faults)
+    named = {_path(fault) for fault in faults}
+    others = parse_policy(as_kubectl, redirect).faults
+    faults.extend(fault + _IN_QUOTES for fault in others if _path(fault) not in named)
+    named = {_path(fault) for fault in faults}
+    faults.extend(fault for fault in api_faults(as_kubectl) if _path(fault) not in named)
+    return tuple(faults)
+
+
+def _path(fault: str) -> str:
+    return fault.partition(": ")[0]
+
+
+def _misspelt(document: Document) -> str:
+    """What is wrong with an object that is no policy, and was probably meant to be one; "" for any other."""
+    version = document.raw.get("apiVersion")
+    group = version.partition("/")[0] if isinstance(version, str) else ""
+    kinds = {kind.lower(): kind for kind in sorted(POLICY_KINDS)}
+    near = get_close_matches(document.kind.lower(), kinds, n=1, cutoff=_NEAR)
+    near_group = get_close_matches(group.lower(), [GROUP], cutoff=_NEAR)
+    if document.kind in POLICY_KINDS or not (near or near_group):
+        return ""
+    wrong = f"apiVersion: {shown(version)} is wrong, must be {API_VERSION}, with a kind of this group"
+    if group == GROUP:
+        meant = f" (did you mean {kinds[near[0]]}?)" if near else ""
+        wrong = f"kind: is no kind of {GROUP}, must be {' or '.join(kinds.values())}{meant}"
+    return f"{document.kind}/{display_name(document.raw)}: {wrong}"
 
 
 def _label(policy: Policy) -> str:

@@ -168,6 +168,23 @@ BAD: list[Bad] = [
     _address("ip multicast, last", f"{FRONT}/ip", "239.255.255.255", _IP, "is a multicast or broadcast address"),
     _address("ip multicast, IPv6", f"{FRONT}/ip", "ff02::1", _IP, "is a multicast or broadcast address"),
     _address("ip broadcast", f"{FRONT}/ip", "255.255.255.255", _IP, "is a multicast or broadcast address"),
+    *(
+        _address(
+            f"ip loopback, {ip}", f"{FRONT}/ip", ip, _IP, "is a loopback address, at which every Pod reaches itself"
+        )
+        for ip in (
+            *("127.0.0.1", "127.0.0.53", "127.255.255.255", "::1", "0:0:0:0:0:0:0:1", "::0001", "0::0:1"),
+            *("0000:0000:0000:0000:0000:0000:0000:0001", "::0.0.0.1"),
+        )
+    ),
+    *(
+        _address(f"ip link-local, {ip}", f"{FRONT}/ip", ip, _IP, "is a link-local IPv6 address")
+        for ip in ("fe80::1", "FE80::A", "fe9f::", "feaa:1::2", "feBf:ffff::1")
+    ),
+    *(
+        _address(f"ip mapped, {ip}", f"{FRONT}/ip", ip, _IP, _ONE_HOST)
+        for ip in ("::ffff:127.0.0.1", "::FFFF:7f00:1", "0:0:0:0:0:ffff:0.0.0.0", "::ffff:224.0.0.1")
+    ),
     _address("no frontend ports", f"{FRONT}/toPorts", DELETE, _FRONT_PORTS, "Required value"),
     _address("empty frontend ports", f"{FRONT}/toPorts", [], _FRONT_PORTS, "should have at least 1 items"),
     _address("frontend ports no list", f"{FRONT}/toPorts", {}, _FRONT_PORTS, "must be of type array"),
@@ -352,6 +369,59 @@ _ALL_SELECTOR = {
     ],
 }
 
+_OWNER = {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}
+METADATA: dict[str, Json] = {
+    "labels": {"labels": {"a": "b", "example.com/c": "", "D_e.f": "0"}},
+    "a label is a number": {"labels": {"a": 1}},
+    "a label is a boolean": {"labels": {"a": True}},
+    "a label is null": {"labels": {"a": None}},
+    "a label is a list": {"labels": {"a": ["b"]}},
+    "a label with a space": {"labels": {"a": "b c"}},
+    "a label too long": {"labels": {"a": "b" * 64}},
+    "a label's key with a space": {"labels": {"a b": "c"}},
+    "a label's key with a prefix in capitals": {"labels": {"A.b/c": "d"}},
+    "labels are a list": {"labels": ["a"]},
+    "labels are null": {"labels": None},
+    "annotations": {"annotations": {"a": "any text\n", "Example.com/C": ""}},
+    "an annotation is a number": {"annotations": {"a": 1}},
+    "an annotation is a fraction": {"annotations": {"a": 1.5}},
+    "an annotation is a mapping": {"annotations": {"a": {"b": "c"}}},
+    "an annotation's key with two /": {"annotations": {"a/b/c": "d"}},
+    "an annotation's key empty": {"annotations": {"": "d"}},
+    "annotations are a word": {"annotations": "a"},
+    "annotations too large": {"annotations": {"a": "x" * (256 * 1024)}},
+    "annotations as large as may be": {"annotations": {"a": "x" * (256 * 1024 - 1)}},
+    "the annotation is a number": {"annotations": {ANNOTATION: 7}},
+    "the name is a number": {"name": 7},
+    "the name is a boolean": {"name": True},
+    "the name is missing": {"name": None},
+    "a namespace": {"namespace": "default"},
+    "a namespace that is none": {"namespace": "A_B"},
+    "a namespace that is a number": {"namespace": 7},
+    "a uid": {"uid": "11111111-2222-3333-4444-555555555555"},
+    "the uid is a number": {"uid": 7},
+    "the generation in quotes": {"generation": "1"},
+    "the generation a fraction": {"generation": 1.5},
+    "a creation time": {"creationTimestamp": "2026-01-31T12:00:00Z"},
+    "a creation time with an offset": {"creationTimestamp": "2026-01-31T12:00:00.5+01:00"},
+    "a creation time without a time": {"creationTimestamp": "2026-01-31"},
+    "a creation time without a zone": {"creationTimestamp": "2026-01-31T12:00:00"},
+    "a creation time that is none": {"creationTimestamp": "2026-13-31T12:00:00Z"},
+    "the creation time is a number": {"creationTimestamp": 7},
+    "finalizers": {"finalizers": ["example.com/f"]},
+    "finalizers are a word": {"finalizers": "example.com/f"},
+    "a finalizer is a number": {"finalizers": [7]},
+    "a finalizer with a space": {"finalizers": ["a b"]},
+    "an owner": {"ownerReferences": [_OWNER]},
+    "an owner without a uid": {"ownerReferences": [changed(_OWNER, {"uid": DELETE})]},
+    "an owner whose name is a number": {"ownerReferences": [{**_OWNER, "name": 7}]},
+    "an owner that is a word": {"ownerReferences": ["a"]},
+    "owners that are a mapping": {"ownerReferences": _OWNER},
+    "an unknown field": {"label": {"a": "b"}},
+    "a misspelt field": {"Labels": {"a": "b"}},
+}
+"""What metadata may look like, good or bad: the API server's word counts."""
+
 GOOD: dict[str, Json] = {
     "least, address": address_policy(),
     "least, Service": changed(service_policy(), {f"{SERVICE}/toPorts": DELETE}),
@@ -418,7 +488,14 @@ GOOD: dict[str, Json] = {
     "IPv6": changed(address_policy(), {f"{FRONT}/ip": "fd00::10"}),
     "IPv6, long and in capitals": changed(address_policy(), {f"{FRONT}/ip": "FD00:0:0:0:0:0:0:10"}),
     "IPv6 with IPv4's notation": changed(address_policy(), {f"{FRONT}/ip": "64:ff9b::10.0.0.1"}),
-    "loopback": changed(address_policy(), {f"{FRONT}/ip": "127.0.0.53"}),
+    "link-local, IPv4": changed(address_policy(), {f"{FRONT}/ip": "169.254.169.254"}),
+    "IPv6 that ends like loopback": changed(address_policy(), {f"{FRONT}/ip": "100::1"}),
+    "IPv6 after loopback": changed(address_policy(), {f"{FRONT}/ip": "::2"}),
+    "IPv6 with 127 in it": changed(address_policy(), {f"{FRONT}/ip": "64:ff9b::127.0.0.1"}),
+    "IPv6 before link-local": changed(address_policy(), {f"{FRONT}/ip": "fe7f::1"}),
+    "IPv6 after link-local": changed(address_policy(), {f"{FRONT}/ip": "fec0::1"}),
+    "IPv6 that only contains fe80": changed(address_policy(), {f"{FRONT}/ip": "fd00::fe80:1"}),
+    "IPv4 before and after loopback": changed(address_policy(), {f"{FRONT}/ip": "126.255.255.255"}),
     "serviceId": changed(address_policy(), {"metadata/annotations": {ANNOTATION: "1"}}),
     "serviceId with zeros": changed(address_policy(), {"metadata/annotations": {ANNOTATION: "000000000012"}}),
     "other annotations": changed(address_policy(), {"metadata/annotations": {"balancing.elf.io/other": "x"}}),

@@ -6,11 +6,16 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from k8s.api import Api
+from k8s.objects import PolicyKey, PolicyKind, PolicyStatus
+from k8s.status import StatusWrite, WriteAnswer, WriteResult
+from k8s.status_api import StatusApi
 from tests.cluster import paper
 from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane
@@ -433,6 +438,39 @@ def test_two_hundred_nodes_whose_pods_become_ready_one_after_another(cluster: Co
         f"\n200 nodes, 400 Pods, 2 policies: 200 Pods Ready in {seconds:.1f} s took {written} writes and {used:.2f} s "
         f"of CPU; {memory:.0f} MB resident before, {running.usage()[0]:.0f} MB after; idle {idle:.2%} of a core"
     )
+
+
+def test_a_status_that_is_meant_for_a_former_policy_of_that_name_is_refused(
+    cluster: ControlPlane, kubeconfig: Path
+) -> None:
+    api = StatusApi(Api(str(kubeconfig)), "test")
+    former = cluster.api.create(LR, policy("p", virtual_ip()))["metadata"]["uid"]
+    cluster.api.delete(f"{LR}/p")
+    present = cluster.api.create(LR, policy("p", virtual_ip()))["metadata"]["uid"]
+    key = PolicyKey(PolicyKind.LOCAL_REDIRECT, "p")
+
+    def write(uid: str) -> WriteAnswer:
+        said = PolicyStatus(
+            accepted="True", reason="Accepted", message="m", transitioned="2026-01-31T12:00:00Z", nodes=uid
+        )
+        said = replace(said, nodes_ready=0, nodes_selected=0)
+        return api.write(StatusWrite(key=key, uid=uid, status=said, former_reason="", decided=""))
+
+    refused = write(former)
+    assert (refused.result, refused.gone) == (WriteResult.REFUSED, True), refused
+    assert status(cluster, "p") == {}
+    assert write(present).result == WriteResult.WRITTEN
+    assert status(cluster, "p")["nodes"] == present
+    cluster.api.delete(f"{LR}/p")
+    assert write(present).gone
+
+
+def test_events_may_be_created_where_those_of_policies_are_kept_and_nowhere_else(
+    cluster: ControlPlane, kubeconfig: Path
+) -> None:
+    for namespace, may in (("default", "yes"), ("kube-system", "no"), (NAMESPACE, "no")):
+        said = cluster.kubectl("auth", "can-i", "create", "events", "-n", namespace, kubeconfig=kubeconfig, check=False)
+        assert said.stdout.strip() == may, namespace
 
 
 def test_of_a_policy_the_controller_may_write_the_status_alone(cluster: ControlPlane, kubeconfig: Path) -> None:

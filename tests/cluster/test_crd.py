@@ -5,6 +5,7 @@ Where the agent's own reader of policies can know it too, both must see a manife
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
 
 from config.settings import RedirectSettings
 from k8s.policy import parse_policy
+from k8s.validate import validate
 from tests.cluster.api import ApiRefused, Json
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.crd_cases import ANNOTATION, BAD, GOOD, Bad, address_policy, changed
+from tests.cluster.crd_cases import ANNOTATION, BAD, GOOD, METADATA, SELECTOR, Bad, address_policy, changed
+from tests.cluster.generated import policies
 
 # Strict, as kubectl asks for it; nothing is kept.
 CREATE = "/apis/balancing.elf.io/v1beta1/localredirectpolicies?dryRun=All&fieldValidation=Strict"
@@ -64,6 +68,55 @@ def test_a_bad_policy_is_refused_and_the_message_says_what_to_write(plane: Contr
 def test_the_agent_refuses_what_the_api_server_refuses(case: Bad) -> None:
     policy = parse_policy(case.policy, RedirectSettings())
     assert bool(policy.faults) is not bool(case.agent_accepts), policy.faults
+
+
+def told(file: Path, policy: Json | list[Json]) -> list[str]:
+    """What `run.py validate` says of a policy, or of several in a list."""
+    file.write_text(json.dumps(policy if isinstance(policy, dict) else {"kind": "List", "items": policy}))
+    return validate([file], RedirectSettings())
+
+
+@pytest.mark.parametrize("case", BAD, ids=[case.name for case in BAD])
+def test_validate_names_what_the_api_server_refuses(tmp_path: Path, case: Bad) -> None:
+    assert told(tmp_path / "f.json", case.policy)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_validate_has_nothing_to_say_of_a_good_policy(tmp_path: Path, name: str) -> None:
+    assert told(tmp_path / "f.json", GOOD[name]) == []
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_validate_judges_metadata_as_the_api_server_does(plane: ControlPlane, tmp_path: Path, name: str) -> None:
+    policy = address_policy()
+    policy["metadata"] |= METADATA[name]
+    refused, said = refusal(plane, policy), told(tmp_path / "f.json", policy)
+    assert bool(refused) == bool(said), (refused, said)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(policy=policies)
+def test_validate_names_whatever_the_api_server_refuses(
+    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory, policy: Json
+) -> None:
+    said = told(tmp_path_factory.mktemp("f") / "f.json", policy)
+    refused = refusal(plane, policy)
+    assert said or not refused, refused
+
+
+WORDS = ["y", "Y", "n", "no", "on", "OFF", "True", "~", "null", "1e3", "089", "0x1F", "0o17", "0b1", "1_0", "12", "-3"]
+WORDS += ["1.5", ".5", "1.", "+.5e3", "yo", "e3", "1a", "2026-01-31", "12:30:45", "=", "2026-01-31T12:00:00Z", "0.0.0"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_validate_reads_an_unquoted_word_as_kubectl_does(plane: ControlPlane, tmp_path: Path, word: str) -> None:
+    policy = changed(address_policy(), {f"{SELECTOR}/matchLabels": {"app": "WORD"}})
+    file = tmp_path / "f.yaml"
+    file.write_text(yaml.safe_dump(policy).replace("WORD", word))
+    refused = plane.kubectl("create", "--dry-run=server", "-f", str(file), check=False).returncode != 0
+    # Of a word that is a string to kubectl and none to an agent, the agent's faults are told.
+    agent_too = bool(parse_policy(yaml.safe_load(file.read_text()), RedirectSettings()).faults)
+    assert bool(validate([file], RedirectSettings())) == (refused or agent_too)
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -164,7 +164,6 @@ RIGHTS = {
     CONTROLLER: READS
     | {
         ("localredirectpolicies.balancing.elf.io/status", "patch"),
-        ("events", "create"),
         ("leases.coordination.k8s.io", "create"),
         ("leases.coordination.k8s.io [balancing-controller]", "get update"),
     },

@@ -151,6 +151,30 @@ def policies() -> list[dict[str, Any]]:
     ]
 
 
+def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted(
+    cluster: ControlPlane, start: Callable[..., Running]
+) -> None:
+    running = start(resources.pods_of_node("here"))
+    running.expect("started start", "ended")
+    cluster.api.create(PODS, pod("p"))
+    running.expect("+ Pod/default/p")
+    make_ready(cluster, "p")
+    running.expect("+ Pod/default/p ready")
+    cluster.api.patch(f"{PODS}/p", {"metadata": {"annotations": {"kubernetes.io/config.hash": "a/b"}}})
+    make_ready(cluster, "p", ready=False)
+    running.expect("+ Pod/default/p")  # a wrong annotation is none
+    odd = {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+    cluster.api.patch(f"{PODS}/p/status", {"status": odd})
+    running.expect("- Pod/default/p")
+    make_ready(cluster, "p")
+    running.expect("+ Pod/default/p ready")
+    cluster.api.patch(f"{PODS}/p/status", {"status": odd})
+    running.expect("- Pod/default/p")
+    cluster.api.delete(f"{PODS}/p", grace_seconds=0)
+    cluster.api.create(PODS, pod("q"))
+    running.expect("+ Pod/default/q")
+
+
 def test_the_pods_of_this_node_and_its_labels_alone(cluster: ControlPlane, start: Callable[..., Running]) -> None:
     for name in ("here", "there"):
         cluster.api.create("/api/v1/nodes", {"metadata": {"name": name, "labels": {"zone": "a"}}})

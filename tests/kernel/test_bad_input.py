@@ -144,6 +144,45 @@ def test_a_file_that_is_no_manifest_is_named(
     assert set(agent.states()) == {"good"}
 
 
+def test_p5_a_pod_that_can_not_be_understood_any_more_counts_as_deleted(
+    lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess
+) -> None:
+    lab.write("bad", manifests.policy("odd", ip=BAD, app="odd"))
+    pod = manifests.pod(pods[1], app="odd")
+    lab.write("odd-pod", pod)
+    wait_until(lambda: agent.states().get("odd") == "Active", "it is active")
+    pod["metadata"]["annotations"] = {"kubernetes.io/config.hash": "a/b"}
+    lab.write("odd-pod", pod, manifests.policy("marker", ip="169.254.0.93"))
+    wait_until(lambda: agent.states().get("marker") == "Active", "the file was read")
+    assert client.do("udp", address=BAD, port=53)["who"] == "pod1", "a wrong annotation is no annotation"
+    pod["status"]["podIPs"][0]["ip"] = "10.1.0.x"
+    lab.write("odd-pod", pod)
+    wait_until(lambda: agent.states().get("odd") == "NoBackend", "it has no backend")
+    assert client.do("udp", address=BAD, port=53)["who"] == REMOTE
+    assert said(agent, "WARNING", f"Pod/default/{pods[1].name}: status.podIPs[0].ip: '10.1.0.x' is wrong") == 1
+    (lab.manifests / "odd-pod.yaml").unlink()
+    (lab.manifests / "bad.yaml").unlink()
+    wait_until(lambda: "odd" not in agent.states(), "it is gone")
+
+
+def test_p17_addresses_that_can_not_work_are_no_frontends(lab: Lab, agent: Agent) -> None:
+    for number, ip in enumerate(("127.0.0.1", "::1", "fe80::1", "::ffff:127.0.0.1")):
+        lab.write("bad", manifests.policy(f"bad{number}", ip=ip))
+        wait_until(lambda name=f"bad{number}": agent.states().get(name) == "Invalid", f"{ip} is refused")  # type: ignore[misc]
+        assert {row["policy"] for row in agent.inspect("frontends")} == {"good"}
+    service = manifests.service(ports=(("dns", 53, "UDP"),))
+    service["spec"]["clusterIPs"] = ["127.0.0.1", "::1"]
+    lab.write("bad", manifests.policy("of-service", service_name=service["metadata"]["name"]), service)
+    wait_until(lambda: agent.states().get("of-service") == "NoFrontend", "the Service gives no frontend")
+    assert "127.0.0.1 is a loopback address" in agent.message("of-service")
+    service["spec"]["clusterIPs"] = ["10.0.0.x"]
+    lab.write("bad", manifests.policy("of-service", service_name=service["metadata"]["name"]), service)
+    wait_until(lambda: "spec.clusterIPs[0]: '10.0.0.x' is wrong" in agent.message("of-service"), "the field is named")
+    assert agent.states()["of-service"] == "NoFrontend"
+    (lab.manifests / "bad.yaml").unlink()
+    wait_until(lambda: "of-service" not in agent.states(), "it is gone")
+
+
 def test_a_name_of_300_characters_is_refused(lab: Lab, agent: Agent) -> None:
     lab.write("bad", manifests.policy("n" * 300, ip=BAD), manifests.policy("after", ip=BAD))
     wait_until(lambda: agent.states().get("after") == "Active", "its neighbour in the file works")

@@ -115,7 +115,7 @@ def test_a_socket_whose_backend_goes_gets_another_and_late_replies_still_show_th
 ) -> None:
     install(lab, agent, pods)
     first = opened.do("ask", key="udp", address=VIP, port=53)["who"]
-    by_name(pods, first).do("hold")
+    by_name(pods, first).do("hold_answers")
     opened.do("send", key="udp", address=VIP, port=53)
     remaining = [pod for pod in pods if pod.name != first]
     lab.write("pods", *map(manifests.pod, remaining))
@@ -123,7 +123,7 @@ def test_a_socket_whose_backend_goes_gets_another_and_late_replies_still_show_th
     second = opened.do("ask", key="udp", address=VIP, port=53)
     assert second["who"] != first
     assert second["source"] == [VIP, 53]
-    by_name(pods, first).do("let_go")
+    by_name(pods, first).do("give_answers")
     assert opened.do("receive", key="udp") == {"who": first, "source": [VIP, 53]}
 
 

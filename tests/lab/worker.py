@@ -63,12 +63,12 @@ class Worker:
             self._answers.wait()
             server.sendto(self._name, client)
 
-    def hold(self) -> dict[str, Any]:
-        """Datagrams are answered when `let_go` says so."""
+    def hold_answers(self) -> dict[str, Any]:
+        """Datagrams are answered when `give_answers` says so."""
         self._answers.clear()
         return {}
 
-    def let_go(self) -> dict[str, Any]:
+    def give_answers(self) -> dict[str, Any]:
         self._answers.set()
         return {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from k8s.cache import Change, ObjectCache
+from k8s.manifests import identity
 from k8s.objects import NamespacedName, Pod
 from k8s.resources import Resource
 
@@ -40,15 +41,15 @@ def test_an_event_that_changes_nothing_we_use_is_not_told() -> None:
 def test_a_deletion_is_told_once() -> None:
     cache = ObjectCache()
     cache.list(ONE, [pod("a")])
-    assert names(cache.delete(ONE, pod("a"))) == ([], ["a"])
-    assert names(cache.delete(ONE, pod("a"))) == ([], [])
+    assert names(cache.delete(ONE, identity(pod("a")))) == ([], ["a"])
+    assert names(cache.delete(ONE, identity(pod("a")))) == ([], [])
 
 
 def test_what_two_hold_is_there_until_both_let_go() -> None:
     cache = ObjectCache()
     cache.list(ONE, [pod("a")])
     assert names(cache.list(OTHER, [pod("a"), pod("b")])) == (["b"], [])
-    assert names(cache.delete(ONE, pod("a"))) == ([], [])
+    assert names(cache.delete(ONE, identity(pod("a")))) == ([], [])
     assert names(cache.forget(OTHER)) == ([], ["a", "b"])
 
 

@@ -202,7 +202,7 @@ def test_what_the_sources_hold() -> None:
     for number in range(POLICIES):
         found = pod(f"p{number}")
         cache.change(resource, found)
-        cache.delete(resource, found)
+        cache.delete(resource, identity(found))
         files = {f"{number}-{each}.yaml": {identity(found): found} for each in "ab"}
         store.apply(files)
         store.apply(dict.fromkeys(files))

@@ -17,7 +17,7 @@ from inotify_simple import Event, INotify, flags
 from config.settings import RedirectSettings
 from k8s.directory import DirectorySource
 from k8s.manifests import ALL_KINDS, identity, identity_text
-from k8s.objects import Node
+from k8s.objects import Node, Service
 from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
 
 TIMEOUT = 5.0
@@ -195,6 +195,50 @@ def test_a_file_that_does_not_parse_keeps_its_last_good_content_and_says_so_once
     running.expect("+ a y")
 
 
+ODD = {
+    "Pod": ("metadata: {name: b}, spec: {nodeName: here}, status: {podIP: %s}", "10.1.0.5", "10.1.0.x"),
+    "Node": ("metadata: {name: here, labels: {tick: %s}}", "a", "[]"),
+    "BalancingPolicy": ("metadata: {name: %s}, spec: {}", "b", "3"),
+    "LocalRedirectPolicy": ("metadata: {name: %s}, spec: {}", "b", "3"),
+}
+"""Kind -> an object of it, and what makes it good, and what makes it one that can't be understood."""
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted_and_is_told_of_once(
+    kind: str, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    text, good, bad = ODD[kind]
+    version = "v1" if kind in ("Pod", "Node") else "balancing.elf.io/v1beta1"
+    document = f"{{apiVersion: {version}, kind: {kind}, {text}}}\n"
+    file = running.directory / "b.yaml"
+    file.write_text(document % good)
+    there = running.next()
+    caplog.clear()
+    file.write_text(document % bad)
+    assert running.next().startswith("- ")
+    file.write_text(document % bad + pod("c"))
+    running.expect("+ c x")
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 1 and warnings[0].startswith(f"{file}: {kind}/"), warnings
+    file.write_text(document % good)
+    assert {running.next(), running.next()} == {there, "- c"}
+
+
+def test_a_service_that_can_not_be_understood_any_more_has_no_address_and_may_be_deleted(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = running.directory / "b.yaml"
+    for ip in ("10.0.0.1", "10.0.0.x"):
+        file.write_text(f"{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{clusterIP: {ip}}}}}")
+        event = running.events.get(timeout=TIMEOUT)
+        assert isinstance(event, Upserted) and isinstance(event.object, Service)
+        assert bool(event.object.cluster_ips) is not bool(event.object.faults)
+    assert "Service/default/s: spec.clusterIP: '10.0.0.x' is wrong" in caplog.text
+    file.unlink()
+    running.expect("- Service/default/s")
+
+
 def test_only_the_source_that_reports_files_reports_a_file(
     directory: Path, make: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -276,6 +320,125 @@ def test_a_link_that_is_made_counts_at_once(running: Running, tmp_path: Path) ->
     (tmp_path / "elsewhere").write_text(pod("b"))
     (running.directory / "b.yaml").symlink_to(tmp_path / "elsewhere")
     running.expect("+ b x")
+
+
+def write(path: Path, version: str) -> None:
+    path.write_text(pod("b", f"v{version}"))
+
+
+def replace(path: Path, version: str) -> None:
+    new = path.with_name("new")
+    write(new, version)
+    new.rename(path)
+
+
+@pytest.mark.parametrize("change", [write, replace])
+def test_the_target_of_a_link_may_change(
+    change: Callable[[Path, str], None], directory: Path, tmp_path: Path, make: Callable[..., Running]
+) -> None:
+    target = tmp_path / "elsewhere" / "target"
+    target.parent.mkdir()
+    write(target, "1")
+    (directory / "b.yaml").symlink_to(target)
+    source = make()
+    source.expect("started start", "+ b v1", "ended")
+    for version in ("2", "3"):
+        change(target, version)
+        source.expect(f"+ b v{version}")
+
+
+def test_a_link_that_is_made_later_is_followed_too(running: Running, tmp_path: Path) -> None:
+    write(tmp_path / "target", "1")
+    (running.directory / "b.yaml").symlink_to(tmp_path / "target")
+    running.expect("+ b v1")
+    write(tmp_path / "target", "2")
+    running.expect("+ b v2")
+    (running.directory / "b.yaml").unlink()
+    running.expect("- b")
+    write(tmp_path / "target", "3")
+    running.expect_nothing_more()
+
+
+def test_the_target_of_a_link_may_go_and_come_back(running: Running, tmp_path: Path) -> None:
+    target = tmp_path / "some" / "where" / "target"
+    (running.directory / "b.yaml").symlink_to(target)
+    for version in ("1", "2"):
+        target.parent.mkdir(parents=True)
+        write(target, version)
+        running.expect(f"+ b v{version}")
+        shutil.rmtree(tmp_path / "some")
+        running.expect("- b")
+
+
+def test_the_target_of_a_link_counts_once_it_is_closed_not_before(running: Running, tmp_path: Path) -> None:
+    (running.directory / "b.yaml").symlink_to(tmp_path / "target")
+    running.expect_nothing_more()
+    with (tmp_path / "target").open("w") as file:
+        file.write(pod("b", "v1"))
+        file.flush()
+        running.expect_nothing_more()
+    running.expect("+ b v1")
+    with (tmp_path / "target").open("w") as file:
+        file.write("# ")
+        file.flush()
+        running.expect_nothing_more()
+        file.write("\n" + pod("b", "v2"))
+    running.expect("+ b v2")
+
+
+def test_a_link_through_other_links_and_directories_is_followed_at_each_step(running: Running, tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        (tmp_path / version / "sub").mkdir(parents=True)
+        write(tmp_path / version / "sub" / "file", version)
+    (tmp_path / "current").symlink_to("1")
+    (tmp_path / "inner").symlink_to(tmp_path / "current" / "sub" / ".." / "sub" / "file")
+    (running.directory / "b.yaml").symlink_to("../../inner")
+    running.expect("+ b v1")
+    (tmp_path / "next").symlink_to("2")
+    (tmp_path / "next").rename(tmp_path / "current")
+    running.expect("+ b v2")
+    write(tmp_path / "1" / "sub" / "file", "3")
+    running.expect_nothing_more()
+    (tmp_path / "2").rename(tmp_path / "2-off")
+    running.expect("- b")
+    (tmp_path / "2-off").rename(tmp_path / "2")
+    running.expect("+ b v2")
+    (tmp_path / "inner").unlink()
+    running.expect("- b")
+
+
+def test_links_in_a_circle_are_a_warning_until_they_lead_somewhere(
+    running: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    (running.directory / "b.yaml").symlink_to(tmp_path / "one")
+    running.expect_nothing_more()
+    assert "b.yaml: Too many levels of symbolic links" in caplog.text
+    (tmp_path / "two").unlink()
+    write(tmp_path / "two", "1")
+    running.expect("+ b v1")
+
+
+def test_several_links_to_one_target_follow_it_each(running: Running, tmp_path: Path) -> None:
+    write(tmp_path / "target", "1")
+    (running.directory / "b.yaml").symlink_to(tmp_path / "target")
+    running.expect("+ b v1")
+    (running.directory / "c.yaml").symlink_to("b.yaml")
+    (running.directory / "b.yaml").unlink()
+    running.expect("- b")
+    (running.directory / "b.yaml").symlink_to(tmp_path / "target")
+    running.expect("+ b v1")
+    write(tmp_path / "target", "2")
+    running.expect("+ b v2")
+
+
+def test_a_file_that_has_another_name_elsewhere_may_be_written_there(running: Running, tmp_path: Path) -> None:
+    write(tmp_path / "other-name", "1")
+    (running.directory / "b.yaml").hardlink_to(tmp_path / "other-name")
+    running.expect("+ b v1")
+    write(tmp_path / "other-name", "2")
+    running.expect("+ b v2")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from config.settings import RedirectSettings
 from k8s import listwatch, resources
 from k8s.api import Api
 from k8s.listwatch import Bookmarked, Changed, Deleted, Listed, ListWatch, StreamEvent, delay_seconds
-from k8s.objects import KubeObject, Pod, PolicyKind
+from k8s.objects import KubeObject, NamespacedName, ObjectKey, Pod, PolicyKind, Service
 from k8s.resources import Resource, reducer
 from tests.unit.api_server import ApiServer, api_server, lines, page, refusal, silent_stream, stream
 
@@ -57,8 +57,8 @@ class Running:
                 return f"{reason}: {' '.join(map(_name, objects))}".rstrip()
             case Changed(object=found):
                 return f"+ {_name(found)}"
-            case Deleted(object=found):
-                return f"- {_name(found)}"
+            case Deleted(name=(_, key)):
+                return f"- {_key_name(key)}"
             case Bookmarked():
                 return "bookmark"
 
@@ -70,6 +70,10 @@ class Running:
 
 def _name(found: KubeObject) -> str:
     return found.key.name if isinstance(found, Pod) else "?"
+
+
+def _key_name(key: ObjectKey) -> str:
+    return key if isinstance(key, str) else key.name
 
 
 @pytest.fixture
@@ -195,6 +199,87 @@ def test_an_object_that_can_not_be_used_keeps_nobody_else_out(
     server.will(page(raw("a", status={"podIP": 5}), raw("b")), silent_stream())
     assert start().next() == "start: b"
     assert "status.podIP" in caplog.text
+
+
+BY_KIND: dict[str, tuple[Resource, dict[str, Any], dict[str, Any]]] = {
+    "a Pod": (PODS, {"status": {"podIP": "10.1.0.5"}}, {"status": {"podIP": "10.1.0.x"}}),
+    "a Pod whose address reaches nobody": (PODS, {}, {"status": {"podIPs": [{"ip": "127.0.0.1"}]}}),
+    "a Pod's uid": (PODS, {}, {"metadata": {"uid": "a/b"}}),
+    "a Node": (resources.node("here"), {}, {"metadata": {"labels": {"a": 3}}}),
+    "a Service's name": (resources.ALL_SERVICES, {"spec": {}}, {"metadata": {"name": "A_B"}}),
+}
+"""Kind of object -> where it is read, and what makes it good, and what bad."""
+
+
+def changed(name: str, *parts: dict[str, Any]) -> dict[str, Any]:
+    found = raw(name)
+    for part in parts:
+        for key, value in part.items():
+            found[key] = {**found.get(key, {}), **value}
+    return found
+
+
+@pytest.mark.parametrize("case", BY_KIND)
+def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted_and_comes_back(
+    case: str, server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    resource, good, bad = BY_KIND[case]
+    name = bad.get("metadata", {}).get("name", "a")
+    states = [changed(name, good), changed(name, good, bad), changed(name, good, bad), changed(name, good)]
+    events = [{"type": "MODIFIED", "object": each} for each in states]
+    if name != "a":  # there is no good state of such a name
+        del events[0], events[-1]
+    server.will(page(), silent_stream(lines(*events, bookmark(9))))
+    running = start(resource)
+    told = [running.next() for _ in range(len(events) + 2)]
+    gone, there = f"- {name}", "+ a" if resource == PODS else "+ ?"
+    assert told == ["start:", *([gone, gone] if name != "a" else [there, gone, gone, there]), "bookmark"]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"/{name}: " in warning and "counts as deleted" in warning
+
+
+@pytest.mark.parametrize("case", BY_KIND)
+def test_a_deletion_needs_the_metadata_only(case: str, server: ApiServer, start: Callable[..., Running]) -> None:
+    resource, good, bad = BY_KIND[case]
+    gone = changed("a", good, bad)
+    server.will(page(), silent_stream(lines({"type": "DELETED", "object": gone})))
+    running = start(resource)
+    assert [running.next(), running.next()] == ["start:", f"- {gone['metadata']['name']}"]
+
+
+@pytest.mark.parametrize("kind", list(PolicyKind))
+def test_p9_a_policy_that_can_not_be_understood_is_an_invalid_one_and_can_be_deleted(
+    kind: PolicyKind, server: ApiServer, start: Callable[..., Running]
+) -> None:
+    odd = {"metadata": {"name": "a", "annotations": 3, "labels": [4]}, "spec": "?"}
+    events = [{"type": each, "object": odd} for each in ("ADDED", "DELETED")]
+    server.will(page(), silent_stream(lines(*events)))
+    running = start(resources.policies(kind))
+    assert [running.next() for _ in range(3)] == ["start:", "+ ?", "- a"]
+
+
+def test_a_service_that_can_not_be_understood_is_one_without_addresses_that_says_why() -> None:
+    read = reducer(resources.ALL_SERVICES, RedirectSettings())
+    found = read({"metadata": {"name": "s", "namespace": "n"}, "spec": {"clusterIP": "10.0.0.x"}})
+    assert found == Service(
+        key=NamespacedName("n", "s"),
+        faults=("spec.clusterIP: '10.0.0.x' is wrong, must be an IP address or None",),
+    )
+
+
+def test_a_warning_about_an_object_goes_with_it(
+    server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = changed("a", {"status": {"podIP": "x"}})
+    events = [{"type": each, "object": odd} for each in ("ADDED", "MODIFIED", "DELETED", "ADDED")]
+    server.will(
+        page(odd), stream(lines(*events)), refusal(410, "Expired"), page(odd), silent_stream(lines(bookmark(9)))
+    )
+    running = start()
+    while running.next() != "bookmark":
+        pass
+    told = [each for each in caplog.records if "status.podIP" in each.getMessage()]
+    assert len(told) == 2, "once for each life of the object"
 
 
 def test_a_crd_that_may_be_absent_is_empty_until_it_comes(server: ApiServer, start: Callable[..., Running]) -> None:

@@ -58,6 +58,27 @@ def test_p12_uid_and_config_hash_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    "annotations",
+    [
+        {"kubernetes.io/config.hash": "a/b"},
+        {"kubernetes.io/config.hash": 7},
+        {"kubernetes.io/config.hash": "x" * 129},
+        {"kubernetes.io/config.hash": ["a"]},
+        ["a"],
+        "a",
+    ],
+)
+def test_p12_a_wrong_annotation_is_no_annotation(annotations: object) -> None:
+    assert parse_pod(pod(metadata={"annotations": annotations})) == parse_pod(pod())
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1", "0.0.0.0", "::", "fe80::1", "224.0.0.1", "::ffff:10.1.0.5"])
+def test_p5_an_address_at_which_a_pod_is_not_reached_is_none(ip: str) -> None:
+    with pytest.raises(ObjectError, match=f"Pod/n/p: status.podIPs.1..ip: '{ip}' is "):
+        parse_pod(pod(status={"podIPs": [{"ip": "10.1.0.5"}, {"ip": ip}]}))
+
+
+@pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"metadata": {"uid": "../../x"}}, "Pod/n/p: metadata.uid: '../../x' is wrong"),

@@ -67,6 +67,11 @@ def test_the_users_examples_are_valid_as_they_stand(name: str) -> None:
     assert [(entry.port, entry.name) for entry in policy.spec.frontend.to_ports] == [(8080, "p1"), (80, "p2")]
 
 
+@pytest.mark.parametrize("ip", ["169.254.20.10", "169.254.169.254", "126.0.0.1", "128.0.0.1", "fec0::1", "fe7f::1"])
+def test_p17_addresses_beside_those_that_can_not_work_may_be_frontends(ip: str) -> None:
+    assert parse(changed(f"{FRONT}/ip", ip)).faults == ()
+
+
 def test_a_service_matcher_without_ports_means_every_service_port() -> None:
     policy = parse(changed("spec/frontend", SERVICE))
     assert policy.spec is not None
@@ -101,6 +106,19 @@ FAULTS: list[tuple[str, str, object, str]] = [
     ("P2 any, IPv6", f"{FRONT}/ip", "::", "spec.frontend.addressMatcher.ip: '::' is the unspecified"),
     ("P2 multicast", f"{FRONT}/ip", "ff02::1", "spec.frontend.addressMatcher.ip: 'ff02::1' is a multicast"),
     ("P2 mapped", f"{FRONT}/ip", "::ffff:1.2.3.4", "spec.frontend.addressMatcher.ip: '::ffff:1.2.3.4' is an IPv4"),
+    *(
+        (f"P17 {ip}", f"{FRONT}/ip", ip, f"spec.frontend.addressMatcher.ip: '{ip}' is a {what}")
+        for ip, what in {
+            "127.0.0.1": "loopback address, at which every Pod reaches itself, must be an address that all Pods",
+            "127.255.255.254": "loopback",
+            "::1": "loopback",
+            "0:0:0:0:0:0:0:1": "loopback",
+            "::ffff:127.0.0.1": "loopback",
+            "fe80::1": "link-local IPv6 address, which means nothing without an interface, must be an address that",
+            "febf::1": "link-local IPv6",
+            "::ffff:224.0.0.1": "multicast",
+        }.items()
+    ),
     ("P2 no ports", f"{FRONT}/toPorts", DELETE, "spec.frontend.addressMatcher.toPorts: is missing or empty"),
     ("P2 empty ports", f"{FRONT}/toPorts", [], "spec.frontend.addressMatcher.toPorts: is missing or empty"),
     ("ports no list", f"{FRONT}/toPorts", {}, "spec.frontend.addressMatcher.toPorts: an empty mapping is no list"),

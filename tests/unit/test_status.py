@@ -13,6 +13,7 @@ from typing import Any
 import pykka
 import pytest
 
+from actors import change_log
 from actors.messages import (
     ActorReport,
     ActorsReported,
@@ -28,6 +29,7 @@ from actors.messages import (
     SourceSynced,
     WriteFault,
 )
+from actors.rates import TokenBucket
 from actors.status import AgentState, policies_document
 from actors.status_reporter import DatapathView, StatusReporter
 from bpf.rows import L4, Endpoint, Frontend
@@ -367,3 +369,19 @@ def test_a_policy_at_its_limit_is_named_once_while_that_lasts(caplog: pytest.Log
             reporting.tell(QosWindowElapsed(limited=limited))
     lines = [each.getMessage() for each in caplog.records if each.name == "actors.status_reporter"]
     assert lines == ["policy dns is at its limit: further calls pass"] * 2
+
+
+def test_a_backend_that_flaps_is_a_few_lines_the_last_of_which_is_the_present_state(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = replace(ACTIVE, state=PolicyState.NO_BACKEND, message="no Pod")
+    flaps = [replace(RESOLVED, conditions=(each,)) for each in (ACTIVE, lost) * 50]
+    with caplog.at_level(logging.INFO, logger="actors.status_reporter"):
+        reporting = Reporting()
+        reporting.tell(*flaps)
+        lines = [each.getMessage() for each in caplog.records if each.name == "actors.status_reporter"]
+        assert len(lines) <= change_log.BURST + 1
+        monkeypatch.setattr(TokenBucket, "take", lambda _self, _now: True)  # later
+        reporting.tell(ActorsReported(actors=()))
+    assert caplog.messages[-1].startswith("policy dns is NoBackend: no Pod (")
+    assert caplog.messages[-1].endswith(" changes before this one not logged: it changes often)")

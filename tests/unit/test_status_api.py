@@ -76,7 +76,8 @@ def test_a_status_is_a_merge_patch_of_the_subresource_and_its_version_comes_back
 ) -> None:
     assert server.api(tmp_path).write(STATUS) == WriteAnswer(result=WriteResult.WRITTEN, version=77)
     path = "/apis/balancing.elf.io/v1beta1/localredirectpolicies/dns/status"
-    assert server.requests == [("PATCH", path, "application/merge-patch+json", status_document(HELD))]
+    document = {"metadata": {"uid": "u-1"}, **status_document(HELD)}
+    assert server.requests == [("PATCH", path, "application/merge-patch+json", document)]
 
 
 def test_events_are_made_in_the_namespace_default_each_under_a_name_of_its_own(server: Server, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_events_are_made_in_the_namespace_default_each_under_a_name_of_its_own(s
         (401, WriteResult.UNAVAILABLE, False),
         (403, WriteResult.UNAVAILABLE, False),
         (404, WriteResult.REFUSED, True),
-        (409, WriteResult.REFUSED, False),
+        (409, WriteResult.REFUSED, True),
         (422, WriteResult.REFUSED, False),
         (429, WriteResult.UNAVAILABLE, False),
         (500, WriteResult.UNAVAILABLE, False),
@@ -111,6 +112,8 @@ def test_what_a_refusal_means(
     server.code, server.answer = code, {"reason": "Why", "message": "so"}
     if code == 403 and isinstance(write, EventWrite):
         result = WriteResult.REFUSED  # status must not wait for Events
+    if code == 409 and isinstance(write, EventWrite):
+        gone = False  # of a status alone it says that the policy of that uid is gone
     assert server.api(tmp_path).write(write) == WriteAnswer(result=result, gone=gone, error=f"{code} Why: so")
 
 

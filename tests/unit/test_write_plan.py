@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.messages import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
+from actors.rates import TokenBucket
 from actors.write_plan import (
     BURST,
     EVENTS_BURST,
-    TokenBucket,
     WritePlan,
     delay_seconds,
     same_but_counts,
@@ -440,6 +440,49 @@ def test_a_policy_that_goes_back_and_forth_fills_no_namespace_with_events() -> N
         while (write := plan.write()) is not None:
             events += isinstance(write, EventWrite)
     assert EVENTS_BURST <= events <= EVENTS_BURST + 200 / 60 + 1
+
+
+def events_of(plan: Plan, seconds: int) -> list[str]:
+    """Reasons of the Events that are written meanwhile."""
+    found = []
+    for _ in range(seconds):
+        plan.now += 1.0
+        while (write := plan.write()) is not None:
+            found += [write.reason] if isinstance(write, EventWrite) else []
+    return found
+
+
+@pytest.mark.parametrize("changes", [30, 31])
+def test_the_last_event_of_a_policy_that_went_back_and_forth_is_its_state(changes: int) -> None:
+    plan = Plan(present=HELD, verdict=VERDICT)
+    told = []
+    for number in range(changes):
+        plan.judge(VERDICT if number % 2 else LOST)
+        told += events_of(plan, 1)
+    told += events_of(plan, 200)
+    assert len(told) <= EVENTS_BURST + 1
+    assert told[-1] == ("Accepted" if changes % 2 == 0 else "Conflict")
+
+
+def test_an_event_that_came_too_quickly_is_not_told_of_a_policy_made_anew() -> None:
+    plan = Plan(present=HELD, verdict=VERDICT)
+    for number in range(21):
+        plan.judge(VERDICT if number % 2 else LOST)
+        events_of(plan, 1)
+    plan.judge(removed=(KEY,))
+    plan.see(HELD, uid="u-2")
+    plan.judge(replace(VERDICT, uid="u-2"))
+    assert events_of(plan, 200) == []
+
+
+def test_after_an_event_that_was_refused_the_next_one_is_told_whatever_it_says() -> None:
+    plan = Plan(present=replace(HELD, reason="Disabled", accepted="False"), verdict=VERDICT)
+    plan.write()
+    assert isinstance(plan.write(answer=REFUSED), EventWrite)
+    plan.judge(LOST)
+    assert events_of(plan, 2) == ["Conflict"]
+    plan.judge(VERDICT)
+    assert events_of(plan, 2) == ["Accepted"]
 
 
 # --- any history ------------------------------------------------------------------------------------------------------

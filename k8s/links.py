@@ -1,0 +1,157 @@
+"""Watching what lies behind a manifest's name: the targets of links, which change without an event in the directory.
+
+Owns an inotify descriptor of its own. A link may lead through other links and directories: each step of the way is
+watched, and so is the file at its end. A file with several names (hard links) is watched too, since it may be written
+under another one.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+from inotify_simple import Event, INotify, flags
+
+_MOST_LINKS = 40
+"""As the kernel has it: more in one path are an error, ELOOP."""
+_STEP_MASK = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | flags.CLOSE_WRITE | flags.ONLYDIR
+_FILE_MASK = flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
+
+
+class Change(Enum):
+    """What happened behind a manifest's name, as `LinkWatcher.read` tells it."""
+
+    WRITING = "writing"
+    """Its file is being written, and will be closed."""
+    DONE = "done"
+    """Its file was closed, or it leads to another one, or to none."""
+    TOUCHED = "touched"
+    """The permissions of its file changed, or its number of names."""
+    LOST = "lost"
+    """The kernel dropped events; of no manifest, and of all."""
+
+
+class LinkWatcher:
+    """Call `follow` before a manifest is read, so that no change goes unseen; then `read` for what happened."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._inotify = INotify(nonblocking=True)
+        self._watches: dict[str, set[tuple[int, str]]] = {}
+        """Manifest that leads elsewhere -> its watches, each with the entry of a directory, or "" for a file itself."""
+        self._concerned: defaultdict[int, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        """Watch -> entry -> manifests."""
+        self._paths: dict[int, Path] = {}
+        """Watch -> what is watched."""
+
+    def fileno(self) -> int:
+        return int(self._inotify.fileno())
+
+    def close(self) -> None:
+        self._inotify.close()
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """Manifests that lead elsewhere."""
+        return frozenset(self._watches)
+
+    def follow(self, name: str) -> None:
+        """Watches the present way of a manifest, and no former one; that of a manifest that is gone is none."""
+        former = self._watches.pop(name, set())
+        present: set[tuple[int, str]] = set()
+        path = self._directory / name
+        is_link = path.is_symlink()
+        for directory, entry in steps(path) if is_link else ():
+            self._watch(directory, _STEP_MASK, entry, present)
+        if is_link or _has_other_names(path):
+            self._watch(path, _FILE_MASK, "", present)
+        for watch, entry in present:
+            self._concerned[watch][entry].add(name)
+        if present:
+            self._watches[name] = present
+        for watch, entry in former - present:
+            self._unwatch(watch, entry, name)
+
+    def read(self) -> Iterator[tuple[str, Change]]:
+        """Manifests, and what happened to them, in order."""
+        for event in self._inotify.read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:
+                yield "", Change.LOST
+            change = self._change(event)
+            for name in sorted(self._concerned.get(event.wd, {}).get(event.name, ())):
+                yield name, change
+
+    def _change(self, event: Event) -> Change:
+        if event.mask & flags.MODIFY:
+            return Change.WRITING
+        if event.mask & flags.ATTRIB:
+            return Change.TOUCHED
+        directory = self._paths.get(event.wd)
+        is_new = directory and event.mask & flags.CREATE and will_be_closed(directory / event.name)
+        return Change.WRITING if is_new else Change.DONE
+
+    def _watch(self, path: Path, mask: int, entry: str, found: set[tuple[int, str]]) -> None:
+        # What is not there, or may not be read, can't be watched; the way to it can.
+        with suppress(OSError):
+            watch = int(self._inotify.add_watch(path, mask))
+            self._paths[watch] = path
+            found.add((watch, entry))
+
+    def _unwatch(self, watch: int, entry: str, name: str) -> None:
+        entries = self._concerned[watch]
+        entries[entry].discard(name)
+        if not entries[entry]:
+            del entries[entry]
+        if entries:
+            return
+        del self._concerned[watch], self._paths[watch]
+        try:
+            self._inotify.rm_watch(watch)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # what was watched is gone, and the watch with it
+                raise
+
+
+def will_be_closed(created: Path) -> bool:
+    """Whether a created entry is a file that its writer will close; a link is complete at once."""
+    try:
+        found = created.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def steps(path: Path) -> Iterator[tuple[Path, str]]:
+    """The way that the kernel takes from a path's own directory to a file: directory (without links) and entry."""
+    current = path.parent.resolve()
+    ahead = [path.name]
+    links = 0
+    while ahead and links <= _MOST_LINKS:
+        part = ahead.pop(0)
+        if part == "..":
+            current = current.parent
+            continue
+        yield current, part
+        try:
+            target = (current / part).readlink()
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # nothing is there, or what is no directory leads no further
+                return
+            current = current / part  # no link
+            continue
+        links += 1
+        current = Path("/") if target.is_absolute() else current
+        ahead = [*target.parts[target.is_absolute() :], *ahead]
+
+
+def _has_other_names(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink > 1
