@@ -67,7 +67,7 @@ class MapWriter(AgentActor):
         """Service id -> policies that have it; at most one of them is in force."""
         self._refused: dict[int, Refusal] = {}
         """Service id -> why the kernel does not have it; who has waited longest comes first."""
-        self._unfound: dict[int, tuple[str, ...]] = {}
+        self._unfound: dict[int, tuple[BackendPod, ...]] = {}
         """Service id -> Pods whose cgroup was not found."""
         self._reported: tuple[WriteFault, ...] = ()
         self._attached = False
@@ -185,9 +185,9 @@ class MapWriter(AgentActor):
 
     def _locate(self, policy: DesiredPolicy) -> PolicyWrite:
         """With the cgroups of the Pods that the policy does not redirect (P12); notes those that are not there."""
-        pods = {pod.key: self._find(pod) for pod in policy.excluded}
+        pods = {pod: self._find(pod) for pod in policy.excluded}
         cgroups = [cgroup for found in pods.values() for cgroup in found]
-        unfound = tuple(sorted(str(key) for key, found in pods.items() if not found))
+        unfound = tuple(pod for pod, found in pods.items() if not found)
         if unfound:
             self._unfound[policy.service_id] = unfound
         else:
@@ -214,13 +214,10 @@ class MapWriter(AgentActor):
 
     def _newly_found(self) -> set[int]:
         """Service ids with a Pod whose cgroup has come, went or was made again; it may be long in coming, or never."""
-        missing = {_names(pod) for service_id in self._unfound for pod in self._excluded(service_id)}
+        missing = {_names(pod) for pods in self._unfound.values() for pod in pods}
         moved = self._cgroups.update(missing, all_found=True)
-        found = {service_id for service_id, pods in self._unfound.items() if self._unfound_of(service_id) != pods}
+        found = {service_id for service_id, pods in self._unfound.items() if any(map(self._find, pods))}
         return found | self._with(moved)
-
-    def _unfound_of(self, service_id: int) -> tuple[str, ...]:
-        return tuple(sorted(str(pod.key) for pod in self._excluded(service_id) if not self._find(pod)))
 
     def _on_sweep_affinity(self, message: SweepAffinity) -> None:
         if self._unswept is not None:
@@ -259,7 +256,8 @@ class MapWriter(AgentActor):
         for service_id, why in self._refused.items():
             faults += [WriteFault(key=key, failed=True, message=why.message) for key in self._in_force(service_id)]
         for service_id, pods in self._unfound.items():
-            message = f"no cgroup was found for {', '.join(pods)}: its own calls are redirected, too, until it is"
+            names = ", ".join(sorted(str(pod.key) for pod in pods))
+            message = f"no cgroup was found for {names}: its own calls are redirected, too, until it is"
             faults += [WriteFault(key=key, failed=False, message=message) for key in self._in_force(service_id)]
         return tuple(faults)
 
