@@ -170,6 +170,7 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _detach(_options: argparse.Namespace, settings: Settings) -> int:
+    from bpf.bpffs import foreign  # noqa: PLC0415
     from bpf.datapath import detach  # noqa: PLC0415
 
     removed = detach(settings.datapath.bpffs)
@@ -177,6 +178,8 @@ def _detach(_options: argparse.Namespace, settings: Settings) -> int:
         "\n".join(f"removed {each}" for each in removed)
         or f"nothing of ours is in the kernel ({settings.datapath.bpffs})"
     )
+    for name in foreign(settings.datapath.bpffs):
+        print(f"left {settings.datapath.bpffs / name} alone: it is not ours")
     return 0
 
 

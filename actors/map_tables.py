@@ -23,7 +23,9 @@ from bpf.rows import (
     FrontendFlag,
     FrontendRow,
     PolicyRow,
+    backend_bits,
     filter_bits,
+    pack_member,
     pack_backend_cgroup,
     pack_frontend,
     pack_frontend_row,
@@ -205,7 +207,11 @@ class MapTables:
         self.maps["backends"].update_many(
             [each for row, backends in placed for each in packed_backends(row.generation, row.first, backends)]
         )
-        self._set_filter({bit for row, _ in placed for bit in filter_bits(row.frontend)})
+        self._set_filter(
+            {bit for row, _ in placed for bit in filter_bits(row.frontend)}
+            | {bit for row, b in placed for e in b for bit in backend_bits(e, row.frontend.protocol)}
+        )
+        self.maps["members"].update_many([(pack_member(row.frontend, e), PRESENT) for row, b in placed for e in b])
         packed = [(pack_frontend(row.frontend), pack_frontend_row(row)) for row, _ in placed]
         refused: dict[int, str] = {}
         try:
@@ -220,6 +226,8 @@ class MapTables:
             former = self.frontends.get(row.frontend)
             if former:
                 self._backends_removed |= not set(self.backends[row.frontend]) <= set(backends)
+                for e in set(self.backends[row.frontend]) - set(backends):
+                    self.maps["members"].delete(pack_member(row.frontend, e))
                 self._forget(former)
             self._note(row, backends)
         self._remove([row.frontend for row, _ in placed if row.service_id in refused])
@@ -229,6 +237,8 @@ class MapTables:
         rows = [self.frontends[frontend] for frontend in frontends]
         for row in rows:
             self.maps.remove_frontend(row.frontend)
+            for e in self.backends[row.frontend]:
+                self.maps["members"].delete(pack_member(row.frontend, e))
             self._forget(row)
             self._backends_removed = True
         self._clear_filter({bit for row in rows for bit in filter_bits(row.frontend) if not self._filter_users[bit]})

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 _HERE = Path(__file__).parent
 KERNEL_TREE = _HERE / "kernel"
-_HEADERS = ("consts.h", "types.h", "maps.h")
+_HEADERS = ("consts.h", "types.h", "sockets.h", "maps.h")
 _SOURCES = (
     "lib_context.c",
     "lib_frontend.c",
@@ -47,6 +47,7 @@ MAP_NAMES = (
     "filter",
     "frontends",
     "backends",
+    "members",
     "backend_cgroups",
     "windows",
     "affinity",
@@ -58,6 +59,10 @@ MAP_NAMES = (
 
 ONE_ROW_MAPS = {"filter": 200, "config": 201, "lease": 202}
 """Maps of one row, which the programs read without a look-up -> the descriptor under which the loader holds the map."""
+
+
+SHARED_MAPS = {"socket_state": 203, "socket_more": 204}
+"""Socket storages, which builds share -> the descriptor under which the loader holds the one to use."""
 
 
 class MapSizes(NamedTuple):
@@ -75,7 +80,7 @@ def program_text() -> str:
 
 
 def compiler_flags(sizes: MapSizes) -> list[str]:
-    numbers = sizes._asdict() | {f"{name}_fd": descriptor for name, descriptor in ONE_ROW_MAPS.items()}
+    numbers = sizes._asdict() | {f"{name}_fd": descriptor for name, descriptor in (ONE_ROW_MAPS | SHARED_MAPS).items()}
     return [f"-I{_HERE}", "-Wno-macro-redefined"] + [f"-D{name.upper()}={value}" for name, value in numbers.items()]
 
 
@@ -88,6 +93,11 @@ def _digest() -> str:
 def build_name(sizes: MapSizes) -> str:
     """Name of this build: equal names, equal programs and maps."""
     return "-".join([_digest(), *map(str, sizes)])
+
+
+def sockets_layout() -> str:
+    """Names the layout of the socket storages: builds of one layout share them."""
+    return hashlib.sha256((_HERE / "sockets.h").read_bytes()).hexdigest()[:12]
 
 
 def rows_layout() -> str:

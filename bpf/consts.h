@@ -15,21 +15,19 @@
 #define MAX_POLICIES MAX_FRONTENDS
 /* A policy and Pod each; Pods on one node are few hundreds, and few of them back more than one policy. */
 #define MAX_BACKEND_CGROUPS 16384
-/* Frontends that one unconnected socket may talk to before replies from the oldest show their backend. musl asks three
- * name servers at once, each perhaps over several backends. */
-#define SOCKET_PAIRS 8 /* a power of two: the verifier follows the mask */
 /* Deepest nesting of Pod cgroups that we look for below the level that the row names. */
 #define MAX_CGROUP_LEVELS 8
 /* A row that is replaced while we read it is read again; it can't be replaced that often in some hundred nanoseconds. */
 #define MAX_READS 4
-/* log2 of the most backends that one frontend can have, rounded up. */
-#define MAX_SEARCH_STEPS 25
-
 /* 2^64 / golden ratio: its product with a key has bits of the whole key at the top. */
 #define FILTER_FACTOR 0x9e3779b97f4a7c15ULL
 
 #define NANOSECONDS 1000000000ULL
 #define SYS_PROCEED 1
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
 #define AF_INET_MAPPED 0x0000ffff /* third word of ::ffff:a.b.c.d, host order */
 
 /* Of the kernel's errno-base.h, which BCC's include path does not reach. */

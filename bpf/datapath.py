@@ -1,9 +1,12 @@
 """The one owner of what is pinned and attached: loading, adopting, attaching, detaching (DESIGN 5.5).
 
-Below the configured directory on a bpffs:
+Below the configured directory on a bpffs, which bpf/bpffs.py looks after:
     BUILD/maps/NAME, BUILD/programs/HOOK   one build's maps and programs
+    sockets-LAYOUT/NAME                    the socket storages of all builds that lay them out alike, so that a socket
+                                           keeps its backend and its way back through an upgrade
     links/HOOK                             the attachments; they outlive us, and are swapped in place by an upgrade
-    links/HOOK-former                      after an upgrade, the way back of sockets that were redirected before it
+    links/HOOK-former-LAYOUT-CGROUP        the way back of sockets that a build of another layout redirected, or one that
+                                           was attached to another cgroup; kept for as long as such sockets may live
 
 Made in `loading` and renamed, so a BUILD is whole or not there. The attach is the commit: it comes last, after the maps
 are filled, and until then an earlier build's programs go on with their own maps.
@@ -15,7 +18,6 @@ import errno
 import fcntl
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -24,9 +26,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bpf import bpffs as pins
 from bpf import libbpf
-from bpf.build import HOOKS, WAY_BACK, MapSizes, build_name, rows_layout
-from bpf.cgroups import find_cgroup
+from bpf.build import HOOKS, WAY_BACK, MapSizes, build_name, rows_layout, sockets_layout
+from bpf.cgroups import coverage_faults, find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
 from bpf.probes import missing_features
@@ -34,11 +37,6 @@ from config.settings import DatapathSettings
 
 _log = logging.getLogger(__name__)
 
-_LINKS = "links"
-_LOADING = "loading"
-_LAYOUT = "layout-"
-_BPF_FS = Path("/sys/fs/bpf")
-_BPF_FS_MAGIC = "bpf"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,15 +64,15 @@ class Datapath:
     def attach_all(self) -> None:
         """Attaches every hook, or swaps in this build's program where another's is; then removes other builds."""
         self._carry_over()
-        (self.bpffs / _LINKS).mkdir(exist_ok=True)
+        (self.bpffs / pins.LINKS).mkdir(exist_ok=True)
         with _opened_directory(self.cgroup) as cgroup:
             for hook, attach_type in HOOKS.items():
                 with _opened_pin(self.bpffs / self.build / "programs" / hook) as program:
                     self._attach(hook, attach_type, program, cgroup)
-        for build in builds(self.bpffs):
+        for build in pins.builds(self.bpffs):
             if build != self.build:
                 _log.info("removing the programs and maps of build %s", build)
-                shutil.rmtree(self.bpffs / build)
+                pins.remove_build(self.bpffs / build)
         for hook, names in self.programs_before_us().items():
             _log.warning(
                 "%s: %s on cgroup %s runs before ours and may translate an address before we see it; "
@@ -86,29 +84,47 @@ class Datapath:
             )
 
     def _attach(self, hook: str, attach_type: int, program: int, cgroup: int) -> None:
-        path = self.bpffs / _LINKS / hook
-        keep_former = False
+        path = self.bpffs / pins.LINKS / hook
+        cgroup_id = os.fstat(cgroup).st_ino
         if path.exists():
             with _opened_pin(path) as link:
                 here = libbpf.LinkInfo(link)
-                if here.cgroup_id == os.fstat(cgroup).st_ino:
-                    if here.program_id == libbpf.program_id(program):
-                        return
-                    _log.info("%s: the program of build %s takes over", hook, self.build)
-                    if hook not in WAY_BACK:
+                layout = self._sockets_layout_of(hook, here.program_id)
+                keeps_sockets = hook not in WAY_BACK or layout == sockets_layout()
+                if here.cgroup_id == cgroup_id and keeps_sockets:
+                    if here.program_id != libbpf.program_id(program):
+                        _log.info("%s: the program of build %s takes over", hook, self.build)
                         libbpf.link_update(link, program)
-                        return
-                    keep_former = True
-            # Attached elsewhere, by another configuration: to both for a moment, to neither never. On the way back the
-            # former program stays: the sockets that it redirected are known to its storage alone.
-            path.rename(_former(path))
+                    return
+            # The former program stays attached until the new one is, so that calls are never unhandled; on the way back
+            # it stays beyond that, since it alone knows the sockets that it redirected.
+            path.rename(_former(path, layout, here.cgroup_id))
         new = self._create_link(program, cgroup, attach_type)
         try:
             libbpf.pin(new, path)
         finally:
             os.close(new)
-        if not keep_former:
-            _former(path).unlink(missing_ok=True)
+        self._drop_former(hook, cgroup_id)
+
+    def _drop_former(self, hook: str, cgroup_id: int) -> None:
+        """Removes former links that nothing needs: all but the way back, and there those whose sockets the attached
+        program knows, or whose cgroup is gone."""
+        for path in _formers(self.bpffs / pins.LINKS / hook):
+            with _opened_pin(path) as link:
+                gone = libbpf.LinkInfo(link).cgroup_id == 0
+            known = path == _former(self.bpffs / pins.LINKS / hook, sockets_layout(), cgroup_id)
+            if gone or known or hook not in WAY_BACK:
+                path.unlink()
+
+    def _sockets_layout_of(self, hook: str, program: int) -> str:
+        """Layout of the socket storages that a program uses; its own id where its build did not say so."""
+        for build in pins.builds(self.bpffs):
+            pin = self.bpffs / build / "programs" / hook
+            if pins.is_pin(pin):  # another version may lack the hook
+                with _opened_pin(pin) as pinned:
+                    if libbpf.program_id(pinned) == program:
+                        return pins.sockets_layout_of(self.bpffs / build) or str(program)
+        return str(program)
 
     def _create_link(self, program: int, cgroup: int, attach_type: int) -> int:
         """First of all programs on the cgroup where the kernel can: a CNI's socket load balancer would translate a
@@ -122,8 +138,8 @@ class Datapath:
 
     def _carry_over(self) -> None:
         """Takes counters and affinity over from the build that is replaced, when its rows look the same."""
-        for build in builds(self.bpffs):
-            if build == self.build or not (self.bpffs / build / (_LAYOUT + rows_layout())).exists():
+        for build in pins.builds(self.bpffs):
+            if build == self.build or not (self.bpffs / build / (pins.LAYOUT + rows_layout())).exists():
                 continue
             old = PinnedMaps(self.bpffs / build / "maps")
             for name in ("counters", "affinity"):
@@ -160,10 +176,14 @@ class Datapath:
     def _linked_programs(self) -> set[int]:
         """Ids of all programs that our links hold, those of former builds as well."""
         found = set()
-        for path in (self.bpffs / _LINKS).iterdir():
+        for path in (self.bpffs / pins.LINKS).iterdir():
             with _opened_pin(path) as link:
                 found.add(libbpf.LinkInfo(link).program_id)
         return found
+
+    def warnings(self) -> list[str]:
+        """What keeps calls from being redirected although all is well with us, with the remedy."""
+        return coverage_faults(self.cgroup)
 
     def lease_age_seconds(self) -> float:
         """Seconds since the lease was renewed."""
@@ -183,28 +203,34 @@ def prepare(settings: DatapathSettings) -> Datapath:
     if missing:
         raise DatapathError("this kernel or container lacks: " + "; ".join(missing))
     cgroup = find_cgroup(settings.cgroup)
-    _ensure_bpffs(settings.bpffs)
+    pins.prepare_directory(settings.bpffs)
     lock = _take_lock(settings.bpffs)
     sizes = MapSizes(settings.max_frontends, settings.max_backends, settings.max_affinity)
     build = build_name(sizes)
-    shutil.rmtree(settings.bpffs / _LOADING, ignore_errors=True)
+    pins.remove_build(settings.bpffs / pins.LOADING)
     if (settings.bpffs / build).exists():
         _log.info("adopting the pinned programs and maps of build %s", build)
     else:
         _log.info("compiling and loading build %s", build)
         _load(settings.bpffs, build, sizes)
         _tell_lost_lease(settings)
-    return Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
+    datapath = Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
+    for warning in datapath.warnings():
+        _log.warning("%s", warning)
+    return datapath
 
 
 def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
-    loading = bpffs / _LOADING
+    loading = bpffs / pins.LOADING
     loading.mkdir()
-    (loading / (_LAYOUT + rows_layout())).mkdir()
-    command = [sys.executable, "-m", "bpf.loader", str(loading), *map(str, sizes)]
+    (loading / (pins.LAYOUT + rows_layout())).mkdir()
+    (loading / (pins.SOCKETS + sockets_layout())).mkdir()
+    sockets = bpffs / (pins.SOCKETS + sockets_layout())
+    sockets.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "bpf.loader", str(loading), str(sockets), *map(str, sizes)]
     result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
-        shutil.rmtree(loading, ignore_errors=True)
+        pins.remove_build(loading)
         lines = (result.stderr + result.stdout).strip().splitlines() or ["no output"]
         raise DatapathError("the programs could not be compiled or loaded:\n" + "\n".join(lines[-25:]))
     loading.rename(bpffs / build)
@@ -231,40 +257,6 @@ def _tell_lost_lease(settings: DatapathSettings) -> None:
             )
 
 
-def _ensure_bpffs(directory: Path) -> None:
-    """Makes the directory; mounts a bpffs at /sys/fs/bpf when that is where it belongs and none is there."""
-    try:
-        # First: what is below is sysfs otherwise, which lets nobody make a directory.
-        if _BPF_FS in directory.parents:
-            mount_bpffs()
-        directory.mkdir(parents=True, exist_ok=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
-        msg = f"datapath.bpffs: {directory} can't be made: {why}; allowed: a directory on a mounted bpffs"
-        raise DatapathError(msg) from error
-    if _file_system(directory) == _BPF_FS_MAGIC:
-        return
-    msg = f"datapath.bpffs: {directory} is not on a bpffs; allowed: a directory on one (mount -t bpf bpf /sys/fs/bpf)"
-    raise DatapathError(msg)
-
-
-def mount_bpffs() -> None:
-    """At /sys/fs/bpf, when none is there; needs CAP_SYS_ADMIN then. Raises CalledProcessError."""
-    if _file_system(_BPF_FS) != _BPF_FS_MAGIC:
-        subprocess.run(["mount", "-t", "bpf", "bpf", str(_BPF_FS)], check=True, capture_output=True, text=True)
-
-
-def _file_system(path: Path) -> str:
-    """Type of the file system that `path` is on, by the longest mount point above it."""
-    best, kind = "", ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        mount = fields.split()[4]
-        if len(mount) >= len(best) and (Path(mount) == path or Path(mount) in path.parents):
-            best, kind = mount, rest.split()[0]
-    return kind
-
-
 def _take_lock(bpffs: Path) -> int:
     """A lock on the directory itself, which the kernel drops when we die; in a container, too, it is the node's."""
     lock = os.open(bpffs, os.O_RDONLY | os.O_DIRECTORY)
@@ -280,23 +272,20 @@ def _take_lock(bpffs: Path) -> int:
     return lock
 
 
-def builds(bpffs: Path) -> list[str]:
-    """Names of the builds that are pinned."""
-    if not bpffs.is_dir():
-        return []
-    return sorted(entry.name for entry in bpffs.iterdir() if entry.is_dir() and entry.name not in (_LINKS, _LOADING))
-
-
 def programs(bpffs: Path) -> list[dict[str, Any]]:
     """One entry a hook that is pinned or attached: hook, attached, cgroup_id, program_id, link_id, build."""
+    if not pins.holds_pins(bpffs):
+        return []
     found = []
     for hook in sorted(HOOKS):
         build_of = {}
-        for build in builds(bpffs):
-            with _opened_pin(bpffs / build / "programs" / hook) as program:
-                build_of[libbpf.program_id(program)] = build
-        path = bpffs / _LINKS / hook
-        if path.exists():
+        for build in pins.builds(bpffs):
+            pin = bpffs / build / "programs" / hook
+            if pins.is_pin(pin):  # another version may lack the hook
+                with _opened_pin(pin) as program:
+                    build_of[libbpf.program_id(program)] = build
+        path = bpffs / pins.LINKS / hook
+        if pins.is_pin(path):
             with _opened_pin(path) as link:
                 info = libbpf.LinkInfo(link)
             found.append(
@@ -326,34 +315,40 @@ def programs(bpffs: Path) -> list[dict[str, Any]]:
 def active_build(bpffs: Path) -> str | None:
     """The build whose programs are attached, else any that is pinned."""
     attached = [str(row["build"]) for row in programs(bpffs) if row["attached"] and row["build"]]
-    return attached[0] if attached else next(iter(builds(bpffs)), None)
+    return attached[0] if attached else next(iter(pins.builds(bpffs)), None)
 
 
 def detach(bpffs: Path) -> list[str]:
     """Takes every link, program and map of ours out of the kernel; one line for each thing that was removed."""
+    if not pins.holds_pins(bpffs):
+        return []
     removed = []
-    links = bpffs / _LINKS
+    links = bpffs / pins.LINKS
     for hook in reversed(HOOKS):  # the way there before the way back
-        for path in (links / hook, _former(links / hook)):
-            if path.exists():
+        for path in (links / hook, *_formers(links / hook)):
+            if pins.is_pin(path):
                 with _opened_pin(path) as link:
                     libbpf.link_detach(link)  # also where a running agent holds it open
                 path.unlink()
-                removed.append(f"link {hook}")
-    for build in [*builds(bpffs), _LOADING]:
-        for path in sorted((bpffs / build).glob("*/*")):
-            path.unlink()
-            removed.append(f"{path.parent.name.removesuffix('s')} {path.name} of build {build}")
-        shutil.rmtree(bpffs / build, ignore_errors=True)
-    for directory in (links, bpffs):
-        if directory.is_dir():
-            directory.rmdir()
+                removed.append(f"link {path.name}")
+    for build in [*pins.builds(bpffs), pins.LOADING]:
+        removed += [
+            f"{path.parent.name.removesuffix('s')} {path.name} of build {build}"
+            for path in pins.remove_build(bpffs / build)
+        ]
+    removed += [f"map {path.relative_to(bpffs)}" for path in pins.remove_sockets(bpffs)]
+    pins.remove_directory(bpffs)
     return removed
 
 
-def _former(link: Path) -> Path:
-    """Where a link that is about to be replaced is kept; a bpffs takes no dots in names."""
-    return link.with_name(f"{link.name}-former")
+def _former(link: Path, layout: str, cgroup_id: int) -> Path:
+    """Where a link that is replaced is kept. A bpffs takes no dots in names."""
+    return link.with_name(f"{link.name}-former-{layout}-{cgroup_id:x}")
+
+
+def _formers(link: Path) -> list[Path]:
+    """Those kept of this hook, by this build or an earlier one, which named them otherwise."""
+    return sorted(link.parent.glob(f"{link.name}-former*"))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ int getpeername4(struct bpf_sock_addr *ctx) {
     struct endpoint frontend;
 
     get_call4(ctx, &peer);
-    if (!find_frontend(ctx, &peer, &frontend))
+    if (!find_peer(ctx, &peer, &frontend))
         set_endpoint4(ctx, &frontend);
     return SYS_PROCEED;
 }

@@ -4,7 +4,7 @@ int getpeername6(struct bpf_sock_addr *ctx) {
     struct endpoint frontend;
 
     get_call6(ctx, &peer);
-    if (!find_frontend(ctx, &peer, &frontend))
+    if (!find_peer(ctx, &peer, &frontend))
         set_endpoint6(ctx, &frontend);
     return SYS_PROCEED;
 }

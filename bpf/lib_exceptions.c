@@ -34,6 +34,13 @@ static __always_inline bool from_host(struct bpf_sock_addr *ctx) {
     return netns == settings->host_netns;
 }
 
+/* Whether the agent itself calls, or what runs beside it in its container (P17). */
+static __always_inline bool from_agent(void) {
+    const struct config_row *settings = ONLY_ROW(CONFIG);
+
+    return bpf_get_current_cgroup_id() == settings->agent_cgroup;
+}
+
 /* Whether the caller is in the cgroup of one of the policy's Pods (P12). */
 static __always_inline bool from_backend(const struct frontend_row *row, struct backend_cgroup_key *caller) {
 #pragma unroll

@@ -1,142 +1,175 @@
 /* The way of a call: whether it is redirected, and to which backend.
  *
- * The common way, to any backend, stands apart from that by affinity, and is marked as likely: so all that it needs stays
- * in registers. What the compiler puts on the stack costs a barrier (types.h). */
+ * The common ways, a socket's former backend and any backend, stand apart from that by affinity, and are marked as likely:
+ * so all that they need stays in registers. What the compiler puts on the stack costs a barrier (types.h). */
 
-/* The client's backend, if it has one that is usable and not expired: 0, -ENOENT or -EAGAIN. */
-static __always_inline int find_affinity(const struct frontend_row *row, u64 generation, u32 seconds,
-                                         struct affinity_key *client, struct endpoint *backend) {
-    struct affinity_row *held = affinity.lookup(client);
-
-    if (!held || (s64)(bpf_ktime_get_coarse_ns() - held->last_used) > (s64)(seconds * NANOSECONDS))
-        return -ENOENT;
-    *backend = held->backend;
-    return find_backend(row, generation, backend);
-}
-
-/* Makes `backend` the client's. Where another CPU was first with this client, its choice becomes ours. */
-static __always_inline void hold_affinity(const struct frontend_row *row, u64 generation, u32 seconds,
-                                          struct affinity_key *client, bool held, struct endpoint *backend) {
-    u64 now = bpf_ktime_get_coarse_ns();
-    struct affinity_row fresh = {.backend = *backend, .last_used = now};
-    struct affinity_row *mine;
-    struct endpoint other;
-
-    if (held) {
-        mine = affinity.lookup(client);
-        if (mine)
-            mine->last_used = now;
-        return;
-    }
-    if (!affinity.insert(client, &fresh))
-        return;
-    if (!find_affinity(row, generation, seconds, client, &other) && end_reading(row, generation, &client->frontend))
-        *backend = other;
-    else
-        affinity.update(client, &fresh);
-}
+/* A call on its way. */
+struct attempt {
+    const struct frontend_row *row;
+    u64 generation; /* of the row */
+    union call_keys *keys;
+    struct backend_cgroup_key *caller;
+};
 
 /* Leaves the call alone and counts why, if the row was whole: -ENOENT or -EAGAIN. */
-static __always_inline int pass(const struct frontend_row *row, u64 generation, const struct frontend_key *call,
-                                struct backend_cgroup_key *caller, enum pass_reason reason) {
-    if (!end_reading(row, generation, call))
+static __always_inline int pass(const struct attempt *try, enum pass_reason reason) {
+    if (!end_reading(try->row, try->generation, &try->keys->frontend))
         return -EAGAIN;
-    count_pass(&caller->service_id, reason);
+    count_pass(&try->caller->service_id, reason);
     return -ENOENT;
 }
 
 /* The reading of the row ends here, and the limit is asked: 0, -ENOENT or -EAGAIN. */
-static __always_inline int admit(const struct frontend_row *row, u64 generation, const struct frontend_key *call,
-                                 struct backend_cgroup_key *caller) {
-    u32 limit = row->limit;
+static __always_inline int admit(const struct attempt *try) {
+    u32 limit = try->row->limit;
 
-    if (!end_reading(row, generation, call))
+    if (!end_reading(try->row, try->generation, &try->keys->frontend))
         return -EAGAIN;
-    if (likely(!limit) || take_from_window(&caller->service_id, limit))
+    if (likely(!limit) || take_from_window(&try->caller->service_id, limit))
         return 0;
-    count_pass(&caller->service_id, PASS_QOS);
+    count_pass(&try->caller->service_id, PASS_QOS);
     return -ENOENT;
 }
 
-static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct frontend_key *call,
-                                    struct backend_cgroup_key *caller, const struct endpoint *backend,
-                                    bool by_affinity) {
-    /* Without the way back the program would see the backend, and drop its replies. */
-    if (remember_pair(ctx, call, backend))
+/* Notes where the socket goes from now on, and counts: 0 or -ENOENT. */
+static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct attempt *try, struct socket_state *state,
+                                    bool is_datagram, struct endpoint *backend, bool by_affinity) {
+    const struct frontend_key *call = &try->keys->frontend;
+
+    if (!is_datagram) {
+        note_stream(state, call, backend, try->generation);
+    } else if (note_datagram(ctx, state, call, backend, try->generation)) {
+        count_pass(&try->caller->service_id, PASS_NO_MEMORY);
         return -ENOENT;
-    count_redirect(&caller->service_id, by_affinity);
+    }
+    count_redirect(&try->caller->service_id, by_affinity);
     return 0;
 }
 
-static __always_inline int redirect_to_any(struct bpf_sock_addr *ctx, const struct frontend_row *row, u64 generation,
-                                           const struct frontend_key *call, struct backend_cgroup_key *caller,
-                                           struct endpoint *backend) {
-    int error = read_any_backend(row, generation, backend);
+/* Reads the backend of an affinity row, and the generation by which it was in use; 0 for a row that is replaced under our
+ * eyes. */
+static __always_inline u64 read_affinity(const struct affinity_row *row, struct endpoint *backend) {
+    u64 generation = *(volatile u64 *)&row->generation_tail;
 
-    if (!error)
-        error = admit(row, generation, call, caller);
-    return error ? error : redirect(ctx, call, caller, backend, false);
+    barrier();
+    *backend = row->backend;
+    barrier();
+    return *(volatile u64 *)&row->generation == generation ? generation : 0;
 }
 
-static __always_inline int redirect_by_affinity(struct bpf_sock_addr *ctx, const struct frontend_row *row,
-                                                u64 generation, u32 seconds, struct affinity_key *client,
-                                                struct backend_cgroup_key *caller, struct endpoint *backend) {
-    bool held;
+/* Chooses the client's backend, or one that becomes the client's: 0, -ENOENT or -EAGAIN. */
+static __always_inline int choose_by_affinity(struct bpf_sock_addr *ctx, const struct attempt *try, u32 seconds,
+                                              struct endpoint *backend, bool *by_affinity) {
+    union call_keys *keys = try->keys;
+    u64 netns = bpf_get_netns_cookie(ctx), now = bpf_ktime_get_coarse_ns(), seen = 0;
+    struct affinity_row *mine, fresh;
     int error;
 
-    client->client_netns = bpf_get_netns_cookie(ctx);
-    error = find_affinity(row, generation, seconds, client, backend);
-    held = !error;
-    if (error == -ENOENT)
-        error = read_any_backend(row, generation, backend);
+    keys->client.client_netns = netns;
+    mine = affinity.lookup(&keys->client);
+    if (mine && (s64)(now - mine->last_used) <= (s64)(seconds * NANOSECONDS)) {
+        seen = read_affinity(mine, backend);
+        *by_affinity = seen == try->generation || is_member(keys, backend);
+    }
+    error = *by_affinity ? 0 : read_any_backend(try->row, try->generation, backend);
     if (!error)
-        error = admit(row, generation, &client->frontend, caller);
+        error = admit(try);
     if (error)
         return error;
-    hold_affinity(row, generation, seconds, client, held, backend);
-    return redirect(ctx, &client->frontend, caller, backend, held);
+    if (likely(*by_affinity && seen == try->generation)) {
+        mine->last_used = now;
+        return 0;
+    }
+    fresh.generation = fresh.generation_tail = try->generation;
+    fresh.backend = *backend;
+    fresh.last_used = now;
+    keys->client.client_netns = netns;
+    if (mine) {
+        affinity.update(&keys->client, &fresh);
+    } else if (affinity.insert(&keys->client, &fresh)) {
+        /* Where another CPU was first with this client, its choice becomes ours. A full map changes nothing. */
+        mine = affinity.lookup(&keys->client);
+        if (mine && read_affinity(mine, &fresh.backend) == try->generation)
+            *backend = fresh.backend;
+    }
+    return 0;
 }
 
 /* 0: `backend` is where the call goes. -ENOENT: it goes where it would have gone without us. -EAGAIN: the row was
  * replaced under our eyes, and nothing was done. */
-static __always_inline int try_redirect(struct bpf_sock_addr *ctx, struct affinity_key *client,
-                                        struct endpoint *backend) {
-    struct frontend_key *call = &client->frontend;
-    struct frontend_row *row = frontends.lookup(call);
+static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_keys *keys, struct endpoint *backend) {
+    bool is_datagram = (u8)(keys->frontend.port_protocol >> 16) == IPPROTO_UDP;
+    struct frontend_row *row = frontends.lookup(&keys->frontend);
     struct backend_cgroup_key caller;
-    u64 generation;
+    struct socket_state *state;
+    struct attempt try;
+    struct held held = {};
+    bool by_affinity = false;
     u32 seconds;
+    int error;
 
     if (!row)
         return -ENOENT;
-    generation = begin_reading(row);
+    try.row = row;
+    try.generation = begin_reading(row);
+    try.keys = keys;
+    try.caller = &caller;
     caller.service_id = row->service_id;
+    if (unlikely(from_agent()))
+        return -ENOENT;
     if (unlikely(lease_expired()))
-        return pass(row, generation, call, &caller, PASS_LEASE);
+        return pass(&try, PASS_LEASE);
     if (unlikely(row->flags & FRONTEND_NO_HOST) && from_host(ctx))
-        return pass(row, generation, call, &caller, PASS_FROM_HOST);
+        return pass(&try, PASS_FROM_HOST);
     if (unlikely(from_backend(row, &caller)))
-        return pass(row, generation, call, &caller, PASS_FROM_BACKEND);
+        return pass(&try, PASS_FROM_BACKEND);
+    if (unlikely(ctx->sk->bound_dev_if))
+        return pass(&try, PASS_BOUND);
+    /* Without the way back the program would see the backend, and drop its replies. */
+    state = get_state(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+    if (unlikely(!state))
+        return pass(&try, PASS_NO_MEMORY);
+    if (is_datagram) {
+        if (unlikely(find_held(ctx, state, &keys->frontend, &held)))
+            return pass(&try, PASS_NO_MEMORY);
+        if (likely(held.generation == try.generation && !held.flags)) {
+            error = admit(&try);
+            if (error)
+                return error;
+            *backend = held.backend;
+            count_redirect(&caller.service_id, false);
+            return 0;
+        }
+    }
     seconds = row->affinity_seconds;
-    if (unlikely(seconds))
-        return redirect_by_affinity(ctx, row, generation, seconds, client, &caller, backend);
-    return redirect_to_any(ctx, row, generation, call, &caller, backend);
+    if (held.generation && (held.generation == try.generation || is_member(keys, &held.backend))) {
+        *backend = held.backend; /* P16 goes before P13 */
+        error = admit(&try);
+    } else if (unlikely(seconds)) {
+        error = choose_by_affinity(ctx, &try, seconds, backend, &by_affinity);
+    } else {
+        error = read_any_backend(row, try.generation, backend);
+        if (!error)
+            error = admit(&try);
+    }
+    return error ? error : redirect(ctx, &try, state, is_datagram, backend, by_affinity);
 }
 
 /* 0: `backend` is where the call goes. -ENOENT: it goes where it would have gone without us. */
 static __always_inline int choose_backend(struct bpf_sock_addr *ctx, const struct frontend_key *call,
                                           struct endpoint *backend) {
-    struct affinity_key client;
+    union call_keys keys;
+    int error;
 
-    if (!may_be_frontend(call))
+    if (!may_be_ours(call))
         return -ENOENT;
-    client.frontend = *call;
-#pragma unroll /* one register less */
+    keys.frontend = *call;
     for (int i = 0; i < MAX_READS; i++) {
-        int error = try_redirect(ctx, &client, backend);
-
+        error = try_redirect(ctx, &keys, backend);
         if (likely(error != -EAGAIN))
-            return error;
+            break;
     }
-    return -ENOENT;
+    if (error)
+        turn_to_backend(ctx, &keys.frontend);
+    return error;
 }

@@ -2,9 +2,10 @@
 
 The only module that imports bcc, so that the agent's own process stays small (DESIGN 5.5). Nothing is attached here.
 
-    python -m bpf.loader DIRECTORY MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
+    python -m bpf.loader DIRECTORY SHARED MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
 
-pins every map as DIRECTORY/maps/NAME and every program as DIRECTORY/programs/HOOK.
+pins every map as DIRECTORY/maps/NAME and every program as DIRECTORY/programs/HOOK. The programs use the socket storages
+that are pinned as SHARED/NAME; those that are not there yet are made.
 """
 
 from __future__ import annotations
@@ -14,13 +15,22 @@ import sys
 from pathlib import Path
 
 from bpf import libbpf
-from bpf.build import HOOKS, KERNEL_TREE, MAP_NAMES, ONE_ROW_MAPS, MapSizes, compiler_flags, program_text
+from bpf.build import (
+    HOOKS,
+    KERNEL_TREE,
+    MAP_NAMES,
+    ONE_ROW_MAPS,
+    SHARED_MAPS,
+    MapSizes,
+    compiler_flags,
+    program_text,
+)
 
 
-def load(directory: Path, sizes: MapSizes) -> None:
-    """Compiles, loads and pins below `directory`, which exists on a bpffs and is empty."""
+def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
+    """Compiles, loads and pins below `directory`, which exists on a bpffs and is empty; `shared` exists too."""
     os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
-    from bcc import BPF  # noqa: PLC0415  (late, so that --help and errors of usage do not pay for it)
+    from bcc import BPF, lib  # noqa: PLC0415  (late, so that --help and errors of usage do not pay for it)
 
     try:
         programs = BPF(text=program_text(), cflags=compiler_flags(sizes))
@@ -35,6 +45,12 @@ def load(directory: Path, sizes: MapSizes) -> None:
         libbpf.pin(programs[name].map_fd, directory / "maps" / name)
     for name, descriptor in ONE_ROW_MAPS.items():
         os.dup2(programs[name].map_fd, descriptor)
+    for name, descriptor in SHARED_MAPS.items():
+        pin = shared / name
+        if not pin.exists():
+            # BCC's own table of maps does not know this type.
+            libbpf.pin(lib.bpf_table_fd(programs.module, name.encode()), pin)
+        os.dup2(libbpf.open_pin(pin), descriptor)
     for hook, attach_type in HOOKS.items():
         try:
             program = libbpf.load_program(hook, programs.dump_func(hook.encode()), attach_type)
@@ -47,4 +63,4 @@ def load(directory: Path, sizes: MapSizes) -> None:
 
 
 if __name__ == "__main__":
-    load(Path(sys.argv[1]), MapSizes(*map(int, sys.argv[2:5])))
+    load(Path(sys.argv[1]), Path(sys.argv[2]), MapSizes(*map(int, sys.argv[3:6])))

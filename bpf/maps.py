@@ -46,6 +46,9 @@ class PinnedMaps:
     def remove_frontend(self, frontend: rows.Frontend) -> None:
         self["frontends"].delete(rows.pack_frontend(frontend))
 
+    def members(self) -> set[tuple[rows.Frontend, rows.Endpoint]]:
+        return {rows.unpack_member(key) for key, _ in self["members"].items()}
+
     def write_filter(self, bits: bytearray) -> None:
         """All of them. Whoever reads meanwhile sees each bit as it was or as it is."""
         self["filter"].update(_ZERO, bytes(bits))
@@ -84,8 +87,9 @@ class PinnedMaps:
 
     # the agent and its lease
 
-    def write_config(self, *, host_netns: int, lease_ns: int) -> None:
-        self["config"].update(_ZERO, rows.pack_config(host_netns=host_netns, lease_ns=lease_ns))
+    def write_config(self, *, host_netns: int, lease_ns: int, agent_cgroup: int) -> None:
+        row = rows.pack_config(host_netns=host_netns, lease_ns=lease_ns, agent_cgroup=agent_cgroup)
+        self["config"].update(_ZERO, row)
 
     def renew_lease(self, now_ns: int) -> None:
         self["lease"].update(_ZERO, now_ns.to_bytes(8, "little"))

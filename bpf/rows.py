@@ -52,6 +52,10 @@ class PassReason(IntEnum):
     FROM_HOST = 1
     FROM_BACKEND = 2
     QOS = 3
+    BOUND = 4
+    """The socket is bound to a device."""
+    NO_MEMORY = 5
+    """The way back could not be noted."""
 
     @property
     def label(self) -> str:
@@ -97,6 +101,8 @@ class AffinityRow:
     """Network namespace cookie."""
     frontend: Frontend
     backend: Endpoint
+    generation: int
+    """Of the frontend row by which the backend was last known to be in use."""
     last_used_ns: int
     """CLOCK_MONOTONIC."""
 
@@ -130,12 +136,13 @@ FILTER_FACTOR = 0x9E3779B97F4A7C15
 _GENERATION = struct.Struct("=Q")
 _FRONTEND_BODY = struct.Struct("=IIIIIBBBx")  # service_id first count limit affinity flags skip_from skip_to
 _BACKEND = struct.Struct("=Q16s2s6x")
+_MEMBER = struct.Struct("=24s16s2s6x")
 _AFFINITY_KEY = struct.Struct("=24sQ")
-_AFFINITY = struct.Struct("=16s2s6xQ")
+_AFFINITY = struct.Struct("=Q16s2s6xQQ")  # generation address port last_used generation
 _COUNTERS = struct.Struct(f"={2 + len(PassReason)}Q")
 _WINDOW = struct.Struct("=II")
 _POLICY = struct.Struct("=256sI")
-_CONFIG = struct.Struct("=QQ")
+_CONFIG = struct.Struct("=QQQ")
 _CGROUP_KEY = struct.Struct("=QQ")
 
 SERVICE_ID = struct.Struct("=Q")
@@ -153,6 +160,11 @@ def filter_bits(frontend: Frontend) -> tuple[int, int]:
     high, low, port_protocol = _KEY_WORDS.unpack(pack_frontend(frontend))
     mixed = (high ^ low ^ port_protocol) * FILTER_FACTOR % 2**64
     return frontend.port, 65536 + (mixed >> 48)
+
+
+def backend_bits(backend: Endpoint, protocol: L4) -> tuple[int, int]:
+    """The backend's bits there, by which programs notice that a socket turns to the backend's own address."""
+    return filter_bits(Frontend(backend.address, backend.port, protocol))
 
 
 def unpack_frontend(raw: bytes) -> Frontend:
@@ -201,25 +213,36 @@ def unpack_backend(raw: bytes) -> tuple[int, Endpoint]:
     return generation, Endpoint(unpack_address(address), int.from_bytes(port, "big"))
 
 
+def pack_member(frontend: Frontend, backend: Endpoint) -> bytes:
+    return _MEMBER.pack(pack_frontend(frontend), pack_address(backend.address), backend.port.to_bytes(2, "big"))
+
+
+def unpack_member(raw: bytes) -> tuple[Frontend, Endpoint]:
+    frontend, address, port = _MEMBER.unpack(raw)
+    return unpack_frontend(frontend), Endpoint(unpack_address(address), int.from_bytes(port, "big"))
+
+
 def endpoint_order(backend: Endpoint) -> tuple[bytes, int]:
-    """Sort key of backends within a generation: the programs search them by it."""
+    """Sort key of a frontend's backends, so that equal sets are equal tuples."""
     return pack_address(backend.address), backend.port
 
 
 def unpack_affinity(key: bytes, value: bytes) -> AffinityRow:
     frontend, cookie = _AFFINITY_KEY.unpack(key)
-    address, port, last_used = _AFFINITY.unpack(value)
+    generation, address, port, last_used, _ = _AFFINITY.unpack(value)
     return AffinityRow(
         client_netns=cookie,
         frontend=unpack_frontend(frontend),
         backend=Endpoint(unpack_address(address), int.from_bytes(port, "big")),
+        generation=generation,
         last_used_ns=last_used,
     )
 
 
 def pack_affinity(row: AffinityRow) -> tuple[bytes, bytes]:
     key = _AFFINITY_KEY.pack(pack_frontend(row.frontend), row.client_netns)
-    value = _AFFINITY.pack(pack_address(row.backend.address), row.backend.port.to_bytes(2, "big"), row.last_used_ns)
+    address, port = pack_address(row.backend.address), row.backend.port.to_bytes(2, "big")
+    value = _AFFINITY.pack(row.generation, address, port, row.last_used_ns, row.generation)
     return key, value
 
 
@@ -246,9 +269,10 @@ def unpack_policy(raw: bytes) -> PolicyRow:
     return PolicyRow(name=name.rstrip(b"\0").decode(), limit=limit)
 
 
-def pack_config(*, host_netns: int, lease_ns: int) -> bytes:
-    """`host_netns` is the agent's network namespace cookie; `lease_ns` 0 turns the lease off."""
-    return _CONFIG.pack(host_netns, lease_ns)
+def pack_config(*, host_netns: int, lease_ns: int, agent_cgroup: int) -> bytes:
+    """`host_netns` is the agent's network namespace cookie; `lease_ns` 0 turns the lease off; `agent_cgroup` is the id of
+    the agent's own cgroup, 0 when it is not known."""
+    return _CONFIG.pack(host_netns, lease_ns, agent_cgroup)
 
 
 def pack_backend_cgroup(cgroup_id: int, service_id: int) -> bytes:

@@ -50,13 +50,22 @@ struct affinity_key {
 };
 _Static_assert(sizeof(struct affinity_key) == 32, "affinity_key");
 
+/* `generation` is that of the frontend row by which the backend was last known to be in use; at both ends, as there. */
 struct affinity_row {
+    u64 generation;
     struct endpoint backend;
     u64 last_used; /* ns, CLOCK_MONOTONIC */
+    u64 generation_tail;
 };
-_Static_assert(sizeof(struct affinity_row) == 32, "affinity_row");
+_Static_assert(sizeof(struct affinity_row) == 48, "affinity_row");
 
-/* Bits, set for what some frontend has: its port, and 16 bits mixed from its whole key. */
+struct member_key {
+    struct frontend_key frontend;
+    struct endpoint backend;
+};
+_Static_assert(sizeof(struct member_key) == 48, "member_key");
+
+/* Bits, set for what some frontend or backend has: its port, and 16 bits mixed from its whole key. */
 struct filter_row {
     u64 ports[65536 / 64];
     u64 frontends[65536 / 64];
@@ -64,14 +73,22 @@ struct filter_row {
 _Static_assert(sizeof(struct filter_row) == 16384, "filter_row");
 
 /* Order as in bpf/rows.py PassReason. */
-enum pass_reason { PASS_LEASE, PASS_FROM_HOST, PASS_FROM_BACKEND, PASS_QOS, PASS_REASONS };
+enum pass_reason {
+    PASS_LEASE,
+    PASS_FROM_HOST,
+    PASS_FROM_BACKEND,
+    PASS_QOS,
+    PASS_BOUND, /* the socket is bound to a device, whose network may not know the Pods */
+    PASS_NO_MEMORY, /* the way back could not be noted */
+    PASS_REASONS
+};
 
 struct counters_row {
     u64 redirects;
     u64 affinity_hits;
     u64 passes[PASS_REASONS];
 };
-_Static_assert(sizeof(struct counters_row) == 48, "counters_row");
+_Static_assert(sizeof(struct counters_row) == 64, "counters_row");
 
 struct backend_cgroup_key {
     u64 service_id;
@@ -88,19 +105,6 @@ _Static_assert(sizeof(struct policy_row) == 260, "policy_row");
 struct config_row {
     u64 host_netns; /* cookie of the agent's network namespace */
     u64 lease_ns; /* 0: no lease */
+    u64 agent_cgroup; /* id of the agent's own cgroup, whose processes are never redirected (P17); 0: not known */
 };
-_Static_assert(sizeof(struct config_row) == 16, "config_row");
-
-/* What one socket was redirected to. A pair counts while backend_port is not 0. */
-struct socket_pair {
-    __be64 frontend[2];
-    __be64 backend[2];
-    __be16 frontend_port;
-    __be16 backend_port;
-    u32 zero;
-};
-struct socket_pairs {
-    struct socket_pair pair[SOCKET_PAIRS];
-    u64 next; /* 64 bits: only those can be fetched and added with the instructions of every LLVM */
-};
-_Static_assert(sizeof(struct socket_pairs) == 40 * SOCKET_PAIRS + 8, "socket_pairs");
+_Static_assert(sizeof(struct config_row) == 24, "config_row");

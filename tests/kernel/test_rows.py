@@ -116,12 +116,19 @@ def test_the_bits_of_a_frontend(maps: PinnedMaps, frontend: rows.Frontend) -> No
 
 
 def test_an_affinity(maps: PinnedMaps) -> None:
-    held = rows.AffinityRow(client_netns=2**33, frontend=V4, backend=BACKEND, last_used_ns=2**50)
+    held = rows.AffinityRow(client_netns=2**33, frontend=V4, backend=BACKEND, generation=7, last_used_ns=2**50)
     maps["affinity"].update(*rows.pack_affinity(held))
     row = as_the_kernel_sees(maps["affinity"].path)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
     assert row["key"] == {"client_netns": 2**33, "frontend": key_of(V4)}
-    assert row["value"] == {"backend": endpoint, "last_used": 2**50}
+    assert row["value"] == {"generation": 7, "backend": endpoint, "last_used": 2**50, "generation_tail": 7}
+
+
+def test_a_member(maps: PinnedMaps) -> None:
+    maps["members"].update(rows.pack_member(V6, BACKEND), rows.PRESENT)
+    endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
+    assert as_the_kernel_sees(maps["members"].path)["key"] == {"frontend": key_of(V6), "backend": endpoint}
+    assert maps.members() == {(V6, BACKEND)}
 
 
 def test_counters(maps: PinnedMaps) -> None:
@@ -146,8 +153,12 @@ def test_a_policy_its_window_its_cgroups_and_the_configuration(maps: PinnedMaps)
     maps["backend_cgroups"].update(rows.pack_backend_cgroup(2**35, 5), rows.PRESENT)
     row = as_the_kernel_sees(maps["backend_cgroups"].path)
     assert row["key"] == {"cgroup_id": 2**35, "service_id": 5}
-    maps.write_config(host_netns=2**36, lease_ns=30)
-    assert as_the_kernel_sees(maps["config"].path)["value"] == {"host_netns": 2**36, "lease_ns": 30}
+    maps.write_config(host_netns=2**36, lease_ns=30, agent_cgroup=2**37)
+    assert as_the_kernel_sees(maps["config"].path)["value"] == {
+        "host_netns": 2**36,
+        "lease_ns": 30,
+        "agent_cgroup": 2**37,
+    }
 
 
 def test_every_map_is_pinned_with_the_configured_size(maps: PinnedMaps) -> None:
@@ -162,9 +173,10 @@ def test_every_map_is_pinned_with_the_configured_size(maps: PinnedMaps) -> None:
 
 def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
     types, consts = (ROOT / "bpf" / name for name in ("types.h", "consts.h"))
-    found = re.search(r"enum pass_reason \{ (.*), PASS_REASONS \}", types.read_text())
+    found = re.search(r"enum pass_reason \{(.*?)\};", types.read_text(), re.DOTALL)
     assert found
-    assert found[1].split(", ") == [f"PASS_{reason.name}" for reason in rows.PassReason]
+    names = re.findall(r"PASS_\w+", found[1])
+    assert names == [*(f"PASS_{reason.name}" for reason in rows.PassReason), "PASS_REASONS"]
     assert f"#define MAX_CGROUP_LEVELS {cgroups.MAX_LEVELS}\n" in consts.read_text()
     assert f"#define FILTER_FACTOR {rows.FILTER_FACTOR:#x}ULL\n" in consts.read_text()
     assert f"#define FRONTEND_NO_HOST {rows.FrontendFlag.NO_HOST.value} " in types.read_text()

@@ -22,6 +22,7 @@ TIMEOUT = 2.0 * SLOWNESS
 SO_NETNS_COOKIE = 71
 CLOCK_MONOTONIC_COARSE = 6
 """linux/time.h: what bpf_ktime_get_coarse_ns reads."""
+IPPROTO_MPTCP = 262
 Target = tuple[str, int]
 
 
@@ -29,6 +30,8 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._name = name.encode()
         self._kept: dict[str, socket.socket] = {}
+        self._answers = threading.Event()
+        self._answers.set()
         self._load: threading.Event | None = None
         self._threads: list[threading.Thread] = []
         self._tally: Counter[str] = Counter()
@@ -59,7 +62,17 @@ class Worker:
     def _serve_udp(self, server: socket.socket) -> None:
         while True:
             _, client = server.recvfrom(512)
+            self._answers.wait()
             server.sendto(self._name, client)
+
+    def hold(self) -> dict[str, Any]:
+        """Datagrams are answered when `let_go` says so."""
+        self._answers.clear()
+        return {}
+
+    def let_go(self) -> dict[str, Any]:
+        self._answers.set()
+        return {}
 
     def tcp(self, address: str, port: int, *, mapped: bool = False) -> dict[str, Any]:
         """One connection: who answered, and whom `getpeername` names."""
@@ -99,6 +112,65 @@ class Worker:
         self._kept[key].sendall(b"?")
         peer = self._kept[key].getpeername()
         return {"who": self._kept[key].recv(64).decode(), "peer": [peer[0], peer[1]]}
+
+    def open(
+        self, key: str, *, family: int = socket.AF_INET, protocol: str = "UDP", device: str = "", mptcp: bool = False
+    ) -> dict[str, Any]:
+        """A socket that `connect`, `ask`, `send` and `receive` use by its key; an older one of that key is closed."""
+        if key in self._kept:
+            self._kept.pop(key).close()
+        kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+        made = socket.socket(family, kind, IPPROTO_MPTCP if mptcp else 0)
+        made.settimeout(TIMEOUT)
+        if device:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        self._kept[key] = made
+        return {}
+
+    def connect(self, key: str, address: str, port: int) -> dict[str, Any]:
+        self._kept[key].connect((address, port))
+        return {"peer": list(self._kept[key].getpeername()[:2])}
+
+    def send(self, key: str, address: str = "", port: int = 0) -> dict[str, Any]:
+        """One datagram, to where the socket is connected when no address is given; no answer is awaited."""
+        if address:
+            self._kept[key].sendto(b"?", (address, port))
+        else:
+            self._kept[key].send(b"?")
+        return {}
+
+    def receive(self, key: str) -> dict[str, Any]:
+        data, source = self._kept[key].recvfrom(64)
+        source = source or self._kept[key].getpeername()  # a stream's recvfrom tells none
+        return {"who": data.decode(), "source": list(source[:2])}
+
+    def ask(self, key: str, address: str = "", port: int = 0) -> dict[str, Any]:
+        self.send(key, address, port)
+        return self.receive(key)
+
+    def ask_all(self, key: str, targets: list[Target]) -> dict[str, Any]:
+        """One question to each target, one after the other, on one socket: every answer."""
+        return {"answers": [self.ask(key, *target) for target in targets]}
+
+    def race(self, address: str, port: int, sockets: int) -> dict[str, Any]:
+        """Two threads send the first datagrams of one unconnected socket at once; for each socket, who answered."""
+        start = threading.Barrier(2)
+        opened = [_socket(address, socket.SOCK_DGRAM) for _ in range(sockets)]
+
+        def run() -> None:
+            for each in opened:
+                start.wait()
+                each.sendto(b"?", (address, port))
+
+        threads = [threading.Thread(target=run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        answers = [sorted(each.recvfrom(64)[0].decode() for _ in range(2)) for each in opened]
+        for each in opened:
+            each.close()
+        return {"answers": answers}
 
     def burst(self, targets: list[Target], calls: int, threads: int) -> dict[str, Any]:
         """`calls` UDP calls, split over threads and targets; who answered how often, and how long it took."""

@@ -66,5 +66,5 @@ def test_p13_a_row_is_of_use_while_it_is_young_and_its_backend_is_there(
     expired: bool,
 ) -> None:
     used = NOW_NS - age_seconds * 1_000_000_000
-    row = AffinityRow(client_netns=1, frontend=FRONTEND, backend=BACKEND, last_used_ns=used)
+    row = AffinityRow(client_netns=1, frontend=FRONTEND, backend=BACKEND, generation=7, last_used_ns=used)
     assert list(expired_rows([row], frontends, backends, NOW_NS)) == ([row] if expired else [])
