@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -69,10 +70,13 @@ def fetch(wanted: str) -> Path:
 def served() -> list[str]:
     """Names of all kernels that Debian's mirror has, and of those that are here already."""
     here = [path.name for path in (CACHE / "kernels").glob(f"*-{_ARCHITECTURE}")]
-    _refresh_lists()
+    try:
+        _refresh_lists()
+    except NoSuchKernel as error:  # without a network, or a suite that has moved: the others will do
+        print(f"not all of Debian's package lists are new: {error}", file=sys.stderr)
     text = _apt("apt-cache", "search", "--names-only", rf"^linux-image-[0-9].*-{_ARCHITECTURE}$")
-    found = re.findall(r"^linux-image-([0-9]+\.[0-9]+\.?[0-9]*[^ ]*) ", text, re.MULTILINE)
-    return sorted({*here, *(name for name in found if re.match(r"\d+\.\d+\.\d", name))})
+    found = re.findall(r"^linux-image-(\d+\.\d+\.\d\S*) ", text, re.MULTILINE)  # not those that name no whole version
+    return sorted({*here, *found})
 
 
 def _short(name: str) -> str:
