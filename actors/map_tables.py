@@ -25,10 +25,10 @@ from bpf.rows import (
     PolicyRow,
     backend_bits,
     filter_bits,
-    pack_member,
     pack_backend_cgroup,
     pack_frontend,
     pack_frontend_row,
+    pack_member,
     pack_policy,
 )
 from bpf.slots import Slots

@@ -2,7 +2,7 @@
 
 Others keep their pins on the same file system. So a directory of our own it must be, and only what has the form of ours
 is ever looked at or removed:
-    BUILD/maps/NAME, BUILD/programs/HOOK, BUILD/layout-DIGEST, BUILD/sockets-DIGEST, and `loading`, which becomes a BUILD
+    BUILD/maps/NAME, BUILD/programs/HOOK, BUILD/layout-DIGEST, BUILD/sockets-DIGEST; `loading` becomes a BUILD
     links/HOOK, links/HOOK-former...
     sockets-DIGEST/NAME, the state of sockets, which builds share
 """

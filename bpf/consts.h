@@ -17,8 +17,9 @@
 #define MAX_BACKEND_CGROUPS 16384
 /* Deepest nesting of Pod cgroups that we look for below the level that the row names. */
 #define MAX_CGROUP_LEVELS 8
-/* A row that is replaced while we read it is read again; it can't be replaced that often in some hundred nanoseconds. */
-#define MAX_READS 4
+/* A row that is replaced while we read it is read again. The agent needs longer for another write than a call for a try,
+ * so a second try fails only when the caller was taken off its CPU in the midst of both; the call then passes. */
+#define MAX_READS 2
 /* 2^64 / golden ratio: its product with a key has bits of the whole key at the top. */
 #define FILTER_FACTOR 0x9e3779b97f4a7c15ULL
 

@@ -5,8 +5,8 @@ Below the configured directory on a bpffs, which bpf/bpffs.py looks after:
     sockets-LAYOUT/NAME                    the socket storages of all builds that lay them out alike, so that a socket
                                            keeps its backend and its way back through an upgrade
     links/HOOK                             the attachments; they outlive us, and are swapped in place by an upgrade
-    links/HOOK-former-LAYOUT-CGROUP        the way back of sockets that a build of another layout redirected, or one that
-                                           was attached to another cgroup; kept for as long as such sockets may live
+    links/HOOK-former-LAYOUT-CGROUP        the way back of sockets that were redirected by a build of another layout, or
+                                           on another cgroup; kept, since such sockets may live for long
 
 Made in `loading` and renamed, so a BUILD is whole or not there. The attach is the commit: it comes last, after the maps
 are filled, and until then an earlier build's programs go on with their own maps.

@@ -1,6 +1,6 @@
 /* The limit (P11): second and count in one word, so that they change together. */
 
-#define WINDOW_TRIES 4 /* a swap fails only when another CPU was at the same word within nanoseconds */
+#define WINDOW_TRIES 3 /* a swap fails only when another CPU was at the same word within nanoseconds */
 
 /* Whether this call is among the first `limit` of its second. */
 static __always_inline bool take_from_window(u64 *service_id, u32 limit) {
@@ -11,6 +11,7 @@ static __always_inline bool take_from_window(u64 *service_id, u32 limit) {
     if (!window)
         return false;
     /* The CPU that swaps a new second in has its first call. A CPU whose clock is behind never winds it back. */
+#pragma unroll
     for (int i = 0; i < WINDOW_TRIES; i++) {
         u64 seen = *(volatile u64 *)window;
 

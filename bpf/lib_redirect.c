@@ -164,6 +164,8 @@ static __always_inline int choose_backend(struct bpf_sock_addr *ctx, const struc
     if (!may_be_ours(call))
         return -ENOENT;
     keys.frontend = *call;
+    /* No loop: kernels before 6.17 would follow it for ever where a processor only guesses that it goes on. */
+#pragma unroll
     for (int i = 0; i < MAX_READS; i++) {
         error = try_redirect(ctx, &keys, backend);
         if (likely(error != -EAGAIN))

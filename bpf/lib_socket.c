@@ -31,8 +31,12 @@ static __always_inline u64 differs_in_backend(const struct socket_pair *pair, co
     return (pair->backend[0] ^ address[0]) | (pair->backend[1] ^ address[1]) | (pair->backend_port ^ port);
 }
 
-static __always_inline u64 is_free(const struct socket_pair *pair) {
-    return is_zero(pair->generation) | (pair->flags & PAIR_STALE);
+static __always_inline u64 is_empty(const struct socket_pair *pair) {
+    return is_zero(pair->generation);
+}
+
+static __always_inline u64 is_stale(const struct socket_pair *pair) {
+    return pair->flags & PAIR_STALE;
 }
 
 /* The first of `places` that is set, as a place among the further pairs. */
@@ -73,7 +77,7 @@ static __always_inline void read_pair(const struct socket_pair *pair, const stru
 static __always_inline int find_held(struct bpf_sock_addr *ctx, struct socket_state *state,
                                      const struct frontend_key *call, struct held *held) {
     struct socket_more *more;
-    u64 found = 0, free = 0;
+    u64 found = 0, room = is_stale(&state->pair);
 
     read_pair(&state->pair, call, held);
     if (likely(held->generation))
@@ -87,11 +91,11 @@ static __always_inline int find_held(struct bpf_sock_addr *ctx, struct socket_st
 #pragma unroll
     for (int i = 0; i < MORE_PAIRS; i++) {
         found |= is_zero(differs_in_frontend(&more->pair[i], call)) << i;
-        free |= is_free(&more->pair[i]);
+        room |= is_empty(&more->pair[i]) | is_stale(&more->pair[i]);
     }
     if (found)
         read_pair(&more->pair[first_place(found)], call, held);
-    return found || free ? 0 : -ENOMEM;
+    return found || room ? 0 : -ENOMEM;
 }
 
 static __always_inline void write_pair(struct socket_pair *pair, const struct frontend_key *call,
@@ -147,29 +151,29 @@ static __always_inline int note_first(struct socket_state *state, const struct f
     return error;
 }
 
+/* The same for one that has. A new pair goes where there is none, else in the place of a stale one. */
 static __always_inline int note_among(struct socket_state *state, struct socket_more *more,
                                       const struct frontend_key *call, struct endpoint *backend, u64 generation) {
-    u64 found = 0, free = 0, first_free;
+    u64 found = 0, empty = 0, stale = 0;
     bool is_first, kept = false;
     int error = 0;
 
     bpf_spin_lock(&state->lock);
     is_first = !differs_in_frontend(&state->pair, call);
-    first_free = is_free(&state->pair);
 #pragma unroll
     for (int i = 0; i < MORE_PAIRS; i++) {
         found |= is_zero(differs_in_frontend(&more->pair[i], call)) << i;
-        free |= is_free(&more->pair[i]) << i;
+        empty |= is_empty(&more->pair[i]) << i;
+        stale |= is_stale(&more->pair[i]) << i;
     }
     if (is_first)
         kept = keep_pair(&state->pair, call, backend, generation);
     else if (found)
         kept = keep_pair(&more->pair[first_place(found)], call, backend, generation);
     if (!kept) {
-        /* In the place of the pair that became stale only where there is no other. */
-        u64 places = free ? free : found;
+        u64 places = empty ? empty : stale | found;
 
-        if (first_free || (is_first && !free))
+        if (is_empty(&state->pair) || (!empty && is_stale(&state->pair)))
             write_pair(&state->pair, call, backend, generation);
         else if (places)
             write_pair(&more->pair[first_place(places)], call, backend, generation);
@@ -275,24 +279,24 @@ static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx) {
     return ctx->protocol == IPPROTO_MPTCP;
 }
 
+/* The look-up's key is made of whole words (types.h): struct bpf_sock_tuple has the peer's address, ours, and the ports. */
 static __always_inline struct bpf_sock *find_subflow(struct bpf_sock_addr *ctx, const struct frontend_key *peer) {
-    struct bpf_sock_tuple tuple = {};
+    u64 ports = (__be16)peer->port_protocol | (u32)bpf_htons(ctx->sk->src_port) << 16;
+    u64 tuple[5];
 
     if (!peer->address[0] && (u32)peer->address[1] == bpf_htonl(AF_INET_MAPPED)) {
-        tuple.ipv4.saddr = peer->address[1] >> 32;
-        tuple.ipv4.sport = peer->port_protocol;
-        tuple.ipv4.daddr = ctx->sk->src_ip4;
-        tuple.ipv4.dport = bpf_htons(ctx->sk->src_port);
-        return bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+        tuple[0] = peer->address[1] >> 32 | (u64)ctx->sk->src_ip4 << 32;
+        tuple[1] = ports;
+        return bpf_sk_lookup_tcp(ctx, (struct bpf_sock_tuple *)tuple, sizeof(((struct bpf_sock_tuple *)0)->ipv4),
+                                 BPF_F_CURRENT_NETNS, 0);
     }
-    __builtin_memcpy(tuple.ipv6.saddr, peer->address, sizeof(peer->address));
-    tuple.ipv6.sport = peer->port_protocol;
-    tuple.ipv6.daddr[0] = ctx->sk->src_ip6[0];
-    tuple.ipv6.daddr[1] = ctx->sk->src_ip6[1];
-    tuple.ipv6.daddr[2] = ctx->sk->src_ip6[2];
-    tuple.ipv6.daddr[3] = ctx->sk->src_ip6[3];
-    tuple.ipv6.dport = bpf_htons(ctx->sk->src_port);
-    return bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+    tuple[0] = peer->address[0];
+    tuple[1] = peer->address[1];
+    tuple[2] = ctx->sk->src_ip6[0] | (u64)ctx->sk->src_ip6[1] << 32;
+    tuple[3] = ctx->sk->src_ip6[2] | (u64)ctx->sk->src_ip6[3] << 32;
+    tuple[4] = ports;
+    return bpf_sk_lookup_tcp(ctx, (struct bpf_sock_tuple *)tuple, sizeof(((struct bpf_sock_tuple *)0)->ipv6),
+                             BPF_F_CURRENT_NETNS, 0);
 }
 
 static __always_inline int find_frontend_of_subflow(struct bpf_sock_addr *ctx, const struct frontend_key *peer,

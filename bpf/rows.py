@@ -270,8 +270,8 @@ def unpack_policy(raw: bytes) -> PolicyRow:
 
 
 def pack_config(*, host_netns: int, lease_ns: int, agent_cgroup: int) -> bytes:
-    """`host_netns` is the agent's network namespace cookie; `lease_ns` 0 turns the lease off; `agent_cgroup` is the id of
-    the agent's own cgroup, 0 when it is not known."""
+    """`host_netns` is the agent's network namespace cookie; `lease_ns` 0 turns the lease off; `agent_cgroup` is the
+    id of the agent's own cgroup, 0 when it is not known."""
     return _CONFIG.pack(host_netns, lease_ns, agent_cgroup)
 
 

@@ -50,7 +50,7 @@ def test_a_backend_survives_packing() -> None:
 
 def test_an_affinity_row_survives_packing() -> None:
     row = rows.AffinityRow(
-        client_netns=9, frontend=V4, backend=rows.Endpoint(ip_address("10.0.0.5"), 53), last_used_ns=4
+        generation=7, client_netns=9, frontend=V4, backend=rows.Endpoint(ip_address("10.0.0.5"), 53), last_used_ns=4
     )
     assert rows.unpack_affinity(*rows.pack_affinity(row)) == row
 
