@@ -21,8 +21,12 @@ import pytest
 
 from bpf import libbpf
 from bpf.build import HOOKS
+from bpf.probes import HELPERS
 from tests.lab.lab import RIGHTS, ROOT, Lab
 
+SOURCES = ROOT / "bpf"
+MACROS = {"bpf_htonl", "bpf_htons", "bpf_ntohs", "bpf_ntohll", "bpf_pseudo_fd"}
+"""They look like helpers, and call none."""
 MOST_INSTRUCTIONS = 250_000
 """A quarter of what the verifier follows before it gives up: other kernels and compilers need room."""
 
@@ -66,6 +70,11 @@ def test_a_program_loads_with_these_rights_alone(programs: Path, hook: str) -> N
     (followed,) = struct.unpack_from("=I", libbpf.info(program, 220), 216)  # verified_insns of struct bpf_prog_info
     os.close(program)
     assert followed < MOST_INSTRUCTIONS  # kernel 5.15 does not tell, and says 0
+
+
+def test_every_helper_that_the_programs_call_is_probed_at_the_start() -> None:
+    text = "".join(path.read_text() for path in SOURCES.glob("*.[ch]"))
+    assert set(re.findall(r"\bbpf_\w+(?=\()", text)) - MACROS == set(HELPERS)
 
 
 def test_root_loads_all_programs(lab: Lab) -> None:
