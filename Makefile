@@ -10,8 +10,10 @@ REQUIREMENTS := requirements.txt tests/requirements.txt
 STATE := $(shell cat $(REQUIREMENTS) .ci/setup | sha256sum | cut -c 1-16)
 READY := .venv/ready-$(STATE)
 READY_CLUSTER := .venv/ready-cluster-$(STATE)
+READY_KERNELS := .venv/ready-kernels-$(STATE)
 
-.PHONY: help setup setup-cluster demo test lint unit kernel cluster install-yaml cluster-test bench clean
+.PHONY: help setup setup-cluster setup-kernels demo test lint unit kernel kernels kernels-test cluster install-yaml
+.PHONY: cluster-test bench clean
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -28,14 +30,21 @@ $(READY_CLUSTER):
 	.ci/setup --cluster $(REQUIREMENTS)
 	touch $(READY) $@
 
+setup-kernels: $(READY_KERNELS) ## installs what tests on other kernels need, too
+
+$(READY_KERNELS):
+	.ci/setup --kernels $(REQUIREMENTS)
+	touch $(READY) $@
+
 demo: setup ## shows real redirects on this machine, step by step, and leaves nothing behind (root)
 	$(PYTHON) -m tests.demo
 
-test: ## lint, unit, kernel and cluster tests; what the CI runs (root)
+test: ## lint, unit, kernel, kernels and cluster tests; what the CI runs (root)
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory kernel
+	@$(MAKE) --no-print-directory kernels-test
 	@$(MAKE) --no-print-directory cluster-test
 
 lint: setup ## ruff, mypy, clang-format; all of them, so that one run tells all faults
@@ -53,6 +62,14 @@ kernel: setup ## tests with real hooks and sockets (root); fails, with the reaso
 	$(PYTHON) -m tests.kernel_ready
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/kernel
 
+kernels-test: setup-kernels ## the same on other kernels, chosen tests in virtual machines (root); about ten minutes
+	$(PYTHON) -m tests.kernels.ready
+	$(PYTHON) -m pytest -q -p tests.no_skips tests/kernels
+
+kernels: export COMMAND ?= $(PYTHON) -m tests.demo
+kernels: setup-kernels ## COMMAND (default: the demo) on KERNEL, such as 6.1; without KERNEL, what kernels there are (root)
+	$(PYTHON) -m tests.kernels $(if $(KERNEL),$(KERNEL) bash -c "$$COMMAND")
+
 cluster-test: setup-cluster ## tests on a real Kubernetes (root); the first run builds it, about ten minutes
 	$(PYTHON) -m tests.cluster.ready
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/cluster
@@ -67,5 +84,5 @@ bench: setup-cluster ## prints the table of measurements (root)
 	$(PYTHON) -m tests.bench
 
 clean: ## removes .venv, .cluster and caches
-	rm -rf .cluster .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .cluster .kernels .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

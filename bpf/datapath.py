@@ -84,10 +84,12 @@ class Datapath:
                 pins.remove_build(self.bpffs / build)
         for hook, names in self.programs_before_us().items():
             _log.warning(
-                "%s: %s run before us and may translate an address before we see it; kernel 6.17 lets us run first, "
-                "on an older one start this agent before whoever attached them",
+                "%s: %s on cgroup %s runs before ours and may translate an address before we see it; "
+                "`bpftool prog show id ID` on the node tells whose it is. Start this agent before whoever attached it: "
+                "detach ours (run.py detach), stop the other one, then start this agent first",
                 hook,
                 ", ".join(names),
+                self.cgroup,
             )
 
     def _attach(self, hook: str, attach_type: int, program: int, cgroup: int) -> None:
@@ -163,17 +165,30 @@ class Datapath:
         ]
 
     def programs_before_us(self) -> dict[str, list[str]]:
-        """Hook -> names of foreign programs that run before ours, and may translate an address before we see it."""
+        """Hook -> foreign programs that run before ours, and may translate an address before we see it.
+
+        Told by their ids: to open a program by its id, for its name, takes CAP_SYS_ADMIN, which we don't have.
+        """
         before = {}
         ours = {row["hook"]: row["program_id"] for row in programs(self.bpffs)}
         with _opened_directory(self.cgroup) as cgroup:
             for hook, attach_type in HOOKS.items():
                 ids = libbpf.effective_programs(cgroup, attach_type)
                 if ours.get(hook) in ids:
-                    names = [_name_of(identifier) for identifier in ids[: ids.index(ours[hook])]]
-                    if names:
-                        before[hook] = names
+                    earlier = ids[: ids.index(ours[hook])]
+                    former = self._linked_programs() if earlier else set()
+                    foreign = [f"program {identifier}" for identifier in earlier if identifier not in former]
+                    if foreign:
+                        before[hook] = foreign
         return before
+
+    def _linked_programs(self) -> set[int]:
+        """Ids of all programs that our links hold, those of former builds as well."""
+        found = set()
+        for path in (self.bpffs / pins.LINKS).iterdir():
+            with _opened_pin(path) as link:
+                found.add(libbpf.LinkInfo(link).program_id)
+        return found
 
     def warnings(self) -> list[str]:
         """What keeps calls from being redirected although all is well with us, with the remedy."""
@@ -211,6 +226,7 @@ def prepare(settings: DatapathSettings) -> Datapath:
         _log.info("compiling and loading build %s", build)
         _load(settings.bpffs, build, sizes)
         _introduce_policies(settings.bpffs, build)
+        _tell_lost_lease(settings)
     datapath = Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
     for warning in datapath.warnings():
         _log.warning("%s", warning)
@@ -259,6 +275,27 @@ def _copy(old: PinnedMaps, new: PinnedMaps, name: str, keys: Container[bytes] | 
             except OSError as error:
                 _log.warning("%s rows of the former build are lost in part: %s", name, error)
                 return
+
+
+def _tell_lost_lease(settings: DatapathSettings) -> None:
+    """Says so when the attached build lost its lease while ours was compiled.
+
+    We don't renew it meanwhile: a lease says that somebody watches the Pods, and nobody does before the actors run. A
+    call that takes the normal way is what everyone has without us; one that goes to a Pod which is gone is lost.
+    """
+    for build in {str(row["build"]) for row in programs(settings.bpffs) if row["attached"] and row["build"]}:
+        lease = libbpf.Map(settings.bpffs / build / "maps" / "lease")  # a build may have other maps than ours
+        age = (time.monotonic_ns() - int.from_bytes(lease.lookup(bytes(4)) or bytes(8), "little")) / 1e9
+        lease.close()
+        if 0 < settings.lease_seconds < age:
+            _log.warning(
+                "the attached build %s lost its lease while this build was compiled: it was renewed %.0f s ago, and "
+                "datapath.lease_seconds is %d; calls take the normal way until this agent knows the node's Pods. A "
+                "larger lease_seconds avoids that on a node that compiles slowly",
+                build,
+                age,
+                settings.lease_seconds,
+            )
 
 
 def _take_lock(bpffs: Path) -> int:
@@ -353,14 +390,6 @@ def _former(link: Path, layout: str, cgroup_id: int) -> Path:
 def _formers(link: Path) -> list[Path]:
     """Those kept of this hook, by this build or an earlier one, which named them otherwise."""
     return sorted(link.parent.glob(f"{link.name}-former*"))
-
-
-def _name_of(program_id: int) -> str:
-    program = libbpf.program_by_id(program_id)
-    try:
-        return f"{libbpf.program_name(program)} (id {program_id})"
-    finally:
-        os.close(program)
 
 
 @contextmanager

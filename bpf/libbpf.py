@@ -14,10 +14,17 @@ from pathlib import Path
 
 BPF_ANY = 0
 BPF_F_BEFORE = 1 << 3
-"""Attach before the programs that are on the cgroup already (kernel 6.17 for cgroups)."""
+"""Attach before the programs that are on the cgroup already: kernel 6.17, and older ones that have taken it over."""
 BPF_F_QUERY_EFFECTIVE = 1
 PROG_TYPE_SOCK_ADDR = 18
 _BATCH = 4096
+_LOG_STATS = 4
+"""Level of the verifier's log that has its reasons and sums, and not every instruction that it follows."""
+_LOG_SIZE = 1 << 20
+_NO_REASON = ("verification time ", "stack depth ", "processed ", "cur state: ", "old state: ")
+"""How lines of the verifier's log begin that come after its reason: sums, and registers."""
+_MOST_PROGRAMS = 64 * 16
+"""The kernel takes 64 of one kind a cgroup; those of the cgroups above run too."""
 
 _lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
 
@@ -30,11 +37,58 @@ class _BatchOpts(ctypes.Structure):
     _fields_ = (("sz", ctypes.c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))
 
 
+class _LoadOpts(ctypes.Structure):
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("attempts", c_int),
+        ("expected_attach_type", c_int),
+        ("unused", c_uint32 * 7),  # prog_btf_fd ... attach_btf_obj_fd
+        ("fd_array", c_void_p),
+        ("func_info", c_void_p),
+        ("func_info_sizes", c_uint32 * 2),
+        ("line_info", c_void_p),
+        ("line_info_sizes", c_uint32 * 2),
+        ("log_level", c_uint32),
+        ("log_size", c_uint32),
+        ("log_buf", c_char_p),
+    )
+
+
+class ProgramRefused(Exception):
+    """The kernel does not load a program; the text is its reason, in one line."""
+
+
 def _check(result: int, what: str) -> int:
     if result < 0:
         number = -result if result != -1 else ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
+
+
+def load_program(name: str, instructions: bytes, attach_type: int) -> int:
+    """Descriptor of a new program of PROG_TYPE_SOCK_ADDR. Raises ProgramRefused.
+
+    BCC's own way to load prints a dump of every register, or takes a limit of the verifier for the program's size.
+    """
+    opts = _LoadOpts(sz=ctypes.sizeof(_LoadOpts), expected_attach_type=attach_type)
+    count = ctypes.c_size_t(len(instructions) // 8)
+    arguments = (PROG_TYPE_SOCK_ADDR, name.encode(), b"GPL", c_char_p(instructions), count, byref(opts))
+    result = _lib.bpf_prog_load(*arguments)
+    if result >= 0:
+        return int(result)
+    # Once more, for the reason: a log that did not fit would be an error by itself.
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    opts.log_level, opts.log_size, opts.log_buf = _LOG_STATS, _LOG_SIZE, ctypes.cast(log, c_char_p)
+    _lib.bpf_prog_load(*arguments)
+    raise ProgramRefused(verifier_reason(log.value.decode(errors="replace"), -result))
+
+
+def verifier_reason(log: str, error_number: int) -> str:
+    """The last reason in a verifier's log, and the error that came with it."""
+    lines = [line.strip() for line in log.splitlines()]
+    reasons = [line.rstrip(".") for line in lines if line and not line.startswith(_NO_REASON)]
+    error = os.strerror(error_number)
+    return f"{reasons[-1]} ({error})" if reasons else error
 
 
 def open_pin(path: Path) -> int:
@@ -83,7 +137,7 @@ def link_detach(link: int) -> None:
 
 def effective_programs(cgroup: int, attach_type: int) -> list[int]:
     """Ids of the programs that run for a process in the cgroup, in the order in which they run."""
-    ids = (c_uint32 * 64)()
+    ids = (c_uint32 * _MOST_PROGRAMS)()
     count = c_uint32(len(ids))
     flags = c_uint32()
     _check(
@@ -91,14 +145,6 @@ def effective_programs(cgroup: int, attach_type: int) -> list[int]:
         "query programs",
     )
     return list(ids[: count.value])
-
-
-def program_by_id(identifier: int) -> int:
-    return _check(_lib.bpf_prog_get_fd_by_id(identifier), f"open program {identifier}")
-
-
-def program_name(program: int) -> str:
-    return info(program, 80)[64:80].rstrip(b"\0").decode(errors="replace")
 
 
 def probe_map_type(map_type: int) -> bool:

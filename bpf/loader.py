@@ -32,7 +32,13 @@ def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
     os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
     from bcc import BPF, lib  # noqa: PLC0415  (late, so that --help and errors of usage do not pay for it)
 
-    programs = BPF(text=program_text(), cflags=compiler_flags(sizes))
+    try:
+        programs = BPF(text=program_text(), cflags=compiler_flags(sizes))
+    except Exception:  # noqa: BLE001  (BCC raises nothing narrower, and has printed what is wrong)
+        sys.exit(
+            "BCC could not compile the programs or make their maps; the lines above say why. "
+            "If a map is too large for this node, lower datapath.max_frontends, max_backends or max_affinity"
+        )
     for kind in ("maps", "programs"):
         (directory / kind).mkdir()
     for name in MAP_NAMES:
@@ -46,8 +52,14 @@ def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
             libbpf.pin(lib.bpf_table_fd(programs.module, name.encode()), pin)
         os.dup2(libbpf.open_pin(pin), descriptor)
     for hook, attach_type in HOOKS.items():
-        function = programs.load_func(hook.encode(), BPF.CGROUP_SOCK_ADDR, attach_type=attach_type)
-        libbpf.pin(function.fd, directory / "programs" / hook)
+        try:
+            program = libbpf.load_program(hook, programs.dump_func(hook.encode()), attach_type)
+        except libbpf.ProgramRefused as reason:
+            sys.exit(
+                f"kernel {os.uname().release} refuses the program {hook}: {reason}. Use a kernel that "
+                "docs/compatibility.md names, and please report this line with the version of the agent"
+            )
+        libbpf.pin(program, directory / "programs" / hook)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,20 @@ KERNEL_FLOOR = (5, 15)
 SO_NETNS_COOKIE = 71
 """include/uapi/asm-generic/socket.h, kernel 5.14."""
 
-_MAP_TYPES = {"hash map": 1, "array map": 2, "per-CPU hash map": 5, "socket storage": 24}
-_HELPERS = {
+MAP_TYPES = {"hash map": 1, "array map": 2, "per-CPU hash map": 5, "socket storage": 24}
+HELPERS = {
     "bpf_get_prandom_u32": 7,
+    "bpf_get_current_cgroup_id": 80,
+    "bpf_sk_lookup_tcp": 84,
+    "bpf_sk_release": 86,
+    "bpf_spin_lock": 93,
+    "bpf_spin_unlock": 94,
     "bpf_sk_storage_get": 107,
     "bpf_get_netns_cookie": 122,
     "bpf_get_current_ancestor_cgroup_id": 123,
     "bpf_ktime_get_coarse_ns": 160,
 }
+"""What the programs call -> its number (enum bpf_func_id of the kernel's uapi/linux/bpf.h)."""
 
 
 def missing_features() -> list[str]:
@@ -31,10 +37,10 @@ def missing_features() -> list[str]:
     if not libbpf.probe_program_type(libbpf.PROG_TYPE_SOCK_ADDR):
         missing.append("cgroup socket address programs (CONFIG_CGROUP_BPF; rights: CAP_BPF and CAP_NET_ADMIN)")
         return missing  # without those, no helper can be probed
-    missing += [name for name, number in _MAP_TYPES.items() if not libbpf.probe_map_type(number)]
+    missing += [name for name, number in MAP_TYPES.items() if not libbpf.probe_map_type(number)]
     missing += [
         f"helper {name}"
-        for name, number in _HELPERS.items()
+        for name, number in HELPERS.items()
         if not libbpf.probe_helper(libbpf.PROG_TYPE_SOCK_ADDR, number)
     ]
     return missing

@@ -87,6 +87,22 @@ def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client:
     bigger.terminate()
 
 
+def test_while_a_build_is_compiled_for_longer_than_the_lease_calls_take_the_normal_way_and_the_log_says_why(
+    lab: Lab, agent: Agent, client: PodProcess
+) -> None:
+    """Nobody watches the Pods meanwhile, so nobody renews the lease of the build that is attached."""
+    agent.terminate()
+    former = lab.agent(datapath__lease_seconds=1)
+    former.terminate()
+    client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
+    bigger = lab.agent(datapath__lease_seconds=1, datapath__max_frontends=200)
+    wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] != REMOTE, "redirects are back")
+    tally = client.do("load_stop")["tally"]
+    assert set(tally) == {"pod0", "pod1", REMOTE}, tally
+    assert "lost its lease while this build was compiled" in bigger.log.read_text()
+    bigger.terminate()
+
+
 def test_fifty_changes_a_second_under_load_fail_nothing_and_reach_no_removed_backend(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:

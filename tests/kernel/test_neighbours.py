@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from bpf import libbpf
 from tests.lab import manifests
+from tests.lab.foreign import can_come_first
 from tests.lab.lab import REMOTE, ROOT, VIP, Agent, Lab, PodProcess, wait_until
 
 NAME = "answer.test"
 ADDRESS = "192.0.2.7"
 
 
-@pytest.fixture
-def foreign(lab: Lab) -> Iterator[None]:
-    """Was there first, and translates the virtual IP to another one."""
-    command = [sys.executable, "-m", "tests.lab.foreign", str(lab.cgroup), VIP, "169.254.0.91"]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout
-    assert process.stdin
-    assert process.stdout.readline() == b"attached\n"
-    yield
-    process.stdin.close()
-    process.wait(10)
-    process.stdout.close()
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def agent(lab: Lab) -> Iterator[Agent]:
     made = lab.agent()
     yield made
@@ -37,21 +27,72 @@ def agent(lab: Lab) -> Iterator[Agent]:
     made.command("detach")
 
 
-@pytest.mark.usefixtures("foreign")
-def test_ours_sees_the_virtual_ip_before_a_program_that_was_there_first(
-    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
-) -> None:
+@pytest.fixture
+def redirected(lab: Lab, agent: Agent, pods: list[PodProcess]) -> None:
     lab.write("pod", manifests.pod(pods[0]))
-    lab.write("policies", manifests.policy("vip", ports=((53, "UDP"), (80, "TCP")), backend_port=53))
+    lab.write("policies", manifests.policy("vip"))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
-    assert client.do("udp", address=VIP, port=53) == {"who": "pod0", "source": [VIP, 53]}
-    assert agent.status()["datapath"]["programs_before_us"] == {}
 
 
-@pytest.mark.usefixtures("foreign")
-def test_the_other_program_goes_on_with_what_we_leave_alone(agent: Agent, client: PodProcess) -> None:
-    assert agent.states() == {}
-    assert client.do("tcp", address=VIP, port=80)["peer"] == ["169.254.0.91", 80]
+@contextmanager
+def foreign(lab: Lab, *flags: int) -> Iterator[dict[str, list[str]]]:
+    """Another program translates the virtual IP to another address. Hook -> what we call its program."""
+    command = [sys.executable, "-m", "tests.lab.foreign", str(lab.cgroup), VIP, "169.254.0.91", *map(str, flags)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin
+    assert process.stdout
+    try:
+        connect4, sendmsg4 = process.stdout.readline().split()
+        yield {"connect4": [f"program {connect4}"], "sendmsg4": [f"program {sendmsg4}"]}
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+def before_us(agent: Agent) -> object:
+    return agent.status()["datapath"]["programs_before_us"]
+
+
+@pytest.mark.usefixtures("redirected")
+def test_ours_stays_first_when_another_program_comes_later(lab: Lab, agent: Agent, client: PodProcess) -> None:
+    with foreign(lab):
+        assert client.do("udp", address=VIP, port=53) == {"who": "pod0", "source": [VIP, 53]}
+        assert before_us(agent) == {}
+        # What we leave alone is the other program's.
+        assert client.do("tcp", address=VIP, port=80)["peer"] == ["169.254.0.91", 80]
+
+
+@pytest.mark.usefixtures("redirected")
+def test_a_program_that_was_there_first_stops_neither_the_agent_nor_its_word(
+    lab: Lab, agent: Agent, client: PodProcess
+) -> None:
+    """Ours goes first all the same where the kernel can put it there; where not, the other one is told by its id."""
+    agent.terminate()
+    shutil.rmtree(lab.bpffs / "links")  # its attachments; the build stays, and is adopted
+    with foreign(lab) as theirs:
+        agent.start()
+        wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
+        answer = client.do("udp", address=VIP, port=53)
+        if can_come_first(lab.cgroup):
+            assert answer == {"who": "pod0", "source": [VIP, 53]}
+            assert before_us(agent) == {}
+        else:
+            assert answer["who"] == REMOTE
+            assert before_us(agent) == theirs
+            assert f"connect4: {theirs['connect4'][0]} on cgroup {lab.cgroup} runs before ours" in agent.log.read_text()
+
+
+@pytest.mark.usefixtures("redirected")
+def test_a_program_that_comes_first_later_is_told_by_its_id(lab: Lab, agent: Agent, client: PodProcess) -> None:
+    """Names can't be told: opening a program by its id takes CAP_SYS_ADMIN, which the agent has not."""
+    if not can_come_first(lab.cgroup):
+        return  # nobody can
+    with foreign(lab, libbpf.BPF_F_BEFORE) as theirs:
+        assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
+        assert before_us(agent) == theirs
+        assert agent.fetch("/readyz") == "ok\n"
+    assert before_us(agent) == {}
 
 
 @pytest.fixture
@@ -90,5 +131,5 @@ def test_a_real_resolver_client_asks_a_real_server_behind_the_virtual_ip(
 
 
 def test_what_no_policy_names_is_answered_as_ever(agent: Agent, client: PodProcess) -> None:
-    assert agent.states() == {}
+    wait_until(lambda: agent.states() == {}, "no policies")
     assert client.do("udp", address=VIP, port=53)["who"] == REMOTE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -76,18 +77,23 @@ def test_host_processes_are_redirected_unless_the_policy_says_no(lab: Lab, agent
 def test_a_limit_lets_exactly_that_many_through_on_two_cpus(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
-    """2,000 calls over two frontends; the window's edge may lie within: whole multiples of the limit are redirected."""
-    lab.write("policies", manifests.policy("vip", ports=((53, "UDP"), (54, "UDP")), redirectQosLimit=100))
+    """2,000 calls over two frontends, in one second or, on a slow machine, in several."""
+    limit = 100
+    lab.write("policies", manifests.policy("vip", ports=((53, "UDP"), (54, "UDP")), redirectQosLimit=limit))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
     begin = time.monotonic() + 0.5
     begin += 1.02 - begin % 1  # just after a window's beginning
     callers = ((client, 53), (pods[1], 54))
     for process, port in callers:
         process.begin("sends", address=VIP, port=port, calls=1000, until=begin)
-    took = max(process.end()["seconds"] for process, _ in callers)
-    assert took < 0.9, "the machine was too slow for 2,000 calls in one window"
+    answers = [process.end() for process, _ in callers]
+    calls = sum((Counter(answer["in_second"]) for answer in answers), Counter[str]())
+    # A call at the edge of two seconds counts in either.
+    edges = sum(answer["edges"] for answer in answers)
+    least = sum(min(limit, each) for each in calls.values())
     (row,) = agent.inspect("policies")
-    assert (row["redirects"], row["passes"]["qos"]) == (100, 1900)
+    assert least <= row["redirects"] <= min(limit * len(calls), least + edges)
+    assert row["redirects"] + row["passes"]["qos"] == 2000
 
 
 def test_affinity_holds_a_backend_and_moves_at_once_when_it_goes(

@@ -1,43 +1,68 @@
-"""Stands for a CNI's socket load balancer: a program on a cgroup that translates one virtual IP away, attached first.
+"""Stands for a CNI's socket load balancer: a program on a cgroup that translates one virtual IP away.
 
-python -m tests.lab.foreign CGROUP FROM TO      (IPv4; prints "attached"; ends, and detaches, when its input ends)
+python -m tests.lab.foreign CGROUP FROM TO [FLAGS]      (IPv4; FLAGS of the attach, such as 8: BPF_F_BEFORE)
+
+prints the ids of its programs for connect4 and sendmsg4 once they are attached. It ends, and detaches, when its input
+ends.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import struct
 import sys
+from pathlib import Path
 
 from bpf import libbpf
-from bpf.build import HOOKS, KERNEL_TREE
-
-_TEXT = """
-#include <uapi/linux/bpf.h>
-int translate(struct bpf_sock_addr *ctx) {
-    if (ctx->user_ip4 == FROM)
-        ctx->user_ip4 = TO;
-    return 1;
-}
-"""
+from bpf.build import HOOKS
 
 
-def main(cgroup: str, address: str, translated: str) -> None:
-    os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
-    from bcc import BPF  # noqa: PLC0415
+def translation(address: str, translated: str) -> bytes:
+    """if (ctx->user_ip4 == address) ctx->user_ip4 = translated; return 1;"""
+    before, after = (int.from_bytes(socket.inet_aton(each), "little", signed=True) for each in (address, translated))
+    user_ip4 = 4  # its place in struct bpf_sock_addr
+    return b"".join(
+        (
+            _instruction(0x61, to=2, of=1, offset=user_ip4),  # w2 = ctx->user_ip4
+            _instruction(0x56, to=2, offset=2, value=before),  # unless w2 == address: skip two
+            _instruction(0xB4, to=2, value=after),  # w2 = translated
+            _instruction(0x63, to=1, of=2, offset=user_ip4),  # ctx->user_ip4 = w2
+            _instruction(0xB7, to=0, value=1),  # r0 = 1
+            _instruction(0x95),  # return r0
+        )
+    )
 
-    flags = [
-        f"-D{name}={int.from_bytes(socket.inet_aton(ip), 'little')}u"
-        for name, ip in (("FROM", address), ("TO", translated))
-    ]
-    program = BPF(text=_TEXT, cflags=flags)
+
+def _instruction(code: int, *, to: int = 0, of: int = 0, offset: int = 0, value: int = 0) -> bytes:
+    return struct.pack("<BBhi", code, to | of << 4, offset, value)
+
+
+def attach(cgroup: Path, instructions: bytes, hook: str, flags: int) -> tuple[int, int]:
+    """Id of the program, and the descriptor that holds it attached."""
+    program = libbpf.load_program("translate", instructions, HOOKS[hook])
     directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-    links = []
-    for hook in ("connect4", "sendmsg4"):
-        function = program.load_func(b"translate", BPF.CGROUP_SOCK_ADDR, attach_type=HOOKS[hook])
-        links.append(libbpf.link_create(function.fd, directory, HOOKS[hook], 0))
-        program.funcs.clear()  # the same function is loaded again, for another attach type
-    print("attached", flush=True)
+    try:
+        return libbpf.program_id(program), libbpf.link_create(program, directory, HOOKS[hook], flags)
+    finally:
+        os.close(directory)
+        os.close(program)
+
+
+def can_come_first(cgroup: Path) -> bool:
+    """Whether this kernel takes BPF_F_BEFORE for a cgroup. Its version does not tell: distributions take it over."""
+    try:
+        _, link = attach(cgroup, translation("192.0.2.1", "192.0.2.1"), "connect4", libbpf.BPF_F_BEFORE)
+    except OSError:
+        return False
+    os.close(link)
+    return True
+
+
+def main(cgroup: str, address: str, translated: str, flags: str = "0") -> None:
+    instructions = translation(address, translated)
+    held = [attach(Path(cgroup), instructions, hook, int(flags)) for hook in ("connect4", "sendmsg4")]
+    print(*(identifier for identifier, _ in held), flush=True)
     sys.stdin.read()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from bpf.cgroups import find_cgroup
+from tests.lab.worker import SLOWNESS
 
 ROOT = Path(__file__).resolve().parents[2]
 REMOTE = "remote"
@@ -34,7 +36,8 @@ Manifest = dict[str, Any]
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
-    """Polls a condition of another process, for which there is no event to await."""
+    """Polls a condition of another process, for which there is no event to await; `seconds` on an ordinary machine."""
+    seconds *= SLOWNESS
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -249,7 +252,11 @@ class Agent:
         sections: dict[str, Any] = {
             "node_name": "node",
             "source": {"kind": "directory", "directory": str(lab.manifests)},
-            "datapath": {"cgroup": str(lab.cgroup), "bpffs": str(lab.bpffs)},
+            "datapath": {
+                "cgroup": str(lab.cgroup),
+                "bpffs": str(lab.bpffs),
+                "lease_seconds": math.ceil(30 * SLOWNESS),  # the default; a build must not take longer
+            },
             "metrics": {"address": "127.0.0.1", "port": self.metrics},
             "health": {"address": "127.0.0.1", "port": self.health},
             "log": {"level": "debug"},
@@ -298,9 +305,9 @@ class Agent:
         netns = f"--net=/run/netns/{self._lab.node}"
         program = (
             "import sys,urllib.request as u;"
-            "sys.stdout.write(u.build_opener(u.ProxyHandler({})).open(sys.argv[1],timeout=5).read().decode())"
+            "sys.stdout.write(u.build_opener(u.ProxyHandler({})).open(sys.argv[1],timeout=float(sys.argv[2])).read().decode())"
         )
-        command = ["nsenter", netns, sys.executable, "-c", program, f"http://127.0.0.1:{port}{path}"]
+        command = ["nsenter", netns, sys.executable, "-c", program, f"http://127.0.0.1:{port}{path}", str(5 * SLOWNESS)]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def status(self) -> dict[str, Any]:
@@ -332,7 +339,7 @@ class Agent:
         """SIGTERM; the exit code."""
         assert self.process
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(10 * SLOWNESS)
 
     def kill(self) -> None:
         if self.process and self.process.poll() is None:

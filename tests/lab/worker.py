@@ -17,8 +17,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 2.0
+SLOWNESS = float(os.environ.get("LAB_SLOWNESS", "1"))
+"""How many times slower than an ordinary machine this one may be: an emulated one, for instance. Every time-out of the
+laboratory is stretched by it."""
+TIMEOUT = 2.0 * SLOWNESS
 SO_NETNS_COOKIE = 71
+CLOCK_MONOTONIC_COARSE = 6
+"""linux/time.h: what bpf_ktime_get_coarse_ns reads."""
 IPPROTO_MPTCP = 262
 Target = tuple[str, int]
 
@@ -190,13 +195,23 @@ class Worker:
         return {"tally": dict(tally), "seconds": time.monotonic() - started}
 
     def sends(self, address: str, port: int, calls: int, until: float) -> dict[str, Any]:
-        """`calls` datagrams from one unconnected socket, none awaited; begins at a CLOCK_MONOTONIC time."""
+        """`calls` datagrams from one unconnected socket, none awaited; begins at a CLOCK_MONOTONIC time.
+
+        `in_second`: how many calls began and ended in which second of the clock that the limit reads; `edges`: how many
+        did not end in the second in which they began.
+        """
+        in_second: Counter[int] = Counter()
+        edges = 0
         with _socket(address, socket.SOCK_DGRAM) as client:
             time.sleep(max(0.0, until - time.monotonic()))
-            started = time.monotonic()
             for _ in range(calls):
+                second = _coarse_second()
                 client.sendto(b"?", (address, port))
-            return {"seconds": time.monotonic() - started}
+                if _coarse_second() == second:
+                    in_second[second] += 1
+                else:
+                    edges += 1
+            return {"in_second": dict(in_second), "edges": edges}
 
     def connects(self, address: str, port: int, calls: int, *, fresh: bool) -> dict[str, Any]:
         """`calls` connects of UDP sockets, no datagram sent: all of one socket, or each of a new one."""
@@ -294,6 +309,10 @@ def _send(client: socket.socket, sent: bytes) -> None:
         client.sendall(sent)
     except OSError:  # the server ended it, or reads no more
         return
+
+
+def _coarse_second() -> int:
+    return int(time.clock_gettime(CLOCK_MONOTONIC_COARSE))
 
 
 def _socket(address: str, kind: int, *, mapped: bool = False) -> socket.socket:

@@ -1,0 +1,21 @@
+#!/bin/sh
+# First program of the VM, in its initramfs: makes the root of the machine's, read-only, with memory above it to write to.
+# The kernel hands `checkout` over from its command line.
+fail() {
+    echo "guest-init: $*" >/dev/console
+    busybox poweroff -f
+}
+busybox mount -t proc proc /proc
+while read -r module; do
+    busybox insmod "/modules/$module" || fail "no module $module"
+done </modules/order
+busybox mount -t virtiofs -o ro root /lower || fail "no root"
+busybox mount -t tmpfs -o size=75% tmpfs /upper
+busybox mkdir /upper/files /upper/work
+busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /root || fail "no overlay"
+busybox mkdir -p /root/usr/lib/modules
+busybox mount -t virtiofs -o ro modules /root/usr/lib/modules || fail "no modules"
+for each in proc:proc sysfs:sys devtmpfs:dev tmpfs:run; do
+    busybox mount -t "${each%:*}" "${each%:*}" "/root/${each#*:}"
+done
+exec busybox switch_root /root /bin/bash "$checkout/tests/kernels/guest-start.sh"

@@ -1,0 +1,62 @@
+"""Runs commands in a VM for the host: orders come as JSON lines on standard input, what happens goes as JSON lines to
+standard output.
+
+    {"command": ["make", "unit"], "environment": {}}   ->   {"stdout": "..."} and {"stderr": "..."} as they come,
+                                                            {"status": 0} when it has ended
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import IO
+
+
+def main() -> None:
+    tell(kernel=os.uname().release)
+    for line in sys.stdin:
+        order = json.loads(line)
+        tell(status=run(order["command"], order["environment"]))
+
+
+def run(command: list[str], environment: dict[str, str]) -> int:
+    try:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        tell(stderr=f"{error}\n")
+        return 127
+    streams = {"stdout": process.stdout, "stderr": process.stderr}
+    threads = [threading.Thread(target=pass_on, args=each) for each in streams.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return process.wait()
+
+
+def pass_on(name: str, stream: IO[str]) -> None:
+    for line in stream:
+        tell(**{name: line})
+
+
+_lock = threading.Lock()
+
+
+def tell(**what: object) -> None:
+    with _lock:
+        print(json.dumps(what), flush=True)
+
+
+if __name__ == "__main__":
+    main()

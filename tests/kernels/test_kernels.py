@@ -1,0 +1,44 @@
+"""What users are promised on other kernels than this machine's (docs/compatibility.md says what was seen)."""
+
+from __future__ import annotations
+
+from tests.kernels import debian
+from tests.kernels.vm import Result, VirtualMachine
+
+PYTHON = ".venv/bin/python"
+SECONDS = 1200.0
+
+
+def run(vm: VirtualMachine, *command: str) -> Result:
+    result = vm.run(list(command), seconds=SECONDS)
+    assert result.status == 0, f"{' '.join(command)} ended with {result.status}:\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def kernel_tests(vm: VirtualMachine, *arguments: str) -> None:
+    timeout = 60 * vm.slowness  # each test's, as in pyproject.toml
+    run(vm, PYTHON, "-m", "pytest", "-q", "-p", "tests.no_skips", f"--timeout={timeout:g}", *arguments)
+
+
+def test_every_hook_loads_with_the_rights_of_the_container_and_as_root(vm: VirtualMachine) -> None:
+    kernel_tests(vm, "tests/kernel/test_verifier.py", "-k", "loads")
+
+
+def test_the_demo_shows_what_it_should(vm: VirtualMachine) -> None:
+    assert "Every step showed what it should." in run(vm, PYTHON, "-m", "tests.demo").stdout
+
+
+def test_the_order_beside_another_program_is_told(vm: VirtualMachine) -> None:
+    kernel_tests(vm, "tests/kernel/test_neighbours.py")
+
+
+def test_calls_are_redirected_by_the_rules(vm: VirtualMachine) -> None:
+    kernel_tests(vm, "tests/kernel/test_redirect.py", "tests/kernel/test_rules.py")
+
+
+def test_a_kernel_that_is_too_old_is_refused_by_name() -> None:
+    agent = f"mkdir -p /etc/balancing/manifests && SOURCE_KIND=directory NODE_NAME=node {PYTHON} run.py"
+    with VirtualMachine(debian.fetch("5.10")) as vm:
+        result = vm.run(["bash", "-c", agent], seconds=SECONDS)
+    assert result.status == 1, result
+    assert "kernel 5.15 or newer (this is 5.10." in result.stderr

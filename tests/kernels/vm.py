@@ -1,0 +1,136 @@
+"""A virtual machine that runs another kernel on this machine's root file system.
+
+    with VirtualMachine(debian.fetch("6.1")) as vm:
+        vm.run(["uname", "-r"])
+
+Everything that a command writes stays in the VM's memory. Without KVM the VM is emulated, some ten times slower than
+the machine; `LAB_SLOWNESS` tells the laboratory so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.kernels.debian import CACHE
+
+ROOT = Path(__file__).resolve().parents[2]
+EMULATED_SLOWNESS = 10
+_BOOT_SECONDS = 180
+_CONSOLE_LINES = 40
+_HOST_SCRIPT = Path(__file__).with_name("host.sh")
+
+
+class VirtualMachineError(Exception):
+    """It did not start, ended by itself, or took too long; the text has the last lines of its console."""
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    stdout: str
+    stderr: str
+
+
+class VirtualMachine:
+    """Context manager. `kernel` is a directory of tests.kernels.debian."""
+
+    def __init__(self, kernel: Path) -> None:
+        self.slowness = 1 if has_kvm() else EMULATED_SLOWNESS
+        self._kernel = kernel
+        # Nameless, so that it leaves nothing behind.
+        self._console = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (closed by close)
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        room = CACHE / "room"
+        room.mkdir(parents=True, exist_ok=True)
+        # However we end, the kernel ends unshare, which ends process 1 of the namespace, which ends all others in it.
+        bound_to_us = ["setpriv", "--pdeathsig=KILL"]
+        namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        self._process = subprocess.Popen(
+            [*bound_to_us, *namespaces, "bash", str(_HOST_SCRIPT), str(self._kernel), str(ROOT), str(room)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._console,
+            text=True,
+            errors="replace",
+            env=os.environ | {"VIRTIOFSD": str(find_virtiofsd()), "EMULATED": "yes" if self.slowness > 1 else ""},
+            start_new_session=True,
+        )
+        try:
+            self._await("kernel", _BOOT_SECONDS, show=False)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._console):
+            assert stream
+            stream.close()
+
+    def run(self, command: list[str], *, seconds: float, show: bool = False) -> Result:
+        """Runs the command in the checkout, as root. With `show` its output appears here, too, as it comes."""
+        assert self._process
+        assert self._process.stdin
+        order = {"command": command, "environment": {"LAB_SLOWNESS": str(self.slowness)}}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return self._await("status", seconds, show=show)
+
+    def _await(self, what: str, seconds: float, *, show: bool) -> Result:
+        """Reads what the guest tells until it tells `what`."""
+        assert self._process
+        assert self._process.stdout
+        texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        over_time = threading.Event()
+        timer = threading.Timer(seconds, self._end_over_time, [over_time])
+        timer.start()
+        try:
+            for line in self._process.stdout:
+                told: dict[str, Any] = json.loads(line)
+                if what in told:
+                    return Result(told.get("status", 0), "".join(texts["stdout"]), "".join(texts["stderr"]))
+                for name, text in told.items():
+                    texts[name].append(text)
+                    if show:
+                        print(text, end="", flush=True, file=getattr(sys, name))
+        finally:
+            timer.cancel()
+        self._process.wait()
+        self._console.seek(0)
+        lines = [*texts["stdout"], *texts["stderr"], *self._console]
+        why = f"was ended after {seconds:g} s" if over_time.is_set() else "ended by itself"
+        raise VirtualMachineError(f"the VM of {self._kernel.name} {why}:\n{''.join(lines[-_CONSOLE_LINES:])}")
+
+    def _end_over_time(self, over_time: threading.Event) -> None:
+        over_time.set()
+        assert self._process
+        self._process.kill()
+
+
+def find_virtiofsd() -> Path | None:
+    """It is in no directory of PATH."""
+    places = map(Path, ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"))
+    return next((path for path in places if path.exists()), None)
+
+
+def has_kvm() -> bool:
+    """Whether KVM runs any kernel here. /dev/kvm is there on some machines whose processor can't."""
+    flags = re.search(r"\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text())
+    return flags is not None and os.access("/dev/kvm", os.R_OK | os.W_OK)
