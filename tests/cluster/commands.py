@@ -35,6 +35,15 @@ def block(document: str, words: str, language: str = "") -> str:
     return found[0].replace("REGISTRY", REGISTRY)
 
 
+def inline(document: str, words: str) -> str:
+    """The only command within a line of text that has these words."""
+    found = {each for each in re.findall(r"`([^`\n]+)`", (ROOT / document).read_text()) if words in each}
+    if len(found) != 1:
+        msg = f"{document} has {len(found)} commands with {words!r}: {found}"
+        raise LookupError(msg)
+    return found.pop()
+
+
 def yaml_block(document: str, words: str) -> Any:
     return yaml.safe_load(block(document, words, "yaml"))
 

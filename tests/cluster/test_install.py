@@ -12,7 +12,7 @@ import yaml
 
 from bpf.build import HOOKS
 from tests.cluster import dns, examples, paper, workers
-from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, REGISTRY, Checkout, block, yaml_block
+from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, REGISTRY, Checkout, block, inline, yaml_block
 from tests.cluster.installation import (
     CHART,
     CONTROLLER,
@@ -112,6 +112,10 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     apply_examples(installed)
     assert answers(bare) == LOCAL
     agent = installed.agent_pod()["metadata"]["uid"]
+    status = inline("README.md", "exec POD -- python -c").replace("POD", installed.agent_pod()["metadata"]["name"])
+    assert {each["name"] for each in json.loads(checkout.run(status).stdout)["policies"]} == set(
+        examples.NAMES.values()
+    )
 
     five = block("README.md", "kubectl apply -f k8s/examples/node-local-dns")
     assert five == block(DNS_EXAMPLE, "kubectl apply -f k8s/examples/node-local-dns")
@@ -121,7 +125,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     assert installed.agent_pod()["metadata"]["uid"] == agent, "the image is the one that was named"
     checkout.run("kubectl delete -f k8s/examples/node-local-dns")
 
-    checkout.run("kubectl set env daemonset/balancing-agent -n elf REDIRECT_QOS_LIMIT=50")
+    checkout.run(inline("README.md", "kubectl set env").replace("100", "50"))
     wait_active(installed)
     assert limits(installed) == {50}
     checkout.run("kubectl apply -k k8s")
@@ -182,7 +186,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     checkout.run(install)
     wait_active(helm)
     assert limits(helm) == {100}
-    checkout.run("kubectl set env daemonset/balancing-agent -n elf REDIRECT_QOS_LIMIT=50")
+    checkout.run(inline("README.md", "kubectl set env").replace("100", "50"))
     wait_active(helm)
     assert limits(helm) == {50}
     checkout.run(install)
