@@ -37,7 +37,8 @@ def block(document: str, words: str, language: str = "") -> str:
 
 def inline(document: str, words: str) -> str:
     """The only command within a line of text that has these words."""
-    found = {each for each in re.findall(r"`([^`\n]+)`", (ROOT / document).read_text()) if words in each}
+    spans: list[str] = re.findall(r"`([^`\n]+)`", (ROOT / document).read_text())
+    found = {each for each in spans if words in each}
     if len(found) != 1:
         msg = f"{document} has {len(found)} commands with {words!r}: {found}"
         raise LookupError(msg)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from tests.cluster.api import Json
-from tests.cluster.commands import INSTALLATION, Checkout, block, yaml_block
+from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, Checkout, block, yaml_block
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.dns import EXAMPLE
 
 CRD = "localredirectpolicies.balancing.elf.io"
 DAEMON_SET = "/apis/apps/v1/namespaces/elf/daemonsets/balancing-agent"
@@ -95,6 +97,21 @@ def test_the_command_of_the_installation_takes_the_emergency_stop_back(
     assert stopped["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == "100%"
     checkout.run(back)
     assert spec(plane) == before
+
+
+def test_the_egress_rule_of_the_dns_example_is_a_valid_one(plane: ControlPlane) -> None:
+    egress = yaml_block(DNS_EXAMPLE, "egress:")
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "dns"},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], **egress},
+    }
+    plane.api.create("/apis/networking.k8s.io/v1/namespaces/default/networkpolicies?fieldValidation=Strict", policy)
+    cache, _ = egress["egress"][0]["to"]
+    _, daemon_set = yaml.safe_load_all((EXAMPLE / "daemonset.yaml").read_text())
+    labels = daemon_set["spec"]["template"]["metadata"]["labels"]
+    assert cache["podSelector"]["matchLabels"].items() <= labels.items()
 
 
 def crd_owner(plane: ControlPlane) -> str | None:
