@@ -176,34 +176,35 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _detach(options: argparse.Namespace, settings: Settings) -> int:
+    from bpf.bpffs import foreign  # noqa: PLC0415
     from bpf.datapath import detach  # noqa: PLC0415
 
     removed = detach(settings.datapath.bpffs)
     print(
         "\n".join(f"removed {each}" for each in removed)
-        or f"nothing of ours is in the kernel ({settings.datapath.bpffs})",
-        flush=True,
+        or f"nothing of ours is in the kernel ({settings.datapath.bpffs})"
     )
-    return _stay(settings.health) if options.stay else 0
+    for name in foreign(settings.datapath.bpffs):
+        print(f"left {settings.datapath.bpffs / name} alone: it is not ours")
+    if options.stay:
+        sys.stdout.flush()
+        configure(settings.log)
+        _stay(settings.health)
+    return 0
 
 
-def _stay(health: HealthSettings) -> int:
+def _stay(health: HealthSettings) -> None:
     """Keeps the agent's probes content, so that a patch of the DaemonSet has nothing but the command to change."""
-    from actors.http import Answer, HttpServer, ListenError  # noqa: PLC0415
+    from actors.http import Answer, HttpServer  # noqa: PLC0415
 
     def detached() -> Answer:
         return Answer(HTTPStatus.OK, "text/plain", b"detached\n")
 
-    try:
-        routes = {"/healthz": detached, "/readyz": detached}
-        server = HttpServer(section="health", address=health.address, port=health.port, routes=routes)
-    except ListenError as error:
-        print(error, file=sys.stderr)
-        return FAILURE
+    routes = {"/healthz": detached, "/readyz": detached}
+    server = HttpServer(section="health", address=health.address, port=health.port, routes=routes)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: server.stop())
     server.run()
-    return 0
 
 
 if __name__ == "__main__":

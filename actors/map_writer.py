@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from actors.affinity import expired_rows
@@ -60,7 +60,7 @@ class MapWriter(AgentActor):
         """Service id -> policies that have it; at most one of them is in force."""
         self._refused: dict[int, str] = {}
         """Service id -> why the kernel does not have it."""
-        self._unfound: dict[int, tuple[str, ...]] = {}
+        self._unfound: dict[int, tuple[BackendPod, ...]] = {}
         """Service id -> Pods whose cgroup was not found."""
         self._reported: tuple[WriteFault, ...] = ()
         self._attached = False
@@ -68,7 +68,6 @@ class MapWriter(AgentActor):
     def started(self) -> None:
         self._tables = MapTables(self._datapath.open_maps())
         self._cgroups = PodCgroups(self._datapath.cgroup)
-        self._cgroups.refresh()
         self._tables.maps.write_config(host_netns=own_netns_cookie(), lease_ns=self._lease_ns)
         self._synced = False
         self.send("ConflictResolver", ResyncDesiredState())
@@ -126,24 +125,41 @@ class MapWriter(AgentActor):
         self._refused |= refused
 
     def _targets(self, service_ids: Iterable[int]) -> dict[int, PolicyWrite | None]:
-        """An id without a policy in force has no rows."""
-        in_force = {service_id: self._in_force(service_id) for service_id in sorted(service_ids)}
+        """An id without a policy in force has no rows. Other ids come too where a Pod of theirs has moved meanwhile."""
+        ids = set(service_ids)
+        ids |= self._with(
+            self._cgroups.update({_names(pod) for service_id in ids for pod in self._excluded(service_id)})
+        )
+        in_force = {service_id: self._in_force(service_id) for service_id in sorted(ids)}
         policies = {service_id: self._policies[keys[0]] if keys else None for service_id, keys in in_force.items()}
-        if any(self._find(pod) is None for policy in policies.values() if policy for pod in policy.excluded):
-            self._cgroups.refresh()  # once: it walks the whole tree
         for service_id, policy in policies.items():
             if policy is None:
                 self._unfound.pop(service_id, None)
         return {service_id: self._locate(policy) if policy else None for service_id, policy in policies.items()}
 
-    def _find(self, pod: BackendPod) -> PodCgroup | None:
-        return self._cgroups.find(pod.uid, pod.config_hash)
+    def _excluded(self, service_id: int) -> Iterator[BackendPod]:
+        """Pods that its policy in force does not redirect."""
+        for key in self._in_force(service_id):
+            yield from self._policies[key].excluded
+
+    def _with(self, moved: frozenset[str]) -> set[int]:
+        """Service ids whose policies don't redirect a Pod of such a uid or config hash."""
+        if not moved:
+            return set()
+        return {
+            service_id
+            for service_id in self._by_id
+            if any(not moved.isdisjoint(_names(pod)) for pod in self._excluded(service_id))
+        }
+
+    def _find(self, pod: BackendPod) -> tuple[PodCgroup, ...]:
+        return self._cgroups.find(*_names(pod))
 
     def _locate(self, policy: DesiredPolicy) -> PolicyWrite:
         """With the cgroups of the Pods that the policy does not redirect (P12); notes those that are not there."""
-        pods = {pod.key: self._find(pod) for pod in policy.excluded}
-        cgroups = [cgroup for cgroup in pods.values() if cgroup]
-        unfound = tuple(sorted(str(key) for key, cgroup in pods.items() if cgroup is None))
+        pods = {pod: self._find(pod) for pod in policy.excluded}
+        cgroups = [cgroup for found in pods.values() for cgroup in found]
+        unfound = tuple(pod for pod, found in pods.items() if not found)
         if unfound:
             self._unfound[policy.service_id] = unfound
         else:
@@ -168,16 +184,12 @@ class MapWriter(AgentActor):
                 _log.error("the programs were detached by somebody; restart the agent to attach them again")
             self._report(-1.0)
 
-    def _newly_found(self) -> list[int]:
-        """Service ids of which a Pod's cgroup has come to be; a Pod may be long in coming, or never."""
-        if not self._unfound:
-            return []
-        self._cgroups.refresh()
-        return [service_id for service_id, unfound in self._unfound.items() if self._unfound_of(service_id) != unfound]
-
-    def _unfound_of(self, service_id: int) -> tuple[str, ...]:
-        pods = [pod for key in self._in_force(service_id) for pod in self._policies[key].excluded]
-        return tuple(sorted(str(pod.key) for pod in pods if self._find(pod) is None))
+    def _newly_found(self) -> set[int]:
+        """Service ids with a Pod whose cgroup has come, went or was made again; it may be long in coming, or never."""
+        missing = {_names(pod) for pods in self._unfound.values() for pod in pods}
+        moved = self._cgroups.update(missing, all_found=True)
+        found = {service_id for service_id, pods in self._unfound.items() if any(map(self._find, pods))}
+        return found | self._with(moved)
 
     def _on_sweep_affinity(self, message: SweepAffinity) -> None:
         """A row that a program renews between our look and our deletion is lost, and that client's affinity with it:
@@ -191,7 +203,8 @@ class MapWriter(AgentActor):
         for service_id, why in self._refused.items():
             faults += [WriteFault(key=key, failed=True, message=why) for key in self._in_force(service_id)]
         for service_id, pods in self._unfound.items():
-            message = f"no cgroup was found for {', '.join(pods)}: its own calls are redirected, too, until it is"
+            names = ", ".join(sorted(str(pod.key) for pod in pods))
+            message = f"no cgroup was found for {names}: its own calls are redirected, too, until it is"
             faults += [WriteFault(key=key, failed=False, message=message) for key in self._in_force(service_id)]
         return tuple(faults)
 
@@ -206,3 +219,8 @@ class MapWriter(AgentActor):
         self.send("MetricsExporter", report)
         if self._tables.take_backends_removed():
             self.send("AffinityAger", BackendsRemoved())
+
+
+def _names(pod: BackendPod) -> tuple[str, str]:
+    """By which its cgroup is found."""
+    return pod.uid, pod.config_hash

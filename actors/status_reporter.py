@@ -44,6 +44,8 @@ class DatapathView:
     lease_age_seconds: Callable[[], float]
     before_us: Callable[[], Mapping[str, list[str]]]
     """Hook -> foreign programs that run before ours."""
+    warnings: Callable[[], list[str]]
+    """What keeps it from redirecting as it should, with the remedy."""
 
 
 class LeaderView(Protocol):
@@ -136,6 +138,7 @@ class StatusReporter(AgentActor):
                 "hooks": self._datapath.hooks(),
                 "lease_age_seconds": round(self._datapath.lease_age_seconds(), 3),
                 "programs_before_us": self._datapath.before_us(),
+                "warnings": self._datapath.warnings(),
             }
         if self._leader is not None:
             document["leader"] = {"leads": self._leader.leads(), "holder": self._leader.holder}

@@ -74,6 +74,7 @@ def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         hooks=datapath.attached_hooks,
         lease_age_seconds=datapath.lease_age_seconds,
         before_us=datapath.programs_before_us,
+        warnings=datapath.warnings,
     )
     return (
         ChildSpec(

@@ -1,6 +1,6 @@
 """The one owner of what is pinned and attached: loading, adopting, attaching, detaching (DESIGN 5.5).
 
-Below the configured directory on a bpffs:
+Below the configured directory on a bpffs, which bpf/bpffs.py looks after:
     BUILD/maps/NAME, BUILD/programs/HOOK   one build's maps and programs
     links/HOOK                             the attachments; they outlive us, and are swapped in place by an upgrade
     links/HOOK-former                      after an upgrade, the way back of sockets that were redirected before it
@@ -15,7 +15,6 @@ import errno
 import fcntl
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -24,9 +23,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bpf import bpffs as pins
 from bpf import libbpf
 from bpf.build import HOOKS, WAY_BACK, MapSizes, build_name, rows_layout
-from bpf.cgroups import find_cgroup
+from bpf.cgroups import coverage_faults, find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
 from bpf.probes import missing_features
@@ -34,11 +34,6 @@ from config.settings import DatapathSettings
 
 _log = logging.getLogger(__name__)
 
-_LINKS = "links"
-_LOADING = "loading"
-_LAYOUT = "layout-"
-_BPF_FS = Path("/sys/fs/bpf")
-_BPF_FS_MAGIC = "bpf"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,15 +61,15 @@ class Datapath:
     def attach_all(self) -> None:
         """Attaches every hook, or swaps in this build's program where another's is; then removes other builds."""
         self._carry_over()
-        (self.bpffs / _LINKS).mkdir(exist_ok=True)
+        (self.bpffs / pins.LINKS).mkdir(exist_ok=True)
         with _opened_directory(self.cgroup) as cgroup:
             for hook, attach_type in HOOKS.items():
                 with _opened_pin(self.bpffs / self.build / "programs" / hook) as program:
                     self._attach(hook, attach_type, program, cgroup)
-        for build in builds(self.bpffs):
+        for build in pins.builds(self.bpffs):
             if build != self.build:
                 _log.info("removing the programs and maps of build %s", build)
-                shutil.rmtree(self.bpffs / build)
+                pins.remove_build(self.bpffs / build)
         for hook, names in self.programs_before_us().items():
             _log.warning(
                 "%s: %s run before us and may translate an address before we see it; kernel 6.17 lets us run first, "
@@ -84,7 +79,7 @@ class Datapath:
             )
 
     def _attach(self, hook: str, attach_type: int, program: int, cgroup: int) -> None:
-        path = self.bpffs / _LINKS / hook
+        path = self.bpffs / pins.LINKS / hook
         keep_former = False
         if path.exists():
             with _opened_pin(path) as link:
@@ -120,8 +115,8 @@ class Datapath:
 
     def _carry_over(self) -> None:
         """Takes counters and affinity over from the build that is replaced, when its rows look the same."""
-        for build in builds(self.bpffs):
-            if build == self.build or not (self.bpffs / build / (_LAYOUT + rows_layout())).exists():
+        for build in pins.builds(self.bpffs):
+            if build == self.build or not (self.bpffs / build / (pins.LAYOUT + rows_layout())).exists():
                 continue
             old = PinnedMaps(self.bpffs / build / "maps")
             for name in ("counters", "affinity"):
@@ -150,6 +145,10 @@ class Datapath:
                         before[hook] = names
         return before
 
+    def warnings(self) -> list[str]:
+        """What keeps calls from being redirected although all is well with us, with the remedy."""
+        return coverage_faults(self.cgroup)
+
     def lease_age_seconds(self) -> float:
         """Seconds since the lease was renewed."""
         return (time.monotonic_ns() - self.maps.lease_renewed_ns()) / 1e9
@@ -168,64 +167,33 @@ def prepare(settings: DatapathSettings) -> Datapath:
     if missing:
         raise DatapathError("this kernel or container lacks: " + "; ".join(missing))
     cgroup = find_cgroup(settings.cgroup)
-    _ensure_bpffs(settings.bpffs)
+    pins.prepare_directory(settings.bpffs)
     lock = _take_lock(settings.bpffs)
     sizes = MapSizes(settings.max_frontends, settings.max_backends, settings.max_affinity)
     build = build_name(sizes)
-    shutil.rmtree(settings.bpffs / _LOADING, ignore_errors=True)
+    pins.remove_build(settings.bpffs / pins.LOADING)
     if (settings.bpffs / build).exists():
         _log.info("adopting the pinned programs and maps of build %s", build)
     else:
         _log.info("compiling and loading build %s", build)
         _load(settings.bpffs, build, sizes)
-    return Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
+    datapath = Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
+    for warning in datapath.warnings():
+        _log.warning("%s", warning)
+    return datapath
 
 
 def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
-    loading = bpffs / _LOADING
+    loading = bpffs / pins.LOADING
     loading.mkdir()
-    (loading / (_LAYOUT + rows_layout())).mkdir()
+    (loading / (pins.LAYOUT + rows_layout())).mkdir()
     command = [sys.executable, "-m", "bpf.loader", str(loading), *map(str, sizes)]
     result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
-        shutil.rmtree(loading, ignore_errors=True)
+        pins.remove_build(loading)
         lines = (result.stderr + result.stdout).strip().splitlines() or ["no output"]
         raise DatapathError("the programs could not be compiled or loaded:\n" + "\n".join(lines[-25:]))
     loading.rename(bpffs / build)
-
-
-def _ensure_bpffs(directory: Path) -> None:
-    """Makes the directory; mounts a bpffs at /sys/fs/bpf when that is where it belongs and none is there."""
-    try:
-        # First: what is below is sysfs otherwise, which lets nobody make a directory.
-        if _BPF_FS in directory.parents:
-            mount_bpffs()
-        directory.mkdir(parents=True, exist_ok=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
-        msg = f"datapath.bpffs: {directory} can't be made: {why}; allowed: a directory on a mounted bpffs"
-        raise DatapathError(msg) from error
-    if _file_system(directory) == _BPF_FS_MAGIC:
-        return
-    msg = f"datapath.bpffs: {directory} is not on a bpffs; allowed: a directory on one (mount -t bpf bpf /sys/fs/bpf)"
-    raise DatapathError(msg)
-
-
-def mount_bpffs() -> None:
-    """At /sys/fs/bpf, when none is there; needs CAP_SYS_ADMIN then. Raises CalledProcessError."""
-    if _file_system(_BPF_FS) != _BPF_FS_MAGIC:
-        subprocess.run(["mount", "-t", "bpf", "bpf", str(_BPF_FS)], check=True, capture_output=True, text=True)
-
-
-def _file_system(path: Path) -> str:
-    """Type of the file system that `path` is on, by the longest mount point above it."""
-    best, kind = "", ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        mount = fields.split()[4]
-        if len(mount) >= len(best) and (Path(mount) == path or Path(mount) in path.parents):
-            best, kind = mount, rest.split()[0]
-    return kind
 
 
 def _take_lock(bpffs: Path) -> int:
@@ -243,23 +211,20 @@ def _take_lock(bpffs: Path) -> int:
     return lock
 
 
-def builds(bpffs: Path) -> list[str]:
-    """Names of the builds that are pinned."""
-    if not bpffs.is_dir():
-        return []
-    return sorted(entry.name for entry in bpffs.iterdir() if entry.is_dir() and entry.name not in (_LINKS, _LOADING))
-
-
 def programs(bpffs: Path) -> list[dict[str, Any]]:
     """One entry a hook that is pinned or attached: hook, attached, cgroup_id, program_id, link_id, build."""
+    if not pins.holds_pins(bpffs):
+        return []
     found = []
     for hook in sorted(HOOKS):
         build_of = {}
-        for build in builds(bpffs):
-            with _opened_pin(bpffs / build / "programs" / hook) as program:
-                build_of[libbpf.program_id(program)] = build
-        path = bpffs / _LINKS / hook
-        if path.exists():
+        for build in pins.builds(bpffs):
+            pin = bpffs / build / "programs" / hook
+            if pins.is_pin(pin):  # another version may lack the hook
+                with _opened_pin(pin) as program:
+                    build_of[libbpf.program_id(program)] = build
+        path = bpffs / pins.LINKS / hook
+        if pins.is_pin(path):
             with _opened_pin(path) as link:
                 info = libbpf.LinkInfo(link)
             found.append(
@@ -289,28 +254,29 @@ def programs(bpffs: Path) -> list[dict[str, Any]]:
 def active_build(bpffs: Path) -> str | None:
     """The build whose programs are attached, else any that is pinned."""
     attached = [str(row["build"]) for row in programs(bpffs) if row["attached"] and row["build"]]
-    return attached[0] if attached else next(iter(builds(bpffs)), None)
+    return attached[0] if attached else next(iter(pins.builds(bpffs)), None)
 
 
 def detach(bpffs: Path) -> list[str]:
     """Takes every link, program and map of ours out of the kernel; one line for each thing that was removed."""
+    if not pins.holds_pins(bpffs):
+        return []
     removed = []
-    links = bpffs / _LINKS
+    links = bpffs / pins.LINKS
     for hook in reversed(HOOKS):  # the way there before the way back
         for path in (links / hook, _former(links / hook)):
-            if path.exists():
+            if pins.is_pin(path):
                 with _opened_pin(path) as link:
                     libbpf.link_detach(link)  # also where a running agent holds it open
                 path.unlink()
                 removed.append(f"link {hook}")
-    for build in [*builds(bpffs), _LOADING]:
-        for path in sorted((bpffs / build).glob("*/*")):
-            path.unlink()
-            removed.append(f"{path.parent.name.removesuffix('s')} {path.name} of build {build}")
-        shutil.rmtree(bpffs / build, ignore_errors=True)
-    for directory in (links, bpffs):
-        if directory.is_dir():
-            directory.rmdir()
+    for build in [*pins.builds(bpffs), pins.LOADING]:
+        removed += [
+            f"{path.parent.name.removesuffix('s')} {path.name} of build {build}"
+            for path in pins.remove_build(bpffs / build)
+        ]
+    removed += [f"map {path.relative_to(bpffs)}" for path in pins.remove_sockets(bpffs)]
+    pins.remove_directory(bpffs)
     return removed
 
 

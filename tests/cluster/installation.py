@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
@@ -146,9 +147,11 @@ class Installation:
         return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
 
     def pins(self) -> list[str]:
-        """What is pinned on the node; the kernel's own two iterators apart."""
-        names = {path.name for path in self.node.path("/sys/fs/bpf").iterdir()}
-        return sorted(names - {"maps.debug", "progs.debug"})
+        """What is pinned on the node; the kernel's own two iterators apart. A Pod can't remove the agent's directory,
+        which is a mount of its own there: that one may stay, and be empty."""
+        bpffs = self.node.path("/sys/fs/bpf")
+        found = {path.relative_to(bpffs) for path in bpffs.rglob("*")}
+        return sorted(map(str, found - {Path("maps.debug"), Path("progs.debug"), Path("balancing")}))
 
     def attached(self) -> list[str]:
         """Types of attachment at the node's cgroup, by bpftool."""

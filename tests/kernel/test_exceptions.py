@@ -17,6 +17,9 @@ CGROUPS = {
     "cgroupfs, a cgroup of the container's own": "kubepods/besteffort/pod{}/c0ffee/init/worker",
     "systemd": SYSTEMD,
     "systemd, guaranteed": "kubepods.slice/kubepods-pod{}.slice/cri-containerd-c0ffee.scope",
+    "cgroupfs, cgroupRoot": "pods/kubepods/burstable/pod{}/c0ffee",
+    "systemd, cgroupRoot": "pods.slice/pods-kubepods.slice/pods-kubepods-pod{}.slice/cri-containerd-c0ffee.scope",
+    "within another Pod": "kubepods/pod6f9b0c1e-1111-2222-3333-444455556666/node/kubepods/burstable/pod{}/c0ffee",
     "a node that is itself a container": "kubelet.slice/kubepods/burstable/pod{}/c0ffee",
 }
 
@@ -58,6 +61,43 @@ def test_a_static_pod_is_known_by_its_config_hash(lab: Lab, agent: Agent, pods: 
     in_force(lab, agent, manifest)
     assert asks(process) == REMOTE
     assert asks(pods[1]) == "pod0"
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["without an event", "with an event"])
+def test_a_static_pod_that_is_moved_away_and_back_is_not_redirected_to_itself(
+    lab: Lab, agent: Agent, pods: list[PodProcess], told: bool
+) -> None:
+    """Its directory has the same path, and another id. The API says nothing, or that there is a new mirror Pod."""
+    config_hash = f"{int(told)}123456789abcdef0123456789abcdef"
+    directory = lab.cgroup / "kubepods" / "burstable" / f"pod{config_hash}"
+    directory.mkdir()
+    manifest = manifests.pod(pods[0])
+    manifest["metadata"] |= {"name": "static", "annotations": {"kubernetes.io/config.hash": config_hash}}
+    manifest["metadata"]["uid"] = "first-mirror"
+    in_force(lab, agent, manifest)
+    directory.rmdir()
+    if told:
+        lab.write("pods")
+        manifest["metadata"]["uid"] = "second-mirror"
+        lab.write("pods", manifest)
+    wait_until(lambda: "default/static" in agent.message("vip"), "it is named while it has no cgroup")
+    again = lab.process(f"again{told}", cgroup=f"{directory.relative_to(lab.cgroup)}/ctr", beside=pods[0])
+    wait_until(lambda: asks(again) == REMOTE, "its new cgroup is known")
+    assert "default/static" not in agent.message("vip")
+    assert asks(pods[1]) == "pod0"
+
+
+def test_a_pods_cgroup_that_is_made_again_between_two_looks_is_known(
+    lab: Lab, agent: Agent, pods: list[PodProcess]
+) -> None:
+    place = f"kubepods/pod{uid_of('again')}"
+    (lab.cgroup / place).mkdir()
+    manifest = manifests.pod(pods[0])
+    manifest["metadata"] |= {"name": "again", "uid": uid_of("again")}
+    in_force(lab, agent, manifest)
+    (lab.cgroup / place).rmdir()
+    process = lab.process("again", cgroup=f"{place}/ctr", beside=pods[0])
+    wait_until(lambda: asks(process) == REMOTE, "its new cgroup is known")
 
 
 @pytest.mark.parametrize("change", [{"ready": False}, {"terminating": True}], ids=["not ready", "terminating"])

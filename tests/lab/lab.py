@@ -117,7 +117,7 @@ class Lab:
         self.close()
 
     def _build(self) -> None:
-        from bpf.datapath import mount_bpffs  # noqa: PLC0415  (needs libbpf, which the unit tests' machine may lack)
+        from bpf.bpffs import mount_bpffs  # noqa: PLC0415
 
         mount_bpffs()  # as systemd does; the agent has no right to
         self.manifests.mkdir()
@@ -261,9 +261,13 @@ class Agent:
         self.log = lab.folder / f"agent-{self.health}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, ready: bool = True, program: tuple[str, ...] = ("run.py",)) -> None:
+    def start(
+        self, *, ready: bool = True, program: tuple[str, ...] = ("run.py",), within: tuple[str, ...] = ()
+    ) -> None:
+        """`within`: a command that starts the one that follows it, elsewhere."""
         with self.log.open("ab") as log:
-            command = ["nsenter", f"--net=/run/netns/{self._lab.node}", *RIGHTS, sys.executable, *program, "--config"]
+            node = ("nsenter", f"--net=/run/netns/{self._lab.node}")
+            command = [*node, *within, *RIGHTS, sys.executable, *program, "--config"]
             self.process = subprocess.Popen(
                 [*command, str(self.config)],
                 cwd=ROOT,
@@ -314,8 +318,8 @@ class Agent:
         found: list[dict[str, Any]] = json.loads(self.command("inspect", view, "-o", "json").stdout)
         return found
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "run.py", *arguments, "--config", str(self.config)]
+    def command(self, *arguments: str, within: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = [*within, sys.executable, "run.py", *arguments, "--config", str(self.config)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def terminate(self) -> int:

@@ -93,10 +93,11 @@ def test_the_agent_has_two_capabilities_and_two_of_the_nodes_directories() -> No
     volumes = {
         each["name"]: each["hostPath"]["path"] for each in pod("DaemonSet", AGENT)["volumes"] if "hostPath" in each
     }
-    assert volumes == {"bpffs": "/sys/fs/bpf", "cgroup": "/sys/fs/cgroup"}
+    assert volumes == {"bpffs": "/sys/fs/bpf/balancing", "cgroup": "/sys/fs/cgroup"}
     mounts = {each["name"]: each for each in container("DaemonSet", AGENT)["volumeMounts"]}
     assert mounts["cgroup"]["readOnly"] is True and mounts["cgroup"]["recursiveReadOnly"] == "IfPossible"
-    assert "readOnly" not in mounts["bpffs"]
+    assert [each["name"] for each in mounts.values() if not each.get("readOnly")] == ["tmp", "bpffs"]
+    assert not [each for each in mounts.values() if "mountPropagation" in each], "the node's mounts need not be shared"
     assert {name: mounts[name]["mountPath"] for name in volumes} == {each: f"/host{volumes[each]}" for each in volumes}
 
 

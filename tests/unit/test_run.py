@@ -138,15 +138,6 @@ def wait_for(ask: Callable[[], list[int]]) -> list[int]:
             time.sleep(0.01)
 
 
-def test_detach_does_not_stay_where_it_can_not_answer(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        config.write_text(config.read_text() + f"health: {{port: {taken.getsockname()[1]}}}\n")
-        assert run.main(["detach", "--stay", "--config", str(config)]) == 1
-    assert "health.address, health.port: can't listen on 127.0.0.1" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("view", run.VIEWS)
 def test_a_view_of_nothing_is_an_empty_array(view: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["inspect", view, "-o", "json", "--config", str(config)]) == 0

@@ -62,6 +62,7 @@ class Reporting:
             "hooks": lambda: ["connect4"],
             "lease_age_seconds": lambda: 0.5,
             "before_us": dict,
+            "warnings": list,
         }
         self.ref: pykka.ActorRef[Any] = StatusReporter.start(
             node="node-a",
@@ -104,6 +105,7 @@ def test_status_is_what_the_contract_says() -> None:
             "hooks": ["connect4"],
             "lease_age_seconds": 0.5,
             "programs_before_us": {},
+            "warnings": [],
         },
         "actors": [{"name": "MapWriter", "state": "running", "restarts": 2, "mailbox": 3}],
         "policies": [
@@ -248,7 +250,9 @@ def test_a_port_in_use_is_told_with_its_configuration_keys(caplog: pytest.LogCap
     supervisor = Peer("Supervisor")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        view = DatapathView(build="", cgroup="", hooks=list, lease_age_seconds=lambda: 0.0, before_us=dict)
+        view = DatapathView(
+            build="", cgroup="", hooks=list, lease_age_seconds=lambda: 0.0, before_us=dict, warnings=list
+        )
         StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
         failure: Any = supervisor.next()
     told = f"health.address, health.port: can't listen on 127.0.0.1 port {port}: Address already in use"

@@ -1,0 +1,43 @@
+"""What is mounted where, as /proc/self/mountinfo has it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Mount(NamedTuple):
+    number: int
+    root: str
+    """The directory of the file system that is mounted. Of cgroup2 it is relative to the root of our cgroup namespace:
+    `/../..` shows two levels more than `/`."""
+    point: Path
+    kind: str
+
+
+def mounts() -> list[Mount]:
+    return [parse(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+
+
+def parse(line: bytes) -> Mount:
+    before, _, after = line.partition(b" - ")
+    fields = before.split()
+    return Mount(int(fields[0]), _text(fields[3]), Path(_text(fields[4])), _text(after.split()[0]))
+
+
+def _text(field: bytes) -> str:
+    """Spaces and the like are written as octal numbers."""
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field))
+
+
+def mount_of(path: Path) -> Mount | None:
+    """The mount that `path` is on; None when that can't be told. Raises OSError when there is no such path."""
+    descriptor = os.open(path, os.O_PATH)
+    try:
+        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    finally:
+        os.close(descriptor)
+    number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
+    return next((mount for mount in mounts() if mount.number == number), None)

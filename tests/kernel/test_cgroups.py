@@ -1,0 +1,192 @@
+"""Which cgroups the agent finds, in cgroup, mount and pid namespaces as container runtimes make them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bpf.cgroups import find_cgroup
+from tests.lab import manifests
+from tests.lab.lab import REMOTE, ROOT, VIP, Agent, Lab, PodProcess, wait_until
+
+ENTER_NODE = "echo $$ > $node/cgroup.procs"
+ENTER_AGENT = "echo $$ > $agent/cgroup.procs"
+MOUNT_VIEW = "mount -t cgroup2 none $view"
+MOUNT_OWN = "mount -t cgroup2 none $own"
+UNSHARE = "unshare --mount --propagation private"
+CONTAINER = [ENTER_AGENT, f"{UNSHARE} --cgroup", MOUNT_OWN]
+"""As a runtime starts the agent: the first mount of cgroups shows its own alone."""
+NESTED = [
+    *(ENTER_NODE, f"{UNSHARE} --cgroup", "mount -t cgroup2 none $nodes"),
+    *CONTAINER,
+    *("mount --bind $nodes $view", "umount -l $nodes $root"),
+]
+"""The same on a node that is a container itself, with the node's cgroups at `view`."""
+
+
+class Tree:
+    """Cgroups of the test's own: a `node` with an `agent` in it, and one `beside`; `root` is the mount that shows all
+    of them, `view`, `own` and `nodes` are directories for others."""
+
+    def __init__(self, top: Path, node: Path, agent: str, folder: Path) -> None:
+        self.root = find_cgroup("auto")
+        self.top, self.node, self.beside = top, node, top / "beside"
+        self.agent = node / agent
+        self.view, self.own, self.nodes = folder / "view", folder / "own", folder / "nodes"
+        for directory in (self.agent, self.beside, self.view, self.own, self.nodes):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def within(self, *steps: str) -> tuple[str, ...]:
+        """A command that takes these steps, and starts the command that follows it; what begins with `unshare` starts
+        a shell for the next steps."""
+        script = 'exec "$@"'
+        for step in reversed(steps):
+            script = f'exec {step} sh -ec {shlex.quote(script)} sh "$@"' if "unshare" in step else f"{step}; {script}"
+        names = [f"{name}={path}" for name, path in vars(self).items()]
+        return ("env", *names, "sh", "-ec", script, "sh")
+
+    def python(self, program: str, *steps: str) -> str:
+        """What a program prints that is started after these steps."""
+        command = [*self.within(*steps), sys.executable, "-c", program]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def remove(self) -> None:
+        for directory, _, _ in os.walk(self.top, topdown=False):
+            wait_until(lambda directory=directory: _removed(directory), f"{directory} is empty")  # type: ignore[misc]
+
+
+def _removed(directory: str) -> bool:
+    try:
+        Path(directory).rmdir()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    top = find_cgroup("auto") / f"lr-{os.getpid()}-views"
+    made = Tree(top, top / "node", "agent", tmp_path)
+    yield made
+    made.remove()
+
+
+@pytest.mark.parametrize(
+    ("steps", "mount", "expected"),
+    [
+        pytest.param([ENTER_AGENT], "root", "agent", id="a process of the node"),
+        pytest.param([ENTER_AGENT], "top", "agent", id="a directory below the mount"),
+        pytest.param([ENTER_AGENT], "beside", None, id="a directory that does not show it"),
+        pytest.param([ENTER_AGENT, f"{UNSHARE} --cgroup"], "root", "agent", id="a container, the node's cgroups"),
+        pytest.param(
+            [ENTER_AGENT, f"{UNSHARE} --cgroup --pid --fork"], "root", "agent", id="a container with pids of its own"
+        ),
+        pytest.param(
+            [ENTER_AGENT, f"{UNSHARE} --cgroup", MOUNT_VIEW], "view", "agent", id="a container, its own cgroups"
+        ),
+        pytest.param(
+            [ENTER_NODE, f"{UNSHARE} --cgroup", MOUNT_VIEW, ENTER_AGENT, "unshare --cgroup --pid --fork"],
+            "view",
+            "agent",
+            id="a container on a node that is a container",
+        ),
+        pytest.param(
+            [ENTER_NODE, f"{UNSHARE} --cgroup", "echo $$ > $beside/cgroup.procs"],
+            "root",
+            "beside",
+            id="moved out of its cgroup namespace",
+        ),
+        pytest.param(
+            [ENTER_NODE, f"{UNSHARE} --cgroup", MOUNT_VIEW, "echo $$ > $beside/cgroup.procs"],
+            "view",
+            None,
+            id="moved out of its cgroup namespace, which alone is shown",
+        ),
+        pytest.param(
+            [ENTER_AGENT, UNSHARE, "mount --bind $node $view"], "view", "agent", id="a part that is bound elsewhere"
+        ),
+    ],
+)
+def test_the_agents_own_cgroup_is_found_in_every_view(
+    tree: Tree, steps: list[str], mount: str, expected: str | None
+) -> None:
+    program = f"import bpf.cgroups, pathlib; print(bpf.cgroups.own_cgroup(pathlib.Path('{vars(tree)[mount]}')))"
+    wanted = vars(tree)[expected].stat().st_ino if expected else None
+    assert tree.python(program, *steps) == str(wanted)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        pytest.param([], "root", id="a process of the node"),
+        pytest.param([*CONTAINER, "mount --bind $root $view", "umount -l $root"], "view", id="a container"),
+        pytest.param(NESTED, "view", id="a container on a node that is a container"),
+        pytest.param([*CONTAINER, "umount -l $root"], "own", id="a container that is shown no more than itself"),
+        pytest.param([*NESTED, "mount -t tmpfs none $view"], "own", id="a mount that another one hides"),
+    ],
+)
+def test_auto_is_the_mount_that_shows_most(tree: Tree, steps: list[str], expected: str) -> None:
+    assert tree.python("import bpf.cgroups; print(bpf.cgroups.find_cgroup('auto'))", *steps) == str(
+        vars(tree)[expected]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kubepods", "steps", "warning"),
+    [
+        pytest.param("node/kubepods", NESTED, "", id="a node that is a container"),
+        pytest.param("node/kubelet.slice/kubelet-kubepods.slice", NESTED, "", id="kind"),
+        pytest.param("node/pods/kubepods", NESTED, "", id="cgroupRoot"),
+        pytest.param("beside/kubepods", NESTED, "no kubepods cgroup below", id="no kubelet's cgroups below"),
+        pytest.param("node/kubepods", [*CONTAINER, "umount -l $root"], "the agent's own cgroup", id="its own alone"),
+    ],
+)
+def test_what_covers_no_pod_is_told(tree: Tree, kubepods: str, steps: list[str], warning: str) -> None:
+    (tree.top / kubepods).mkdir(parents=True)
+    told = tree.python("from bpf.cgroups import *; print(*coverage_faults(find_cgroup('auto')))", *steps)
+    assert warning in told
+    assert bool(told) == bool(warning)
+
+
+@pytest.fixture
+def node(lab: Lab, tmp_path: Path) -> Tree:
+    """The laboratory as a node that is a container. What is made is removed with the laboratory."""
+    return Tree(lab.cgroup, lab.cgroup, "kubepods/besteffort/pod-agent/ctr", tmp_path)
+
+
+def test_on_a_node_that_is_a_container_pods_are_redirected(
+    lab: Lab, node: Tree, pods: list[PodProcess], client: PodProcess
+) -> None:
+    lab.write("pod", manifests.pod(pods[0]))
+    lab.write("policies", manifests.policy("vip"))
+    agent = Agent(lab, {"datapath__cgroup": "auto"})
+    agent.start(within=node.within(*NESTED))
+    try:
+        assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
+        assert pods[0].do("udp", address=VIP, port=53)["who"] == REMOTE
+        assert agent.status()["datapath"]["cgroup"] == str(node.view)
+        assert agent.status()["datapath"]["warnings"] == []
+    finally:
+        agent.terminate()
+        agent.command("detach")
+
+
+def test_an_agent_that_covers_no_pod_says_so(lab: Lab, node: Tree) -> None:
+    agent = Agent(lab, {"datapath__cgroup": "auto"})
+    agent.start(within=node.within(*CONTAINER, "umount -l $root"))
+    try:
+        (warning,) = agent.status()["datapath"]["warnings"]
+        assert "is the agent's own cgroup" in warning
+        assert "WARNING" in agent.log.read_text()
+        assert warning in agent.log.read_text()
+    finally:
+        agent.terminate()
+        agent.command("detach")
