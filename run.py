@@ -15,13 +15,14 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpf.errors import DatapathError
 from config.load import ConfigError, load
 from config.logs import configure
-from config.settings import Settings
+from config.settings import HealthSettings, Settings
 from k8s.source import SourceConfigError
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("-o", "--output", choices=("table", "json"), default="table")
     inspect.set_defaults(run=_inspect)
     detach = commands.add_parser("detach", parents=[common], help="take everything of ours out of the kernel")
+    detach.add_argument(
+        "--stay",
+        action="store_true",
+        help="then stay in the agent's place until a signal, and answer its health checks (k8s/detach.yaml)",
+    )
     detach.set_defaults(run=_detach)
     return parser
 
@@ -177,7 +183,7 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _detach(_options: argparse.Namespace, settings: Settings) -> int:
+def _detach(options: argparse.Namespace, settings: Settings) -> int:
     from bpf.bpffs import foreign  # noqa: PLC0415
     from bpf.datapath import detach  # noqa: PLC0415
 
@@ -188,7 +194,25 @@ def _detach(_options: argparse.Namespace, settings: Settings) -> int:
     )
     for name in foreign(settings.datapath.bpffs):
         print(f"left {settings.datapath.bpffs / name} alone: it is not ours")
+    if options.stay:
+        sys.stdout.flush()
+        configure(settings.log)
+        _stay(settings.health)
     return 0
+
+
+def _stay(health: HealthSettings) -> None:
+    """Keeps the agent's probes content, so that a patch of the DaemonSet has nothing but the command to change."""
+    from actors.http import Answer, HttpServer  # noqa: PLC0415
+
+    def detached() -> Answer:
+        return Answer(HTTPStatus.OK, "text/plain", b"detached\n")
+
+    routes = {"/healthz": detached, "/readyz": detached}
+    server = HttpServer(section="health", address=health.address, port=health.port, routes=routes)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: server.stop())
+    server.run()
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ CRD_COPY = CHART / "files" / "crd.yaml"
 NAMESPACE = "elf"
 _HEAD = """\
 # LocalRedirect for a cluster, rendered from k8s/chart: change that, then `make install-yaml`.
-#     kubectl apply -f k8s/install.yaml
+# Its image is on no registry: name yours in k8s/kustomization.yaml, and apply that instead of this file.
+#     kubectl apply -k k8s
 # To remove it: first the programs, from the kernels of all nodes; then all but the CRD, with which policies would go.
 #     kubectl -n elf patch daemonset balancing-agent --patch-file k8s/detach.yaml
 #     kubectl -n elf rollout status daemonset balancing-agent
-#     kubectl delete -f k8s/install.yaml -l app.kubernetes.io/name=localredirect
+#     kubectl delete -k k8s -l app.kubernetes.io/name=localredirect
 """
 
 

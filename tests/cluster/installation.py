@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 import yaml
 
 from tests.cluster import images
-from tests.cluster.binaries import ROOT, helm
+from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import Manifest
 from tests.cluster.node import Node
 from tests.cluster.ready import AGENT, DOCKERFILE
@@ -74,21 +74,6 @@ class Installation:
         """`kubectl apply -f k8s/install.yaml`; returns when the agent and the controller are Ready."""
         self.node.apply(install_manifests(self.node))
         self.wait_ready()
-
-    def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [*self.node.sandbox.enter(mounts=False), str(helm()), f"--kubeconfig={self.node.kubeconfig}"]
-        done = subprocess.run(
-            [*command, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={"HOME": str(self.node.folder), "PATH": "/usr/bin:/bin"},
-        )
-        if done.returncode:
-            error = subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
-            error.add_note(done.stdout + done.stderr)
-            raise error
-        return done
 
     def helm_values(self) -> list[str]:
         repository, _, tag = AGENT.rpartition(":")

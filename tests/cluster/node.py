@@ -240,6 +240,10 @@ SystemdCgroup = false
         """A `docker-archive`, as tests.cluster.images makes them, under the names that it says itself."""
         run(*self._ctr("images", "import", str(archive.resolve())))
 
+    def tag_image(self, name: str, further: str) -> None:
+        """Gives an image that is there a further name."""
+        run(*self._ctr("images", "tag", name, further))
+
     def images(self) -> list[str]:
         """Names of those that Pods can use."""
         names = run(*self._ctr("images", "list", "--quiet")).split()

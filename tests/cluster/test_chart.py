@@ -313,15 +313,31 @@ def test_the_other_values_arrive() -> None:
 def test_the_uninstall_hook_may_patch_one_daemon_set_and_comes_before_everything_else() -> None:
     hooks = {key: each for key, each in rendered().items() if "helm.sh/hook" in each["metadata"].get("annotations", {})}
     assert {name for _, name in hooks} == {"balancing-uninstall"}
-    assert {kind for kind, _ in hooks} == {"ServiceAccount", "Role", "RoleBinding", "Job"}
+    roles, bindings = {"Role", "ClusterRole"}, {"RoleBinding", "ClusterRoleBinding"}
+    assert {kind for kind, _ in hooks} == {"ServiceAccount", "Job"} | roles | bindings
     assert {each["metadata"]["annotations"]["helm.sh/hook"] for each in hooks.values()} == {"pre-delete"}
-    (rule,) = hooks["Role", "balancing-uninstall"]["rules"]
-    assert rule == {
-        "apiGroups": ["apps"],
-        "resources": ["daemonsets"],
-        "resourceNames": ["balancing-agent"],
-        "verbs": ["get", "patch"],
-    }
+    assert hooks["Role", "balancing-uninstall"]["rules"] == [
+        {
+            "apiGroups": ["apps"],
+            "resources": ["daemonsets"],
+            "resourceNames": ["balancing-agent"],
+            "verbs": ["get", "patch"],
+        },
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    ]
+    assert hooks["ClusterRole", "balancing-uninstall"]["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
+    ]
+
+
+@pytest.mark.parametrize(("version", "fits"), [("v1.30.14", False), ("v1.31.0", True), ("v1.31.0-gke.1", True)])
+def test_the_oldest_kubernetes_is_the_first_that_takes_the_crd(version: str, *, fits: bool) -> None:
+    """Before 1.31 new rules may not use CEL's functions for addresses: `undeclared reference to 'isIP'`."""
+    done = template(f"--kube-version={version}")
+    assert (done.returncode == 0) is fits, done.stderr
+    assert fits or "requires kubeVersion: >=1.31.0-0" in done.stderr
+    readme = (CHART.parents[1] / "README.md").read_text()
+    assert "Kubernetes 1.31 or newer" in readme and "1.30" not in readme
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,4 @@
-"""Installing, changing and removing, by Helm and by kubectl, on a node of its own; and what the two may do.
-
-`kubectl apply -f k8s/install.yaml` itself is the fixture `installation`, on which most other tests run.
-"""
+"""Installing, changing, stopping and removing by the commands of README and docs, on a node of its own; and rights."""
 
 from __future__ import annotations
 
@@ -11,33 +8,46 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bpf.build import HOOKS
-from tests.cluster import examples, workers
-from tests.cluster.binaries import ROOT
+from tests.cluster import dns, examples, paper, workers
+from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, REGISTRY, Checkout, block, inline, yaml_block
 from tests.cluster.installation import (
     CHART,
     CONTROLLER,
     DAEMONSET,
-    INSTALL,
     NAMESPACE,
     Installation,
+    agent_cgroup,
     load_images,
 )
 from tests.cluster.node import Node
+from tests.cluster.ready import AGENT
 from tests.lab.lab import wait_until
 
-RELEASE = "localredirect"
+VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
 CAP_NET_ADMIN, CAP_BPF = 12, 39
 
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Node]:
-    """A node with the images and the examples' Pods, and nothing of ours that acts."""
+    """A node with the images, the cluster's DNS and the examples' Pods, and nothing of ours that acts.
+
+    Our image has the name that the commands give it, and not the one of the manifests as they come.
+    """
     with Node() as node:
         load_images(node)
+        node.tag_image(AGENT, f"{REGISTRY}/localredirect:{VERSION}")
         examples.deploy(node)
-        yield node
+        with dns.upstream(node):
+            dns.deploy(node)
+            yield node
+
+
+@pytest.fixture
+def checkout(bare: Node) -> Checkout:
+    return Checkout(bare)
 
 
 def answers(node: Node) -> list[str]:
@@ -70,49 +80,149 @@ def wait_active(installation: Installation) -> None:
         installation.wait_state(policy, "Active")
 
 
-def test_helm_installs_changes_and_removes_and_leaves_nothing_in_the_kernel(bare: Node) -> None:
+def wait_normal(installation: Installation) -> None:
+    assert installation.attached() == []
+    assert installation.pins() == []
+    assert answers(installation.node) == NORMAL
+
+
+def kustomize_cgroup(checkout: Checkout, node: Node) -> None:
+    """The node's cgroup, of the machine's root cgroup, by the patches of ConfigMaps that the documentation shows."""
+    patches = yaml_block(INSTALLATION, "REDIRECT_QOS_LIMIT")["patches"]
+    found = [yaml.safe_load(each["patch"]) for each in patches]
+    config_maps = [each for each in found if each["kind"] == "ConfigMap"]
+    for each in config_maps:
+        config = yaml.safe_load(each["data"]["agent.yaml"])
+        del config["redirect"]
+        config["datapath"]["cgroup"] = agent_cgroup(node)
+        each["data"]["agent.yaml"] = yaml.safe_dump(config)
+    checkout.change("k8s/kustomization.yaml", {"patches": [{"patch": yaml.safe_dump(each)} for each in config_maps]})
+
+
+STOP = block("README.md", "--patch-file k8s/detach.yaml")
+
+
+def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Checkout) -> None:
+    """README and docs/installation.md: install, the five commands, settings, stop, one node, uninstall."""
+    installed = Installation(bare)
+    kustomize_cgroup(checkout, bare)
+    install = block("README.md", "newName")
+    checkout.run(install)
+    installed.wait_ready()
+    apply_examples(installed)
+    assert answers(bare) == LOCAL
+    agent = installed.agent_pod()["metadata"]["uid"]
+    status = inline("README.md", "exec POD -- python -c").replace("POD", installed.agent_pod()["metadata"]["name"])
+    assert {each["name"] for each in json.loads(checkout.run(status).stdout)["policies"]} == set(
+        examples.NAMES.values()
+    )
+
+    five = block("README.md", "kubectl apply -f k8s/examples/node-local-dns")
+    assert five == block(DNS_EXAMPLE, "kubectl apply -f k8s/examples/node-local-dns")
+    checkout.run(five)
+    installed.wait_state(dns.POLICY, "Active")
+    checkout.run(block(DNS_EXAMPLE, "inspect policies"))
+    assert installed.agent_pod()["metadata"]["uid"] == agent, "the image is the one that was named"
+    checkout.run("kubectl delete -f k8s/examples/node-local-dns")
+
+    checkout.run(inline("README.md", "kubectl set env").replace("100", "50"))
+    wait_active(installed)
+    assert limits(installed) == {50}
+    checkout.run("kubectl apply -k k8s")
+    wait_active(installed)
+    assert limits(installed) == {0}, "undone, as is told"
+    checkout.change(
+        "k8s/kustomization.yaml", {"patches": yaml_block(INSTALLATION, "REDIRECT_QOS_LIMIT")["patches"][:1]}
+    )
+    checkout.run("kubectl apply -k k8s")
+    wait_active(installed)
+    assert limits(installed) == {100}
+    checkout.run(block(INSTALLATION, "rollout restart"))
+    wait_active(installed)
+
+    checkout.run(STOP)
+    wait_normal(installed)
+    checkout.run("kubectl -n elf delete pods -l app.kubernetes.io/component=agent")
+    installed.wait_ready()
+    wait_normal(installed)
+    checkout.run("kubectl apply -k k8s")
+    wait_active(installed)
+    assert answers(bare) == LOCAL
+
+    one_node = block(INSTALLATION, "kubectl label node NODE balancing.elf.io/detached=")
+    pod = installed.agent_pod()["metadata"]["name"]
+    checkout.run(one_node.replace("POD", pod).replace("NODE", bare.node_name))
+    installed.wait_gone(DAEMONSET)
+    wait_normal(installed)
+    checkout.run(block(INSTALLATION, "balancing.elf.io/detached-").replace("NODE", bare.node_name))
+    wait_until(lambda: bool(installed.pods(DAEMONSET)), "an agent is wanted again", 30)
+    wait_active(installed)
+    assert answers(bare) == LOCAL
+
+    checkout.run(STOP)
+    wait_normal(installed)
+    checkout.run(block("README.md", "kubectl delete -k k8s"))
+    assert bare.kubectl("get", "namespace", NAMESPACE, check=False).returncode == 1
+    assert bare.kubectl("get", "lr", *examples.NAMES.values()).returncode == 0
+    assert answers(bare) == NORMAL
+
+
+def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkout) -> None:
+    """After kubectl, if that was tested before: then the CRD is there, and belongs to nobody."""
     helm = Installation(bare)
     assert answers(bare) == NORMAL
-    chart = ("--namespace", NAMESPACE, *helm.helm_values())
-    helm.helm("install", RELEASE, str(CHART), "--create-namespace", *chart, "--wait")
+    values, install = block("README.md", "helm upgrade --install").splitlines()
+    checkout.run(values)
+    checkout.change("values.yaml", {"config": {"datapath": {"cgroup": agent_cgroup(bare)}}})
+    checkout.change("values.yaml", {"uninstall": {"timeoutSeconds": 15}})
+    checkout.run(block(INSTALLATION, "--take-ownership"))
     helm.wait_ready()
     apply_examples(helm)
     assert answers(bare) == LOCAL
     assert len(helm.attached()) == len(HOOKS)
     assert limits(helm) == {0}
 
-    helm.helm("upgrade", RELEASE, str(CHART), *chart, "--set=feature.redirectQosLimit=100", "--wait")
+    checkout.change("values.yaml", {"feature": yaml_block(INSTALLATION, "feature:")["feature"]})
+    checkout.run(install)
     wait_active(helm)
     assert limits(helm) == {100}
-
-    bare.kubectl("set", "env", f"daemonset/{DAEMONSET}", "-n", NAMESPACE, "REDIRECT_QOS_LIMIT=50")
+    checkout.run(inline("README.md", "kubectl set env").replace("100", "50"))
     wait_active(helm)
     assert limits(helm) == {50}
+    checkout.run(install)
+    wait_active(helm)
+    assert limits(helm) == {100}, "undone, as is told"
+
+    checkout.run(STOP)
+    wait_normal(helm)
+    checkout.run(install)
+    wait_active(helm)
     assert answers(bare) == LOCAL
 
-    helm.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+    # A node that reports and has no agent that could detach: nothing is deleted, and there is a way back.
+    (other,) = paper.add_nodes(bare.api, 1)
+    said = checkout.run("helm uninstall localredirect -n elf", check=False)
+    assert said.returncode
+    assert f"node {other}: Pod balancing-agent-" in said.stdout and "nothing is deleted" in said.stdout
+    last = json.loads(checkout.run("helm history localredirect -n elf -o json").stdout)[-1]
+    checkout.run(f"helm rollback localredirect {last['revision']} -n elf")
+    wait_until(
+        lambda: helm.agent_pod()["spec"]["containers"][0]["command"] == ["python", "run.py"], "the agent is back", 60
+    )
+    for policy in examples.NAMES.values():
+        helm.wait_state(policy, "Active")
+
+    # One whose kubelet does not report is left out, by name.
+    unknown = {"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    bare.api.patch(f"/api/v1/nodes/{other}/status", {"status": {"conditions": [unknown]}})
+    said = checkout.run("helm uninstall localredirect -n elf --wait=false")
+    assert f"node {other}: its kubelet does not report" in said.stdout
+    paper.remove_pods(bare.api, namespace=NAMESPACE, selector="app.kubernetes.io/component=agent")
+    paper.remove_nodes(bare.api, [other])
     helm.wait_gone(DAEMONSET)
     helm.wait_gone(CONTROLLER)
-    assert helm.attached() == []
-    assert helm.pins() == []
-    assert answers(bare) == NORMAL
+    wait_normal(helm)
     assert bare.kubectl("get", "lr", *examples.NAMES.values()).returncode == 0
-
-
-def test_kubectl_removes_what_it_installed_and_leaves_nothing_in_the_kernel(bare: Node) -> None:
-    installed = Installation(bare)
-    installed.apply()
-    apply_examples(installed)
-    assert answers(bare) == LOCAL
-    detach = ("--patch-file", str(ROOT / "k8s" / "detach.yaml"))
-    bare.kubectl("-n", NAMESPACE, "patch", "daemonset", DAEMONSET, *detach)
-    bare.kubectl("-n", NAMESPACE, "rollout", "status", "daemonset", DAEMONSET, "--timeout=60s")
-    assert installed.attached() == []
-    assert installed.pins() == []
-    bare.kubectl("delete", "-f", str(INSTALL), "-l", "app.kubernetes.io/name=localredirect")
-    assert bare.kubectl("get", "namespace", NAMESPACE, check=False).returncode == 1
-    assert bare.kubectl("get", "lr", *examples.NAMES.values()).returncode == 0
-    assert answers(bare) == NORMAL
 
 
 # --- rights

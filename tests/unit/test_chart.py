@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,14 +176,39 @@ def test_everything_but_the_crd_can_be_deleted_by_label() -> None:
     assert unlabelled == {"CustomResourceDefinition"}
 
 
-def test_the_patch_that_detaches_fits_the_daemon_set() -> None:
+def leaves(value: Any, path: str = "") -> Iterator[str]:
+    """Paths of all that is no mapping; entries of a list go by their name."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}")
+    elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        for each in value:
+            yield from leaves(each, f"{path}[{each.get('name')}]")
+    else:
+        yield path
+
+
+def test_the_patch_that_detaches_adds_nothing_that_the_manifest_would_not_set_back() -> None:
+    """What a manifest does not have `kubectl apply` and `helm upgrade` leave as it is: there would be no way back."""
     patch = yaml.safe_load((K8S / "detach.yaml").read_text())
-    (patched,) = patch["spec"]["template"]["spec"]["containers"]
-    only = container("DaemonSet", AGENT)
-    assert patched["name"] == only["name"]
-    assert {key for key in only if key.endswith("Probe")} == {key for key in patched if key.endswith("Probe")}
-    assert patched["readinessProbe"]["httpGet"] is None, "or it would have two ways to ask"
-    assert "/tmp" in [each["mountPath"] for each in only["volumeMounts"]]  # noqa: S108  (the container's)
+    assert set(leaves(patch)) <= set(leaves(OBJECTS["DaemonSet", AGENT]))
+    assert not [path for path in leaves(patch) if "Probe" in path], "another handler than the manifest's is refused"
+
+
+def test_the_kustomization_is_install_yaml_with_a_name_for_the_image() -> None:
+    found = yaml.safe_load((K8S / "kustomization.yaml").read_text())
+    assert found.keys() == {"apiVersion", "kind", "resources", "images"}
+    (image,) = found["images"]
+    assert found["resources"] == ["install.yaml"]
+    assert {container(*each)["image"].rpartition(":")[0] for each in WORKLOADS} == {image["name"]}
+    assert image["newName"] == image["name"] and "newTag" not in image, "an upgrade brings its own tag"
+
+
+def test_a_node_can_be_left_without_its_agent() -> None:
+    required = pod("DaemonSet", AGENT)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert required["nodeSelectorTerms"] == [
+        {"matchExpressions": [{"key": "balancing.elf.io/detached", "operator": "DoesNotExist"}]}
+    ]
 
 
 @pytest.mark.parametrize("name", ["address-frontend.yaml", "service-frontend.yaml", "node-local-dns/policy.yaml"])

@@ -6,9 +6,12 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,6 +101,44 @@ def test_config_counts_before_and_after_the_command(
     option = ["--config", str(config)]
     assert run.main([*option, "detach"] if before else ["detach", *option]) == 0
     assert str(tmp_path / "bpffs") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_detach_can_stay_and_answer_the_agents_health_checks_until_a_signal(
+    number: signal.Signals, config: Path
+) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    config.write_text(config.read_text() + f"health: {{port: {port}}}\n")
+    command = [sys.executable, "run.py", "detach", "--stay", "--config", str(config)]
+    with subprocess.Popen(command, cwd=EXAMPLES.parents[1], stdout=subprocess.PIPE, text=True) as staying:
+        assert staying.stdout
+        assert staying.stdout.readline().startswith("nothing of ours is in the kernel")
+        try:
+            answers = wait_for(lambda: [_status(port, path) for path in ("/healthz", "/readyz", "/status")])
+        finally:
+            staying.send_signal(number)
+        assert staying.wait(10) == 0
+    assert answers == [200, 200, 404]
+
+
+def _status(port: int, path: str) -> int:
+    """Raises ConnectionRefusedError."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    return connection.getresponse().status
+
+
+def wait_for(ask: Callable[[], list[int]]) -> list[int]:
+    """Once somebody listens."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return ask()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @pytest.mark.parametrize("view", run.VIEWS)

@@ -1,0 +1,96 @@
+"""The commands of README and docs, run as they stand against a control plane of a test.
+
+`Checkout` has a copy of `k8s/`, as an operator's checkout has it, and `kubectl` and `helm` on its path.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from tests.cluster import binaries
+from tests.cluster.binaries import ROOT
+from tests.cluster.control_plane import ControlPlane
+
+REGISTRY = "registry.test/team"
+"""What stands for REGISTRY in the commands. No name of ours resolves; only what was loaded under it can run."""
+DNS_EXAMPLE = "k8s/examples/node-local-dns/README.md"
+INSTALLATION = "docs/installation.md"
+
+
+def block(document: str, words: str, language: str = "") -> str:
+    """The only code block of a document that has these words."""
+    text = (ROOT / document).read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    found = [str(body) for name, body in blocks if name == language and words in body]
+    if len(found) != 1:
+        msg = f"{document} has {len(found)} code blocks with {words!r}"
+        raise LookupError(msg)
+    return found[0].replace("REGISTRY", REGISTRY)
+
+
+def inline(document: str, words: str) -> str:
+    """The only command within a line of text that has these words."""
+    spans: list[str] = re.findall(r"`([^`\n]+)`", (ROOT / document).read_text())
+    found = {each for each in spans if words in each}
+    if len(found) != 1:
+        msg = f"{document} has {len(found)} commands with {words!r}: {found}"
+        raise LookupError(msg)
+    return found.pop()
+
+
+def yaml_block(document: str, words: str) -> Any:
+    return yaml.safe_load(block(document, words, "yaml"))
+
+
+class Checkout:
+    """In a folder of the plane's, and gone with it."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.folder = plane.folder / "checkout"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(ROOT / "k8s", self.folder / "k8s", ignore=shutil.ignore_patterns("__pycache__"))
+        self._bin = self.folder / "bin"
+        self._bin.mkdir()
+        self._script("kubectl", plane.kubectl_command())
+        helm = [*plane.sandbox.enter(mounts=False), str(binaries.helm()), f"--kubeconfig={plane.kubeconfig}"]
+        self._script("helm", helm)
+
+    def _script(self, name: str, command: Sequence[str]) -> None:
+        path = self._bin / name
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        path.chmod(0o755)
+
+    def run(self, commands: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """By a shell that ends at the first failure. Both streams are in `stdout`, and in the error's notes."""
+        done = subprocess.run(
+            ["bash", "-euc", commands],
+            cwd=self.folder,
+            env={"PATH": f"{self._bin}:/usr/bin:/bin", "HOME": str(self.folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode:
+            error = subprocess.CalledProcessError(done.returncode, commands, done.stdout)
+            error.add_note(done.stdout)
+            raise error
+        return done
+
+    def change(self, path: str, added: Any) -> None:
+        """Adds to a YAML file: keys to mappings, entries to lists."""
+        file = self.folder / path
+        file.write_text(yaml.safe_dump(_merged(yaml.safe_load(file.read_text()), added), sort_keys=False))
+
+
+def _merged(there: Any, added: Any) -> Any:
+    if isinstance(there, dict):
+        return there | {key: _merged(there.get(key), value) for key, value in added.items()}
+    return there + added if isinstance(there, list) else added
