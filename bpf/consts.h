@@ -31,7 +31,6 @@
 #define SYS_PROCEED 1
 #define AF_INET 2
 #define AF_INET6 10
-#define IPPROTO_UDP 17
 #define IPPROTO_MPTCP 262
 #define AF_INET_MAPPED 0x0000ffff /* third word of ::ffff:a.b.c.d, host order */
 

@@ -33,12 +33,8 @@ static __always_inline int admit(const struct attempt *try) {
 
 /* Notes where the socket goes from now on, and counts: 0 or -ENOENT. */
 static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct attempt *try, struct socket_state *state,
-                                    bool is_datagram, struct endpoint *backend, u64 affinity_hits) {
-    const struct frontend_key *call = &try->keys->frontend;
-
-    if (!is_datagram) {
-        note_stream(state, call, backend, try->generation);
-    } else if (note_datagram(ctx, state, call, backend, try->generation)) {
+                                    struct endpoint *backend, u64 affinity_hits) {
+    if (note_pair(ctx, state, &try->keys->frontend, backend, try->generation)) {
         count_pass(&try->caller->service_id, PASS_NO_MEMORY);
         return -ENOENT;
     }
@@ -112,12 +108,11 @@ static __always_inline int choose_by_affinity(struct bpf_sock_addr *ctx, const s
 /* 0: `backend` is where the call goes. -ENOENT: it goes where it would have gone without us. -EAGAIN: the row was
  * replaced under our eyes, and nothing was done. */
 static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_keys *keys, struct endpoint *backend) {
-    bool is_datagram = (u8)(keys->frontend.port_protocol >> 16) == IPPROTO_UDP;
     struct frontend_row *row = frontends.lookup(&keys->frontend);
     struct backend_cgroup_key caller;
     struct socket_state *state;
     struct attempt try;
-    struct held held = {};
+    struct held held;
     u64 affinity_hits = 0;
     u32 seconds;
     int error;
@@ -143,17 +138,15 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
     state = get_state(ctx, BPF_SK_STORAGE_GET_F_CREATE);
     if (unlikely(!state))
         return pass(&try, PASS_NO_MEMORY);
-    if (is_datagram) {
-        if (unlikely(find_held(ctx, state, &keys->frontend, &held)))
-            return pass(&try, PASS_NO_MEMORY);
-        if (likely(held.generation == try.generation && !held.flags)) {
-            error = admit(&try);
-            if (error)
-                return error;
-            *backend = held.backend;
-            count_redirect(&caller.service_id, 0);
-            return 0;
-        }
+    if (unlikely(find_held(ctx, state, &keys->frontend, &held)))
+        return pass(&try, PASS_NO_MEMORY);
+    if (likely(held.generation == try.generation && !held.flags)) {
+        error = admit(&try);
+        if (error)
+            return error;
+        *backend = held.backend;
+        count_redirect(&caller.service_id, 0);
+        return 0;
     }
     seconds = row->affinity_seconds;
     if (held.generation && (held.generation == try.generation || is_member(keys, &held.backend))) {
@@ -166,7 +159,7 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
         if (!error)
             error = admit(&try);
     }
-    return error ? error : redirect(ctx, &try, state, is_datagram, backend, affinity_hits);
+    return error ? error : redirect(ctx, &try, state, backend, affinity_hits);
 }
 
 /* 0: `backend` is where the call goes. -ENOENT: it goes where it would have gone without us. */

@@ -73,7 +73,7 @@ static __always_inline void read_pair(const struct socket_pair *pair, const stru
     held->generation = !difference && *(volatile u64 *)&pair->generation == generation ? generation : 0;
 }
 
-/* Finds what a UDP socket has for `call`. -ENOMEM: it has nothing, and there is no room to note anything. */
+/* Finds what a socket has for `call`. -ENOMEM: it has nothing, and there is no room to note anything. */
 static __always_inline int find_held(struct bpf_sock_addr *ctx, struct socket_state *state,
                                      const struct frontend_key *call, struct held *held) {
     struct socket_more *more;
@@ -111,12 +111,6 @@ static __always_inline void write_pair(struct socket_pair *pair, const struct fr
     pair->flags = 0;
     barrier();
     *(volatile u64 *)&pair->generation = generation;
-}
-
-/* A stream has one peer; the kernel holds the socket's lock while it connects. */
-static __always_inline void note_stream(struct socket_state *state, const struct frontend_key *call,
-                                        const struct endpoint *backend, u64 generation) {
-    write_pair(&state->pair, call, backend, generation);
 }
 
 /* The functions below have no pointer that is sometimes NULL: without CAP_PERFMON the verifier of kernels before 6.17
@@ -184,10 +178,10 @@ static __always_inline int note_among(struct socket_state *state, struct socket_
     return error;
 }
 
-/* Notes that datagrams to `call` go to `backend`, which the frontend row of that generation has; `backend` may become
+/* Notes that the socket's calls to `call` go to `backend`, which the frontend row of that generation has; `backend` may become
  * that of another thread of the program, which was first. -ENOMEM: other threads took the room that find_held saw. */
-static __always_inline int note_datagram(struct bpf_sock_addr *ctx, struct socket_state *state,
-                                         const struct frontend_key *call, struct endpoint *backend, u64 generation) {
+static __always_inline int note_pair(struct bpf_sock_addr *ctx, struct socket_state *state,
+                                     const struct frontend_key *call, struct endpoint *backend, u64 generation) {
     struct socket_more *more;
 
     if (likely(!state->has_more) && likely(!note_first(state, call, backend, generation)))
