@@ -138,16 +138,17 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
     state = get_state(ctx, BPF_SK_STORAGE_GET_F_CREATE);
     if (unlikely(!state))
         return pass(&try, PASS_NO_MEMORY);
+    if (likely(is_held(&state->pair, &keys->frontend, try.generation))) {
+        error = read_held(&state->pair, try.generation, backend);
+        if (!error)
+            error = admit(&try);
+        if (!error)
+            count_redirect(&caller.service_id, 0);
+        return error;
+    }
+    barrier_var(state); /* else what follows is computed before, and kept on the stack */
     if (unlikely(find_held(ctx, state, &keys->frontend, &held)))
         return pass(&try, PASS_NO_MEMORY);
-    if (likely(held.generation == try.generation && !held.flags)) {
-        error = admit(&try);
-        if (error)
-            return error;
-        *backend = held.backend;
-        count_redirect(&caller.service_id, 0);
-        return 0;
-    }
     seconds = row->affinity_seconds;
     if (held.generation && (held.generation == try.generation || is_member(keys, &held.backend))) {
         *backend = held.backend; /* P16 goes before P13 */

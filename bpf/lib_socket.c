@@ -73,6 +73,21 @@ static __always_inline void read_pair(const struct socket_pair *pair, const stru
     held->generation = !difference && *(volatile u64 *)&pair->generation == generation ? generation : 0;
 }
 
+/* Whether this pair alone says where `call` goes: the common case. */
+static __always_inline bool is_held(const struct socket_pair *pair, const struct frontend_key *call, u64 generation) {
+    return *(volatile u64 *)&pair->generation == generation && !(differs_in_frontend(pair, call) | pair->flags);
+}
+
+/* -EAGAIN: another thread has written the pair since. */
+static __always_inline int read_held(const struct socket_pair *pair, u64 generation, struct endpoint *backend) {
+    barrier();
+    backend->address[0] = pair->backend[0];
+    backend->address[1] = pair->backend[1];
+    backend->port = pair->backend_port;
+    barrier();
+    return *(volatile u64 *)&pair->generation == generation ? 0 : -EAGAIN;
+}
+
 /* Finds what a socket has for `call`. -ENOMEM: it has nothing, and there is no room to note anything. */
 static __always_inline int find_held(struct bpf_sock_addr *ctx, struct socket_state *state,
                                      const struct frontend_key *call, struct held *held) {
