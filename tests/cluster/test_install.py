@@ -81,6 +81,10 @@ def test_helm_installs_changes_and_removes_and_leaves_nothing_in_the_kernel(bare
     assert len(helm.attached()) == len(HOOKS)
     assert limits(helm) == {0}
 
+    # Nothing is Ready there unless the kubelet asks where the agent listens.
+    helm.helm("upgrade", RELEASE, str(CHART), *chart, "--set-string=config.health.address=::1", "--wait")
+    helm.wait_ready()
+
     helm.helm("upgrade", RELEASE, str(CHART), *chart, "--set=feature.redirectQosLimit=100", "--wait")
     wait_active(helm)
     assert limits(helm) == {100}
