@@ -244,12 +244,16 @@ class MapWriter(AgentActor):
         return expired_rows(rows, self._tables.frontends, self._tables.backends, self._swept_ns)
 
     def _delete_expired(self, row: AffinityRow) -> None:
-        """It was read a while ago, and may have been renewed since. A row that a program renews between our second look
-        and our deletion is lost, and that client's affinity with it: two microseconds, of a row past its time-out."""
+        """It was read a while ago. A program may renew it at any time, also between a second look and the removal: then
+        what was removed is put back, unless the client has got another row already."""
         affinity, key = self._tables.maps["affinity"], pack_affinity(row)[0]
-        value = affinity.lookup(key)
-        if value is not None and any(self._expired([unpack_affinity(key, value)])):
-            affinity.delete(key)
+        if self._is_expired(key, affinity.lookup(key)):
+            removed = affinity.take(key)
+            if removed is not None and not self._is_expired(key, removed):
+                affinity.add(key, removed)
+
+    def _is_expired(self, key: bytes, value: bytes | None) -> bool:
+        return value is not None and any(self._expired([unpack_affinity(key, value)]))
 
     def _faults(self) -> tuple[WriteFault, ...]:
         faults = []

@@ -5,6 +5,7 @@ libbpf 1.x returns -errno from its low-level calls; here that is an OSError. Des
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -13,6 +14,7 @@ from ctypes import byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 BPF_ANY = 0
+BPF_NOEXIST = 1
 BPF_F_BEFORE = 1 << 3
 """Attach before the programs that are on the cgroup already: kernel 6.17, and older ones that have taken it over."""
 BPF_F_QUERY_EFFECTIVE = 1
@@ -186,6 +188,22 @@ class Map:
             _lib.bpf_map_update_elem(self._fd, c_char_p(key), c_char_p(value), c_uint64(flags)),
             f"update {self.path.name}",
         )
+
+    def take(self, key: bytes) -> bytes | None:
+        """Removes a row of a hash map; its value, or None when there was none. At once, so that no value is lost."""
+        value = ctypes.create_string_buffer(self.value_size)
+        try:
+            _check(
+                _lib.bpf_map_lookup_and_delete_elem(self._fd, c_char_p(key), value), f"take a row of {self.path.name}"
+            )
+        except FileNotFoundError:
+            return None
+        return value.raw
+
+    def add(self, key: bytes, value: bytes) -> None:
+        """Writes a row where there is none; one that is there stays."""
+        with contextlib.suppress(FileExistsError):
+            self.update(key, value, BPF_NOEXIST)
 
     def delete(self, key: bytes) -> bool:
         """False when there was no such row."""

@@ -182,6 +182,11 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     assert len(helm.attached()) == len(HOOKS)
     assert limits(helm) == {0}
 
+    # Nothing is Ready there unless the kubelet asks where the agent listens.
+    checkout.change("values.yaml", {"config": {"health": {"address": "::1"}}})
+    checkout.run(install)
+    helm.wait_ready()
+
     checkout.change("values.yaml", {"feature": yaml_block(INSTALLATION, "feature:")["feature"]})
     checkout.run(install)
     wait_active(helm)
