@@ -39,7 +39,10 @@ def loaded(lab: Lab, *rights: str) -> Iterator[Path]:
         (directory / each).mkdir()
     try:
         command = [*rights, sys.executable, "-m", "bpf.loader", str(directory / "build"), str(directory / "sockets")]
-        subprocess.run([*command, "65536", "65536", "65536"], cwd=ROOT, check=True)
+        result = subprocess.run(
+            [*command, "65536", "65536", "65536"], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
         yield directory / "build" / "programs"
     finally:
         shutil.rmtree(directory)

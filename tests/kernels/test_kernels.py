@@ -17,7 +17,7 @@ def run(vm: VirtualMachine, *command: str) -> Result:
 
 def kernel_tests(vm: VirtualMachine, *arguments: str) -> None:
     timeout = 60 * vm.slowness  # each test's, as in pyproject.toml
-    run(vm, PYTHON, "-m", "pytest", "-q", "-p", "tests.no_skips", f"--timeout={timeout:g}", *arguments)
+    run(vm, PYTHON, "-m", "pytest", "-qx", "-p", "tests.no_skips", f"--timeout={timeout:g}", *arguments)
 
 
 def test_every_hook_loads_with_the_rights_of_the_container_and_as_root(vm: VirtualMachine) -> None:

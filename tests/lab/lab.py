@@ -290,7 +290,15 @@ class Agent:
                 start_new_session=True,
             )
         if ready:
-            wait_until(lambda: self.fetch("/readyz") == "ok\n", f"the agent is ready\n{self.log.read_text()}", 30)
+            try:
+                wait_until(self._is_ready, "the agent is ready", 30)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{self.log.read_text()}") from None
+
+    def _is_ready(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, f"the agent ended, exit code {self.process.returncode}"
+        return self.fetch("/readyz") == "ok\n"
 
     def shoot(self, actor: str) -> None:
         """Makes an actor of a `tests.lab.mortal_agent` fail."""
