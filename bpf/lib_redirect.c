@@ -63,12 +63,13 @@ static __always_inline void hold_affinity(const struct attempt *try, u64 now, u3
     struct affinity_row fresh = {
         .generation = try->generation, .backend = *backend, .last_used = now, .generation_tail = try->generation};
     struct affinity_row *other;
+    struct endpoint theirs;
 
     if (!affinity.insert(&try->keys->client, &fresh))
         return;
     other = affinity.lookup(&try->keys->client);
-    if (other && is_fresh(other, now, seconds) && read_affinity(other, &fresh.backend) == try->generation)
-        *backend = fresh.backend;
+    if (other && is_fresh(other, now, seconds) && read_affinity(other, &theirs) == try->generation)
+        *backend = theirs;
     else
         affinity.update(&try->keys->client, &fresh);
 }
