@@ -47,6 +47,7 @@ class AgentDecision:
                     upserted=tuple(outcome.desired for outcome in decided.outcomes),
                     removed=decided.removed,
                     received_at=decided.received_at,
+                    as_of=decided.as_of,
                 ),
             )
         yield from reports(decided, tuple(outcome.condition for outcome in decided.outcomes))

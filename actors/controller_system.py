@@ -49,8 +49,8 @@ class WaitingSource:
         self._source.stop()
         self._go_on.set()
 
-    def relist(self) -> None:
-        self._source.relist()
+    def relist(self, since: float = 0.0) -> None:
+        self._source.relist(since)
 
     def want(self, wanted: frozenset[Wanted], revision: int) -> None:
         self._source.want(wanted, revision)

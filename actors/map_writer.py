@@ -2,7 +2,7 @@
 
 In: ApplyDesiredState (ConflictResolver), LeaseProbe (from QosTicker, by way of watchers and resolver), SweepAffinity
 (AffinityAger). Out: ResyncDesiredState (at start), DesiredStateApplied (StatusReporter, MetricsExporter),
-BackendsRemoved (AffinityAger).
+BackendsRemoved (AffinityAger), ResyncSource (the watchers) when the lease ran out.
 
 Nothing is deleted or attached before the first complete desired state; until then what an earlier agent installed
 works.
@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from actors.affinity import expired_rows
 from actors.base import AgentActor
+from actors.lease import Judgement, LeaseKeeper, read_clock
 from actors.map_tables import MapTables, PolicyWrite
 from actors.messages import (
     ApplyDesiredState,
@@ -28,6 +29,7 @@ from actors.messages import (
     LeaseProbe,
     Message,
     ResyncDesiredState,
+    ResyncSource,
     SweepAffinity,
     WriteFault,
 )
@@ -50,10 +52,12 @@ class MapWriter(AgentActor):
         SweepAffinity: "_on_sweep_affinity",
     }
 
-    def __init__(self, *, datapath: Datapath, lease_seconds: int) -> None:
+    def __init__(self, *, datapath: Datapath, lease: LeaseKeeper) -> None:
         super().__init__()
         self._datapath = datapath
-        self._lease_ns = lease_seconds * 1_000_000_000
+        self._lease = lease
+        self._withheld = ""
+        """Why the lease is not renewed; "" when it is."""
         self._policies: dict[PolicyKey, DesiredPolicy] = {}
         """Every existing policy, as last desired."""
         self._by_id: defaultdict[int, set[PolicyKey]] = defaultdict(set)
@@ -69,7 +73,7 @@ class MapWriter(AgentActor):
         self._tables = MapTables(self._datapath.open_maps())
         self._cgroups = PodCgroups(self._datapath.cgroup)
         self._cgroups.refresh()
-        self._tables.maps.write_config(host_netns=own_netns_cookie(), lease_ns=self._lease_ns)
+        self._tables.maps.write_config(host_netns=own_netns_cookie(), lease_ns=self._lease.lease_ns)
         self._synced = False
         self.send("ConflictResolver", ResyncDesiredState())
 
@@ -94,7 +98,7 @@ class MapWriter(AgentActor):
         self._write(affected)
         if not self._synced:
             self._synced = True
-            self._tables.maps.renew_lease(time.monotonic_ns())
+            self._renew_lease(time.monotonic_ns(), message.as_of)
             self._datapath.attach_all()
         self._report(time.monotonic() - message.received_at)
 
@@ -160,13 +164,29 @@ class MapWriter(AgentActor):
         """All that lie between a source and the kernel are well as of `sent_ns`. Also the moment for second tries."""
         if not self._synced:
             return
-        self._tables.maps.renew_lease(message.sent_ns)
+        withheld = self._withheld
+        self._renew_lease(message.sent_ns, message.as_of)
         self._write(self._newly_found())
         attached = len(self._datapath.attached_hooks()) == len(HOOKS)
-        if attached != self._attached or self._faults() != self._reported:
+        if attached != self._attached or self._faults() != self._reported or withheld != self._withheld:
             if not attached:
                 _log.error("the programs were detached by somebody; restart the agent to attach them again")
             self._report(-1.0)
+
+    def _renew_lease(self, sent_ns: int, as_of: float) -> None:
+        judgement = self._lease.judge(sent_ns, as_of, read_clock())
+        if judgement == Judgement.RELIST:
+            _log.warning("this process was stopped or stuck for longer than its lease: all sources are read again")
+            for watcher in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher"):
+                self.send(watcher, ResyncSource(since=time.monotonic()))
+        if judgement == Judgement.RENEW or not self._lease.lease_ns:
+            if self._withheld:
+                _log.info("all sources were read again: the lease is renewed")
+            self._withheld = ""
+            self._tables.maps.renew_lease(sent_ns)
+        elif judgement == Judgement.RELIST:
+            self._withheld = "the lease ran out: calls take the normal way until all sources have been read again"
+            self._tables.maps.renew_lease(0)  # the programs' clock stands still while the machine sleeps
 
     def _newly_found(self) -> list[int]:
         """Service ids of which a Pod's cgroup has come to be; a Pod may be long in coming, or never."""
@@ -201,7 +221,9 @@ class MapWriter(AgentActor):
     def _report(self, seconds: float) -> None:
         self._reported = self._faults()
         self._attached = len(self._datapath.attached_hooks()) == len(HOOKS)
-        report = DesiredStateApplied(faults=self._reported, attached=self._attached, seconds=seconds)
+        report = DesiredStateApplied(
+            faults=self._reported, attached=self._attached, seconds=seconds, lease_withheld=self._withheld
+        )
         self.send("StatusReporter", report)
         self.send("MetricsExporter", report)
         if self._tables.take_backends_removed():

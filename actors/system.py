@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from actors.affinity_ager import AffinityAger
 from actors.conflict_resolver import ConflictResolver
 from actors.endpoint_watcher import EndpointWatcher
+from actors.lease import LeaseKeeper, read_clock
 from actors.map_writer import MapWriter
 from actors.metrics import KernelReading
 from actors.metrics_exporter import MetricsExporter
@@ -75,6 +76,7 @@ def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         lease_age_seconds=datapath.lease_age_seconds,
         before_us=datapath.programs_before_us,
     )
+    lease = LeaseKeeper(settings.datapath.lease_seconds, read_clock())
     return (
         ChildSpec(
             "StatusReporter",
@@ -85,9 +87,7 @@ def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         ChildSpec(
             "MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics, read=_kernel_reader(datapath))
         ),
-        ChildSpec(
-            "MapWriter", lambda: MapWriter.start(datapath=datapath, lease_seconds=settings.datapath.lease_seconds)
-        ),
+        ChildSpec("MapWriter", lambda: MapWriter.start(datapath=datapath, lease=lease)),
         ChildSpec(
             "ConflictResolver",
             lambda: ConflictResolver.start(datapath=settings.datapath, redirect=settings.redirect),

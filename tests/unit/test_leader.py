@@ -427,7 +427,8 @@ class RecordingSource:
     def stop(self) -> None:
         self.events.append("stops")
 
-    def relist(self) -> None:
+    def relist(self, since: float = 0.0) -> None:
+        del since
         self.events.append("relists")
 
     def want(self, wanted: frozenset[Wanted], revision: int) -> None:
