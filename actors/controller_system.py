@@ -79,6 +79,7 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
         ),
         services=source(),
         endpoints=source(resources.ALL_NODES),
+        servers=api.servers(),
     )
     return specs_over(settings, sources, leadership, StatusApi(api, leadership.identity).write)
 
@@ -87,7 +88,7 @@ def specs_over(
     settings: Settings, sources: Sources, leadership: Leadership, write: Callable[[Write], WriteAnswer]
 ) -> Sequence[ChildSpec]:
     """The elector first, so that it ends last; then as in the agent: reporters, the writer, and watchers last."""
-    decision = ClusterDecision(settings.redirect)
+    decision = ClusterDecision(settings.redirect, sources.servers)
     return (
         ChildSpec("LeaderElector", lambda: LeaderElector.start(campaign=leadership)),
         ChildSpec(

@@ -72,7 +72,7 @@ class AgentMetrics:
             )
         self.restarts: dict[str, int] = {}
         """Actor -> restarts, as the supervisor counts them. Replaced whole: a scrape reads it in another thread."""
-        self.heard: dict[SourceName, float | None] = {}
+        self.heard: dict[SourceName, float] = {}
         """As each source told last (`k8s.source.Heard.heard_at`). Replaced whole as well."""
 
 
@@ -110,8 +110,8 @@ class _KernelCollector(Collector):
         yield from _datapath_metrics(reading)
 
 
-def _last_events(heard: Mapping[SourceName, float | None]) -> Metric:
-    """A source that has nothing to hear of is up to date; one that was never heard has no time."""
+def _last_events(heard: Mapping[SourceName, float]) -> Metric:
+    """A source that has nothing to hear of is up to date."""
     found = GaugeMetricFamily(
         f"{_PREFIX}_source_last_event_seconds",
         "Unix time when the part of the source that has been silent for longest was heard.",
@@ -119,8 +119,7 @@ def _last_events(heard: Mapping[SourceName, float | None]) -> Metric:
     )
     started = time.time() - time.monotonic()
     for source, heard_at in heard.items():
-        if heard_at is not None:
-            found.add_metric([source.value], time.time() if heard_at == NOTHING_TO_HEAR else started + heard_at)
+        found.add_metric([source.value], time.time() if heard_at == NOTHING_TO_HEAR else started + heard_at)
     return found
 
 

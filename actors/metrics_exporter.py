@@ -70,7 +70,8 @@ class MetricsExporter(AgentActor):
             self._metrics.apply_seconds.observe(message.seconds)
 
     def _on_source_heard(self, message: SourceHeard) -> None:
-        self._metrics.heard = {**self._metrics.heard, message.source: message.heard_at}
+        if message.heard_at is not None:  # else a part is new, and what was heard before stays the last
+            self._metrics.heard = {**self._metrics.heard, message.source: message.heard_at}
         if message.relist_reason:
             self._metrics.source_relists.labels(message.source.value, message.relist_reason).inc()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from actors.affinity_ager import AffinityAger
+from actors.agent_decision import AgentDecision
 from actors.conflict_resolver import ConflictResolver
 from actors.endpoint_watcher import EndpointWatcher
 from actors.lease import LeaseKeeper, read_clock
@@ -59,6 +60,7 @@ def kubernetes_sources(settings: Settings) -> Sources:
         policies=source(*map(resources.policies, PolicyKind)),
         services=source(),
         endpoints=source(resources.pods_of_node(settings.node_name), resources.node(settings.node_name)),
+        servers=api.servers(),
     )
 
 
@@ -90,7 +92,11 @@ def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         ChildSpec("MapWriter", lambda: MapWriter.start(datapath=datapath, lease=lease)),
         ChildSpec(
             "ConflictResolver",
-            lambda: ConflictResolver.start(datapath=settings.datapath, redirect=settings.redirect),
+            lambda: ConflictResolver.start(
+                datapath=settings.datapath,
+                redirect=settings.redirect,
+                decision=AgentDecision(settings.redirect, sources.servers),
+            ),
         ),
         ChildSpec("AffinityAger", AffinityAger.start),
         ChildSpec("QosTicker", lambda: QosTicker.start(read=_window_reader(datapath))),

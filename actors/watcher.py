@@ -24,6 +24,7 @@ from actors.messages import (
     SourceName,
     SourceSynced,
 )
+from k8s.objects import Address
 from k8s.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, Source, SourceEvent, Upserted, Wanted
 
 SourceFactory: TypeAlias = Callable[[Deliver], Source]
@@ -36,6 +37,8 @@ class Sources:
     policies: SourceFactory
     services: SourceFactory
     endpoints: SourceFactory
+    servers: frozenset[tuple[Address, int]] | None = None
+    """Addresses and ports of the API server that they come from; None for a directory."""
 
 
 class Watcher(AgentActor):

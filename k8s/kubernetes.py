@@ -211,10 +211,8 @@ class KubernetesSource:
             self._deliver(Removed(kind, key, received_at))
 
     def _tell_heard(self, relist_reason: str = "") -> None:
-        heard = Heard(self._oldest(self._heard_at), self._worst_trouble(), relist_reason)
-        told = self._told_heard
-        same = heard.trouble == told.trouble and (heard.heard_at is None) == (told.heard_at is None)
-        if same and not relist_reason and (heard.heard_at or 0.0) - (told.heard_at or 0.0) < _HEARD_SECONDS:
+        heard = Heard(self._oldest(self._heard_at), worst_trouble(self._troubles.values()), relist_reason)
+        if not (relist_reason or _is_news(heard, self._told_heard)):
             return
         self._told_heard = heard
         self._deliver(heard)
@@ -223,15 +221,6 @@ class KubernetesSource:
         """Of all that is needed; None while one is missing, NOTHING_TO_HEAR when nothing is needed."""
         needed = self._needed
         return min((times[each] for each in needed), default=NOTHING_TO_HEAR) if needed <= times.keys() else None
-
-    def _worst_trouble(self) -> Trouble | None:
-        """All troubles of the worst kind as one, which began when the first of them did."""
-        if not self._troubles:
-            return None
-        kind = min((each.kind for each in self._troubles.values()), key=_WORST_FIRST.index)
-        troubles = sorted((each for each in self._troubles.values() if each.kind == kind), key=lambda each: each.since)
-        messages = dict.fromkeys(each.message for each in troubles)
-        return Trouble(kind, troubles[0].since, "; ".join(list(messages)[:_MOST_MESSAGES]))
 
     # --- listings --------------------------------------------------------------------------------------------------
 
@@ -280,3 +269,20 @@ class KubernetesSource:
         for found in self._cache.objects():
             self._deliver(Upserted(found, self._generation, received_at))
         self._deliver(ListingEnded(self._generation, as_of, self._answered))
+
+
+def _is_news(heard: Heard, told: Heard) -> bool:
+    if heard.trouble != told.trouble:
+        return True
+    if heard.heard_at is None or told.heard_at is None or heard.heard_at == told.heard_at:
+        return heard.heard_at != told.heard_at
+    return abs(heard.heard_at - told.heard_at) >= _HEARD_SECONDS
+
+
+def worst_trouble(troubles: Iterable[Trouble]) -> Trouble | None:
+    """All of the worst kind as one, which began when the first of them did."""
+    found = sorted(troubles, key=lambda each: (_WORST_FIRST.index(each.kind), each.since))
+    if not found:
+        return None
+    messages = dict.fromkeys(each.message for each in found if each.kind == found[0].kind)
+    return Trouble(found[0].kind, found[0].since, "; ".join(list(messages)[:_MOST_MESSAGES]))

@@ -30,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from k8s.absence import is_absent
 from k8s.api import Api, ApiError, Raw, Silence, Unreachable, WatchStream, api_error
 from k8s.backoff import backoff_seconds
 from k8s.fields import ObjectError
@@ -201,7 +202,7 @@ class ListWatch:
     # --- a kind that is not there ----------------------------------------------------------------------------------
 
     def _not_found(self, error: ApiError) -> None:
-        if not self._is_absent():
+        if not is_absent(self._api, self._resource):
             self._absences = 0
             text = f"{self._resource}: {error}, though the server says that it has this kind"
             self._failed(str(error.status), TroubleKind.OUTAGE, text, error.retry_after)
@@ -222,24 +223,6 @@ class ListWatch:
         longest = _ABSENT_SECONDS if self._resource.optional else _LONGEST_DELAY
         delay = min(longest, _ABSENT_FIRST_SECONDS * 2 ** min(self._absences - 1, 8))
         self._wait(delay * (0.8 + 0.4 * random.random()), error.retry_after)  # noqa: S311
-
-    def _is_absent(self) -> bool:
-        """What the server's discovery says. Where we may not read that, the 404 alone counts."""
-        group_version = self._resource.group_version
-        group = group_version.partition("/")[0]
-        try:
-            for found in self._api.get("/apis", {}).get("groups") or ():
-                versions = [each.get("groupVersion") for each in found.get("versions") or ()]
-                if found.get("name") == group and group_version in versions:
-                    break
-            else:
-                return True
-            kinds = self._api.get(f"/apis/{group_version}", {}).get("resources") or ()
-        except ApiError as error:
-            return error.status in _REFUSALS
-        except (Unreachable, AttributeError):  # no answer, or one that makes no sense
-            return False
-        return all(each.get("name") != self._resource.path.rpartition("/")[2] for each in kinds)
 
     # --- one listing -----------------------------------------------------------------------------------------------
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -16,14 +18,24 @@ import pytest
 from config.settings import RedirectSettings
 from k8s import listwatch, resources
 from k8s.api import Api
-from k8s.kubernetes import KubernetesSource
+from k8s.kubernetes import KubernetesSource, worst_trouble
 from k8s.listwatch import Changed, Listed
 from k8s.manifests import identity, identity_text
 from k8s.objects import NamespacedName
 from k8s.resources import Resource
 from k8s.service import parse_service
-from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
-from tests.unit.api_server import ApiServer, Handler, api_server, lines
+from k8s.source import (
+    NOTHING_TO_HEAR,
+    Heard,
+    ListingEnded,
+    ListingStarted,
+    Removed,
+    SourceEvent,
+    Trouble,
+    TroubleKind,
+    Upserted,
+)
+from tests.unit.api_server import ApiServer, Handler, api_server, lines, refusal
 
 DNS = NamespacedName("kube-system", "kube-dns")
 WEB = NamespacedName("default", "web")
@@ -43,12 +55,16 @@ class Cluster:
         self.held = threading.Event()
         """Lists are answered while it is set."""
         self.held.set()
+        self.refused = ""
+        """A path that may not be read."""
         server.will(*[self._answer] * 1000)
 
     def _answer(self, handler: Handler) -> None:
         asked = handler.asked.get()
         key = asked.get("fieldSelector", asked["path"])
-        if "watch" in asked:
+        if asked["path"] == self.refused:
+            refusal(403, "Forbidden")(handler)
+        elif "watch" in asked:
             handler.begin()
             with contextlib.suppress(Empty, OSError):
                 handler.chunk(self._events[key].get(timeout=20))
@@ -251,6 +267,124 @@ def test_what_a_list_watch_says_after_its_end_is_no_word_of_its_successor(
     assert said.wait(10)
     running.source.relist()
     running.expect("started requested", "ended 2")
+
+
+# --- after a time in which this process did not run -------------------------------------------------------------------
+
+
+def ended_as_of(running: Running) -> float:
+    """`as_of` of the next listing that ends."""
+    while not isinstance(event := running.events.get(timeout=10), ListingEnded):
+        pass
+    return event.as_of
+
+
+def test_a_listing_as_of_now_is_asked_of_the_server_and_tells_what_happened_meanwhile(
+    make: Callable[..., Running],
+) -> None:
+    """The watch has no word of it: its connection died while we slept."""
+    running = make()
+    running.cluster.objects["metadata.name=web"] = [service(WEB)]
+    running.start()
+    running.want(WEB)
+    running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
+    running.cluster.objects["metadata.name=web"] = [service(WEB, "10.0.0.2")]
+    woke = time.monotonic()
+    running.source.relist(woke)
+    running.expect("+ Service/default/web", "heard resumed", "started requested", "+ Service/default/web")
+    assert ended_as_of(running) >= woke
+
+
+def test_while_the_server_is_away_a_listing_as_of_now_waits_and_any_other_is_told_as_of_then(
+    make: Callable[..., Running],
+) -> None:
+    running = make()
+    running.cluster.objects["metadata.name=web"] = [service(WEB)]
+    running.start()
+    running.want(WEB)
+    running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
+    running.cluster.held.clear()
+    woke = time.monotonic()
+    running.source.relist(woke)
+    running.source.relist()
+    running.expect("started requested", "+ Service/default/web")
+    assert ended_as_of(running) < woke
+    running.cluster.objects.clear()
+    running.cluster.held.set()
+    running.expect("- Service/default/web", "heard resumed", "started requested")
+    assert ended_as_of(running) >= woke
+
+
+def test_a_listing_as_of_then_is_told_at_once_when_all_was_listed_since(make: Callable[..., Running]) -> None:
+    woke = time.monotonic()
+    running = make(resources.node("here"))
+    running.start()
+    running.expect("started start", "ended 0")
+    running.cluster.held.clear()
+    running.source.relist(woke)
+    running.expect("started requested", "ended 0")
+    running.cluster.held.set()
+
+
+def test_a_source_that_nothing_is_wanted_of_is_as_of_now(make: Callable[..., Running]) -> None:
+    running = make()
+    running.start()
+    running.expect("started start", "ended 0")
+    woke = time.monotonic()
+    running.source.relist(woke)
+    assert ended_as_of(running) >= woke
+
+
+# --- how it stands with the server ------------------------------------------------------------------------------------
+
+
+def heard(running: Running, holds: Callable[[Heard], bool]) -> Heard:
+    """The next Heard of which that holds."""
+    while not (isinstance(event := running.events.get(timeout=10), Heard) and holds(event)):
+        pass
+    return event
+
+
+def test_a_part_that_is_refused_is_not_hidden_by_one_that_is_well(make: Callable[..., Running]) -> None:
+    running = make(resources.pods_of_node("here"), resources.node("here"))
+    running.cluster.refused = "/api/v1/pods"
+    running.start()
+    told = heard(running, lambda each: each.trouble is not None)
+    assert told.heard_at is None
+    assert told.trouble and told.trouble.kind == TroubleKind.REFUSED and "list pods" in told.trouble.message
+    running.cluster.refused = ""
+    well = heard(running, lambda each: each.trouble is None and each.heard_at is not None)
+    assert well.heard_at and well.heard_at > told.trouble.since
+
+
+def test_a_source_that_nothing_is_wanted_of_has_nothing_to_hear(make: Callable[..., Running]) -> None:
+    running = make()
+    running.start()
+    assert heard(running, lambda _: True) == Heard(NOTHING_TO_HEAR)
+    running.want(WEB)
+    heard(running, lambda each: each.heard_at not in (None, NOTHING_TO_HEAR))
+    running.want()
+    assert heard(running, lambda each: each.heard_at == NOTHING_TO_HEAR).trouble is None
+
+
+OUTAGE, REFUSAL, ABSENCE = (Trouble(kind, 5.0 - number, kind.value) for number, kind in enumerate(TroubleKind))
+WORST = {
+    "none": ([], None),
+    "one": ([OUTAGE], OUTAGE),
+    "a refusal is worse than an outage that is older": ([REFUSAL, replace(OUTAGE, since=1.0)], REFUSAL),
+    "an absent CRD is worse than an outage": ([OUTAGE, ABSENCE], ABSENCE),
+    "two of a kind last since the first": (
+        [REFUSAL, replace(REFUSAL, since=2.0, message="nodes")],
+        Trouble(TroubleKind.REFUSED, 2.0, "nodes; refused"),
+    ),
+    "the same twice is said once": ([REFUSAL, replace(REFUSAL, since=9.0)], REFUSAL),
+}
+
+
+@pytest.mark.parametrize("case", WORST)
+def test_the_worst_trouble_is_told(case: str) -> None:
+    troubles, told = WORST[case]
+    assert worst_trouble(troubles) == told
 
 
 def test_a_list_watch_that_fails_fails_the_source(
