@@ -130,3 +130,4 @@ class Watcher(AgentActor):
 
     def _on_lease_probe(self, message: LeaseProbe) -> None:
         self.send("ConflictResolver", replace(message, passed_by=self.SOURCE))
+        self._tell_heard("")  # for a reporter that was restarted

@@ -55,4 +55,5 @@ class StatusApi:
                 result=WriteResult.UNAVAILABLE if everything else WriteResult.REFUSED,
                 gone=error.status == 404,
                 error=str(error),
+                retry_after=error.retry_after,
             )

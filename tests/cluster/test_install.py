@@ -167,6 +167,7 @@ RIGHTS = {
         ("events", "create"),
         ("leases.coordination.k8s.io", "create"),
         ("leases.coordination.k8s.io [balancing-controller]", "get update"),
+        ("leases.coordination.k8s.io [balancing-controller]", "list"),
     },
 }
 

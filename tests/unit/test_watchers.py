@@ -284,6 +284,14 @@ def test_a_service_that_a_new_listing_no_longer_has_is_not_told_to_later_wishes(
     assert (_names(heard), _wanted(heard)) == ([], [1])
 
 
+def test_how_the_source_stands_is_told_again_each_second_for_who_was_restarted() -> None:
+    watched = Watched(EndpointWatcher)
+    watched.deliver(Heard(3.0))
+    watched.exporter.heard()
+    watched.tell(LeaseProbe(round=1, sent_ns=1))
+    assert watched.exporter.heard() == [SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0)]
+
+
 def test_a_part_that_was_listed_anew_is_reported_with_its_reason() -> None:
     watched = Watched(EndpointWatcher)
     assert watched.deliver(Heard(3.0, None, "expired")) == []
