@@ -52,6 +52,8 @@ _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 10.0
 _WELL_SECONDS = 1.0
 """A watch that lasted so long was well."""
+_PROBATION_SECONDS = 5.0
+"""After one that did not, the next is asked for again so soon: that it lasted shows that the server is well."""
 _ABSENCES = 3
 """So many times in a row must a kind be found absent before its objects count as gone."""
 _ABSENT_FIRST_SECONDS = 4.0
@@ -273,7 +275,7 @@ class ListWatch:
         stream = self._api.watch(
             self._resource.path,
             parameters,
-            silence_seconds=SILENCE_SECONDS,
+            silence_seconds=min(_PROBATION_SECONDS, SILENCE_SECONDS) if self._vain else SILENCE_SECONDS,
             metadata_only=self._resource.metadata_only,
         )
         self._stream = stream
@@ -289,7 +291,7 @@ class ListWatch:
                     self._take(_decoded(line), received_at)
                     self._failures = 0
         except Silence:
-            _log.debug("%s: silent for %g s, watched anew", self._resource, SILENCE_SECONDS)
+            _log.debug("%s: silent for long, watched anew", self._resource)
         finally:
             lasted = time.monotonic() - began
             self._vain = lasted < _WELL_SECONDS

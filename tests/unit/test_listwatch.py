@@ -432,8 +432,9 @@ def test_a_refusal_names_the_right_and_lasts_from_its_first(
 def test_an_outage_is_told_with_its_beginning_until_the_server_answers(
     what: str, server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listwatch, "_WELL_SECONDS", 1.0)
-    server.will(page(), TROUBLES[what], TROUBLES[what], silent_stream(lines(bookmark(9))))
+    monkeypatch.setattr(listwatch, "_WELL_SECONDS", 0.5)
+    monkeypatch.setattr(listwatch, "_PROBATION_SECONDS", 1.0)
+    server.will(page(), TROUBLES[what], TROUBLES[what], silent_stream(), silent_stream())
     running = start()
     first, second = (running.next_trouble() for _ in range(2))
     assert (first.kind, second.since) == (TroubleKind.OUTAGE, first.since)
