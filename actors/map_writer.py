@@ -184,9 +184,9 @@ class MapWriter(AgentActor):
                 _log.info("all sources were read again: the lease is renewed")
             self._withheld = ""
             self._tables.maps.renew_lease(sent_ns)
-        elif judgement == Judgement.RELIST:
-            self._withheld = "the lease ran out: calls take the normal way until all sources have been read again"
-            self._tables.maps.renew_lease(0)  # the programs' clock stands still while the machine sleeps
+            return
+        self._withheld = "the lease ran out: calls take the normal way until all sources have been read again"
+        self._tables.maps.renew_lease(0)  # ends it at once: the programs' clock stands still while the machine sleeps
 
     def _newly_found(self) -> list[int]:
         """Service ids of which a Pod's cgroup has come to be; a Pod may be long in coming, or never."""

@@ -13,7 +13,9 @@ _REFUSALS = (401, 403)
 
 def is_absent(api: Api, resource: Resource) -> bool:
     """What discovery says after a 404, in a document that must be there; ask several times, it may be in the making as
-    well. Where we may not read discovery, the 404 alone counts."""
+    well. Where we may not read discovery, the 404 alone counts. Kinds of the core are always there."""
+    if not resource.path.startswith("/apis/"):
+        return False
     group = resource.group_version.partition("/")[0]
     try:
         groups = {each["name"]: each.get("versions") or () for each in api.get("/apis", {})["groups"]}

@@ -326,6 +326,12 @@ def test_a_404_for_a_moment_frees_nothing(
     assert [running.next(), running.next()] == ["start: ?", "absent: ? ?"]
 
 
+def test_a_kind_of_the_core_is_never_absent(server: ApiServer, start: Callable[..., Running]) -> None:
+    server.will(page(raw("a")), *[MISSING] * 5, page(raw("b"), version="9"), silent_stream())
+    running = start()
+    assert [running.next(), running.next()] == ["start: a", "absent: b"]
+
+
 @pytest.mark.parametrize("how", ABSENT.keys() - {"no such kind in the group"})
 @pytest.mark.parametrize("before", [(), (page(raw("a")),)], ids=["while the agent was away", "under a running agent"])
 def test_a_crd_that_was_deleted_has_no_objects_once_that_is_sure(
