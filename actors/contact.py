@@ -27,7 +27,7 @@ _SHOWN_AFTER = {
 _WHAT = {
     TroubleKind.REFUSED: "source {} has been refused for {:.0f} s, and knows nothing of what changed since: {}",
     TroubleKind.OUTAGE: "source {} has heard nothing for {:.0f} s: {}",
-    TroubleKind.ABSENT: "source {} has no objects since {:.0f} s: {}",
+    TroubleKind.ABSENT: "source {} has had no objects for {:.0f} s: {}",
 }
 
 

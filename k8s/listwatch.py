@@ -211,8 +211,8 @@ class ListWatch:
             return
         self._absences += 1
         if self._absences < _ABSENCES and (self._known or not self._resource.optional):
-            text = f"{_advice(error, self._resource, self._verb)}; that is asked for several times"
-            self._fail(str(error.status), TroubleKind.ABSENT, text, "what it told last stays in force for a moment")
+            text = f"{_advice(error, self._resource, self._verb)}; to be sure, it is asked several times"
+            self._fail(str(error.status), TroubleKind.OUTAGE, text, self._kept)
         else:
             self._known = False
             now = time.monotonic()
@@ -342,11 +342,14 @@ class ListWatch:
                 _log.warning("%s", text)
         return found
 
+    @property
+    def _kept(self) -> str:
+        return "what it told last stays in force" if self._known else "nothing is known of it yet"
+
     def _failed(self, complaint: str, kind: TroubleKind, why: str, retry_after: float = 0.0) -> None:
         """An outage ends connections in many ways, and is one complaint."""
         self._failures += 1
-        kept = "what it told last stays in force" if self._known else "nothing is known of it yet"
-        self._fail(complaint, kind, why, kept)
+        self._fail(complaint, kind, why, self._kept)
         self._wait(delay_seconds(self._failures, random.random()), retry_after)  # noqa: S311  (jitter, no secret)
 
     def _fail(self, complaint: str, kind: TroubleKind, why: str, consequence: str) -> None:
@@ -389,5 +392,5 @@ def _advice(error: ApiError, resource: Resource, verb: str) -> str:
     if error.status == 401:
         return f"the API server does not accept our credentials, so we can't {verb} {resource.name} ({error})"
     if error.status == _NOT_FOUND:
-        return f"the API server has no {resource.name} ({error}); is the CRD installed? kubectl apply -f k8s/crd.yaml"
+        return f"the API server has no {resource.name} ({error}); is the CRD installed? (kubectl apply -f k8s/crd.yaml)"
     return f"{error} ({resource.kind})"

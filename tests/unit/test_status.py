@@ -172,7 +172,7 @@ BLIND: dict[str, tuple[Callable[[], SourceHeard], str]] = {
     "refused for a minute": (lambda: heard(TroubleKind.REFUSED, silent=10, lasts=65), "has been refused for "),
     "an outage": (lambda: heard(TroubleKind.OUTAGE, silent=250, lasts=240), ""),
     "an outage that lasts": (lambda: heard(TroubleKind.OUTAGE, silent=310, lasts=10), "heard nothing for "),
-    "no CRD": (lambda: heard(TroubleKind.ABSENT), "has no objects"),
+    "no CRD": (lambda: heard(TroubleKind.ABSENT), "has had no objects"),
 }
 
 
