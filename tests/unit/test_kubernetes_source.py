@@ -353,8 +353,7 @@ def test_a_part_that_is_refused_is_not_hidden_by_one_that_is_well(make: Callable
     assert told.heard_at is None
     assert told.trouble and told.trouble.kind == TroubleKind.REFUSED and "list pods" in told.trouble.message
     running.cluster.refused = ""
-    well = heard(running, lambda each: each.trouble is None and each.heard_at is not None)
-    assert well.heard_at and well.heard_at > told.trouble.since
+    heard(running, lambda each: each.trouble is None and each.heard_at is not None)
 
 
 def test_a_source_that_nothing_is_wanted_of_has_nothing_to_hear(make: Callable[..., Running]) -> None:
