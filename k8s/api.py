@@ -71,7 +71,7 @@ def api_error(status: int, answer: object, *, retry_after: str | None = None) ->
     return ApiError(
         status,
         str(found.get("reason") or "Unknown"),
-        str(found.get("message") or "no message")[:500],
+        " ".join(str(found.get("message") or "no message").split())[:500],
         retry_after=min(asked, MOST_RETRY_AFTER_SECONDS),
         causes=frozenset(
             str(each.get("reason")) for each in (causes if isinstance(causes, list) else ()) if isinstance(each, dict)

@@ -314,8 +314,6 @@ def test_a_right_that_is_taken_away_is_named_and_what_was_told_stays(
     cluster.kubectl("create", *binding)
     while (event := running.next()) != "- Pod/default/p":
         assert event in ("+ Pod/default/p terminating", "listed expired")
-    running.source.relist()
-    running.expect("started requested", "ended")
 
 
 def test_a_crd_that_is_not_there_means_no_policies_once_that_is_sure(
@@ -325,10 +323,10 @@ def test_a_crd_that_is_not_there_means_no_policies_once_that_is_sure(
     cluster.kubectl("delete", "crd", "localredirectpolicies.balancing.elf.io")
     try:
         running = start(*map(resources.policies, PolicyKind))
-        running.expect_trouble(TroubleKind.ABSENT, "has no localredirectpolicies.balancing.elf.io")
         while (event := running.next()) != "started start":
             assert event == "listed absent"
         running.expect("ended")
+        running.expect_trouble(TroubleKind.ABSENT, "has no localredirectpolicies.balancing.elf.io")
     finally:
         cluster.apply((ROOT / "k8s" / "crd.yaml").read_text())
         cluster.wait("condition=Established", 30, "crd/localredirectpolicies.balancing.elf.io")
@@ -408,7 +406,8 @@ def test_a_token_that_is_exchanged_is_used_when_the_old_one_is_refused(
     cluster.kubectl("delete", "serviceaccount", "first")
     token_file.write_text(token_of("second"))
     cluster.api.create(PODS, pod("p"))
-    running.expect("+ Pod/default/p")
+    while (event := running.next()) != "+ Pod/default/p":
+        assert event == "listed expired"
 
 
 def delete_behind_its_back(cluster: ControlPlane, key: str) -> None:
