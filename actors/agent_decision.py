@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from actors.conflict import Loss
 from actors.decision import Decided, reports
-from actors.desired import Frontends, Outcome, decide
+from actors.desired import Frontends, Outcome, Servers, decide, mind_server
 from actors.indexes import NodeIndex
 from actors.messages import ApplyDesiredState, Message
 from config.settings import RedirectSettings
@@ -16,8 +16,10 @@ from k8s.objects import Pod, PodQuery, Policy, Service
 class AgentDecision:
     of_cluster = False
 
-    def __init__(self, redirect: RedirectSettings) -> None:
+    def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
+        """`servers`: where the API server is, see `mind_server`."""
         self._redirect = redirect
+        self._servers = servers
 
     def pod_queries(self, _policy: Policy) -> Iterable[PodQuery]:
         return ()  # this node's Pods are told anyway
@@ -33,6 +35,7 @@ class AgentDecision:
         loss: Loss | None,
     ) -> Outcome:
         own = next(iter(nodes), None)
+        frontends = mind_server(policy, frontends, self._servers)
         return decide(
             policy, frontends=frontends, service=service, pods=pods, node=own, loss=loss, redirect=self._redirect
         )
@@ -47,6 +50,7 @@ class AgentDecision:
                     upserted=tuple(outcome.desired for outcome in decided.outcomes),
                     removed=decided.removed,
                     received_at=decided.received_at,
+                    as_of=decided.as_of,
                 ),
             )
         yield from reports(decided, tuple(outcome.condition for outcome in decided.outcomes))

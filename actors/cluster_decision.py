@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from actors.conflict import Loss
 from actors.decision import Decided, reports
-from actors.desired import Frontends, also, count, namespaces_of, serving_pods, why_out_of_force
+from actors.desired import Frontends, Servers, also, count, mind_server, namespaces_of, serving_pods, why_out_of_force
 from actors.indexes import NodeIndex
 from actors.messages import (
     Acceptance,
@@ -52,8 +52,10 @@ class Assessment:
 class ClusterDecision:
     of_cluster = True
 
-    def __init__(self, redirect: RedirectSettings) -> None:
+    def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
+        """`servers`: where the API server is, see `mind_server`."""
         self._redirect = redirect
+        self._servers = servers
 
     def pod_queries(self, policy: Policy) -> Iterator[PodQuery]:
         """Of a policy in conflict too: it may take over at any time."""
@@ -83,6 +85,7 @@ class ClusterDecision:
         if why is not None:
             return _assessment(policy, *why, selected=len(selected))
         assert spec is not None
+        frontends = mind_server(policy, frontends, self._servers)
         backends = [pod for pod in pods if not pod.finished and matches(spec.backend_selector, pod.labels)]
         serving = serving_pods(frontends, (pod for pod in backends if pod.usable))
         local = [pod for pod in serving if pod.node in selected]

@@ -108,6 +108,8 @@ class ConflictResolver(AgentActor):
         self._probes: dict[SourceName, LeaseProbe] = {}
         """The newest that each watcher passed on."""
         self._probed_ns = 0
+        self._as_of: dict[SourceName, float] = {}
+        """When the newest listing of each source was read."""
         self._conflicts = 0
         """As last told."""
 
@@ -158,6 +160,7 @@ class ConflictResolver(AgentActor):
                 self._send_wish(message.source)
             return
         self._state.end_listing(message.source, message.generation)
+        self._as_of[message.source] = message.as_of
         if wish is None or wish.revision:
             self._synced.add(message.source)
         if wish is not None:
@@ -202,12 +205,20 @@ class ConflictResolver(AgentActor):
         watcher may be a round behind the others for long, and a restarted QosTicker counts from 1 again."""
         if message.passed_by is not None:
             self._probes[message.passed_by] = message
-        if len(self._probes) < len(SourceName):
+        self._pass_probe()
+
+    def _pass_probe(self) -> None:
+        """Not before what was told until now is decided, and told on."""
+        if len(self._probes) < len(SourceName) or self._oldest is not None:
             return
         oldest = min(self._probes.values(), key=lambda probe: probe.sent_ns)
         if oldest.sent_ns > self._probed_ns:
             self._probed_ns = oldest.sent_ns
-            self.send("MapWriter", replace(oldest, passed_by=None))
+            self.send("MapWriter", replace(oldest, passed_by=None, as_of=self._listed_as_of()))
+
+    def _listed_as_of(self) -> float:
+        """When the oldest of the sources' newest listings was read; 0 while one has ended none."""
+        return min((self._as_of.get(source, 0.0) for source in SourceName), default=0.0)
 
     def _wake(self, received_at: float) -> None:
         if self._oldest is None:
@@ -218,6 +229,10 @@ class ConflictResolver(AgentActor):
     def _on_flush(self, _message: Flush) -> None:
         received_at = self._oldest if self._oldest is not None else time.monotonic()
         self._oldest = None
+        self._decide(received_at)
+        self._pass_probe()
+
+    def _decide(self, received_at: float) -> None:
         self._watch()
         if not self._open:
             if self._synced != set(SourceName):
@@ -235,6 +250,7 @@ class ConflictResolver(AgentActor):
             removed=changes.removed,
             conflicts=self._conflicts,
             received_at=received_at,
+            as_of=self._listed_as_of(),
         )
         for peer, message in self._decision.messages(decided):
             self.send(peer, message)

@@ -22,8 +22,9 @@ from actors.watcher import SourceFactory, Sources
 from config.settings import Settings
 from k8s import resources
 from k8s.api import Api
+from k8s.installations import Installations
 from k8s.kubernetes import KubernetesSource
-from k8s.leader import Leadership, Leases, new_identity, own_namespace
+from k8s.leader import LEASE_SECONDS, Leadership, Leases, new_identity, own_namespace
 from k8s.objects import PolicyKind
 from k8s.source import Deliver, Source, Wanted
 from k8s.status import Write, WriteAnswer
@@ -49,8 +50,8 @@ class WaitingSource:
         self._source.stop()
         self._go_on.set()
 
-    def relist(self) -> None:
-        self._source.relist()
+    def relist(self, since: float = 0.0) -> None:
+        self._source.relist(since)
 
     def want(self, wanted: frozenset[Wanted], revision: int) -> None:
         self._source.want(wanted, revision)
@@ -59,11 +60,13 @@ class WaitingSource:
 def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequence[ChildSpec]:
     """`on_lost` is called, with the reason, when another process leads in our place. Raises SourceConfigError."""
     api = Api(settings.source.kubeconfig)
+    leases, namespace = Leases(api), own_namespace(settings.source.kubeconfig)
     leadership = Leadership(
-        leases=Leases(api),
-        namespace=own_namespace(settings.source.kubeconfig),
+        leases=leases,
+        namespace=namespace,
         identity=new_identity(),
         on_lost=on_lost,
+        installations=Installations(leases.of_all_namespaces, namespace, LEASE_SECONDS),
     )
 
     def source(*fixed: resources.Resource) -> SourceFactory:
@@ -79,6 +82,7 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
         ),
         services=source(),
         endpoints=source(resources.ALL_NODES),
+        servers=api.servers(),
     )
     return specs_over(settings, sources, leadership, StatusApi(api, leadership.identity).write)
 
@@ -87,7 +91,7 @@ def specs_over(
     settings: Settings, sources: Sources, leadership: Leadership, write: Callable[[Write], WriteAnswer]
 ) -> Sequence[ChildSpec]:
     """The elector first, so that it ends last; then as in the agent: reporters, the writer, and watchers last."""
-    decision = ClusterDecision(settings.redirect)
+    decision = ClusterDecision(settings.redirect, sources.servers)
     return (
         ChildSpec("LeaderElector", lambda: LeaderElector.start(campaign=leadership)),
         ChildSpec(

@@ -31,6 +31,8 @@ class Decided(Generic[T]):
     conflicts: int
     received_at: float
     """Of the oldest event that led here."""
+    as_of: float
+    """When the oldest of the sources' newest listings was read."""
 
 
 def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> Iterator[tuple[str, Message]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from actors.conflict import Claim, Loss
 from actors.messages import BackendPod, DesiredFrontend, DesiredPolicy, PolicyCondition, PolicyState
@@ -29,6 +30,8 @@ from k8s.selector import matches
 
 DEFAULT_AFFINITY_SECONDS = 10800
 _NAMED_PODS = 3
+_API_SERVICE = NamespacedName("default", "kubernetes")
+Servers: TypeAlias = frozenset[tuple[Address, int]]
 _L4 = {"TCP": L4.TCP, "UDP": L4.UDP}
 
 
@@ -109,6 +112,25 @@ def _service_ports(matcher: ServiceFrontend, service: Service) -> tuple[tuple[Po
     missing = [f"{port.port}/{port.protocol}" for port in matcher.to_ports if (port.port, port.protocol) not in there]
     remark = f"Service {service.key} has no port {', '.join(missing)}" if missing else ""
     return tuple(port for port in matcher.to_ports if (port.port, port.protocol) in there), remark
+
+
+def mind_server(policy: Policy, frontends: Frontends, servers: Servers | None) -> Frontends:
+    """With a remark on frontends that are the address of the API server in use, at one of `servers`; None: there is no
+    API server. The agent itself is never redirected (P17), but everybody else is."""
+    if servers is None or policy.spec is None:
+        return frontends
+    matcher = policy.spec.frontend
+    is_service = isinstance(matcher, ServiceFrontend) and matcher.service == _API_SERVICE
+    addresses = sorted(
+        str(Endpoint(frontend.address, frontend.port))
+        for frontend, _ in frontends.ports
+        if frontend.protocol == L4.TCP and (is_service or (frontend.address, frontend.port) in servers)
+    )
+    if not addresses:
+        return frontends
+    are = "is an address" if len(addresses) == 1 else "are addresses"
+    remark = f"{', '.join(addresses)} {are} of the API server: all its clients but the agents are sent to the backends"
+    return replace(frontends, remark=frontends.remark + also(remark) if frontends.remark else remark)
 
 
 def find_claims(policy: Policy, frontends: Frontends) -> frozenset[Claim]:

@@ -2,7 +2,7 @@
 
 In: ApplyDesiredState (ConflictResolver), LeaseProbe (from QosTicker, by way of watchers and resolver), SweepAffinity
 (AffinityAger), AffinitySliceDue (itself). Out: ResyncDesiredState (at start), DesiredStateApplied (StatusReporter,
-MetricsExporter), BackendsRemoved (AffinityAger).
+MetricsExporter), BackendsRemoved (AffinityAger), ResyncSource (the watchers) when the lease ran out.
 
 Nothing is deleted or attached before the first complete desired state; until then what an earlier agent installed
 works.
@@ -19,6 +19,7 @@ from typing import ClassVar
 
 from actors.affinity import expired_rows
 from actors.base import AgentActor
+from actors.lease import Judgement, LeaseKeeper, read_clock
 from actors.map_tables import MapTables
 from actors.messages import (
     AffinitySliceDue,
@@ -30,6 +31,7 @@ from actors.messages import (
     LeaseProbe,
     Message,
     ResyncDesiredState,
+    ResyncSource,
     SweepAffinity,
     WriteFault,
 )
@@ -57,10 +59,12 @@ class MapWriter(AgentActor):
         AffinitySliceDue: "_on_affinity_slice_due",
     }
 
-    def __init__(self, *, datapath: Datapath, lease_seconds: int) -> None:
+    def __init__(self, *, datapath: Datapath, lease: LeaseKeeper) -> None:
         super().__init__()
         self._datapath = datapath
-        self._lease_ns = lease_seconds * 1_000_000_000
+        self._lease = lease
+        self._withheld = ""
+        """Why the lease is not renewed; "" when it is."""
         self._policies: dict[PolicyKey, DesiredPolicy] = {}
         """Every existing policy, as last desired."""
         self._by_id: defaultdict[int, set[PolicyKey]] = defaultdict(set)
@@ -82,7 +86,9 @@ class MapWriter(AgentActor):
         self._tables = MapTables(self._datapath.open_maps())
         self._cgroups = PodCgroups(self._datapath.cgroup)
         self._tables.maps.write_config(
-            host_netns=own_netns_cookie(), lease_ns=self._lease_ns, agent_cgroup=own_cgroup(find_cgroup("auto")) or 0
+            host_netns=own_netns_cookie(),
+            lease_ns=self._lease.lease_ns,
+            agent_cgroup=own_cgroup(find_cgroup("auto")) or 0,
         )
         self._synced = False
         self.send("ConflictResolver", ResyncDesiredState())
@@ -108,7 +114,7 @@ class MapWriter(AgentActor):
         self._write(affected)
         if not self._synced:
             self._synced = True
-            self._tables.maps.renew_lease(time.monotonic_ns())
+            self._renew_lease(time.monotonic_ns(), message.as_of)
             self._datapath.attach_all()
         self._report(time.monotonic() - message.received_at)
 
@@ -204,13 +210,29 @@ class MapWriter(AgentActor):
         """All that lie between a source and the kernel are well as of `sent_ns`. Also the moment for second tries."""
         if not self._synced:
             return
-        self._tables.maps.renew_lease(message.sent_ns)
+        withheld = self._withheld
+        self._renew_lease(message.sent_ns, message.as_of)
         self._write({*self._newly_found(), *(each for each, why in self._refused.items() if why.by_kernel)})
         attached = len(self._datapath.attached_hooks()) == len(HOOKS)
-        if attached != self._attached or self._faults() != self._reported:
+        if attached != self._attached or self._faults() != self._reported or withheld != self._withheld:
             if not attached:
                 _log.error("the programs were detached by somebody; restart the agent to attach them again")
             self._report(-1.0)
+
+    def _renew_lease(self, sent_ns: int, as_of: float) -> None:
+        judgement = self._lease.judge(sent_ns, as_of, read_clock())
+        if judgement == Judgement.RELIST:
+            _log.warning("this process was stopped or stuck for longer than its lease: all sources are read again")
+            for watcher in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher"):
+                self.send(watcher, ResyncSource(since=time.monotonic()))
+        if judgement == Judgement.RENEW or not self._lease.lease_ns:
+            if self._withheld:
+                _log.info("all sources were read again: the lease is renewed")
+            self._withheld = ""
+            self._tables.maps.renew_lease(sent_ns)
+            return
+        self._withheld = "the lease ran out: calls take the normal way until all sources have been read again"
+        self._tables.maps.renew_lease(0)  # ends it at once: the programs' clock stands still while the machine sleeps
 
     def _newly_found(self) -> set[int]:
         """Service ids with a Pod whose cgroup has come, went or was made again; it may be long in coming, or never."""
@@ -271,7 +293,9 @@ class MapWriter(AgentActor):
     def _report(self, seconds: float) -> None:
         self._reported = self._faults()
         self._attached = len(self._datapath.attached_hooks()) == len(HOOKS)
-        report = DesiredStateApplied(faults=self._reported, attached=self._attached, seconds=seconds)
+        report = DesiredStateApplied(
+            faults=self._reported, attached=self._attached, seconds=seconds, lease_withheld=self._withheld
+        )
         self.send("StatusReporter", report)
         self.send("MetricsExporter", report)
         if self._tables.take_backends_removed():

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from bpf.rows import Endpoint, Frontend
 from k8s.objects import NamespacedName, Node, Pod, PodQuery, Policy, PolicyKey, PolicyStatus, Service
-from k8s.source import SourceEvent
+from k8s.source import SourceEvent, Trouble
 from k8s.status import Write, WriteAnswer
 
 
@@ -122,9 +122,11 @@ class SourceSynced(Message):
     source: SourceName
     generation: int
     wanted: int = 0
+    as_of: float = 0.0
+    """time.monotonic() at which the oldest part of the listing was asked of where it comes from."""
 
 
-# --- ConflictResolver, Supervisor -> watchers -------------------------------------------------------------------------
+# --- ConflictResolver, MapWriter -> watchers --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,14 @@ class WatchPods(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncSource(Message):
-    """To a watcher, by whoever lost its facts (a restarted resolver): tell everything again, under a new generation."""
+    """To a watcher: tell everything again, under a new generation.
+
+    By whoever lost its facts (a restarted resolver), and by MapWriter, whose lease ran out: then what is told must have
+    been read at `since` or later.
+    """
+
+    since: float = 0.0
+    """time.monotonic(); 0: as it is known."""
 
 
 # --- ConflictResolver -> MapWriter ------------------------------------------------------------------------------------
@@ -200,6 +209,8 @@ class ApplyDesiredState(Message):
     removed: tuple[PolicyKey, ...] = ()
     received_at: float
     """Of the oldest event that led here."""
+    as_of: float = 0.0
+    """As of LeaseProbe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +316,8 @@ class DesiredStateApplied(Message):
     """All hooks are attached."""
     seconds: float
     """Event received to kernel written; negative when no event led here."""
+    lease_withheld: str = ""
+    """Why the lease ran out and is not renewed yet, in one sentence; "" when it is renewed."""
 
 
 # --- ticks and requests to the maps' owner ----------------------------------------------------------------------------
@@ -321,14 +334,16 @@ class TickElapsed(Message):
 class LeaseProbe(Message):
     """QosTicker -> each watcher -> ConflictResolver -> MapWriter: travels the way of facts, so a stuck actor stops it.
 
-    The resolver passes a round on when all three watchers have passed it on; MapWriter renews the lease as of
-    `sent_ns`.
+    The resolver passes a round on when all three watchers have passed it on, and what they told before is decided;
+    MapWriter renews the lease as of `sent_ns`. One that ran out is renewed only when `as_of` is later than its end.
     """
 
     round: int
     sent_ns: int
     """CLOCK_MONOTONIC when QosTicker sent it."""
     passed_by: SourceName | None = None
+    as_of: float = 0.0
+    """By the resolver: the oldest `as_of` of the sources' newest listings; 0 while one has ended none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,14 +405,18 @@ class MetricsServed(Message):
     """Why not; "" when it is served."""
 
 
-# --- observations -> MetricsExporter ----------------------------------------------------------------------------------
+# --- watchers -> StatusReporter, MetricsExporter: observations --------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceEventSeen(Message):
-    """A watcher -> MetricsExporter: an event came, or a new listing (then `relist_reason` says why)."""
+class SourceHeard(Message):
+    """A watcher -> StatusReporter, MetricsExporter: how its source stands (`k8s.source.Heard`), when that changes and
+    about each second in which something was heard; or a new listing began, or a part was listed anew (then
+    `relist_reason` says why)."""
 
     source: SourceName
+    heard_at: float | None
+    trouble: Trouble | None = None
     relist_reason: str = ""
 
 

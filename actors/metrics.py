@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -10,9 +11,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from actors.messages import PolicyCondition, PolicyState
+from actors.messages import PolicyCondition, PolicyState, SourceName
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
+from k8s.source import NOTHING_TO_HEAR
 
 _log = logging.getLogger(__name__)
 _PREFIX = "localredirect"
@@ -56,13 +58,6 @@ class AgentMetrics:
             buckets=_APPLY_BUCKETS,
             registry=self.registry,
         )
-        self.source_last_event = Gauge(
-            "source_last_event_seconds",
-            "Unix time of the source's last event.",
-            ["source"],
-            namespace=_PREFIX,
-            registry=self.registry,
-        )
         self.source_relists = Counter(
             "source_relists", "New listings.", ["source", "reason"], namespace=_PREFIX, registry=self.registry
         )
@@ -79,6 +74,8 @@ class AgentMetrics:
             )
         self.restarts: dict[str, int] = {}
         """Actor -> restarts, as the supervisor counts them. Replaced whole: a scrape reads it in another thread."""
+        self.heard: dict[SourceName, float] = {}
+        """As each source told last (`k8s.source.Heard.heard_at`). Replaced whole as well."""
 
 
 class _KernelCollector(Collector):
@@ -102,6 +99,7 @@ class _KernelCollector(Collector):
         for actor, count in self._metrics.restarts.items():
             restarts.add_metric([actor], count)
         yield restarts
+        yield _last_events(self._metrics.heard)
         if self._read is None:
             return
         try:
@@ -112,6 +110,19 @@ class _KernelCollector(Collector):
             return
         yield from _counter_metrics(conditions, reading)
         yield from _datapath_metrics(reading)
+
+
+def _last_events(heard: Mapping[SourceName, float]) -> Metric:
+    """A source that has nothing to hear of is up to date."""
+    found = GaugeMetricFamily(
+        f"{_PREFIX}_source_last_event_seconds",
+        "Unix time when the part of the source that has been silent for longest was heard.",
+        labels=["source"],
+    )
+    started = time.time() - time.monotonic()
+    for source, heard_at in heard.items():
+        found.add_metric([source.value], time.time() if heard_at == NOTHING_TO_HEAR else started + heard_at)
+    return found
 
 
 def _policy_metrics(conditions: list[PolicyCondition]) -> Iterator[Metric]:

@@ -1,13 +1,12 @@
 """MetricsExporter: owns the registry and /metrics.
 
-In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced and SourceEventSeen (the
-watchers), ActorsReported (Supervisor), in the controller WriteEnded (StatusWriter). Out: ResyncDesiredState
-(ConflictResolver), at start; MetricsServed (StatusReporter).
+In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceHeard (the watchers), ActorsReported
+(Supervisor), in the controller WriteEnded (StatusWriter). Out: ResyncDesiredState (ConflictResolver), at start;
+MetricsServed (StatusReporter).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import ClassVar
@@ -23,8 +22,7 @@ from actors.messages import (
     MetricsServed,
     PoliciesResolved,
     ResyncDesiredState,
-    SourceEventSeen,
-    SourceSynced,
+    SourceHeard,
     WriteEnded,
 )
 from actors.metrics import AgentMetrics, KernelReading
@@ -39,8 +37,7 @@ class MetricsExporter(AgentActor):
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {
         PoliciesResolved: "_on_policies_resolved",
         DesiredStateApplied: "_on_desired_state_applied",
-        SourceSynced: "_on_source_synced",
-        SourceEventSeen: "_on_source_event_seen",
+        SourceHeard: "_on_source_heard",
         ActorsReported: "_on_actors_reported",
         WriteEnded: "_on_write_ended",
     }
@@ -75,11 +72,9 @@ class MetricsExporter(AgentActor):
         if message.seconds >= 0:
             self._metrics.apply_seconds.observe(message.seconds)
 
-    def _on_source_synced(self, message: SourceSynced) -> None:
-        self._metrics.source_last_event.labels(message.source.value).set(time.time())
-
-    def _on_source_event_seen(self, message: SourceEventSeen) -> None:
-        self._metrics.source_last_event.labels(message.source.value).set(time.time())
+    def _on_source_heard(self, message: SourceHeard) -> None:
+        if message.heard_at is not None:  # else a part is new, and what was heard before stays the last
+            self._metrics.heard = {**self._metrics.heard, message.source: message.heard_at}
         if message.relist_reason:
             self._metrics.source_relists.labels(message.source.value, message.relist_reason).inc()
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from actors.contact import Contact, contact, problem
 from actors.messages import (
     ActorReport,
     DesiredStateApplied,
     PoliciesResolved,
     PolicyCondition,
     PolicyState,
+    SourceHeard,
     SourceName,
     WriteFault,
 )
@@ -34,6 +36,8 @@ class AgentState:
     applied: DesiredStateApplied = DesiredStateApplied(faults=(), attached=False, seconds=-1)
     actors: tuple[ActorReport, ...] = ()
     synced: set[SourceName] = field(default_factory=set)
+    heard: dict[SourceName, SourceHeard] = field(default_factory=dict)
+    """As each source told last how it stands."""
     conflicts: int = 0
     resolved: bool = False
     _decided: dict[PolicyKey, PolicyCondition] = field(default_factory=dict)
@@ -93,14 +97,27 @@ class AgentState:
                 condition = replace(condition, message=f"{condition.message}; {fault.message}")
         return condition
 
-    def unready(self, *, attaches: bool = True) -> list[str]:
+    def contacts(self, now: float, *, watched: bool) -> dict[SourceName, Contact]:
+        """`watched`: the sources are a server, see `actors.contact.contact`."""
+        return {source: contact(self.heard.get(source), now, watched=watched) for source in SourceName}
+
+    def unready(self, contacts: Mapping[SourceName, Contact], *, attaches: bool = True) -> list[str]:
         """What is missing; empty when the agent is ready. `attaches`: programs are ours to attach."""
         missing = [f"source {source} is not synced" for source in SourceName if source not in self.synced]
         if not self.resolved:
             missing.append("policies are not decided yet")
         if attaches and not self.applied.attached:
             missing.append("not all programs are attached")
-        return missing
+        return missing + self.blind(contacts)
+
+    def blind(self, contacts: Mapping[SourceName, Contact]) -> list[str]:
+        """Why what was decided may no longer be right; changes by time alone, so ask again and again."""
+        withheld = self.applied.lease_withheld
+        problems = [
+            problem(source, found, at_once=bool(withheld) or source not in self.synced)
+            for source, found in contacts.items()
+        ]
+        return [each for each in (withheld, *problems) if each]
 
     def unhealthy(self, silence_seconds: float) -> list[str]:
         """`silence_seconds`: since the supervisor reported last."""

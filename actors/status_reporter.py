@@ -1,7 +1,7 @@
 """StatusReporter: owns the conditions as an operator sees them: the log's lines and /healthz, /readyz, /status.
 
-In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced (the watchers), ActorsReported
-(Supervisor), QosWindowElapsed (QosTicker), MetricsServed (MetricsExporter). Out: ResyncDesiredState
+In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced and SourceHeard (the watchers),
+ActorsReported (Supervisor), QosWindowElapsed (QosTicker), MetricsServed (MetricsExporter). Out: ResyncDesiredState
 (ConflictResolver), at start.
 """
 
@@ -17,6 +17,7 @@ from typing import ClassVar, Protocol
 
 from actors.base import AgentActor, OwnedThread
 from actors.change_log import ChangeLog, Line
+from actors.contact import Contact, contacts_document, problem
 from actors.http import Answer, HttpServer
 from actors.messages import (
     ActorsReported,
@@ -27,6 +28,7 @@ from actors.messages import (
     PolicyState,
     QosWindowElapsed,
     ResyncDesiredState,
+    SourceHeard,
     SourceName,
     SourceSynced,
 )
@@ -65,6 +67,7 @@ class StatusReporter(AgentActor):
         PoliciesResolved: "_on_policies_resolved",
         DesiredStateApplied: "_on_desired_state_applied",
         SourceSynced: "_on_source_synced",
+        SourceHeard: "_on_source_heard",
         ActorsReported: "_on_actors_reported",
         QosWindowElapsed: "_on_qos_window_elapsed",
         MetricsServed: "_on_metrics_served",
@@ -91,6 +94,8 @@ class StatusReporter(AgentActor):
         self._limited: frozenset[int] = frozenset()
         self._metrics_fault = ""
         self._changes = ChangeLog()
+        self._blind: frozenset[SourceName] = frozenset()
+        """Sources of which the log has said that they hear nothing."""
 
     def started(self) -> None:
         routes = {"/healthz": self._healthz, "/readyz": self._readyz, "/status": self._status}
@@ -110,10 +115,30 @@ class StatusReporter(AgentActor):
     def _on_source_synced(self, message: SourceSynced) -> None:
         self._state.synced.add(message.source)
 
+    def _on_source_heard(self, message: SourceHeard) -> None:
+        self._state.heard[message.source] = message
+
     def _on_actors_reported(self, message: ActorsReported) -> None:
+        """Each second: also the moment to see what shows by its duration alone."""
         self._state.actors = message.actors
         self._heard_at = time.monotonic()
         self._log_lines(self._changes.due(self._heard_at))
+        self._log_blindness()
+
+    def _log_blindness(self) -> None:
+        if self._leader is not None and not self._leader.leads():
+            return
+        found = {
+            source: text for source, each in self._contacts().items() if (text := problem(source, each, at_once=False))
+        }
+        for source in found.keys() - self._blind:
+            _log.error("%s; what it told last stays in force", found[source])
+        for source in self._blind - found.keys():
+            _log.info("source %s is well again", source)
+        self._blind = frozenset(found)
+
+    def _contacts(self) -> dict[SourceName, Contact]:
+        return self._state.contacts(time.monotonic(), watched=self._source == "kubernetes")
 
     def _on_qos_window_elapsed(self, message: QosWindowElapsed) -> None:
         limited = frozenset(message.limited)
@@ -147,18 +172,23 @@ class StatusReporter(AgentActor):
         # A process that stands by is as ready as it can be; a roll-out must not wait for the other's end.
         if self._leader is not None and not self._leader.leads():
             return _verdict([])
-        return _verdict(self._state.unready(attaches=self._datapath is not None))
+        return _verdict(self._state.unready(self._contacts(), attaches=self._datapath is not None))
 
     def _status(self) -> Answer:
         document: dict[str, object] = {"node": self._node}
         if self._datapath is not None:
             document["build"] = self._datapath.build
-        document["source"] = {"kind": self._source, "synced": self._state.synced == set(SourceName)}
+        document["source"] = {
+            "kind": self._source,
+            "synced": self._state.synced == set(SourceName),
+            "streams": contacts_document(self._contacts()),
+        }
         if self._datapath is not None:
             document["datapath"] = {
                 "cgroup": self._datapath.cgroup,
                 "hooks": self._datapath.hooks(),
                 "lease_age_seconds": round(self._datapath.lease_age_seconds(), 3),
+                "lease_withheld": self._state.applied.lease_withheld,
                 "programs_before_us": self._datapath.before_us(),
                 "warnings": self._datapath.warnings(),
             }

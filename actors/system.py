@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from actors.affinity_ager import AffinityAger
+from actors.agent_decision import AgentDecision
 from actors.conflict_resolver import ConflictResolver
 from actors.endpoint_watcher import EndpointWatcher
+from actors.lease import LeaseKeeper, read_clock
 from actors.map_writer import MapWriter
 from actors.metrics import KernelReading
 from actors.metrics_exporter import MetricsExporter
@@ -58,6 +60,7 @@ def kubernetes_sources(settings: Settings) -> Sources:
         policies=source(*map(resources.policies, PolicyKind)),
         services=source(),
         endpoints=source(resources.pods_of_node(settings.node_name), resources.node(settings.node_name)),
+        servers=api.servers(),
     )
 
 
@@ -76,6 +79,7 @@ def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         before_us=datapath.programs_before_us,
         warnings=datapath.warnings,
     )
+    lease = LeaseKeeper(settings.datapath.lease_seconds, read_clock())
     return (
         ChildSpec(
             "StatusReporter",
@@ -86,12 +90,14 @@ def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         ChildSpec(
             "MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics, read=_kernel_reader(datapath))
         ),
-        ChildSpec(
-            "MapWriter", lambda: MapWriter.start(datapath=datapath, lease_seconds=settings.datapath.lease_seconds)
-        ),
+        ChildSpec("MapWriter", lambda: MapWriter.start(datapath=datapath, lease=lease)),
         ChildSpec(
             "ConflictResolver",
-            lambda: ConflictResolver.start(datapath=settings.datapath, redirect=settings.redirect),
+            lambda: ConflictResolver.start(
+                datapath=settings.datapath,
+                redirect=settings.redirect,
+                decision=AgentDecision(settings.redirect, sources.servers),
+            ),
         ),
         ChildSpec("AffinityAger", AffinityAger.start),
         ChildSpec("QosTicker", lambda: QosTicker.start(read=_window_reader(datapath))),

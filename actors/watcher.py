@@ -1,8 +1,8 @@
 """What the three watchers share: a source read in a thread of their own, and its events told on as facts.
 
-In: SourceDelivered (own reader thread), ResyncSource (ConflictResolver), LeaseProbe (QosTicker). Out: facts and
-SourceSynced (ConflictResolver, StatusReporter, MetricsExporter), LeaseProbe (ConflictResolver), SourceEventSeen
-(MetricsExporter).
+In: SourceDelivered (own reader thread), ResyncSource (ConflictResolver, MapWriter), LeaseProbe (QosTicker). Out: facts
+(ConflictResolver), SourceSynced (ConflictResolver, StatusReporter), LeaseProbe (ConflictResolver), SourceHeard
+(StatusReporter, MetricsExporter).
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from actors.messages import (
     Message,
     ResyncSource,
     SourceDelivered,
-    SourceEventSeen,
+    SourceHeard,
     SourceName,
     SourceSynced,
 )
+from k8s.objects import Address
 from k8s.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, Source, SourceEvent, Upserted, Wanted
 
 SourceFactory: TypeAlias = Callable[[Deliver], Source]
@@ -36,6 +37,8 @@ class Sources:
     policies: SourceFactory
     services: SourceFactory
     endpoints: SourceFactory
+    servers: frozenset[tuple[Address, int]] | None = None
+    """Addresses and ports of the API server that they come from; None for a directory."""
 
 
 class Watcher(AgentActor):
@@ -59,6 +62,10 @@ class Watcher(AgentActor):
         """Of the resolver's newest wish; 0 before the first."""
         self._answered: int | None = 0
         """Newest wish that the source covers; None: it delivers whatever there is."""
+        self._as_of = 0.0
+        """Of the newest listing that ended."""
+        self._heard = Heard(None)
+        """As the source told last."""
 
     def started(self) -> None:
         self.own(OwnedThread(self, f"{self.name}-source", self.source.run, self.source.stop))
@@ -82,8 +89,8 @@ class Watcher(AgentActor):
     def _tell_synced(self) -> None:
         covered = self._answered is None or self._answered >= self._revision
         if self._ended and covered:
-            synced = SourceSynced(source=self.SOURCE, generation=self._ended, wanted=self._revision)
-            for peer in ("ConflictResolver", "StatusReporter", "MetricsExporter"):
+            synced = SourceSynced(source=self.SOURCE, generation=self._ended, wanted=self._revision, as_of=self._as_of)
+            for peer in ("ConflictResolver", "StatusReporter"):
                 self.send(peer, synced)
 
     def _deliver(self, event: SourceEvent) -> None:
@@ -95,24 +102,32 @@ class Watcher(AgentActor):
 
     def _on_source_delivered(self, message: SourceDelivered) -> None:
         event = message.event
-        relist_reason = ""
         if isinstance(event, ListingStarted):
             self._generation = time.monotonic_ns()
-            relist_reason = event.reason
+            self._tell_heard(event.reason)
         elif isinstance(event, Upserted):
             self.tell_upserted(replace(event, generation=self._generation))
         elif isinstance(event, Removed):
             self.tell_removed(event)
         elif isinstance(event, Heard):
-            relist_reason = event.relist_reason
+            self._heard = event
+            self._tell_heard(event.relist_reason)
         elif isinstance(event, ListingEnded):
-            self._ended, self._answered = self._generation, event.answers
+            self._ended, self._answered, self._as_of = self._generation, event.answers, event.as_of
             self.forget_older(self._generation)
             self._tell_synced()
-        self.send("MetricsExporter", SourceEventSeen(source=self.SOURCE, relist_reason=relist_reason))
 
-    def _on_resync_source(self, _message: ResyncSource) -> None:
-        self.source.relist()
+    def _tell_heard(self, relist_reason: str) -> None:
+        heard = self._heard
+        message = SourceHeard(
+            source=self.SOURCE, heard_at=heard.heard_at, trouble=heard.trouble, relist_reason=relist_reason
+        )
+        for peer in ("StatusReporter", "MetricsExporter"):
+            self.send(peer, message)
+
+    def _on_resync_source(self, message: ResyncSource) -> None:
+        self.source.relist(message.since)
 
     def _on_lease_probe(self, message: LeaseProbe) -> None:
         self.send("ConflictResolver", replace(message, passed_by=self.SOURCE))
+        self._tell_heard("")  # for a reporter that was restarted

@@ -44,9 +44,10 @@ class _Pause:
     """In a row."""
     until: float = 0.0
 
-    def count(self, result: WriteResult, now: float, jitter: float) -> None:
-        self.failures = self.failures + 1 if result == WriteResult.UNAVAILABLE else 0
-        self.until = now + delay_seconds(self.failures, jitter) if self.failures else 0.0
+    def count(self, answer: WriteAnswer, now: float, jitter: float) -> None:
+        self.failures = self.failures + 1 if answer.result == WriteResult.UNAVAILABLE else 0
+        delay = max(delay_seconds(self.failures, jitter), answer.retry_after * (1 + jitter / 4)) if self.failures else 0
+        self.until = now + delay if delay else 0.0
 
 
 @dataclass(slots=True)
@@ -188,13 +189,13 @@ class WritePlan:
 
     def ended(self, write: Write, answer: WriteAnswer, now: float, jitter: float) -> None:
         if isinstance(write, EventWrite):
-            self._event_pause.count(answer.result, now, jitter)
+            self._event_pause.count(answer, now, jitter)
             if answer.result == WriteResult.UNAVAILABLE:
                 self._events.appendleft(write)
             elif answer.result == WriteResult.REFUSED and write.key in self._targets:
                 self._targets[write.key].told = ""
             return
-        self._status_pause.count(answer.result, now, jitter)
+        self._status_pause.count(answer, now, jitter)
         target = self._targets.get(write.key)
         if target is None or target.uid != write.uid:
             return

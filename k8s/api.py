@@ -1,23 +1,29 @@
 """The API server, spoken to in raw JSON over the official client's transport.
 
 Authentication is the client's: in-cluster (the token file is read again each minute, as the kubelet rotates it) or
-kubeconfig; after a 401 the whole configuration is read again. Every call has a time-out; none is retried here.
+kubeconfig; after a 401 the whole configuration is read again. Every call has a time-out; none is retried here. How long
+the server asks us to wait (`Retry-After`) is told in ApiError, for the caller to follow.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import urllib3
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
+from k8s.objects import Address
 from k8s.source import SourceConfigError
 
 _log = logging.getLogger(__name__)
@@ -25,6 +31,8 @@ _log = logging.getLogger(__name__)
 Raw: TypeAlias = dict[str, Any]
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
+MOST_RETRY_AFTER_SECONDS = 300.0
+"""A longer wish is cut to this, so that a mistake of a proxy does not leave an agent blind for a day."""
 _POOL_SIZE = 32
 """Connections that are kept; each watch holds one, and more than MOST_WATCHES there seldom are."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1"
@@ -41,16 +49,45 @@ class Silence(Exception):
 class ApiError(Exception):
     """The API server refused. `status` is the HTTP code, `reason` Kubernetes' word (`Expired`, `Forbidden`, ...)."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, *, retry_after: float = 0.0, causes: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
+        self.retry_after = retry_after
+        """Seconds for which the server asks us to leave it alone; 0 when it asks for nothing."""
+        self.causes = causes
+        """Kubernetes' words for the details, such as `ResourceVersionTooLarge`."""
 
 
-def api_error(status: int, answer: object) -> ApiError:
-    """From a `Status` object, or whatever came in its place."""
+def api_error(status: int, answer: object, *, retry_after: str | None = None) -> ApiError:
+    """From a `Status` object, or whatever came in its place; `retry_after` is the header of that name."""
     found = answer if isinstance(answer, dict) else {}
-    return ApiError(status, str(found.get("reason") or "Unknown"), str(found.get("message") or "no message")[:500])
+    details = found.get("details")
+    details = details if isinstance(details, dict) else {}
+    causes = details.get("causes")
+    asked = max(_seconds(retry_after), _seconds(details.get("retryAfterSeconds")))
+    return ApiError(
+        status,
+        str(found.get("reason") or "Unknown"),
+        " ".join(str(found.get("message") or "no message").split())[:500],
+        retry_after=min(asked, MOST_RETRY_AFTER_SECONDS),
+        causes=frozenset(
+            str(each.get("reason")) for each in (causes if isinstance(causes, list) else ()) if isinstance(each, dict)
+        ),
+    )
+
+
+def _seconds(value: object) -> float:
+    """Of `Retry-After`: a number of seconds, or a date (RFC 9110). 0 for nothing, and for what is neither."""
+    text = str(value or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 class WatchStream:
@@ -98,6 +135,19 @@ class Api:
         """For the official client's own classes."""
         return self._client
 
+    def servers(self) -> frozenset[tuple[Address, int]]:
+        """Addresses and ports at which this process may reach the API server, as far as its configuration names them
+        by number: those of the client, and those that the kubelet names to every Pod."""
+        url = urlsplit(self._client.configuration.host)
+        named = (url.hostname or "", url.port or (80 if url.scheme == "http" else 443))
+        env = (os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", ""))
+        return frozenset(found for host, port in (named, env) if (found := _numeric(host, port)))
+
+    def forget_connections(self) -> None:
+        """Later requests use connections of their own: those that are kept may have died while we slept, and each would
+        cost a time-out to find out. Requests that are under way are left alone."""
+        self._client.rest_client.pool_manager.clear()
+
     def get(self, path: str, parameters: Mapping[str, str | int], *, metadata_only: bool = False) -> Raw:
         """One object or one page of a list. Raises ApiError, Unreachable."""
         accept = _METADATA_ONLY.format(list="List") if metadata_only else "application/json"
@@ -112,13 +162,14 @@ class Api:
     def watch(
         self, path: str, parameters: Mapping[str, str | int], *, silence_seconds: float, metadata_only: bool = False
     ) -> WatchStream:
-        """Raises ApiError, Unreachable."""
+        """Raises ApiError, Unreachable. That the watch is accepted is answered at once, as any other request."""
         accept = _METADATA_ONLY.format(list="") if metadata_only else "application/json"
-        response = self._request(
-            "GET", _url(path, parameters), headers={"Accept": accept}, read_seconds=silence_seconds
-        )
+        response = self._request("GET", _url(path, parameters), headers={"Accept": accept})
         if response.status >= 400:
             _decode(response)
+        connection = getattr(response, "connection", None)
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(silence_seconds)
         return WatchStream(response)
 
     def _request(
@@ -128,7 +179,6 @@ class Api:
         *,
         headers: dict[str, str],
         body: str | None = None,
-        read_seconds: float = READ_SECONDS,
     ) -> urllib3.BaseHTTPResponse:
         client = self._client
         try:
@@ -142,7 +192,7 @@ class Api:
                 body=body,
                 preload_content=False,
                 retries=False,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
             )
         except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
             raise Unreachable(_why(error)) from error
@@ -191,6 +241,15 @@ def _load_default(configuration: Configuration) -> None:
         load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
 
 
+def _numeric(host: str, port: int | str) -> tuple[Address, int] | None:
+    """None for a name, which only a resolver knows, and for what is no address at all."""
+    try:
+        address = ip_address(host.strip("[]"))
+        return getattr(address, "ipv4_mapped", None) or address, int(port)
+    except ValueError:
+        return None
+
+
 def _url(path: str, parameters: Mapping[str, str | int]) -> str:
     return f"{path}?{urlencode(parameters)}" if parameters else path
 
@@ -209,7 +268,7 @@ def _decode(response: urllib3.BaseHTTPResponse) -> Raw:
         if response.status < 400:
             raise Unreachable(f"the answer is no JSON: {data[:80]!r}") from None
     if response.status >= 400:
-        raise api_error(response.status, answer)
+        raise api_error(response.status, answer, retry_after=response.headers.get("Retry-After"))
     if not isinstance(answer, dict):
         raise Unreachable(f"the answer is no JSON object: {data[:80]!r}")
     return answer

@@ -25,7 +25,7 @@ from config.settings import RedirectSettings
 from k8s.links import Change, LinkWatcher, will_be_closed
 from k8s.manifests import MAX_BYTES, FileFault, Identity, identity_text, may_hold, read_manifest
 from k8s.objects import KubeObject
-from k8s.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted, Wanted
+from k8s.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, Upserted, Wanted
 from k8s.store import Delta, ManifestStore
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,9 @@ class DirectorySource:
         self._stopping.set()
         self._wake_up()
 
-    def relist(self) -> None:
+    def relist(self, since: float = 0.0) -> None:
+        """Every file is read again, so a listing is never older than the wish for it."""
+        del since
         self._relist_asked.set()
         self._wake_up()
 
@@ -232,13 +234,15 @@ class DirectorySource:
     # --- files -----------------------------------------------------------------------------------------------------
 
     def _list(self, reason: str) -> None:
+        as_of = time.monotonic()
         self._generation += 1
         self._deliver(ListingStarted(self._generation, reason))
         self._warn_duplicates(self._store.apply(self._read_all()))
         received_at = time.monotonic()
         for found in self._store.objects():
             self._deliver(Upserted(found, self._generation, received_at))
-        self._deliver(ListingEnded(self._generation))
+        self._deliver(ListingEnded(self._generation, as_of))
+        self._deliver(Heard(received_at))
         self._listed = True
 
     def _follow(self, batch: _Batch, received_at: float) -> None:
@@ -259,6 +263,7 @@ class DirectorySource:
             self._deliver(Upserted(found, self._generation, received_at))
         for kind, key in delta.removed:
             self._deliver(Removed(kind, key, received_at))
+        self._deliver(Heard(received_at))
 
     def _read_all(self) -> Changes:
         """Every file there is, but for those that are being written, and the files that are there no longer."""

@@ -2,7 +2,7 @@
 
 The library's own loop can't be stopped, gives up for good after ten seconds without the API server, and its lock lets
 errors of the connection through. Here an outage only suspends: nobody can take the Lease then, and who held it goes on
-holding it unless another has taken it first.
+holding it unless another has taken it first. Other installations in the cluster count, too (`k8s.installations`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from kubernetes.leaderelection.leaderelection import LeaderElection
 from kubernetes.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
 
-from k8s.api import Api
+from k8s.api import Api, api_error
+from k8s.installations import Installations, Rival
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ LEASE_SECONDS = 15
 LEADS_SECONDS = 10
 """Without an answer of the API server for so long, the leader no longer takes itself for one."""
 RETRY_SECONDS = 2.0
+_LOOK_SECONDS = (1.0, 1.5)
+"""For a look at other installations, which must not cost the leader its Lease."""
 _REQUEST_SECONDS = (3.0, 4.0)
 """To connect, to be answered. Together shorter than what is left of the Lease when we cease to lead."""
 _RELEASE_SECONDS = (0.3, 0.4)
@@ -73,6 +76,8 @@ class Leases:
         self.timeout = _REQUEST_SECONDS
         self.failure = ""
         """Why the last call failed, where that is no part of the game."""
+        self.retry_after = 0.0
+        """Seconds for which the API server wants to be left alone, as it said last; 0 when it wants nothing."""
 
     def read_namespaced_lease(self, name: str, namespace: str) -> Any:
         return self._call("read_namespaced_lease", name, namespace)
@@ -83,7 +88,18 @@ class Leases:
     def replace_namespaced_lease(self, *, name: str, namespace: str, body: Any) -> Any:
         return self._call("replace_namespaced_lease", name, namespace, body)
 
+    def of_all_namespaces(self) -> Any:
+        """The controllers' Leases. Raises ApiException."""
+        api = CoordinationV1Api(self._api.client)
+        try:
+            return api.list_lease_for_all_namespaces(
+                field_selector=f"metadata.name={NAME}", _request_timeout=_LOOK_SECONDS
+            ).items
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, ConfigException) as error:
+            raise ApiException(status=0, reason=" ".join(str(error).split())[:300]) from error
+
     def _call(self, method: str, *arguments: Any) -> Any:
+        self.retry_after = 0.0
         client = self._api.client
         try:
             answer = getattr(CoordinationV1Api(client), method)(*arguments, _request_timeout=self.timeout)
@@ -93,6 +109,8 @@ class Leases:
             absent = error.status == 404 and method == "read_namespaced_lease"
             overtaken = error.status == 409
             self.failure = "" if absent or overtaken else _told(error)
+            wish = (error.headers or {}).get("Retry-After")
+            self.retry_after = api_error(error.status, {}, retry_after=wish).retry_after
             raise
         except (urllib3.exceptions.HTTPError, OSError, ValueError, ConfigException) as error:
             self.failure = " ".join(str(error).split())[:300]
@@ -123,7 +141,15 @@ class _Lock(LeaseLock):
 class Leadership:
     """`run` blocks; the rest may be called from any thread."""
 
-    def __init__(self, *, leases: Leases, namespace: str, identity: str, on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        leases: Leases,
+        namespace: str,
+        identity: str,
+        on_lost: Callable[[str], None],
+        installations: Installations,
+    ) -> None:
         """`on_lost` is called, once, when another process has taken over from this one."""
         self.identity = identity
         self._leases = leases
@@ -139,6 +165,7 @@ class Leadership:
             )
         )
         self._on_lost = on_lost
+        self._installations = installations
         self._stopping = threading.Event()
         self._leads_until = 0.0
         self._elected = threading.Event()
@@ -146,6 +173,8 @@ class Leadership:
         self._when_elected: list[Callable[[], None]] = []
         self._lost = False
         self._said = ("", False)
+        self._other: Rival | None = None
+        """Another installation that leads."""
 
     def leads(self) -> bool:
         """Told by the clock: true whatever the thread that renews is stuck in."""
@@ -153,7 +182,9 @@ class Leadership:
 
     @property
     def holder(self) -> str:
-        """As last read; "" for nobody."""
+        """As last read; "" for nobody. With its namespace when it is another installation's."""
+        if self._other is not None and not self._elected.is_set():
+            return f"{self._other.namespace}/{self._other.holder}"
         record = self._election.observed_record
         return str(record.holder_identity or "") if record else ""
 
@@ -166,11 +197,12 @@ class Leadership:
     def run(self) -> None:
         while not self._stopping.is_set():
             self.try_once()
-            self._stopping.wait(RETRY_SECONDS * (0.9 + 0.2 * random.random()))  # noqa: S311  (jitter)
+            wait = max(RETRY_SECONDS * (0.9 + 0.2 * random.random()), self._leases.retry_after)  # noqa: S311  (jitter)
+            self._stopping.wait(wait)
 
     def try_once(self) -> None:
         """Takes the Lease, or renews it, or learns who has it."""
-        if self._lost:
+        if self._lost or self._another_installation_leads():
             return
         asked_at = time.monotonic()
         if self._election.try_acquire_or_renew():
@@ -181,15 +213,38 @@ class Leadership:
                 for call in self._when_elected:
                     call()
         elif self._elected.is_set() and self.holder != self.identity:
-            self._lost = True
-            self._leads_until = 0.0
-            self._on_lost(f"{self.holder or 'another process'} leads now")
+            self._lose(f"{self.holder or 'another process'} leads now")
         elif not self.leads():
             if self._elected.is_set():
                 self._say("nothing is written until the Lease can be renewed", self._leases.failure)
             else:
                 held_by = f"{self.holder} leads" if self.holder else "nobody is known to lead"
                 self._say(f"standing by: {held_by}", self._leases.failure)
+
+    def _another_installation_leads(self) -> bool:
+        """Of two that lead, one goes on: it says so, and the other has an end."""
+        known = self._other
+        self._other = first = next(iter(self._installations.rivals()), None)
+        if first is None:
+            return False
+        if not self._elected.is_set():
+            self._say(f"standing by: the installation in namespace {first.namespace} leads, by {first.holder}")
+            return True
+        if self._installations.comes_before_us(first):
+            self._lose(f"the installation in namespace {first.namespace} leads, by {first.holder}, which came first")
+            return True
+        if known is None or known.namespace != first.namespace:
+            _log.warning(
+                "a controller in namespace %s leads as well, and came later: it should end; remove one of the "
+                "two installations",
+                first.namespace,
+            )
+        return False
+
+    def _lose(self, why: str) -> None:
+        self._lost = True
+        self._leads_until = 0.0
+        self._on_lost(why)
 
     def stop(self) -> None:
         self._stopping.set()

@@ -37,6 +37,23 @@ class Resource:
     """Its CRD may be absent, and may come later: then there are none."""
     with_status: bool = False
     """Of a policy its status is read, too."""
+    from_cache: bool = False
+    """Listed from the API server's own cache, in one piece, and not from etcd in pages. For what every agent lists:
+    an API server before 1.32 that has to read etcd reads all Pods of the cluster to find those of one node. What is
+    listed in pages (by the controller, or without a selector) reads no more than it returns, or is read by one
+    process in the cluster."""
+
+    @property
+    def name(self) -> str:
+        """As rights name it: `pods`, `localredirectpolicies.balancing.elf.io`."""
+        parts = self.path.strip("/").split("/")
+        return f"{parts[-1]}.{parts[1]}" if parts[0] == "apis" else parts[-1]
+
+    @property
+    def group_version(self) -> str:
+        """`balancing.elf.io/v1beta1`; `v1` for the core."""
+        parts = self.path.strip("/").split("/")
+        return "/".join(parts[1:3]) if parts[0] == "apis" else parts[1]
 
     def __str__(self) -> str:
         selectors = [each for each in (self.field_selector, self.label_selector) if each]
@@ -45,7 +62,8 @@ class Resource:
 
 def policies(kind: PolicyKind, *, with_status: bool = False) -> Resource:
     path = policies_path(kind)
-    return Resource(kind=str(kind), path=path, optional=kind == PolicyKind.BALANCING, with_status=with_status)
+    optional = kind == PolicyKind.BALANCING
+    return Resource(kind=str(kind), path=path, optional=optional, with_status=with_status, from_cache=not with_status)
 
 
 def policies_path(kind: PolicyKind) -> str:
@@ -53,11 +71,12 @@ def policies_path(kind: PolicyKind) -> str:
 
 
 def pods_of_node(name: str) -> Resource:
-    return Resource(kind="Pod", path="/api/v1/pods", field_selector=f"spec.nodeName={name}")
+    return Resource(kind="Pod", path="/api/v1/pods", field_selector=f"spec.nodeName={name}", from_cache=True)
 
 
 def node(name: str) -> Resource:
-    return Resource(kind="Node", path="/api/v1/nodes", field_selector=f"metadata.name={name}", metadata_only=True)
+    selector = f"metadata.name={name}"
+    return Resource(kind="Node", path="/api/v1/nodes", field_selector=selector, metadata_only=True, from_cache=True)
 
 
 ALL_NODES = Resource(kind="Node", path="/api/v1/nodes", metadata_only=True)
@@ -76,7 +95,7 @@ def resources_for(wanted: frozenset[Wanted]) -> frozenset[Resource]:
 
 def _service(name: NamespacedName) -> Resource:
     path = f"/api/v1/namespaces/{name.namespace}/services"
-    return Resource(kind="Service", path=path, field_selector=f"metadata.name={name.name}")
+    return Resource(kind="Service", path=path, field_selector=f"metadata.name={name.name}", from_cache=True)
 
 
 def _pods(query: PodQuery) -> Resource:

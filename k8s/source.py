@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol as Interface
 from typing import TypeAlias
 
 from k8s.objects import KubeObject, NamespacedName, ObjectKey, PodQuery
 
+NOTHING_TO_HEAR = math.inf
 Wanted: TypeAlias = NamespacedName | PodQuery
 """A Service by its name, or the Pods that a query finds."""
 
@@ -49,16 +52,50 @@ class ListingEnded:
     """
 
     generation: int
+    as_of: float
+    """time.monotonic() at which the oldest part of it was asked of where it comes from. What changed since then was
+    delivered as changes, as far as it was heard of: a process that was stopped meanwhile may have missed some."""
     answers: int | None = None
     """Revision of the newest `want` that is covered; None: whatever there is was delivered."""
 
 
+class TroubleKind(StrEnum):
+    """Why a source hears nothing. In none of them is anything changed in the kernel, but for ABSENT."""
+
+    OUTAGE = "outage"
+    """The server can't be reached, or answers that it is not well (5xx, 429) or what makes no sense. What it told last
+    is most probably still right, so it stays in force until the server is back (DESIGN section 7)."""
+    REFUSED = "refused"
+    """The server is well, and refuses us: our credentials (401) or a right (403). We are blind while others are not,
+    and only a person can change that, so it must be seen. What was told last stays in force here, too: one mistake in
+    the rights concerns all nodes at once, and to end all redirects of a cluster by it would do more harm, where a
+    virtual IP has no other way even break all calls, than the changes that are missed."""
+    ABSENT = "absent"
+    """The server does not have the kind: its CRD is not installed. Then there are no objects of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    kind: TroubleKind
+    since: float
+    """time.monotonic() of the first failure of this kind since the server's last good answer."""
+    message: str
+    """One sentence: what can't be read, why, and for a missing right its verb and resource."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The source is well, though no object changed (a bookmark), or a part of it was listed anew (then `relist_reason`
-    says why; what that changed is delivered as changes)."""
+    """How the source stands with where its objects come from; told when that changes, and about each second in which
+    something was heard."""
 
+    heard_at: float | None
+    """time.monotonic() of the last good answer or event. Of a source of several parts: of the part that has been silent
+    for longest, so that one part that is well does not hide another that is not. None: a part was never heard.
+    NOTHING_TO_HEAR: it has no part, since nothing is wanted of it."""
+    trouble: Trouble | None = None
+    """The worst that there is; None when all is well."""
     relist_reason: str = ""
+    """Why a part of it was listed anew, when it was; what that changed is delivered as changes."""
 
 
 SourceEvent: TypeAlias = ListingStarted | Upserted | Removed | ListingEnded | Heard
@@ -74,8 +111,9 @@ class Source(Interface):
     def stop(self) -> None:
         """From any thread: makes `run` return soon."""
 
-    def relist(self) -> None:
-        """From any thread: deliver everything again, under the next generation."""
+    def relist(self, since: float = 0.0) -> None:
+        """From any thread: deliver everything again, under the next generation, as it was read at time.monotonic()
+        `since` or later; 0: as it is known."""
 
     def want(self, wanted: frozenset[Wanted], revision: int) -> None:
         """From any thread: what is to be delivered from now on, in place of what was wanted before; revisions grow.

@@ -69,6 +69,8 @@ class WriteAnswer:
     gone: bool = False
     """Refused, since there is no such policy any more, or another one of the same name."""
     error: str = ""
+    retry_after: float = 0.0
+    """Seconds for which the API server wants to be left alone."""
 
 
 def parse_policy_with_status(raw: object, redirect: RedirectSettings) -> Policy:

@@ -61,4 +61,5 @@ class StatusApi:
                 result=WriteResult.UNAVAILABLE if everything else WriteResult.REFUSED,
                 gone=error.status == 404 or (error.status == _OTHER_UID and isinstance(write, StatusWrite)),
                 error=str(error),
+                retry_after=error.retry_after,
             )

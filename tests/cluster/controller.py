@@ -22,21 +22,27 @@ NAMESPACE = "elf"
 _RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
-def install_rights(cluster: ControlPlane) -> Path:
+def install_rights(cluster: ControlPlane, namespace: str = NAMESPACE) -> Path:
     """The controller's own rights, of k8s/install.yaml, and no other. Returns a kubeconfig of its service account."""
-    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("create", "namespace", namespace)
     documents = list(yaml.safe_load_all((ROOT / "k8s" / "install.yaml").read_text()))
     rights = [each for each in documents if each and each["kind"] in _RIGHTS and each["metadata"]["name"] == ACCOUNT]
     assert {each["kind"] for each in rights} == set(_RIGHTS)
+    for each in rights:
+        for named in (each["metadata"], *each.get("subjects", ())):
+            if "namespace" in named:
+                named["namespace"] = namespace
+        if each["kind"] == "ClusterRoleBinding" and namespace != NAMESPACE:
+            each["metadata"]["name"] += f"-{namespace}"
     cluster.apply(rights)
-    token = cluster.kubectl("create", "token", ACCOUNT, "-n", NAMESPACE, "--duration=2h").stdout.strip()
+    token = cluster.kubectl("create", "token", ACCOUNT, "-n", namespace, "--duration=2h").stdout.strip()
     return cluster.make_kubeconfig(token)
 
 
 class Controller:
     """Runs from its making to `stop` or `kill`, or to the end of the cluster."""
 
-    def __init__(self, cluster: ControlPlane, kubeconfig: Path, **sections: Any) -> None:
+    def __init__(self, cluster: ControlPlane, kubeconfig: Path, *, namespace: str = NAMESPACE, **sections: Any) -> None:
         self._health, self._metrics = free_port(), free_port()
         name = f"controller-{self._health}"
         self._log = cluster.folder / f"{name}.log"
@@ -49,7 +55,16 @@ class Controller:
         }
         config.write_text(json.dumps(settings))
         self.process = cluster.daemon(
-            name, "env", "-C", ROOT, sys.executable, "run.py", "controller", "--config", config
+            name,
+            "env",
+            "-C",
+            ROOT,
+            f"POD_NAMESPACE={namespace}",
+            sys.executable,
+            "run.py",
+            "controller",
+            "--config",
+            config,
         )
 
     def get(self, path: str, *, port: int = 0) -> tuple[int, str]:

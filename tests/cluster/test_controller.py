@@ -353,6 +353,24 @@ def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start
     print(f"\nleader killed: the next one leads after {taken_over:.1f} s; stopped: after {given_over:.1f} s")
 
 
+def test_of_two_installations_one_leads_and_the_other_says_so_and_takes_over(
+    cluster: ControlPlane, start: Start
+) -> None:
+    first = start()
+    first.wait_until_leading()
+    holder = cluster.api.get(LEASE)["spec"]["holderIdentity"]
+    second = Controller(cluster, install_rights(cluster, "second"), namespace="second")
+    told = {"leads": False, "holder": f"{NAMESPACE}/{holder}"}
+    wait_for(lambda: second.status().get("leader") == told, lambda: f"it stands by\n{second.log()}", 30)
+    assert f"the installation in namespace {NAMESPACE} leads" in second.log()
+    assert second.get("/readyz")[0] == 200
+    assert first.stop() == 0
+    second.wait_until_leading()
+    assert second.stop() == 0
+    for log in (first.log(), second.log()):
+        assert "is missing" not in log, "the rights are enough"
+
+
 def test_a_leader_whose_lease_another_has_taken_ends_with_1(cluster: ControlPlane, start: Start) -> None:
     first = start()
     first.wait_until_leading()

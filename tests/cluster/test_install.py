@@ -281,6 +281,7 @@ RIGHTS = {
         ("localredirectpolicies.balancing.elf.io/status", "patch"),
         ("leases.coordination.k8s.io", "create"),
         ("leases.coordination.k8s.io [balancing-controller]", "get update"),
+        ("leases.coordination.k8s.io [balancing-controller]", "list"),
     },
 }
 

@@ -9,6 +9,7 @@ import json
 import queue
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from k8s.kubernetes import KubernetesSource
 from k8s.manifests import identity, identity_text
 from k8s.objects import NamespacedName, Node, Pod, PolicyKind, Service
 from k8s.resources import Resource
-from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
+from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Trouble, TroubleKind, Upserted
 from tests.cluster.control_plane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +58,8 @@ class Running:
 
     def __init__(self, api: Api, *fixed: Resource) -> None:
         self._events: queue.SimpleQueue[SourceEvent] = queue.SimpleQueue()
+        self.troubles: queue.SimpleQueue[Trouble | None] = queue.SimpleQueue()
+        """As told until now."""
         self.source = KubernetesSource(api=api, fixed=fixed, redirect=RedirectSettings(), deliver=self._events.put)
         self.thread = threading.Thread(target=self.source.run, daemon=True)
         self.thread.start()
@@ -73,11 +76,21 @@ class Running:
                     return f"- {identity_text((kind, key))}"
                 case ListingEnded():
                     return "ended"
-                case Heard(relist_reason=reason) if reason:
-                    return f"listed {reason}"
+                case Heard(trouble=trouble, relist_reason=reason):
+                    self.troubles.put(trouble)
+                    if reason:
+                        return f"listed {reason}"
 
     def expect(self, *events: str) -> None:
         assert [self.next() for _ in events] == list(events)
+
+    def expect_trouble(self, kind: TroubleKind | None, *words: str) -> None:
+        """Until it is told; passes over what is told of objects before it."""
+        while True:
+            event = self._events.get(timeout=WAIT_SECONDS)
+            if isinstance(event, Heard) and (event.trouble.kind if event.trouble else None) == kind:
+                break
+        assert all(word in (event.trouble.message if event.trouble else "") for word in words), event
 
     def expect_silence(self, seconds: float) -> None:
         with pytest.raises(queue.Empty):
@@ -242,7 +255,7 @@ def test_a_long_list_is_read_in_pages(
     monkeypatch.setattr(listwatch, "PAGE_SIZE", 3)
     for number in range(7):
         cluster.api.create(PODS, pod(f"p{number}"))
-    running = start(resources.pods_of_node("here"))
+    running = start(resources.ALL_PODS)
     running.expect("started start", *(f"+ Pod/default/p{number}" for number in range(7)), "ended")
 
 
@@ -293,6 +306,103 @@ def test_a_server_that_falls_silent_is_left_and_found_again(
     running.expect("+ Pod/default/p ready")
 
 
+def test_a_right_that_is_taken_away_is_named_and_what_was_told_stays(
+    cluster: ControlPlane, start: Callable[..., Running]
+) -> None:
+    """A watch that goes on is not looked at again; this server is started anew, so it ends."""
+    cluster.apply(
+        [
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRole",
+                "metadata": {"name": "reader"},
+                "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
+            }
+        ]
+    )
+    cluster.kubectl("create", "serviceaccount", "reader")
+    binding = ("clusterrolebinding", "reader", "--clusterrole=reader", "--serviceaccount=default:reader")
+    cluster.kubectl("create", *binding)
+    token = cluster.kubectl("create", "token", "reader").stdout.strip()
+    cluster.api.create(PODS, pod("p"))
+    running = start(resources.pods_of_node("here"), kubeconfig=cluster.make_kubeconfig(token))
+    running.expect("started start", "+ Pod/default/p", "ended")
+    cluster.kubectl("delete", "clusterrolebinding", "reader")
+    cluster.stop_apiserver()
+    running.expect_trouble(TroubleKind.OUTAGE)
+    cluster.start_apiserver()
+    who = "system:serviceaccount:default:reader"
+    running.expect_trouble(TroubleKind.REFUSED, "the right to watch pods is missing", who)
+    cluster.api.delete(f"{PODS}/p", grace_seconds=0)
+    running.expect_silence(2)
+    cluster.kubectl("create", *binding)
+    while (event := running.next()) != "- Pod/default/p":
+        assert event in ("+ Pod/default/p terminating", "listed expired")
+
+
+def test_a_crd_that_is_not_there_means_no_policies_once_that_is_sure(
+    cluster: ControlPlane, start: Callable[..., Running]
+) -> None:
+    """It was deleted while the agent was away; and it may come back."""
+    cluster.kubectl("delete", "crd", "localredirectpolicies.balancing.elf.io")
+    try:
+        running = start(*map(resources.policies, PolicyKind))
+        while (event := running.next()) != "started start":
+            assert event == "listed absent"
+        running.expect("ended")
+        running.expect_trouble(TroubleKind.ABSENT, "has no localredirectpolicies.balancing.elf.io")
+    finally:
+        cluster.apply((ROOT / "k8s" / "crd.yaml").read_text())
+        cluster.wait("condition=Established", 30, "crd/localredirectpolicies.balancing.elf.io")
+    address, _ = policies()
+    cluster.apply(address)
+    while (event := running.next()) != "+ LocalRedirectPolicy/test-addr":
+        assert event == "listed absent"
+
+
+def test_a_server_that_is_started_again_and_again_frees_no_policy(
+    cluster: ControlPlane, start: Callable[..., Running]
+) -> None:
+    """While it starts it may not know its own kinds."""
+    address, _ = policies()
+    cluster.apply(address)
+    running = start(resources.policies(PolicyKind.LOCAL_REDIRECT))
+    running.expect("started start", "+ LocalRedirectPolicy/test-addr", "ended")
+    for _ in range(3):
+        cluster.stop_apiserver()
+        cluster.start_apiserver()
+    running.expect_silence(3)
+
+
+def test_after_a_time_of_sleep_all_is_asked_again(cluster: ControlPlane, start: Callable[..., Running]) -> None:
+    cluster.api.create(PODS, pod("p"))
+    running = start(resources.pods_of_node("here"), resources.node("here"))
+    running.expect("started start", "+ Pod/default/p", "ended")
+    running.source.relist(time.monotonic())
+    running.expect("listed resumed", "listed resumed", "started requested", "+ Pod/default/p", "ended")
+    make_ready(cluster, "p")
+    while running.next() != "+ Pod/default/p ready":
+        pass
+
+
+def test_a_list_that_must_not_be_older_than_what_the_server_knows_yet_is_answered(cluster: ControlPlane) -> None:
+    """As after an etcd that was restored from a backup: our version is one that this server never had."""
+    cluster.api.create(PODS, pod("p"))
+    events: queue.SimpleQueue[listwatch.StreamEvent] = queue.SimpleQueue()
+    resource = resources.pods_of_node("here")
+    made = listwatch.ListWatch(
+        Api(str(cluster.kubeconfig)), resource, resources.reducer(resource, RedirectSettings()), events.put
+    )
+    made._seen = str(10**12)
+    thread = threading.Thread(target=made.run, daemon=True)
+    thread.start()
+    while not isinstance(event := events.get(timeout=WAIT_SECONDS), listwatch.Listed):
+        pass
+    made.stop()
+    thread.join(5)
+    assert len(event.objects) == 1
+
+
 def test_a_token_that_is_exchanged_is_used_when_the_old_one_is_refused(
     cluster: ControlPlane, start: Callable[..., Running], tmp_path: Path
 ) -> None:
@@ -320,7 +430,8 @@ def test_a_token_that_is_exchanged_is_used_when_the_old_one_is_refused(
     cluster.kubectl("delete", "serviceaccount", "first")
     token_file.write_text(token_of("second"))
     cluster.api.create(PODS, pod("p"))
-    running.expect("+ Pod/default/p")
+    while (event := running.next()) != "+ Pod/default/p":
+        assert event == "listed expired"
 
 
 def delete_behind_its_back(cluster: ControlPlane, key: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from actors.lease import LeaseKeeper, read_clock
 from actors.map_writer import SWEEP_SLICE, MapWriter
 from actors.messages import AffinitySliceDue, ApplyDesiredState, DesiredPolicy, SweepAffinity
 from bpf import bpffs as pins
@@ -37,7 +38,7 @@ class Counting:
         self.start(*policies)
 
     def start(self, *policies: DesiredPolicy) -> None:
-        self.ref = MapWriter.start(datapath=self.datapath, lease_seconds=0)
+        self.ref = MapWriter.start(datapath=self.datapath, lease=LeaseKeeper(0, read_clock()))
         self.apply(*policies, complete=True)
 
     def restart(self, *policies: DesiredPolicy) -> None:
@@ -167,7 +168,7 @@ def test_a_sweep_looks_at_a_few_rows_at_a_time(counting: Counting) -> None:
             client_netns=client + 1, frontend=frontend(1), backend=of_nobody, generation=1, last_used_ns=0
         )
         counting.maps["affinity"].update(*pack_affinity(row))
-    writer = MapWriter(datapath=counting.datapath, lease_seconds=0)
+    writer = MapWriter(datapath=counting.datapath, lease=LeaseKeeper(0, read_clock()))
     writer.started()
     writer.on_receive(SweepAffinity(now_ns=1))
     left = []

@@ -70,6 +70,32 @@ def test_a_stopped_agent_loses_its_lease_and_gets_it_back(lab: Lab, agent: Agent
     short.terminate()
 
 
+def test_an_agent_that_wakes_up_sends_no_call_to_a_pod_that_went_meanwhile(
+    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+) -> None:
+    """The lease is renewed by what was read after its end, not by the first probe (DESIGN 5.6)."""
+    agent.terminate()
+    short = lab.agent(datapath__lease_seconds=3, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
+    assert short.process
+    for gone, stays in ((0, 1), (1, 0)):
+        lab.write("pods", *map(manifests.pod, pods[:2]))
+        wait_until(lambda: len(agent_backends(short)) == 4, "both Pods serve")
+        short.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == REMOTE, "the lease is over")
+        # Many files, so that what happened is long in being read.
+        for number in range(150):
+            lab.write(f"noise{number}", *[manifests.pod(pods[2], ready=False)])
+        lab.write("pods", manifests.pod(pods[stays]))
+        client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
+        short.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: not short.status()["datapath"]["lease_withheld"], "the lease is renewed", 30)
+        wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] != REMOTE, "calls are redirected again")
+        tally = client.do("load_stop")["tally"]
+        assert set(tally) == {REMOTE, f"pod{stays}"}, (gone, tally)
+    assert short.fetch("/readyz") == "ok\n"
+    short.terminate()
+
+
 def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client: PodProcess) -> None:
     """Other map sizes make another build, as other programs would. Open sockets still see the frontend (P15)."""
     kept = client.do("keep", key="upgrade", address=VIP, port=80)

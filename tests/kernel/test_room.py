@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from actors.lease import LeaseKeeper, read_clock
 from actors.map_tables import MapTables
 from actors.map_writer import MapWriter
 from actors.messages import ApplyDesiredState, BackendPod, DesiredPolicy, DesiredStateApplied
@@ -273,7 +274,7 @@ class Writing:
     def __init__(self, datapath: Datapath) -> None:
         self.reporter = Peer("StatusReporter")
         self.resolver = Peer("ConflictResolver")
-        self.ref = MapWriter.start(datapath=datapath, lease_seconds=0)
+        self.ref = MapWriter.start(datapath=datapath, lease=LeaseKeeper(0, read_clock()))
         self.maps = datapath.maps
         self.apply(complete=True)
 
@@ -338,7 +339,8 @@ def test_a_thousand_policies_that_came_and_went_leave_nothing_in_memory(
     datapath: Datapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.frontend_rows.RETIRED", 0)  # a fixed number, kept on purpose
-    writer = MapWriter(datapath=datapath, lease_seconds=0)  # told here what its mailbox would tell it
+    # Told here what its mailbox would tell it.
+    writer = MapWriter(datapath=datapath, lease=LeaseKeeper(0, read_clock()))
     writer.started()
     writer.on_receive(applied(complete=True))
     before = list(held(writer))

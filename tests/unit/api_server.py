@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,9 +30,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
         del format, args
 
-    def reply(self, status: int, body: object) -> None:
+    def reply(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -53,8 +55,13 @@ def page(*items: dict[str, Any], version: str = "7", more: str = "") -> Answer:
     )
 
 
-def refusal(status: int, reason: str = "") -> Answer:
-    return lambda handler: handler.reply(status, {"kind": "Status", "reason": reason, "message": f"{reason} it is"})
+def answer(body: object) -> Answer:
+    return lambda handler: handler.reply(200, body)
+
+
+def refusal(status: int, reason: str = "", headers: Mapping[str, str] | None = None) -> Answer:
+    body = {"kind": "Status", "reason": reason, "message": f"{reason} it is"}
+    return lambda handler: handler.reply(status, body, headers)
 
 
 def lines(*events: dict[str, Any]) -> bytes:
@@ -83,6 +90,11 @@ def silent_stream(*chunks: bytes) -> Answer:
         handler.released.wait(20)
 
     return answer
+
+
+def hang(handler: Handler) -> None:
+    """Takes the request and answers nothing."""
+    handler.released.wait(20)
 
 
 class ApiServer:

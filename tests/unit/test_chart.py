@@ -72,7 +72,10 @@ def test_the_agent_may_read_and_nothing_else() -> None:
 
 def test_the_controller_may_write_status_events_and_its_lease() -> None:
     writes = {("balancing.elf.io", "localredirectpolicies/status", "patch")}
-    assert rights("ClusterRole", CONTROLLER) == reads() | writes
+    looks = {("coordination.k8s.io", "leases", "list")}
+    assert rights("ClusterRole", CONTROLLER) == reads() | writes | looks
+    looking = [rule for rule in OBJECTS["ClusterRole", CONTROLLER]["rules"] if "leases" in rule["resources"]]
+    assert [rule["resourceNames"] for rule in looking] == [[CONTROLLER]]
     lease = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
     assert rights("Role", CONTROLLER) == lease
     named = [rule for rule in OBJECTS["Role", CONTROLLER]["rules"] if "create" not in rule["verbs"]]

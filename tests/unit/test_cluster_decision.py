@@ -287,7 +287,7 @@ def test_a_balancing_policy_needs_no_pods() -> None:
 
 def test_who_is_told() -> None:
     found = assess(DNS, [on("n0")])
-    decided = Decided(complete=True, outcomes=(found,), removed=(KEY,), conflicts=2, received_at=1.0)
+    decided = Decided(complete=True, outcomes=(found,), removed=(KEY,), conflicts=2, received_at=1.0, as_of=0.5)
     told = list(ClusterDecision(RedirectSettings()).messages(decided))
     resolved = PoliciesResolved(complete=True, conditions=(found.condition,), removed=(KEY,), conflicts=2)
     assert told == [

@@ -383,6 +383,45 @@ def test_the_lease_is_renewed_as_of_the_slowest_watcher(
     assert setting.writer.heard() == [LeaseProbe(round=second, sent_ns=second * 10**9) for second in renewed]
 
 
+def synced(source: SourceName, as_of: float, generation: int) -> SourceSynced:
+    return SourceSynced(source=source, generation=generation, as_of=as_of)
+
+
+def test_a_probe_says_as_of_when_the_oldest_of_the_sources_was_listed(setting: Setting) -> None:
+    for number, listed in enumerate(((5.0, 6.0, 7.0), (9.0, 6.0, 7.0), (9.0, 11.0, 10.0)), start=1):
+        for source, as_of in zip(SourceName, listed, strict=True):
+            wanted = setting.revision() if source == SourceName.SERVICES else 0
+            setting.tell(replace(synced(source, as_of, number), wanted=wanted))
+        setting.tell(*(probe(source, number) for source in SourceName))
+    told = [each.as_of for each in setting.writer.heard() if isinstance(each, LeaseProbe)]
+    assert told == [5.0, 6.0, 9.0]
+
+
+def test_a_listing_of_services_that_does_not_cover_what_is_wanted_is_not_as_of_anything(setting: Setting) -> None:
+    setting.open(DNS, SERVICE, pod())
+    setting.writer.heard()
+    for source in (SourceName.POLICIES, SourceName.ENDPOINTS):
+        setting.tell(synced(source, 9.0, 2))
+    setting.tell(replace(synced(SourceName.SERVICES, 9.0, 2), wanted=setting.revision() - 1))
+    setting.tell(*(probe(source, 1) for source in SourceName))
+    assert [each.as_of for each in setting.writer.heard() if isinstance(each, LeaseProbe)] == [0.0]
+
+
+def test_a_probe_waits_until_what_was_told_before_it_is_decided_and_told_on(setting: Setting) -> None:
+    setting.open(VIP, pod())
+    setting.writer.heard()
+    for source in SourceName:
+        setting.ref.tell(probe(source, 1))
+    fence(setting.ref)
+    setting.writer.heard()
+    setting.tell(*(probe(source, 2) for source in list(SourceName)[:2]), replace_pod(), probe(SourceName.ENDPOINTS, 2))
+    assert [type(each) for each in setting.writer.heard()] == [ApplyDesiredState, LeaseProbe]
+
+
+def replace_pod() -> Message:
+    return fact(replace(pod(), ready=False))
+
+
 def test_the_lease_goes_on_when_a_new_qos_ticker_counts_from_one_again(setting: Setting) -> None:
     for second, number in ((50, 50), (51, 1)):
         setting.tell(*(probe(source, second, number) for source in SourceName))

@@ -107,14 +107,15 @@ class MemorySource:
     def stop(self) -> None:
         self.requests.put(None)
 
-    def relist(self) -> None:
+    def relist(self, since: float = 0.0) -> None:
+        del since
         self.requests.put(self._list)
 
     def want(self, wanted: frozenset[Wanted], revision: int) -> None:
         def grant() -> None:
             self._wanted, self._revision = wanted, revision
             self.compare()
-            self._deliver(ListingEnded(1, revision))
+            self._deliver(ListingEnded(1, time.monotonic(), revision))
 
         self.requests.put(grant)
 
@@ -122,7 +123,7 @@ class MemorySource:
         self._deliver(ListingStarted(1, "start"))
         self._told = {}
         self.compare()
-        self._deliver(ListingEnded(1, self._revision))
+        self._deliver(ListingEnded(1, time.monotonic(), self._revision))
 
     def compare(self) -> None:
         there = {name: each for name, each in list(self._cluster.objects.items()) if self._is_told(each)}

@@ -61,7 +61,7 @@ class Running:
 
     def next(self) -> str:
         """`started REASON`, `ended`, `+ POD LABEL` or `- POD`."""
-        match self.events.get(timeout=TIMEOUT):
+        match self.next_event():
             case ListingStarted(reason=reason):
                 return f"started {reason}"
             case ListingEnded():
@@ -73,8 +73,13 @@ class Running:
             case Upserted(object=found):
                 label = dict(getattr(found, "labels", ())).get("l", "")
                 return f"+ {identity_text(identity(found)).removeprefix('Pod/default/')} {label}".rstrip()
-            case Heard():
-                return "heard"
+        raise AssertionError("no such event")
+
+    def next_event(self) -> SourceEvent:
+        """The next one about objects."""
+        while isinstance(event := self.events.get(timeout=TIMEOUT), Heard):
+            pass
+        return event
 
     def expect(self, *events: str) -> None:
         assert [self.next() for _ in events] == list(events)
@@ -231,7 +236,7 @@ def test_a_service_that_can_not_be_understood_any_more_has_no_address_and_may_be
     file = running.directory / "b.yaml"
     for ip in ("10.0.0.1", "10.0.0.x"):
         file.write_text(f"{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{clusterIP: {ip}}}}}")
-        event = running.events.get(timeout=TIMEOUT)
+        event = running.next_event()
         assert isinstance(event, Upserted) and isinstance(event.object, Service)
         assert bool(event.object.cluster_ips) is not bool(event.object.faults)
     assert "Service/default/s: spec.clusterIP: '10.0.0.x' is wrong" in caplog.text
@@ -496,10 +501,10 @@ def test_a_directory_that_is_a_link_may_be_swapped(tmp_path: Path, make: Callabl
 
 def test_a_new_listing_delivers_everything_under_a_higher_generation(running: Running) -> None:
     running.source.relist()
-    first = running.events.get(timeout=TIMEOUT)
+    first = running.next_event()
     running.expect("+ a x", "ended")
     running.source.relist()
-    second = running.events.get(timeout=TIMEOUT)
+    second = running.next_event()
     assert isinstance(first, ListingStarted) and isinstance(second, ListingStarted)
     assert (second.reason, second.generation) == ("requested", first.generation + 1)
 

@@ -20,8 +20,9 @@ from kubernetes.leaderelection import leaderelection
 
 from actors.controller_system import WaitingSource
 from actors.leader_elector import LeaderElector
-from k8s import leader
+from k8s import installations, leader
 from k8s.api import Api
+from k8s.installations import Installations
 from k8s.leader import Leadership, Leases, new_identity, own_namespace
 from k8s.source import Wanted
 from tests.unit.peers import WAIT_SECONDS, Peer, fence
@@ -43,6 +44,7 @@ class Store:
         return SimpleNamespace(
             timeout=None,
             failure="",
+            retry_after=0.0,
             read_namespaced_lease=lambda _name, _namespace: self._read(who),
             create_namespaced_lease=lambda _namespace, body: self._keep(who, body),
             replace_namespaced_lease=lambda *, name, namespace, body: self._keep(who, body),  # noqa: ARG005
@@ -85,9 +87,12 @@ class Clock:
 
 
 class Candidates:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, namespace: str = "elf") -> None:
         self.store = Store()
         self.clock = clock
+        self.namespace = namespace
+        self.list_leases: Callable[[], list[Any]] = list
+        """The Leases of all namespaces."""
         self.lost: dict[str, list[str]] = {}
         self.all: dict[str, Leadership] = {}
         self.elected: list[str] = []
@@ -96,7 +101,11 @@ class Candidates:
         if name not in self.all:
             self.lost[name] = []
             made = Leadership(
-                leases=self.store.leases(name), namespace="elf", identity=name, on_lost=self.lost[name].append
+                leases=self.store.leases(name),
+                namespace=self.namespace,
+                identity=name,
+                on_lost=self.lost[name].append,
+                installations=Installations(self.list_leases, self.namespace, leader.LEASE_SECONDS),
             )
             made.when_elected(lambda: self.elected.append(name))
             self.all[name] = made
@@ -119,6 +128,7 @@ def candidates(monkeypatch: pytest.MonkeyPatch) -> Candidates:
     clock = Clock()
     monkeypatch.setattr(leader, "time", clock)
     monkeypatch.setattr(leaderelection, "time", clock)
+    monkeypatch.setattr(installations, "time", clock)
     return Candidates(clock)
 
 
@@ -284,12 +294,115 @@ def test_whoever_asks_later_is_told_of_the_election_at_once(candidates: Candidat
 
 
 def test_the_loop_stops_at_once() -> None:
-    held = Leadership(leases=Store().leases("a"), namespace="elf", identity="a", on_lost=print)
+    alone = Installations(list, "elf", leader.LEASE_SECONDS)
+    held = Leadership(leases=Store().leases("a"), namespace="elf", identity="a", on_lost=print, installations=alone)
     thread = threading.Thread(target=held.run)
     thread.start()
     held.stop()
     thread.join(WAIT_SECONDS)
     assert not thread.is_alive()
+
+
+# --- two installations ------------------------------------------------------------------------------------------------
+
+
+class Two:
+    """Installations in the namespaces elf and second, with a process `a` and `b` each."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.both = [Candidates(clock, namespace) for namespace in ("elf", "second")]
+        self.may_look = True
+        for each in self.both:
+            each.list_leases = self.leases
+
+    def leases(self) -> list[Any]:
+        if not self.may_look:
+            raise ApiException(status=403, reason="Forbidden")
+        found = []
+        for each in self.both:
+            if each.store.lease is not None:
+                lease = copy.deepcopy(each.store.lease)
+                lease.metadata.namespace = each.namespace
+                found.append(lease)
+        return found
+
+    def run(self, seconds: int, *namespaces: str) -> None:
+        for _ in range(seconds // 2):
+            self.clock.now += 2
+            for each in self.both:
+                if each.namespace in namespaces:
+                    for name in "ab":
+                        each[name].try_once()
+
+    def leading(self) -> list[str]:
+        return [f"{each.namespace}/{name}" for each in self.both for name in each.leading()]
+
+
+BOTH = ("elf", "second")
+
+
+@pytest.fixture
+def two(candidates: Candidates) -> Two:
+    return Two(candidates.clock)
+
+
+def test_of_two_installations_the_second_stands_by_and_says_who_leads(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
+    two.run(10, "elf")
+    with caplog.at_level(logging.INFO, logger="k8s.leader"):
+        two.run(60, *BOTH)
+    assert two.leading() == ["elf/a"]
+    assert "standing by: the installation in namespace elf leads, by a" in caplog.text
+    assert two.both[1]["b"].holder == "elf/a"
+    assert two.both[1].lost == {"a": [], "b": []}
+
+
+def test_when_the_first_installation_is_removed_the_second_takes_over(two: Two) -> None:
+    two.run(10, "elf")
+    two.run(10, *BOTH)
+    two.run(20, "second")
+    assert two.leading() == ["second/a"]
+
+
+def test_an_installation_that_gives_its_lease_up_is_followed_at_once(two: Two) -> None:
+    two.run(10, "elf")
+    two.run(10, *BOTH)
+    two.both[0]["a"].release()
+    two.run(2, "second")
+    assert two.leading() == ["second/a"]
+
+
+def test_of_two_that_were_elected_at_once_the_later_one_ends(two: Two) -> None:
+    looks, two.may_look = two.may_look, False
+    two.run(4, "elf")
+    two.run(4, *BOTH)
+    assert two.leading() == ["elf/a", "second/a"]
+    two.may_look = looks
+    two.run(4, *BOTH)
+    assert two.leading() == ["elf/a"]
+    assert two.both[1].lost["a"] == ["the installation in namespace elf leads, by a, which came first"]
+    assert two.both[0].lost["a"] == []
+
+
+def test_a_lease_that_was_left_behind_holds_nobody_up(two: Two) -> None:
+    two.run(10, "elf")
+    two.clock.now += 3600
+    two.run(2, "second")
+    assert two.leading() == ["second/a"]
+
+
+def test_without_the_right_to_look_that_is_said_once_and_the_own_namespace_counts(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
+    two.may_look = False
+    with caplog.at_level(logging.WARNING, logger="k8s.installations"):
+        two.run(20, "elf")
+    assert two.leading() == ["elf/a"]
+    said = [each.getMessage() for each in caplog.records if each.name == "k8s.installations"]
+    assert len(said) == 2, "by each of the two processes"
+    assert "the right to list leases.coordination.k8s.io" in said[0]
 
 
 # --- the way to the API server ----------------------------------------------------------------------------------------
@@ -427,7 +540,8 @@ class RecordingSource:
     def stop(self) -> None:
         self.events.append("stops")
 
-    def relist(self) -> None:
+    def relist(self, since: float = 0.0) -> None:
+        del since
         self.events.append("relists")
 
     def want(self, wanted: frozenset[Wanted], revision: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from actors.messages import (
     PolicyCondition,
     PolicyState,
     ResyncDesiredState,
-    SourceEventSeen,
+    SourceHeard,
     SourceName,
     WriteEnded,
     WriteFault,
@@ -33,6 +34,7 @@ from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
 from config.settings import MetricsSettings
 from k8s.objects import PolicyKey, PolicyKind, PolicyStatus
+from k8s.source import NOTHING_TO_HEAR, Trouble, TroubleKind
 from k8s.status import EventWrite, StatusWrite, WriteAnswer, WriteResult
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
 
@@ -129,7 +131,7 @@ def test_names_and_labels_are_those_of_the_contract() -> None:
     exporting.tell(
         PoliciesResolved(complete=True, conditions=(ACTIVE,)),
         DesiredStateApplied(faults=(), attached=True, seconds=0.002),
-        SourceEventSeen(source=SourceName.POLICIES, relist_reason="start"),
+        SourceHeard(source=SourceName.POLICIES, heard_at=5.0, relist_reason="start"),
         ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=1, mailbox=4),)),
     )
     found: dict[str, set[str]] = {}
@@ -234,17 +236,30 @@ def test_a_kernel_that_cannot_be_read_is_counted_and_the_rest_is_served() -> Non
     assert sample("redirects_total", policy="dns") not in second
 
 
-def test_events_and_listings_of_sources() -> None:
+def test_listings_of_sources() -> None:
     exporting = Exporting()
-    exporting.tell(
-        SourceEventSeen(source=SourceName.ENDPOINTS, relist_reason="start"),
-        SourceEventSeen(source=SourceName.ENDPOINTS),
-        SourceEventSeen(source=SourceName.ENDPOINTS, relist_reason="overflow"),
-    )
+    for reason in ("start", "", "overflow"):
+        exporting.tell(SourceHeard(source=SourceName.ENDPOINTS, heard_at=5.0, relist_reason=reason))
     scraped = exporting.scrape()
     for reason in ("start", "overflow"):
         assert scraped[sample("source_relists_total", source="endpoints", reason=reason)] == 1
-    assert scraped[sample("source_last_event_seconds", source="endpoints")] > 1e9
+
+
+LAST_EVENTS: dict[str, tuple[Callable[[], float | None], float | None]] = {
+    "heard an hour ago": (lambda: time.monotonic() - 3600, 3600),
+    "nothing to hear of": (lambda: NOTHING_TO_HEAR, 0),
+    "never heard": (lambda: None, None),
+}
+
+
+@pytest.mark.parametrize("case", LAST_EVENTS)
+def test_the_last_event_is_as_old_as_the_source_says_not_as_the_message(case: str) -> None:
+    heard_at, age = LAST_EVENTS[case]
+    exporting, heard = Exporting(), heard_at()
+    for trouble in (None, Trouble(TroubleKind.OUTAGE, 1.0, "refused")):
+        exporting.tell(SourceHeard(source=SourceName.ENDPOINTS, heard_at=heard, trouble=trouble))
+    found = exporting.scrape().get(sample("source_last_event_seconds", source="endpoints"))
+    assert found == (age if age is None else pytest.approx(time.time() - age, abs=60))
 
 
 def test_actors_with_their_mailbox_and_restarts() -> None:

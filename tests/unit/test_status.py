@@ -6,6 +6,8 @@ import http.client
 import json
 import logging
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -25,6 +27,7 @@ from actors.messages import (
     PolicyState,
     QosWindowElapsed,
     ResyncDesiredState,
+    SourceHeard,
     SourceName,
     SourceSynced,
     WriteFault,
@@ -35,6 +38,7 @@ from actors.status_reporter import DatapathView, StatusReporter
 from bpf.rows import L4, Endpoint, Frontend
 from config.settings import HealthSettings
 from k8s.objects import PolicyKey, PolicyKind
+from k8s.source import Trouble, TroubleKind
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
 
 KEY = PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns")
@@ -55,7 +59,7 @@ ATTACHED = DesiredStateApplied(faults=(), attached=True, seconds=0.001)
 class Reporting:
     """A StatusReporter that listens, and its peers."""
 
-    def __init__(self, **view: Any) -> None:
+    def __init__(self, source: str = "directory", **view: Any) -> None:
         self.resolver = Peer("ConflictResolver")
         self.port = free_port()
         datapath = {
@@ -68,7 +72,7 @@ class Reporting:
         }
         self.ref: pykka.ActorRef[Any] = StatusReporter.start(
             node="node-a",
-            source="directory",
+            source=source,
             health=HealthSettings(port=self.port),
             datapath=DatapathView(**{**datapath, **view}),
         )
@@ -92,6 +96,10 @@ def test_at_its_start_it_asks_for_all_conditions() -> None:
     assert Reporting().resolver.next() == ResyncDesiredState()
 
 
+def stream(source: SourceName) -> dict[str, object]:
+    return {"name": source.value, "state": "starting", "silent_seconds": None, "trouble_seconds": 0.0, "message": ""}
+
+
 def test_status_is_what_the_contract_says() -> None:
     reporting = Reporting()
     actor = ActorReport(name="MapWriter", state="running", restarts=2, mailbox=3)
@@ -101,11 +109,12 @@ def test_status_is_what_the_contract_says() -> None:
     assert json.loads(body) == {
         "node": "node-a",
         "build": "abc",
-        "source": {"kind": "directory", "synced": True},
+        "source": {"kind": "directory", "synced": True, "streams": [stream(source) for source in SourceName]},
         "datapath": {
             "cgroup": "/sys/fs/cgroup",
             "hooks": ["connect4"],
             "lease_age_seconds": 0.5,
+            "lease_withheld": "",
             "programs_before_us": {},
             "warnings": [],
         },
@@ -144,6 +153,78 @@ def test_readyz_names_what_is_missing_until_nothing_is() -> None:
 def test_a_reporter_that_was_restarted_is_ready_again_by_the_complete_answers_alone() -> None:
     reporting = Reporting()
     reporting.tell(RESOLVED, ATTACHED)
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+def heard(
+    kind: TroubleKind | None = None, *, silent: float | None = 0.0, lasts: float = 0.0, message: str = "why"
+) -> SourceHeard:
+    """Of the Pods, as it is now."""
+    now = time.monotonic()
+    return SourceHeard(
+        source=SourceName.ENDPOINTS,
+        heard_at=None if silent is None else now - silent,
+        trouble=Trouble(kind, now - lasts, message) if kind else None,
+    )
+
+
+BLIND: dict[str, tuple[Callable[[], SourceHeard], str]] = {
+    "well": (heard, ""),
+    "silent, with a watch that will show it": (lambda: heard(silent=155), ""),
+    "silent for too long": (lambda: heard(silent=400), "heard nothing for "),
+    "refused for a moment": (lambda: heard(TroubleKind.REFUSED, silent=400, lasts=50), ""),
+    "refused for a minute": (lambda: heard(TroubleKind.REFUSED, silent=10, lasts=65), "has been refused for "),
+    "an outage": (lambda: heard(TroubleKind.OUTAGE, silent=250, lasts=240), ""),
+    "an outage that lasts": (lambda: heard(TroubleKind.OUTAGE, silent=310, lasts=10), "heard nothing for "),
+    "no CRD": (lambda: heard(TroubleKind.ABSENT), "has had no objects"),
+}
+
+
+@pytest.mark.parametrize("case", BLIND)
+def test_a_source_that_hears_nothing_shows_by_its_time_and_its_reason(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a Kubernetes source; the log says so, too, and once."""
+    make, told = BLIND[case]
+    message = make()
+    reporting = Reporting(source="kubernetes")
+    reporting.tell(RESOLVED, ATTACHED, message, *[ActorsReported(actors=())] * 2)
+    code, body = reporting.get("/readyz")
+    stream = json.loads(reporting.get("/status")[1])["source"]["streams"][2]
+    logged = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert (code, len(logged)) == ((503, 1) if told else (200, 0))
+    assert told in body and all(told in line for line in logged)
+    assert stream["message"] == (message.trouble.message if message.trouble else "")
+    reporting.tell(heard(), ActorsReported(actors=()))
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+def test_a_directory_in_which_nothing_happens_is_well() -> None:
+    reporting = Reporting()
+    reporting.tell(RESOLVED, ATTACHED, heard(silent=1e6))
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize("kind", TroubleKind)
+def test_what_a_first_listing_waits_for_is_said_at_once(kind: TroubleKind) -> None:
+    reporting = Reporting(source="kubernetes")
+    reporting.tell(heard(kind, silent=None, message="nobody answers"))
+    code, body = reporting.get("/readyz")
+    assert code == 503
+    assert "nobody answers" in body
+
+
+def test_a_lease_that_is_withheld_is_said_with_what_it_waits_for() -> None:
+    reporting = Reporting(source="kubernetes")
+    withheld = replace(ATTACHED, lease_withheld="the lease ran out")
+    reporting.tell(RESOLVED, withheld, heard(TroubleKind.OUTAGE, silent=40, lasts=2, message="nobody answers"))
+    code, body = reporting.get("/readyz")
+    assert code == 503
+    first, second = body.splitlines()
+    assert first == "the lease ran out"
+    assert second.startswith("source endpoints has heard nothing for") and "nobody answers" in second
+    assert json.loads(reporting.get("/status")[1])["datapath"]["lease_withheld"] == "the lease ran out"
+    reporting.tell(ATTACHED)
     assert reporting.get("/readyz") == (200, "ok\n")
 
 

@@ -117,6 +117,11 @@ def test_what_a_refusal_means(
     assert server.api(tmp_path).write(write) == WriteAnswer(result=result, gone=gone, error=f"{code} Why: so")
 
 
+def test_how_long_the_server_wants_to_be_left_alone_comes_back(server: Server, tmp_path: Path) -> None:
+    server.code, server.answer = 429, {"details": {"retryAfterSeconds": 9}}
+    assert server.api(tmp_path).write(STATUS).retry_after == 9
+
+
 def test_a_server_that_is_not_there_is_a_value_too(server: Server, tmp_path: Path) -> None:
     api = server.api(tmp_path)
     server.close()

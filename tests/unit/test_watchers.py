@@ -25,7 +25,7 @@ from actors.messages import (
     ResyncSource,
     ServiceRemoved,
     ServiceUpserted,
-    SourceEventSeen,
+    SourceHeard,
     SourceName,
     SourceSynced,
     WatchPods,
@@ -48,7 +48,18 @@ from k8s.objects import (
     PolicyStatus,
     Service,
 )
-from k8s.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
+from k8s.source import (
+    Deliver,
+    Heard,
+    ListingEnded,
+    ListingStarted,
+    Removed,
+    SourceEvent,
+    Trouble,
+    TroubleKind,
+    Upserted,
+    Wanted,
+)
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 
@@ -58,7 +69,7 @@ class FakeSource:
     def __init__(self, deliver: Deliver) -> None:
         self.deliver = deliver
         self.end = threading.Event()
-        self.relisted = 0
+        self.relisted: list[float] = []
         self.wanted: frozenset[Wanted] = frozenset()
         self.revision = 0
 
@@ -68,8 +79,8 @@ class FakeSource:
     def stop(self) -> None:
         self.end.set()
 
-    def relist(self) -> None:
-        self.relisted += 1
+    def relist(self, since: float = 0.0) -> None:
+        self.relisted.append(since)
 
     def want(self, wanted: frozenset[Wanted], revision: int) -> None:
         self.wanted, self.revision = wanted, revision
@@ -110,7 +121,7 @@ class Watched:
 
 def listing(*objects: KubeObject, reason: str = "start") -> list[SourceEvent]:
     upserts = [Upserted(object=each, generation=1, received_at=2.5) for each in objects]
-    return [ListingStarted(generation=1, reason=reason), *upserts, ListingEnded(generation=1)]
+    return [ListingStarted(generation=1, reason=reason), *upserts, ListingEnded(generation=1, as_of=2.0)]
 
 
 DNS = NamespacedName("kube-system", "dns")
@@ -140,7 +151,8 @@ def test_a_listing_becomes_facts_and_a_synced_under_one_generation(
     heard = Watched(watcher).deliver(*listing(object_))
     synced = heard[-1]
     assert isinstance(synced, SourceSynced)
-    assert heard == [fact(synced.generation), SourceSynced(source=watcher.SOURCE, generation=synced.generation)]
+    ended = SourceSynced(source=watcher.SOURCE, generation=synced.generation, as_of=2.0)
+    assert heard == [fact(synced.generation), ended]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +183,8 @@ def test_generations_grow_across_listings_and_across_a_restart_of_the_watcher() 
 def test_a_request_to_resync_makes_the_source_list_again() -> None:
     watched = Watched(PolicyWatcher)
     watched.tell(ResyncSource())
-    assert watched.source.relisted == 1
+    watched.tell(ResyncSource(since=7.5))
+    assert watched.source.relisted == [0.0, 7.5]
 
 
 @pytest.mark.parametrize("watcher", [PolicyWatcher, ServiceWatcher, EndpointWatcher])
@@ -180,12 +193,18 @@ def test_a_lease_probe_is_stamped_and_passed_on(watcher: type[Watcher]) -> None:
     assert Watched(watcher).tell(probe) == [replace(probe, passed_by=watcher.SOURCE)]
 
 
-def test_every_event_is_reported_and_a_listing_with_its_reason() -> None:
+def test_how_the_source_stands_is_reported_and_a_listing_with_its_reason() -> None:
     watched = Watched(EndpointWatcher)
-    watched.deliver(*listing(POD, reason="overflow"))
-    seen = [each for each in watched.exporter.heard() if isinstance(each, SourceEventSeen)]
-    assert [each.relist_reason for each in seen] == ["overflow", "", ""]
-    assert {each.source for each in seen} == {SourceName.ENDPOINTS}
+    reporter = Peer("StatusReporter")
+    trouble = Trouble(TroubleKind.REFUSED, 4.0, "the right to list pods is missing")
+    watched.deliver(*listing(POD, reason="overflow"), Heard(3.0), Heard(3.0, trouble))
+    told = [
+        SourceHeard(source=SourceName.ENDPOINTS, heard_at=None, relist_reason="overflow"),
+        SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0),
+        SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0, trouble=trouble),
+    ]
+    assert watched.exporter.heard() == told
+    assert [each for each in reporter.heard() if isinstance(each, SourceHeard)] == told
 
 
 def test_a_source_that_ends_by_itself_ends_the_watcher_so_that_it_is_restarted() -> None:
@@ -229,17 +248,17 @@ def test_services_wanted_before_the_listing_are_told_with_it() -> None:
 
 def test_a_wish_is_passed_on_to_the_source_and_confirmed_once_it_is_covered() -> None:
     watched = Watched(ServiceWatcher)
-    watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 0))
+    watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 2.0, 0))
     assert watched.tell(WatchServices(names=frozenset({DNS}), revision=5)) == []
     assert (watched.source.wanted, watched.source.revision) == (frozenset({DNS}), 5)
-    heard = watched.deliver(Upserted(SERVICE, 1, 2.5), ListingEnded(1, 5))
+    heard = watched.deliver(Upserted(SERVICE, 1, 2.5), ListingEnded(1, 2.0, 5))
     assert (_names(heard), _wanted(heard)) == ([DNS], [5])
 
 
 def test_a_listing_that_covers_an_older_wish_confirms_nothing() -> None:
     watched = Watched(ServiceWatcher)
     watched.tell(WatchServices(names=frozenset({DNS, WEB}), revision=5))
-    assert watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 4)) == []
+    assert watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 2.0, 4)) == []
 
 
 def test_a_resolver_that_lost_everything_is_told_all_that_it_wants_again() -> None:
@@ -266,11 +285,19 @@ def test_a_service_that_a_new_listing_no_longer_has_is_not_told_to_later_wishes(
     assert (_names(heard), _wanted(heard)) == ([], [1])
 
 
-@pytest.mark.parametrize("reason", ["", "expired"])
-def test_a_source_that_was_heard_is_reported_and_so_is_a_new_list_of_its_own(reason: str) -> None:
+def test_how_the_source_stands_is_told_again_each_second_for_who_was_restarted() -> None:
     watched = Watched(EndpointWatcher)
-    assert watched.deliver(Heard(reason)) == []
-    assert watched.exporter.heard() == [SourceEventSeen(source=SourceName.ENDPOINTS, relist_reason=reason)]
+    watched.deliver(Heard(3.0))
+    watched.exporter.heard()
+    watched.tell(LeaseProbe(round=1, sent_ns=1))
+    assert watched.exporter.heard() == [SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0)]
+
+
+def test_a_part_that_was_listed_anew_is_reported_with_its_reason() -> None:
+    watched = Watched(EndpointWatcher)
+    assert watched.deliver(Heard(3.0, None, "expired")) == []
+    told = SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0, relist_reason="expired")
+    assert watched.exporter.heard() == [told]
 
 
 # --- the controller's -------------------------------------------------------------------------------------------------
@@ -279,7 +306,7 @@ QUERY, OTHER = (PodQuery(namespace=each, selector=LabelSelector()) for each in (
 
 
 def ended(answers: int | None) -> ListingEnded:
-    return ListingEnded(generation=1, answers=answers)
+    return ListingEnded(generation=1, as_of=2.0, answers=answers)
 
 
 def wish(*queries: PodQuery, revision: int = 1) -> WatchPods:

@@ -360,6 +360,13 @@ def test_an_api_server_that_is_away_is_asked_ever_less_and_then_gets_what_is_new
     assert plan.write(after=1.0), "after a success nothing is remembered of it"
 
 
+def test_an_api_server_that_asks_for_it_is_left_alone_for_so_long() -> None:
+    plan = Plan(present=HELD, verdict=LOST)
+    assert plan.write(answer=replace(AWAY, retry_after=60.0)) is not None
+    assert plan.next(after=59.9) is None
+    assert plan.next(after=15.2) is not None
+
+
 def test_an_api_server_that_is_away_holds_up_all_policies() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     plan.write(answer=AWAY)

@@ -1,0 +1,130 @@
+"""An API server in the laboratory's node: lists what the test puts in, watches in which nothing is ever heard.
+
+So are watches of which the connection died without a word. What a real API server does is in tests/cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.lab.lab import Lab, Manifest
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+_PLURALS = {"Pod": "pods", "Service": "services", "Node": "nodes", "LocalRedirectPolicy": "localredirectpolicies"}
+
+
+class ApiServer:
+    """Changes count from the next request."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, list[Manifest]] = {}
+        """Plural -> what is there."""
+        self.refuses: set[str] = set()
+        """Plurals that nobody may list or watch."""
+        self.answers = threading.Event()
+        """While it is not set, requests are taken and not answered."""
+        self.answers.set()
+        self._over = threading.Event()
+        self._watches: set[BaseHTTPRequestHandler] = set()
+
+    def holds(self, *objects: Manifest) -> None:
+        """These, and no others."""
+        found: dict[str, list[Manifest]] = {}
+        for each in objects:
+            found.setdefault(_PLURALS[each["kind"]], []).append(each)
+        self.objects = found
+
+    def break_watches(self) -> None:
+        for each in list(self._watches):
+            with contextlib.suppress(OSError):
+                each.connection.shutdown(2)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        url = urlsplit(handler.path)
+        plural = url.path.rpartition("/")[2]
+        while not self.answers.wait(0.1):
+            if self._over.is_set():
+                return
+        if plural in self.refuses:
+            self._reply(handler, 403, {"reason": "Forbidden", "message": f"{plural} is forbidden"})
+        elif url.path == "/apis":
+            self._reply(handler, 200, {"groups": []})
+        elif plural == "balancingpolicies":
+            self._reply(handler, 404, {"reason": "NotFound", "message": "no such kind"})
+        elif "watch" in parse_qs(url.query):
+            handler.send_response(200)
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+            self._watches.add(handler)
+            self._over.wait()
+        else:
+            self._reply(handler, 200, {"metadata": {"resourceVersion": "7"}, "items": self.objects.get(plural, [])})
+
+    @staticmethod
+    def _reply(handler: BaseHTTPRequestHandler, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    def end(self) -> None:
+        self._over.set()
+
+
+@contextmanager
+def api_server(lab: Lab) -> Iterator[tuple[ApiServer, Path]]:
+    """And the kubeconfig for it."""
+    made = ApiServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            made.answer(self)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
+            del format, args
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Clients are killed here."""
+            del request, client_address
+
+    def listen() -> Server:
+        """In a thread of its own, which alone enters the node's network."""
+        with Path(f"/run/netns/{lab.node}").open("rb") as there:
+            if _LIBC.setns(there.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        return Server(("127.0.0.1", 0), Handler)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        server = pool.submit(listen).result()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    kubeconfig = lab.folder / f"kubeconfig-{server.server_port}"
+    kubeconfig.write_text(json.dumps(config))
+    try:
+        yield made, kubeconfig
+    finally:
+        made.end()
+        server.shutdown()
+        server.server_close()
