@@ -45,6 +45,7 @@ class ApiError(Exception):
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
+        self.message = message
 
 
 def api_error(status: int, answer: object) -> ApiError:
@@ -104,7 +105,7 @@ class Api:
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         return _decode(self._request("GET", _url(path, parameters), headers=headers))
 
-    def send(self, method: str, path: str, body: Raw, content_type: str = "application/json") -> Raw:
+    def send(self, method: str, path: str, body: Raw | list[Raw], content_type: str = "application/json") -> Raw:
         """POST, PUT or PATCH. Raises ApiError, Unreachable."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
         return _decode(self._request(method, path, headers=headers, body=json.dumps(body)))
