@@ -55,6 +55,7 @@ class ApiError(Exception):
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
+        self.message = message
         self.retry_after = retry_after
         """Seconds for which the server asks us to leave it alone; 0 when it asks for nothing."""
         self.causes = causes
@@ -154,7 +155,7 @@ class Api:
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         return _decode(self._request("GET", _url(path, parameters), headers=headers))
 
-    def send(self, method: str, path: str, body: Raw, content_type: str = "application/json") -> Raw:
+    def send(self, method: str, path: str, body: Raw | list[Raw], content_type: str = "application/json") -> Raw:
         """POST, PUT or PATCH. Raises ApiError, Unreachable."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
         return _decode(self._request(method, path, headers=headers, body=json.dumps(body)))

@@ -106,8 +106,18 @@ def version_of(raw: object) -> int:
     return int(version) if isinstance(version, str) and version.isascii() and version.isdecimal() else 0
 
 
+def status_patch(status: PolicyStatus, uid: str) -> list[Raw]:
+    """A JSON patch of the subresource `status`. It begins with a test of the uid, so that another policy that was
+    created under the same name is not given it. (A merge patch can't do that: whatever it says of metadata is ignored.)
+    """
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "add", "path": "/status", "value": status_document(status)["status"]},
+    ]
+
+
 def status_document(status: PolicyStatus) -> Raw:
-    """For a merge patch of the subresource `status`."""
+    """The part of a policy that the controller writes."""
     condition = {
         "type": CONDITION,
         "status": status.accepted,

@@ -15,19 +15,17 @@ from k8s.status import (
     WriteAnswer,
     WriteResult,
     event_document,
-    status_document,
+    status_patch,
     version_of,
 )
 
-_MERGE_PATCH = "application/merge-patch+json"
+_JSON_PATCH = "application/json-patch+json"
+_NOT_APPLIED = "rejected our request"
+"""What the API server says of a JSON patch whose test fails."""
 _EVERYTHING = (401, 403, 429)
 """Refusals that speak of us, not of what is written."""
 _EVENT_GIVEN_UP = 403
 """Events are of use, no more; the namespace's quota may be used up."""
-
-
-_OTHER_UID = 409
-"""Of a status: the uid that the patch names is not that of the policy."""
 
 
 class StatusApi:
@@ -44,9 +42,7 @@ class StatusApi:
         try:
             if isinstance(write, StatusWrite):
                 path = f"{policies_path(write.key.kind)}/{write.key.name}/status"
-                # The uid is a precondition: another policy of the same name may have been created meanwhile.
-                document = {"metadata": {"uid": write.uid}, **status_document(write.status)}
-                answer = self._api.send("PATCH", path, document, _MERGE_PATCH)
+                answer = self._api.send("PATCH", path, status_patch(write.status, write.uid), _JSON_PATCH)
                 return WriteAnswer(result=WriteResult.WRITTEN, version=version_of(answer))
             document = event_document(write, suffix=f"{next(self._numbers):x}", instance=self._instance)
             self._api.send("POST", f"/api/v1/namespaces/{EVENT_NAMESPACE}/events", document)
@@ -59,7 +55,13 @@ class StatusApi:
                 everything = False
             return WriteAnswer(
                 result=WriteResult.UNAVAILABLE if everything else WriteResult.REFUSED,
-                gone=error.status == 404 or (error.status == _OTHER_UID and isinstance(write, StatusWrite)),
+                gone=error.status == 404 or (isinstance(write, StatusWrite) and _is_of_another(error)),
                 error=str(error),
                 retry_after=error.retry_after,
             )
+
+
+def _is_of_another(error: ApiError) -> bool:
+    """Whether a status was refused since the policy is not the one of that uid: the patch could not be applied (a
+    status that breaks a rule is named instead), or the policy was replaced at that very moment."""
+    return error.status == 409 or (error.status == 422 and _NOT_APPLIED in error.message)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from k8s.api import Api
-from k8s.status import EventWrite, StatusWrite, WriteAnswer, WriteResult, status_document
+from k8s.status import EventWrite, StatusWrite, WriteAnswer, WriteResult, status_document, status_patch
 from k8s.status_api import StatusApi
 from tests.unit.test_write_plan import HELD, KEY, NOW
 
@@ -71,13 +71,15 @@ def server() -> Iterator[Server]:
     made.close()
 
 
-def test_a_status_is_a_merge_patch_of_the_subresource_and_its_version_comes_back(
+def test_a_status_is_a_patch_of_the_subresource_for_one_uid_and_its_version_comes_back(
     server: Server, tmp_path: Path
 ) -> None:
     assert server.api(tmp_path).write(STATUS) == WriteAnswer(result=WriteResult.WRITTEN, version=77)
     path = "/apis/balancing.elf.io/v1beta1/localredirectpolicies/dns/status"
-    document = {"metadata": {"uid": "u-1"}, **status_document(HELD)}
-    assert server.requests == [("PATCH", path, "application/merge-patch+json", document)]
+    assert server.requests == [("PATCH", path, "application/json-patch+json", status_patch(HELD, "u-1"))]
+    test, add = server.requests[0][3]
+    assert test == {"op": "test", "path": "/metadata/uid", "value": "u-1"}
+    assert (add["op"], add["path"], add["value"]) == ("add", "/status", status_document(HELD)["status"])
 
 
 def test_events_are_made_in_the_namespace_default_each_under_a_name_of_its_own(server: Server, tmp_path: Path) -> None:
@@ -120,6 +122,21 @@ def test_what_a_refusal_means(
 def test_how_long_the_server_wants_to_be_left_alone_comes_back(server: Server, tmp_path: Path) -> None:
     server.code, server.answer = 429, {"details": {"retryAfterSeconds": 9}}
     assert server.api(tmp_path).write(STATUS).retry_after == 9
+
+
+@pytest.mark.parametrize(
+    ("message", "gone"),
+    [
+        ("the server rejected our request due to an error in our request", True),
+        ('LocalRedirectPolicy "dns" is invalid: status.nodesReady: must be of type integer', False),
+    ],
+)
+def test_a_patch_whose_test_of_the_uid_fails_is_no_complaint(
+    server: Server, tmp_path: Path, message: str, *, gone: bool
+) -> None:
+    server.code, server.answer = 422, {"reason": "Invalid", "message": message}
+    answer = server.api(tmp_path).write(STATUS)
+    assert (answer.result, answer.gone) == (WriteResult.REFUSED, gone)
 
 
 def test_a_server_that_is_not_there_is_a_value_too(server: Server, tmp_path: Path) -> None:
