@@ -86,6 +86,13 @@ def wait_normal(installation: Installation) -> None:
     assert answers(installation.node) == NORMAL
 
 
+def agent_command(installation: Installation) -> list[str]:
+    """Of the Pod on the node that is one; empty while there is none, or it is on its way out."""
+    here = [pod for pod in installation.pods(DAEMONSET) if pod["spec"].get("nodeName") == installation.node.node_name]
+    living = [pod for pod in here if "deletionTimestamp" not in pod["metadata"]]
+    return [each for pod in living for each in pod["spec"]["containers"][0]["command"]]
+
+
 def kustomize_cgroup(checkout: Checkout, node: Node) -> None:
     """The node's cgroup, of the machine's root cgroup, by the patches of ConfigMaps that the documentation shows."""
     patches = yaml_block(INSTALLATION, "REDIRECT_QOS_LIMIT")["patches"]
@@ -102,6 +109,7 @@ def kustomize_cgroup(checkout: Checkout, node: Node) -> None:
 STOP = block("README.md", "--patch-file k8s/detach.yaml")
 
 
+@pytest.mark.timeout(900)
 def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Checkout) -> None:
     """README and docs/installation.md: install, the five commands, settings, stop, one node, uninstall."""
     installed = Installation(bare)
@@ -142,9 +150,9 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
 
     checkout.run(STOP)
     wait_normal(installed)
-    checkout.run("kubectl -n elf delete pods -l app.kubernetes.io/component=agent")
+    checkout.run(block(INSTALLATION, "delete pods").replace("--wait=false", ""))
     installed.wait_ready()
-    wait_normal(installed)
+    wait_normal(installed)  # it holds when Pods start again
     checkout.run("kubectl apply -k k8s")
     wait_active(installed)
     assert answers(bare) == LOCAL
@@ -167,6 +175,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     assert answers(bare) == NORMAL
 
 
+@pytest.mark.timeout(900)
 def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkout) -> None:
     """After kubectl, if that was tested before: then the CRD is there, and belongs to nobody."""
     helm = Installation(bare)
@@ -206,14 +215,14 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
 
     # A node that reports and has no agent that could detach: nothing is deleted, and there is a way back.
     (other,) = paper.add_nodes(bare.api, 1)
+    checkout.run(f"kubectl cordon {other}")  # the hook's own Pod would not run there
     said = checkout.run("helm uninstall localredirect -n elf", check=False)
     assert said.returncode
     assert f"node {other}: Pod balancing-agent-" in said.stdout and "nothing is deleted" in said.stdout
     last = json.loads(checkout.run("helm history localredirect -n elf -o json").stdout)[-1]
     checkout.run(f"helm rollback localredirect {last['revision']} -n elf")
-    wait_until(
-        lambda: helm.agent_pod()["spec"]["containers"][0]["command"] == ["python", "run.py"], "the agent is back", 60
-    )
+    checkout.run(block(INSTALLATION, "delete pods"))
+    wait_until(lambda: agent_command(helm) == ["python", "run.py"], "the agent is back", 60)
     for policy in examples.NAMES.values():
         helm.wait_state(policy, "Active")
 
