@@ -1,8 +1,8 @@
 """Which changes of policies are logged at once, and which are put off (pure; the clock is passed in).
 
 A backend that flaps changes its policy's state all the time. The first few changes of a policy are logged as they
-come; after that one line in a while, which tells the newest state and how many changes it stands for. So the last line
-about a policy always is its present state.
+come, and so is every line that says something new; what was said lately is said again only once in a while, with the
+number of changes that it stands for. So the last line about a policy always is its present state.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from k8s.objects import PolicyKey
 BURST = 5.0
 LINES_PER_SECOND = 1 / 10
 """About one subject, once its burst is used up."""
+MOST_TEXTS = 64
+"""Different lines about one subject that are logged at once while it changes often."""
 
 Subject: TypeAlias = PolicyKey | int
 """A policy, whose state changes, or the number of one that reaches its limit."""
@@ -37,6 +39,8 @@ class _Recent:
     """Lines that were not logged and will not be, since `waiting` is newer."""
     level: int = 0
     """The highest one among those left out."""
+    said: set[str] = field(default_factory=set)
+    """What was logged."""
 
 
 class ChangeLog:
@@ -68,8 +72,12 @@ class ChangeLog:
 
     def _lines(self, recent: _Recent, now: float) -> list[Line]:
         line = recent.waiting
-        if line is None or not recent.bucket.take(now):
+        if line is None:
             return []
+        is_new = line.text not in recent.said and len(recent.said) < MOST_TEXTS
+        if not recent.bucket.take(now) and not is_new:
+            return []
+        recent.said.add(line.text)
         if recent.left_out:
             changes = "1 change" if recent.left_out == 1 else f"{recent.left_out} changes"
             text = f"{line.text} ({changes} before this one not logged: it changes often)"

@@ -37,7 +37,7 @@ from actors.messages import (
 )
 from actors.room import PolicyWrite, Refusal, policy_row
 from bpf.build import HOOKS
-from bpf.cgroups import PodCgroup, PodCgroups, find_cgroup, own_cgroup
+from bpf.cgroups import PodCgroup, PodCgroups
 from bpf.datapath import Datapath
 from bpf.probes import own_netns_cookie
 from bpf.rows import AffinityRow, pack_affinity, unpack_affinity
@@ -85,11 +85,7 @@ class MapWriter(AgentActor):
     def started(self) -> None:
         self._tables = MapTables(self._datapath.open_maps())
         self._cgroups = PodCgroups(self._datapath.cgroup)
-        self._tables.maps.write_config(
-            host_netns=own_netns_cookie(),
-            lease_ns=self._lease.lease_ns,
-            agent_cgroup=own_cgroup(find_cgroup("auto")) or 0,
-        )
+        self._tables.maps.write_config(host_netns=own_netns_cookie(), lease_ns=self._lease.lease_ns)
         self._synced = False
         self.send("ConflictResolver", ResyncDesiredState())
 

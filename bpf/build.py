@@ -55,9 +55,10 @@ MAP_NAMES = (
     "policies",
     "config",
     "lease",
+    "agent_cgroup",
 )
 
-ONE_ROW_MAPS = {"filter": 200, "config": 201, "lease": 202}
+ONE_ROW_MAPS = {"filter": 200, "config": 201, "lease": 202, "agent_cgroup": 205}
 """Maps of one row, which the programs read without a look-up -> the descriptor under which the loader holds the map."""
 
 

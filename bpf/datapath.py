@@ -29,7 +29,7 @@ from typing import Any
 from bpf import bpffs as pins
 from bpf import libbpf
 from bpf.build import HOOKS, WAY_BACK, MapSizes, build_name, rows_layout, sockets_layout
-from bpf.cgroups import coverage_faults, find_cgroup
+from bpf.cgroups import coverage_faults, find_cgroup, own_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
 from bpf.probes import missing_features
@@ -227,6 +227,7 @@ def prepare(settings: DatapathSettings) -> Datapath:
         _load(settings.bpffs, build, sizes)
         _introduce_policies(settings.bpffs, build)
         _tell_lost_lease(settings)
+    _exempt_agent(settings.bpffs)
     datapath = Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
     for warning in datapath.warnings():
         _log.warning("%s", warning)
@@ -247,6 +248,23 @@ def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
         lines = (result.stderr + result.stdout).strip().splitlines() or ["no output"]
         raise DatapathError("the programs could not be compiled or loaded:\n" + "\n".join(lines[-25:]))
     loading.rename(bpffs / build)
+
+
+def _exempt_agent(bpffs: Path) -> None:
+    """Tells the programs of every build who we are (P17): those of a former build are attached until ours are, and may
+    redirect the API server's own address."""
+    own = own_cgroup(find_cgroup("auto"))
+    if own is None:
+        _log.warning(
+            "the agent's own cgroup was not found below the cgroup2 mounts, so its own calls are redirected like those "
+            "of others; mount the node's cgroups into its container, and name the API server's address in no policy"
+        )
+    for build in pins.builds(bpffs):
+        pin = bpffs / build / "maps" / "agent_cgroup"
+        if pins.is_pin(pin):  # an older version has none
+            row = libbpf.Map(pin)
+            row.update(bytes(4), (own or 0).to_bytes(8, sys.byteorder))
+            row.close()
 
 
 def _introduce_policies(bpffs: Path, build: str) -> None:

@@ -36,9 +36,9 @@ static __always_inline bool from_host(struct bpf_sock_addr *ctx) {
 
 /* Whether the agent itself calls, or what runs beside it in its container (P17). */
 static __always_inline bool from_agent(void) {
-    const struct config_row *settings = ONLY_ROW(CONFIG);
+    const u64 *own = ONLY_ROW(AGENT_CGROUP);
 
-    return bpf_get_current_cgroup_id() == settings->agent_cgroup;
+    return bpf_get_current_cgroup_id() == *own;
 }
 
 /* Whether the caller is in the cgroup of one of the policy's Pods (P12). */

@@ -24,6 +24,9 @@ BPF_F_TABLE("percpu_hash", u64, struct counters_row, counters, MAX_POLICIES, BPF
 BPF_F_TABLE("hash", u64, struct policy_row, policies, MAX_POLICIES, BPF_F_NO_PREALLOC);
 /* 0 -> what the programs are told of the agent. */
 BPF_TABLE("array", u32, struct config_row, config, 1);
+/* 0 -> id of the agent's own cgroup, whose processes are never redirected (P17); 0 when it is not known. A map of its own:
+ * a starting agent writes it for the programs of other builds too, which are attached until its own are. */
+BPF_TABLE("array", u32, u64, agent_cgroup, 1);
 /* 0 -> ns, CLOCK_MONOTONIC, at which the agent was last known to be well. */
 BPF_TABLE("array", u32, u64, lease, 1);
 /* socket -> its first pair of frontend and backend, and its further ones. Programs write. */

@@ -88,9 +88,8 @@ class PinnedMaps:
 
     # the agent and its lease
 
-    def write_config(self, *, host_netns: int, lease_ns: int, agent_cgroup: int) -> None:
-        row = rows.pack_config(host_netns=host_netns, lease_ns=lease_ns, agent_cgroup=agent_cgroup)
-        self["config"].update(_ZERO, row)
+    def write_config(self, *, host_netns: int, lease_ns: int) -> None:
+        self["config"].update(_ZERO, rows.pack_config(host_netns=host_netns, lease_ns=lease_ns))
 
     def renew_lease(self, now_ns: int) -> None:
         self["lease"].update(_ZERO, now_ns.to_bytes(8, "little"))

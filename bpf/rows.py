@@ -153,7 +153,7 @@ _AFFINITY = struct.Struct("=Q16s2s6xQQ")  # generation address port last_used ge
 _COUNTERS = struct.Struct(f"={2 + len(PassReason)}Q")
 _WINDOW = struct.Struct("=II")
 _POLICY = struct.Struct("=256sQII")
-_CONFIG = struct.Struct("=QQQ")
+_CONFIG = struct.Struct("=QQ")
 _CGROUP_KEY = struct.Struct("=QQ")
 
 SERVICE_ID = struct.Struct("=Q")
@@ -287,10 +287,9 @@ def uid_digest(uid: str) -> int:
     return int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8], "little") if uid else 0
 
 
-def pack_config(*, host_netns: int, lease_ns: int, agent_cgroup: int) -> bytes:
-    """`host_netns` is the agent's network namespace cookie; `lease_ns` 0 turns the lease off; `agent_cgroup` is the
-    id of the agent's own cgroup, 0 when it is not known."""
-    return _CONFIG.pack(host_netns, lease_ns, agent_cgroup)
+def pack_config(*, host_netns: int, lease_ns: int) -> bytes:
+    """`host_netns` is the agent's network namespace cookie; `lease_ns` 0 turns the lease off."""
+    return _CONFIG.pack(host_netns, lease_ns)
 
 
 def pack_backend_cgroup(cgroup_id: int, service_id: int) -> bytes:

@@ -109,6 +109,5 @@ _Static_assert(sizeof(struct policy_row) == 272, "policy_row");
 struct config_row {
     u64 host_netns; /* cookie of the agent's network namespace */
     u64 lease_ns; /* 0: no lease */
-    u64 agent_cgroup; /* id of the agent's own cgroup, whose processes are never redirected (P17); 0: not known */
 };
-_Static_assert(sizeof(struct config_row) == 24, "config_row");
+_Static_assert(sizeof(struct config_row) == 16, "config_row");

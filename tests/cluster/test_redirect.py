@@ -13,7 +13,7 @@ import pytest
 from tests.cluster import examples, workers
 from tests.cluster.control_plane import Manifest
 from tests.cluster.examples import VIP, example
-from tests.cluster.installation import ALLOWED_ADDRESSES, Installation
+from tests.cluster.installation import ALLOWED_ADDRESSES, DAEMONSET, NAMESPACE, Installation
 from tests.lab.lab import WorkerProcess, wait_until
 
 
@@ -175,3 +175,21 @@ def test_kubectl_shows_on_how_many_nodes_a_selector_works(world: Installation) -
         wait_until(lambda: cell(world, "test-service", "NODES") == "1/1", "the node is selected", 30)
     finally:
         world.node.kubectl("label", "node", world.node.node_name, "zone-")
+
+
+def test_a_policy_for_the_api_server_cuts_no_agent_off_and_says_so(world: Installation, client: WorkerProcess) -> None:
+    """Behind its Service stands a Pod here that is no API server at all."""
+    policy = renamed(example("service-frontend"), "api-server")
+    frontend = policy["spec"]["frontend"]["serviceMatcher"]
+    frontend |= {"serviceName": "kubernetes", "namespace": "default", "toPorts": [{"port": 443, "protocol": "TCP"}]}
+    policy["spec"]["backend"] |= {"namespace": "default", "toPorts": [{"port": 80, "protocol": "TCP"}]}
+    address = world.node.kubectl("get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}")
+    world.node.apply([policy])
+    world.wait_state("api-server", "Active")
+    assert client.do("tcp", address=address, port=443)["who"] == "local"
+    (message,) = [each["message"] for each in world.status()["policies"] if each["name"] == "api-server"]
+    assert "API server" in message
+    world.node.kubectl("rollout", "restart", f"daemonset/{DAEMONSET}", "-n", NAMESPACE)
+    world.node.kubectl("rollout", "status", f"daemonset/{DAEMONSET}", "-n", NAMESPACE, "--timeout=90s")
+    world.wait_state("api-server", "Active")  # told by an agent that connected while the policy was in force
+    assert client.do("tcp", address=address, port=443)["who"] == "local"

@@ -112,7 +112,7 @@ def test_an_agent_that_is_refused_says_so_after_a_minute_and_redirects_on(
     wait_until(lambda: stream(agent, "endpoints")["state"] == "refused", "/status says so at once")
     assert agent.fetch("/readyz") == "ok\n", "a moment is no minute"
     wait_until(lambda: "the right to watch pods is missing" in agent.fetch("/readyz"), "/readyz says so", 90)
-    assert "has been refused for" in agent.log.read_text()
+    wait_until(lambda: "has been refused for" in agent.log.read_text(), "the log says so with the next look")
     assert stream(agent, "policies")["state"] == "ok"
     assert agent.metric('localredirect_source_last_event_seconds{source="endpoints"}') - heard < 30
     assert who(client) != REMOTE

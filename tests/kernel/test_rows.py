@@ -155,12 +155,8 @@ def test_a_policy_its_window_its_cgroups_and_the_configuration(maps: PinnedMaps)
     maps["backend_cgroups"].update(rows.pack_backend_cgroup(2**35, 5), rows.PRESENT)
     row = as_the_kernel_sees(maps["backend_cgroups"].path)
     assert row["key"] == {"cgroup_id": 2**35, "service_id": 5}
-    maps.write_config(host_netns=2**36, lease_ns=30, agent_cgroup=2**37)
-    assert as_the_kernel_sees(maps["config"].path)["value"] == {
-        "host_netns": 2**36,
-        "lease_ns": 30,
-        "agent_cgroup": 2**37,
-    }
+    maps.write_config(host_netns=2**36, lease_ns=30)
+    assert as_the_kernel_sees(maps["config"].path)["value"] == {"host_netns": 2**36, "lease_ns": 30}
 
 
 def test_every_map_is_pinned_with_the_configured_size(maps: PinnedMaps) -> None:
