@@ -66,7 +66,7 @@ def test_a_warning_among_those_left_out_is_not_hidden_from_who_reads_warnings_on
     log.changed(KEY, Line(level=logging.WARNING, text="state 1"), 100.0)
     log.changed(KEY, info("state 0"), 100.0)
     (line,) = log.due(100.0 + PAUSE)
-    assert (line.level, line.text.split(" (")[0]) == (logging.WARNING, "fine")
+    assert (line.level, line.text.split(" (")[0]) == (logging.WARNING, "state 0")
 
 
 def test_nothing_is_remembered_of_policies_that_are_quiet() -> None:
