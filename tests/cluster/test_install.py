@@ -218,6 +218,8 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     checkout.run(f"helm rollback localredirect {last['revision']} -n elf")
     checkout.run(block(INSTALLATION, "delete pods"))
     wait_until(lambda: agent_command(helm) == ["python", "run.py"], "the agent is back", 60)
+    here = ("-l", "app.kubernetes.io/component=agent", f"--field-selector=spec.nodeName={bare.node_name}")
+    bare.wait("condition=Ready", 60, "pod", "-n", NAMESPACE, *here)
     for policy in examples.NAMES.values():
         helm.wait_state(policy, "Active")
 
