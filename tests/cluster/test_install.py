@@ -86,11 +86,15 @@ def wait_normal(installation: Installation) -> None:
     assert answers(installation.node) == NORMAL
 
 
-def agent_command(installation: Installation) -> list[str]:
-    """Of the Pod on the node that is one; empty while there is none, or it is on its way out."""
-    here = [pod for pod in installation.pods(DAEMONSET) if pod["spec"].get("nodeName") == installation.node.node_name]
-    living = [pod for pod in here if "deletionTimestamp" not in pod["metadata"]]
-    return [each for pod in living for each in pod["spec"]["containers"][0]["command"]]
+def agent_is_back(installation: Installation) -> bool:
+    """On the node that is one: a Pod that runs the agent is Ready."""
+    return any(
+        pod["spec"].get("nodeName") == installation.node.node_name
+        and pod["spec"]["containers"][0]["command"] == ["python", "run.py"]
+        and any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
+        for pod in installation.pods(DAEMONSET)
+        if "deletionTimestamp" not in pod["metadata"]
+    )
 
 
 def kustomize_cgroup(checkout: Checkout, node: Node) -> None:
@@ -222,7 +226,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     last = json.loads(checkout.run("helm history localredirect -n elf -o json").stdout)[-1]
     checkout.run(f"helm rollback localredirect {last['revision']} -n elf")
     checkout.run(block(INSTALLATION, "delete pods"))
-    wait_until(lambda: agent_command(helm) == ["python", "run.py"], "the agent is back", 60)
+    wait_until(lambda: agent_is_back(helm), "the agent is back", 60)
     for policy in examples.NAMES.values():
         helm.wait_state(policy, "Active")
 
