@@ -32,8 +32,8 @@ def test_the_order_beside_another_program_is_told(vm: VirtualMachine) -> None:
     kernel_tests(vm, "tests/kernel/test_neighbours.py")
 
 
-def test_calls_are_redirected_by_the_rules(vm: VirtualMachine) -> None:
-    kernel_tests(vm, "tests/kernel/test_redirect.py", "tests/kernel/test_rules.py")
+def test_calls_are_redirected_and_sockets_keep_their_backend(vm: VirtualMachine) -> None:
+    kernel_tests(vm, "tests/kernel/test_redirect.py", "tests/kernel/test_sockets.py", "-k", "redirect or one_backend")
 
 
 def test_a_kernel_that_is_too_old_is_refused_by_name() -> None:
