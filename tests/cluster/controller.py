@@ -26,7 +26,9 @@ def install_rights(cluster: ControlPlane, namespace: str = NAMESPACE) -> Path:
     """The controller's own rights, of k8s/install.yaml, and no other. Returns a kubeconfig of its service account."""
     cluster.kubectl("create", "namespace", namespace)
     documents = list(yaml.safe_load_all((ROOT / "k8s" / "install.yaml").read_text()))
-    rights = [each for each in documents if each and each["kind"] in _RIGHTS and each["metadata"]["name"] == ACCOUNT]
+    rights = [
+        each for each in documents if each and each["kind"] in _RIGHTS and each["metadata"]["name"].startswith(ACCOUNT)
+    ]
     assert {each["kind"] for each in rights} == set(_RIGHTS)
     for each in rights:
         for named in (each["metadata"], *each.get("subjects", ())):

@@ -14,12 +14,7 @@ from k8s.status import EVENT_NAMESPACE
 
 K8S = Path(__file__).parents[2] / "k8s"
 DOCUMENTS = [each for each in yaml.safe_load_all((K8S / "install.yaml").read_text()) if each]
-OBJECTS = {
-    (each["kind"], each["metadata"]["name"]): each
-    for each in DOCUMENTS
-    if each["metadata"].get("namespace") != "default"
-}
-IN_DEFAULT = [each for each in DOCUMENTS if each["metadata"].get("namespace") == "default"]
+OBJECTS = {(each["kind"], each["metadata"]["name"]): each for each in DOCUMENTS}
 AGENT, CONTROLLER = "balancing-agent", "balancing-controller"
 WORKLOADS = [("DaemonSet", AGENT), ("Deployment", CONTROLLER)]
 READ = {"get", "list", "watch"}
@@ -39,10 +34,6 @@ def container(kind: str, name: str) -> dict[str, Any]:
 def rights(kind: str, name: str) -> set[tuple[str, str, str]]:
     """Group, resource and verb."""
     rules = OBJECTS[kind, name]["rules"]
-    return granted(rules)
-
-
-def granted(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
     return {
         (group, resource, verb)
         for rule in rules
@@ -59,7 +50,7 @@ def reads() -> set[tuple[str, str, str]]:
 
 
 def test_it_is_all_there_once_and_in_the_namespace_elf() -> None:
-    assert len(OBJECTS) + len(IN_DEFAULT) == len(DOCUMENTS)
+    assert len(OBJECTS) == len(DOCUMENTS)
     namespaces = {each["metadata"]["namespace"] for each in DOCUMENTS if "namespace" in each["metadata"]}
     assert namespaces == {"elf", "default"} and ("Namespace", "elf") in OBJECTS
     assert not [name for _, name in OBJECTS if "uninstall" in name], "hooks are Helm's"
@@ -83,12 +74,13 @@ def test_the_controller_may_write_status_events_and_its_lease() -> None:
 
 
 def test_the_controller_may_create_events_where_those_of_cluster_scoped_objects_are_kept() -> None:
-    role, binding = IN_DEFAULT
-    assert (role["kind"], binding["kind"]) == ("Role", "RoleBinding")
-    assert granted(role["rules"]) == {("", "events", "create")}
-    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    name = f"{CONTROLLER}-events"
+    assert rights("Role", name) == {("", "events", "create")}
+    binding = OBJECTS["RoleBinding", name]
+    assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("Role", name)
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": CONTROLLER, "namespace": "elf"}]
-    assert EVENT_NAMESPACE == "default"
+    in_default = [each["kind"] for each in DOCUMENTS if each["metadata"].get("namespace") == EVENT_NAMESPACE]
+    assert in_default == ["Role", "RoleBinding"]
 
 
 @pytest.mark.parametrize(("kind", "name"), WORKLOADS)

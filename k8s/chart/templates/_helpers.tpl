@@ -90,10 +90,3 @@ imagePullSecrets:
   resources: [services, pods, nodes]
   verbs: [get, list, watch]
 {{- end }}
-
-{{- /* What the controller may do in the namespace where Events of objects without a namespace are kept. */}}
-{{- define "localredirect.eventRules" -}}
-- apiGroups: [""]
-  resources: [events]
-  verbs: [create]
-{{- end }}
