@@ -32,9 +32,10 @@ def install_rights(cluster: ControlPlane, namespace: str = NAMESPACE) -> Path:
     assert {each["kind"] for each in rights} == set(_RIGHTS)
     for each in rights:
         for named in (each["metadata"], *each.get("subjects", ())):
-            if "namespace" in named:
+            if named.get("namespace") == NAMESPACE:
                 named["namespace"] = namespace
-        if each["kind"] == "ClusterRoleBinding" and namespace != NAMESPACE:
+        # What is not in the installation's own namespace must not replace the other installation's.
+        if each["kind"].endswith("Binding") and each["metadata"].get("namespace") != namespace != NAMESPACE:
             each["metadata"]["name"] += f"-{namespace}"
     cluster.apply(rights)
     token = cluster.kubectl("create", "token", ACCOUNT, "-n", namespace, "--duration=2h").stdout.strip()
