@@ -126,6 +126,11 @@ def events(cluster: ControlPlane, name: str) -> list[tuple[str, str]]:
     return [(each["type"], each["reason"]) for each in sorted(of_policy, key=lambda each: each["metadata"]["name"])]
 
 
+def wait_for_events(cluster: ControlPlane, name: str, wanted: list[tuple[str, str]]) -> None:
+    """An Event follows the status that it tells of."""
+    wait_for(lambda: events(cluster, name) == wanted, lambda: f"{wanted}, not {events(cluster, name)}", SOON)
+
+
 def report(cluster: ControlPlane, name: str, *, ready: bool) -> None:
     paper.report(cluster.api, cluster.api.get(f"{PODS}/{name}"), ready=ready)
 
@@ -167,7 +172,7 @@ def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
     report(cluster, pods[0], ready=True)
     wait_for_nodes(cluster, "p", "1/3")
     assert condition(cluster, "p")["lastTransitionTime"] == said["lastTransitionTime"], "it was accepted all the time"
-    assert events(cluster, "p") == [("Normal", "Accepted")]
+    wait_for_events(cluster, "p", [("Normal", "Accepted")])
 
 
 @pytest.mark.usefixtures("controller")
@@ -212,7 +217,7 @@ def test_a_conflict_is_seen_on_the_loser_who_takes_over_when_the_winner_goes(clu
     won = wait_for_reason(cluster, "loser", "Accepted")
     wait_for_nodes(cluster, "loser", "1/1")
     assert won["lastTransitionTime"] > lost["lastTransitionTime"]
-    assert events(cluster, "loser") == [("Warning", "Conflict"), ("Normal", "Accepted")]
+    wait_for_events(cluster, "loser", [("Warning", "Conflict"), ("Normal", "Accepted")])
 
 
 @pytest.mark.usefixtures("controller")
@@ -237,8 +242,8 @@ def test_policies_that_are_invalid_or_disabled(cluster: ControlPlane) -> None:
     wait_for_reason(cluster, "off", "Accepted")
     wait_for_reason(cluster, "on", "Conflict")
     wait_for(lambda: len(events(cluster, "on")) == 2, lambda: f"two events: {events(cluster, 'on')}", SOON)
-    assert events(cluster, "p") == [("Warning", "Invalid"), ("Normal", "Accepted")]
-    assert events(cluster, "off") == [("Normal", "Disabled"), ("Normal", "Accepted")]
+    wait_for_events(cluster, "p", [("Warning", "Invalid"), ("Normal", "Accepted")])
+    wait_for_events(cluster, "off", [("Normal", "Disabled"), ("Normal", "Accepted")])
 
 
 @pytest.mark.usefixtures("controller")
@@ -251,7 +256,7 @@ def test_a_policy_that_is_changed_is_judged_anew(cluster: ControlPlane) -> None:
     wait_for_nodes(cluster, "p", "1/2")
     port = {"port": "53", "protocol": "UDP"}
     backend = {"endpointSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}}
-    seen: set[str] = set()
+    seen = {str(status(cluster, "p")["nodes"])}
     cluster.apply(policy("p", ip, backend={**backend, "toPorts": [port]}))
 
     def arrived() -> bool:
