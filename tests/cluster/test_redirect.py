@@ -183,7 +183,7 @@ def test_a_policy_for_the_api_server_cuts_no_agent_off_and_says_so(world: Instal
     frontend = policy["spec"]["frontend"]["serviceMatcher"]
     frontend |= {"serviceName": "kubernetes", "namespace": "default", "toPorts": [{"port": 443, "protocol": "TCP"}]}
     policy["spec"]["backend"] |= {"namespace": "default", "toPorts": [{"port": 80, "protocol": "TCP"}]}
-    address = world.node.kubectl("get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}")
+    address = world.node.kubectl("get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}").stdout
     world.node.apply([policy])
     world.wait_state("api-server", "Active")
     assert client.do("tcp", address=address, port=443)["who"] == "local"
