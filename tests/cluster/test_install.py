@@ -199,6 +199,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     checkout.change("values.yaml", {"config": {"health": {"address": "::1"}}})
     checkout.run(install)
     helm.wait_ready()
+    checkout.change("values.yaml", {"config": {"health": {"address": "127.0.0.1"}}})
 
     checkout.change("values.yaml", {"feature": yaml_block(INSTALLATION, "feature:")["feature"]})
     checkout.run(install)
