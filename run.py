@@ -19,6 +19,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors.stop_signals import StopSignals
 from bpf.errors import DatapathError
 from config.load import ConfigError, load
 from config.logs import configure
@@ -119,22 +120,20 @@ class _Process:
 
         _raise_descriptor_limit()
         self._comfort = comfort
-        self._over = threading.Event()
+        self._signals = StopSignals()
         self._fatal: list[str] = []
-        for stop in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop, lambda *_: self._over.set())
         signal.signal(signal.SIGUSR1, pykka.debug.log_thread_tracebacks)
 
     def end(self, reason: str) -> None:
         """In any thread."""
         self._fatal.append(reason)
-        self._over.set()
+        self._signals.end()
 
     def run(self, specs: Sequence[ChildSpec]) -> int:
         from actors.supervisor import Supervisor  # noqa: PLC0415
 
         supervisor = Supervisor.start(specs=specs, on_fatal=self.end)
-        self._over.wait()
+        self._signals.wait()
         fatal = self._fatal[:1]  # its end, too, is one for the supervisor
         for reason in fatal:
             _log.critical("%s; %s", reason, self._comfort)
@@ -210,9 +209,12 @@ def _stay(health: HealthSettings) -> None:
 
     routes = {"/healthz": detached, "/readyz": detached}
     server = HttpServer(section="health", address=health.address, port=health.port, routes=routes)
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: server.stop())
-    server.run()
+    signals = StopSignals()
+    serving = threading.Thread(target=server.run, name="health")
+    serving.start()
+    signals.wait()
+    server.stop()
+    serving.join()
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
+    signal.set_wakeup_fd(-1)
     for each, handler in handlers.items():
         signal.signal(each, handler)
 
