@@ -45,7 +45,7 @@ COPY k8s k8s
 # Fails the build, not a node, when something went that is needed.
 RUN python -m compileall -q --invalidation-mode unchecked-hash . \
  && python run.py --help >/dev/null \
- && python -c 'import actors.system, bcc, k8s.uninstall'
+ && python -c 'import actors.agent_wiring, bcc, k8s.commands.uninstall'
 
 # --- two layers: all of the system without what was removed, and ours, which is all that a new release brings anew
 FROM scratch

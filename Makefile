@@ -52,7 +52,7 @@ lint: setup ## ruff, mypy, clang-format; all of them, so that one run tells all 
 	$(PYTHON) -m ruff check . || status=1
 	$(PYTHON) -m ruff format --check . || status=1
 	$(PYTHON) -m mypy || status=1
-	clang-format --dry-run -Werror bpf/*.c bpf/*.h || status=1
+	clang-format --dry-run -Werror bpf/programs/*.c bpf/programs/*.h || status=1
 	exit $$status
 
 unit: setup ## tests without root

@@ -19,15 +19,15 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.stop_signals import StopSignals
+from actors.framework.stop_signals import StopSignals
 from bpf.errors import DatapathError
 from config.load import ConfigError, load
 from config.logs import configure
 from config.settings import HealthSettings, Settings
-from k8s.source import SourceConfigError
+from k8s.api.trouble import SourceConfigError
 
 if TYPE_CHECKING:
-    from actors.supervisor import ChildSpec
+    from actors.framework.supervisor import ChildSpec
 
 _log = logging.getLogger("run")
 
@@ -90,7 +90,7 @@ def _config_option(default: str | None) -> argparse.ArgumentParser:
 def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
     # Late: the other commands need none of it, and start sooner.
-    from actors.system import child_specs, find_sources  # noqa: PLC0415
+    from actors.agent_wiring import child_specs, find_sources  # noqa: PLC0415
     from bpf.datapath import prepare  # noqa: PLC0415
 
     process = _Process("the programs go on with the last state")
@@ -105,7 +105,7 @@ def _controller(_options: argparse.Namespace, settings: Settings) -> int:
         print(f"source.kind: {settings.source.kind} is not allowed here; allowed: kubernetes", file=sys.stderr)
         return USAGE
     configure(settings.log)
-    from actors.controller_system import controller_specs  # noqa: PLC0415
+    from actors.controller_wiring import controller_specs  # noqa: PLC0415
 
     process = _Process("what it wrote stays; redirects do not depend on it")
     return process.run(controller_specs(settings, process.end))
@@ -130,7 +130,7 @@ class _Process:
         self._signals.end()
 
     def run(self, specs: Sequence[ChildSpec]) -> int:
-        from actors.supervisor import Supervisor  # noqa: PLC0415
+        from actors.framework.supervisor import Supervisor  # noqa: PLC0415
 
         supervisor = Supervisor.start(specs=specs, on_fatal=self.end)
         self._signals.wait()
@@ -159,7 +159,7 @@ def _stop(supervisor: object) -> None:
 
 
 def _validate(options: argparse.Namespace, settings: Settings) -> int:
-    from k8s.validate import validate  # noqa: PLC0415
+    from k8s.commands.validate import validate  # noqa: PLC0415
 
     faults = validate(options.files, settings.redirect)
     for fault in faults:
@@ -202,7 +202,7 @@ def _detach(options: argparse.Namespace, settings: Settings) -> int:
 
 def _stay(health: HealthSettings) -> None:
     """Keeps the agent's probes content, so that a patch of the DaemonSet has nothing but the command to change."""
-    from actors.http import Answer, HttpServer  # noqa: PLC0415
+    from actors.framework.http import Answer, HttpServer  # noqa: PLC0415
 
     def detached() -> Answer:
         return Answer(HTTPStatus.OK, "text/plain", b"detached\n")

@@ -7,24 +7,17 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-_HERE = Path(__file__).parent
-KERNEL_TREE = _HERE / "kernel"
+_PROGRAMS = Path(__file__).parent / "programs"
+KERNEL_TREE = _PROGRAMS / "kernel"
 _HEADERS = ("consts.h", "types.h", "sockets.h", "maps.h")
 _SOURCES = (
     "lib_context.c",
     "lib_frontend.c",
-    "lib_exceptions.c",
+    "lib_exemptions.c",
     "lib_limit.c",
     "lib_socket.c",
     "lib_redirect.c",
-    "recvmsg4.c",
-    "recvmsg6.c",
-    "getpeername4.c",
-    "getpeername6.c",
-    "sendmsg4.c",
-    "sendmsg6.c",
-    "connect4.c",
-    "connect6.c",
+    "hooks.c",
 )
 
 HOOKS: dict[str, int] = {
@@ -76,18 +69,18 @@ def program_text() -> str:
     """One text for BCC: map methods are understood only in the main text, types and maps come by #include."""
     parts = ["#include <uapi/linux/bpf.h>\n#include <linux/compiler.h>\n"]
     parts += [f'#include "{name}"\n' for name in _HEADERS]
-    parts += [f'#line 1 "{name}"\n{(_HERE / name).read_text()}' for name in _SOURCES]
+    parts += [f'#line 1 "{name}"\n{(_PROGRAMS / name).read_text()}' for name in _SOURCES]
     return "".join(parts)
 
 
 def compiler_flags(sizes: MapSizes) -> list[str]:
     numbers = sizes._asdict() | {f"{name}_fd": descriptor for name, descriptor in (ONE_ROW_MAPS | SHARED_MAPS).items()}
-    return [f"-I{_HERE}", "-Wno-macro-redefined"] + [f"-D{name.upper()}={value}" for name, value in numbers.items()]
+    return [f"-I{_PROGRAMS}", "-Wno-macro-redefined"] + [f"-D{name.upper()}={value}" for name, value in numbers.items()]
 
 
 @cache
 def _digest() -> str:
-    headers = "".join((_HERE / name).read_text() for name in _HEADERS)
+    headers = "".join((_PROGRAMS / name).read_text() for name in _HEADERS)
     return hashlib.sha256((program_text() + headers).encode()).hexdigest()[:12]
 
 
@@ -98,9 +91,9 @@ def build_name(sizes: MapSizes) -> str:
 
 def sockets_layout() -> str:
     """Names the layout of the socket storages: builds of one layout share them."""
-    return hashlib.sha256((_HERE / "sockets.h").read_bytes()).hexdigest()[:12]
+    return hashlib.sha256((_PROGRAMS / "sockets.h").read_bytes()).hexdigest()[:12]
 
 
 def rows_layout() -> str:
     """Names the layout of the rows: maps of two builds with one layout can exchange rows."""
-    return hashlib.sha256((_HERE / "types.h").read_bytes()).hexdigest()[:12]
+    return hashlib.sha256((_PROGRAMS / "types.h").read_bytes()).hexdigest()[:12]

@@ -18,7 +18,7 @@ from bpf.errors import DatapathError
 from bpf.mounts import Mount, mount_of, mounts
 
 MAX_LEVELS = 8
-"""MAX_CGROUP_LEVELS of bpf/consts.h."""
+"""MAX_CGROUP_LEVELS of bpf/programs/consts.h."""
 _ROOT_ID = 1
 """Of the root of the hierarchy."""
 _KUBEPODS = re.compile(r"(.+-)?kubepods(-burstable|-besteffort)?(\.slice)?")

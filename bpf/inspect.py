@@ -15,7 +15,8 @@ from bpf import datapath
 from bpf.cgroups import cgroup_path, find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
-from bpf.rows import Endpoint, FrontendRow, PassReason, Window
+from bpf.rows import FrontendRow, PassReason, Window
+from config.domain.addresses import Endpoint
 
 Row = dict[str, object]
 

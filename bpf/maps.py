@@ -8,6 +8,7 @@ from pathlib import Path
 from bpf import rows
 from bpf.build import MAP_NAMES
 from bpf.libbpf import Map
+from config.domain.addresses import Endpoint, Frontend
 
 _ZERO = bytes(4)
 
@@ -31,28 +32,28 @@ class PinnedMaps:
         for _, value in self["frontends"].items():
             yield rows.unpack_frontend_row(value)
 
-    def backends_of(self, row: rows.FrontendRow) -> tuple[rows.Endpoint, ...]:
+    def backends_of(self, row: rows.FrontendRow) -> tuple[Endpoint, ...]:
         """Those in the row's slots; fewer than `count` when the row was replaced meanwhile."""
         found = (self["backends"].lookup(rows.INDEX.pack(i)) for i in range(row.first, row.first + row.count))
         pairs = [rows.unpack_backend(value) for value in found if value]
         return tuple(backend for generation, backend in pairs if generation == row.slots)
 
-    def write_backends(self, generation: int, first: int, backends: Iterable[rows.Endpoint]) -> None:
+    def write_backends(self, generation: int, first: int, backends: Iterable[Endpoint]) -> None:
         self["backends"].update_many(packed_backends(generation, first, backends))
 
     def write_frontend(self, row: rows.FrontendRow) -> None:
         self["frontends"].update(rows.pack_frontend(row.frontend), rows.pack_frontend_row(row))
 
-    def remove_frontend(self, frontend: rows.Frontend) -> None:
+    def remove_frontend(self, frontend: Frontend) -> None:
         self["frontends"].delete(rows.pack_frontend(frontend))
 
-    def members(self) -> set[tuple[rows.Frontend, rows.Endpoint]]:
+    def members(self) -> set[tuple[Frontend, Endpoint]]:
         return {rows.unpack_member(key) for key, _ in self["members"].items()}
 
-    def write_members(self, members: Iterable[tuple[rows.Frontend, rows.Endpoint]]) -> None:
+    def write_members(self, members: Iterable[tuple[Frontend, Endpoint]]) -> None:
         self["members"].update_many([(rows.pack_member(*each), rows.PRESENT) for each in members])
 
-    def remove_member(self, frontend: rows.Frontend, backend: rows.Endpoint) -> None:
+    def remove_member(self, frontend: Frontend, backend: Endpoint) -> None:
         self["members"].delete(rows.pack_member(frontend, backend))
 
     def write_filter(self, bits: bytearray) -> None:
@@ -99,7 +100,7 @@ class PinnedMaps:
         return int.from_bytes(self["lease"].lookup(_ZERO) or bytes(8), "little")
 
 
-def packed_backends(generation: int, first: int, backends: Iterable[rows.Endpoint]) -> list[tuple[bytes, bytes]]:
+def packed_backends(generation: int, first: int, backends: Iterable[Endpoint]) -> list[tuple[bytes, bytes]]:
     return [(rows.INDEX.pack(first + i), rows.pack_backend(generation, backend)) for i, backend in enumerate(backends)]
 
 

@@ -1,6 +1,6 @@
 """The rows of the kernel maps, as Python values, and their packing.
 
-Mirrors bpf/types.h, field by field; tests/kernel/test_rows.py reads rows back by the compiler's names.
+Mirrors bpf/programs/types.h, field by field; tests/kernel/test_rows.py reads rows back by the compiler's names.
 Byte order changes here alone: addresses and ports are in network order in the maps, IPv4 stored as mapped IPv6 (RFC
 4291, 2.5.5.2).
 """
@@ -12,38 +12,10 @@ import struct
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple, TypeAlias
 
-Address: TypeAlias = IPv4Address | IPv6Address
+from config.domain.addresses import Address, Endpoint, Frontend, Protocol
+
 _MAPPED = bytes(10) + b"\xff\xff"
-
-
-class L4(IntEnum):
-    """IANA protocol numbers of the protocols that we redirect."""
-
-    TCP = 6
-    UDP = 17
-
-
-class Endpoint(NamedTuple):
-    """An address and port; prints as `10.0.0.5:53` or `[fd00::5]:53`."""
-
-    address: Address
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
-
-
-class Frontend(NamedTuple):
-    """What clients call; prints as `10.96.0.10:53/UDP`."""
-
-    address: Address
-    port: int
-    protocol: L4
-
-    def __str__(self) -> str:
-        return f"{Endpoint(self.address, self.port)}/{self.protocol.name}"
 
 
 class PassReason(IntEnum):
@@ -143,7 +115,7 @@ def unpack_address(raw: bytes) -> Address:
 _FRONTEND_KEY = struct.Struct("!16sHB5x")
 _KEY_WORDS = struct.Struct("=QQQ")
 FILTER_FACTOR = 0x9E3779B97F4A7C15
-"""As in bpf/consts.h."""
+"""As in bpf/programs/consts.h."""
 _GENERATION = struct.Struct("=Q")
 _FRONTEND_BODY = struct.Struct("=QIIIIIBBBx")  # slots service_id first count limit affinity flags skip_from skip_to
 _BACKEND = struct.Struct("=Q16s2s6x")
@@ -163,7 +135,7 @@ PRESENT = INDEX.pack(1)
 
 
 def pack_frontend(frontend: Frontend) -> bytes:
-    return _FRONTEND_KEY.pack(pack_address(frontend.address), frontend.port, frontend.protocol)
+    return _FRONTEND_KEY.pack(pack_address(frontend.address), frontend.port, frontend.protocol.number)
 
 
 def filter_bits(frontend: Frontend) -> tuple[int, int]:
@@ -173,14 +145,14 @@ def filter_bits(frontend: Frontend) -> tuple[int, int]:
     return frontend.port, 65536 + (mixed >> 48)
 
 
-def backend_bits(backend: Endpoint, protocol: L4) -> tuple[int, int]:
+def backend_bits(backend: Endpoint, protocol: Protocol) -> tuple[int, int]:
     """The backend's bits there, by which programs notice that a socket turns to the backend's own address."""
     return filter_bits(Frontend(backend.address, backend.port, protocol))
 
 
 def unpack_frontend(raw: bytes) -> Frontend:
     address, port, protocol = _FRONTEND_KEY.unpack(raw)
-    return Frontend(unpack_address(address), port, L4(protocol))
+    return Frontend(unpack_address(address), port, Protocol.of_number(protocol))
 
 
 def pack_frontend_row(row: FrontendRow) -> bytes:
@@ -233,11 +205,6 @@ def pack_member(frontend: Frontend, backend: Endpoint) -> bytes:
 def unpack_member(raw: bytes) -> tuple[Frontend, Endpoint]:
     frontend, address, port = _MEMBER.unpack(raw)
     return unpack_frontend(frontend), Endpoint(unpack_address(address), int.from_bytes(port, "big"))
-
-
-def endpoint_order(backend: Endpoint) -> tuple[bytes, int]:
-    """Sort key of a frontend's backends, so that equal sets are equal tuples."""
-    return pack_address(backend.address), backend.port
 
 
 def unpack_affinity(key: bytes, value: bytes) -> AffinityRow:

@@ -19,7 +19,8 @@ from urllib.request import ProxyHandler, build_opener
 import yaml
 
 from bpf.maps import PinnedMaps
-from bpf.rows import L4, Frontend, pack_frontend
+from bpf.rows import pack_frontend
+from config.domain.addresses import Frontend, Protocol
 from tests.bench.events import resident
 from tests.cluster import dns, images, paper
 from tests.cluster.binaries import ROOT
@@ -130,7 +131,7 @@ def vip(number: int) -> str:
 
 def _flips(node: Node, maps: PinnedMaps) -> str:
     path = f"/api/v1/namespaces/default/pods/own-7-{OWN}"
-    key = pack_frontend(Frontend(ip_address(vip(7)), 53, L4.UDP))
+    key = pack_frontend(Frontend(ip_address(vip(7)), 53, Protocol.UDP))
     pod = node.api.get(path)
     others = [each for each in pod["status"]["conditions"] if each["type"] != "Ready"]
     times, calls = [], []

@@ -12,7 +12,8 @@ from itertools import count
 from pathlib import Path
 
 from bpf.maps import PinnedMaps
-from bpf.rows import L4, Frontend, pack_frontend
+from bpf.rows import pack_frontend
+from config.domain.addresses import Frontend, Protocol
 from tests.lab import manifests
 from tests.lab.lab import Agent, Lab, Manifest, uid_of, wait_until
 
@@ -85,7 +86,7 @@ def measure(lab: Lab) -> list[tuple[str, str]]:
 
 def _event_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
     """From the rename of a Pod's file to the row of its frontend in the kernel, as seen from outside."""
-    key = pack_frontend(Frontend(ip_address(vip(7)), 53, L4.UDP))
+    key = pack_frontend(Frontend(ip_address(vip(7)), 53, Protocol.UDP))
     times = []
     for flip in range(FLIPS):
         ready = flip % 2 == 1

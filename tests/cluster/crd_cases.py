@@ -1,6 +1,6 @@
 """LocalRedirectPolicy manifests for tests of the CRD: good ones, and bad ones with what the API server must say.
 
-A case that the agent's own reader (k8s/policy.py) sees otherwise than the API server says so, and why.
+A case that the agent's own reader (k8s/objects/policy.py) sees otherwise than the API server says so, and why.
 """
 
 from __future__ import annotations

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from k8s.api import Api
-from k8s.objects import PolicyKey, PolicyKind, PolicyStatus
-from k8s.status import StatusWrite, WriteAnswer, WriteResult
-from k8s.status_api import StatusApi
+from config.domain.ids import PolicyKey, PolicyKind
+from k8s.api.client import Api
+from k8s.objects.model import PolicyStatus
+from k8s.status.status_api import StatusApi
+from k8s.status.writes import StatusWrite, WriteAnswer, WriteResult
 from tests.cluster import paper
 from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane

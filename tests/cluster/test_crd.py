@@ -16,8 +16,8 @@ import yaml
 from hypothesis import given, settings
 
 from config.settings import RedirectSettings
-from k8s.policy import parse_policy
-from k8s.validate import validate
+from k8s.commands.validate import validate
+from k8s.objects.policy import parse_policy
 from tests.cluster.api import ApiRefused, Json
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane

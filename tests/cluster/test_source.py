@@ -1,6 +1,6 @@
 """The Kubernetes source on a real API server: what it tells, and that trouble of the server's changes nothing.
 
-What a server does only when it is deeply in trouble is in tests/unit/test_listwatch.py.
+What a server does only when it is deeply in trouble is in tests/unit/k8s/test_listwatch.py.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from typing import Any
 import pytest
 import yaml
 
+from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import RedirectSettings
-from k8s import listwatch, resources
-from k8s.api import Api
-from k8s.kubernetes import KubernetesSource
-from k8s.manifests import identity, identity_text
-from k8s.objects import NamespacedName, Node, Pod, PolicyKind, Service
-from k8s.resources import Resource
-from k8s.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Trouble, TroubleKind, Upserted
+from k8s.api import listwatch
+from k8s.api.client import Api
+from k8s.api.resource import Resource
+from k8s.api.trouble import Trouble, TroubleKind
+from k8s.objects.manifests import identity, identity_text
+from k8s.objects.model import Node, Pod, Service
+from k8s.sources import resources
+from k8s.sources.kubernetes import KubernetesSource
+from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
 from tests.cluster.control_plane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]

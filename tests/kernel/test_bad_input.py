@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bpf.inspect import view
 from config.settings import RedirectSettings
-from k8s.manifests import ALL_KINDS, read_manifest
-from k8s.objects import Policy
+from k8s.objects.manifests import ALL_KINDS, read_manifest
+from k8s.objects.model import Policy
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, wait_until
 

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from actors.lease import LeaseKeeper, read_clock
-from actors.map_writer import SWEEP_SLICE, MapWriter
-from actors.messages import AffinitySliceDue, ApplyDesiredState, DesiredPolicy, SweepAffinity
+from actors.messages.desired import ApplyDesiredState, DesiredPolicy
+from actors.messages.upkeep import AffinitySliceDue, SweepAffinity
+from actors.writing.lease import LeaseKeeper, read_clock
+from actors.writing.map_writer import SWEEP_SLICE, MapWriter
 from bpf import bpffs as pins
 from bpf.datapath import Datapath, detach
 from bpf.maps import PinnedMaps
-from bpf.rows import SERVICE_ID, AffinityRow, Endpoint, pack_affinity
+from bpf.rows import SERVICE_ID, AffinityRow, pack_affinity
+from config.domain.addresses import Endpoint
 from tests.lab.lab import Lab
 from tests.lab.rows import backends, desired, frontend, out_of_force, prepare_small, small_datapath
 from tests.unit.peers import Peer, fence

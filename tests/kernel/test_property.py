@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.agent_decision import AgentDecision
-from actors.map_tables import MapTables
-from actors.resolver_state import ResolverState
-from actors.room import PolicyWrite
+from actors.resolving.agent_decision import AgentDecision
+from actors.resolving.resolver_state import ResolverState
+from actors.writing.map_tables import MapTables
+from actors.writing.room import PolicyWrite
 from bpf.datapath import Datapath, detach, prepare
 from config.settings import DatapathSettings, RedirectSettings
-from k8s.policy import parse_policy
+from k8s.objects.policy import parse_policy
 from tests.lab.lab import Lab
+from tests.unit.k8s.test_hypothesis_manifests import policies
 from tests.unit.objects import SERVICE, address_spec, pod, policy
-from tests.unit.test_hypothesis_manifests import policies
 
 REDIRECT = RedirectSettings()
 SIZES = DatapathSettings(max_frontends=8, max_backends=8, max_affinity=8)

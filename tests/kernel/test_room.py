@@ -10,29 +10,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.lease import LeaseKeeper, read_clock
-from actors.map_tables import MapTables
-from actors.map_writer import MapWriter
-from actors.messages import ApplyDesiredState, BackendPod, DesiredPolicy, DesiredStateApplied
-from actors.room import PolicyWrite, Room
+from actors.messages.desired import ApplyDesiredState, BackendPod, DesiredPolicy
+from actors.messages.reports import DesiredStateApplied
+from actors.writing.lease import LeaseKeeper, read_clock
+from actors.writing.map_tables import MapTables
+from actors.writing.map_writer import MapWriter
+from actors.writing.room import PolicyWrite, Room
 from bpf.datapath import Datapath
 from bpf.libbpf import Map
 from bpf.maps import PinnedMaps
-from bpf.rows import (
-    SERVICE_ID,
-    Endpoint,
-    Frontend,
-    FrontendRow,
-    PolicyRow,
-    filter_bits,
-    pack_backend_cgroup,
-    pack_policy,
-)
-from k8s.objects import NamespacedName
+from bpf.rows import SERVICE_ID, FrontendRow, PolicyRow, filter_bits, pack_backend_cgroup, pack_policy
+from config.domain.addresses import Endpoint, Frontend
+from config.domain.ids import NamespacedName
 from tests.lab.lab import Lab
 from tests.lab.rows import backends, desired, frontend, small_datapath, write
+from tests.unit.actors.test_churn import held
 from tests.unit.peers import Peer, fence
-from tests.unit.test_churn import held
 
 SLOTS = 12
 FRONTENDS = 10
@@ -338,7 +331,7 @@ def test_a_frontend_that_another_policy_takes_over_is_there_all_the_time(
 def test_a_thousand_policies_that_came_and_went_leave_nothing_in_memory(
     datapath: Datapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.frontend_rows.RETIRED", 0)  # a fixed number, kept on purpose
+    monkeypatch.setattr("actors.writing.frontend_rows.RETIRED", 0)  # a fixed number, kept on purpose
     # Told here what its mailbox would tell it.
     writer = MapWriter(datapath=datapath, lease=LeaseKeeper(0, read_clock()))
     writer.started()

@@ -17,12 +17,13 @@ import pytest
 from bpf import cgroups, datapath, rows
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
 from bpf.maps import PinnedMaps
+from config.domain.addresses import Endpoint, Frontend, Protocol
 from config.settings import DatapathSettings
 from tests.lab.lab import ROOT, Lab
 
-V4 = rows.Frontend(IPv4Address("10.96.0.10"), 53, rows.L4.UDP)
-V6 = rows.Frontend(IPv6Address("fd00::10"), 8053, rows.L4.TCP)
-BACKEND = rows.Endpoint(IPv6Address("fd00::5"), 5353)
+V4 = Frontend(IPv4Address("10.96.0.10"), 53, Protocol.UDP)
+V6 = Frontend(IPv6Address("fd00::10"), 8053, Protocol.TCP)
+BACKEND = Endpoint(IPv6Address("fd00::5"), 5353)
 ONE = rows.SERVICE_ID.pack(1)
 
 
@@ -52,15 +53,15 @@ def words(address: IPv4Address | IPv6Address) -> list[int]:
     return [int.from_bytes(raw[i : i + 8], sys.byteorder) for i in (0, 8)]
 
 
-def key_of(frontend: rows.Frontend) -> dict[str, Any]:
+def key_of(frontend: Frontend) -> dict[str, Any]:
     return {
         "address": words(frontend.address),
-        "port_protocol": socket.htons(frontend.port) | frontend.protocol << 16,
+        "port_protocol": socket.htons(frontend.port) | frontend.protocol.number << 16,
     }
 
 
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
-def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: rows.Frontend) -> None:
+def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
     maps.write_frontend(
         rows.FrontendRow(
             generation=2**40 + 1,
@@ -104,7 +105,7 @@ def test_a_backend(maps: PinnedMaps) -> None:
 
 
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
-def test_the_bits_of_a_frontend(maps: PinnedMaps, frontend: rows.Frontend) -> None:
+def test_the_bits_of_a_frontend(maps: PinnedMaps, frontend: Frontend) -> None:
     filter_row = bytearray(maps["filter"].row_size)
     for bit in rows.filter_bits(frontend):
         filter_row[bit // 8] |= 1 << bit % 8
@@ -170,7 +171,7 @@ def test_every_map_is_pinned_with_the_configured_size(maps: PinnedMaps) -> None:
 
 
 def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
-    types, consts = (ROOT / "bpf" / name for name in ("types.h", "consts.h"))
+    types, consts = (ROOT / "bpf" / "programs" / name for name in ("types.h", "consts.h"))
     found = re.search(r"enum pass_reason \{(.*?)\};", types.read_text(), re.DOTALL)
     assert found
     names = re.findall(r"PASS_\w+", found[1])

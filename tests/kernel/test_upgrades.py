@@ -43,7 +43,7 @@ def changed_checkout(lab: Lab, name: str) -> Path:
     for part in ("actors", "bpf", "config", "k8s"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "run.py", copy)
-    with (copy / "bpf" / name).open("a") as file:
+    with (copy / "bpf" / "programs" / name).open("a") as file:
         file.write(f"/* {next(_numbers)} */\n")
     return copy
 

@@ -24,7 +24,7 @@ from bpf.build import HOOKS
 from bpf.probes import HELPERS
 from tests.lab.lab import RIGHTS, ROOT, Lab
 
-SOURCES = ROOT / "bpf"
+SOURCES = ROOT / "bpf" / "programs"
 MACROS = {"bpf_htonl", "bpf_htons", "bpf_ntohs", "bpf_ntohll", "bpf_pseudo_fd"}
 """They look like helpers, and call none."""
 MOST_INSTRUCTIONS = 250_000

@@ -8,12 +8,12 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
-from actors.messages import DesiredFrontend, DesiredPolicy
-from actors.room import PolicyWrite
+from actors.messages.desired import DesiredFrontend, DesiredPolicy
+from actors.writing.room import PolicyWrite
 from bpf.datapath import Datapath, detach, prepare
-from bpf.rows import L4, Endpoint, Frontend
+from config.domain.addresses import Endpoint, Frontend, Protocol
+from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import DatapathSettings
-from k8s.objects import PolicyKey, PolicyKind
 from tests.lab.lab import Lab
 
 
@@ -33,7 +33,7 @@ def small_datapath(lab: Lab, name: str, **sizes: Any) -> Iterator[Datapath]:
 
 
 def frontend(number: int) -> Frontend:
-    return Frontend(ip_address("10.200.0.0") + number, 53, L4.UDP)
+    return Frontend(ip_address("10.200.0.0") + number, 53, Protocol.UDP)
 
 
 def backends(letters: str) -> tuple[Endpoint, ...]:

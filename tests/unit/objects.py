@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from k8s.objects import (
+from config.domain.addresses import Protocol
+from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from k8s.objects.model import (
     AddressFrontend,
     LabelSelector,
-    NamespacedName,
     Pod,
     Policy,
-    PolicyKey,
-    PolicyKind,
     PolicySpec,
     PortSpec,
-    Protocol,
     Service,
     ServiceFrontend,
 )

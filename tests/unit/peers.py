@@ -8,7 +8,7 @@ from typing import Any
 
 import pykka
 
-from actors.messages import Message, Ping
+from actors.framework.messages import Message, Ping
 
 WAIT_SECONDS = 10.0
 

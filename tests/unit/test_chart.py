@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from config.load import ENVIRONMENT, load
-from k8s.status import EVENT_NAMESPACE
+from k8s.status.writes import EVENT_NAMESPACE
 
 K8S = Path(__file__).parents[2] / "k8s"
 DOCUMENTS = [each for each in yaml.safe_load_all((K8S / "install.yaml").read_text()) if each]
@@ -209,7 +209,7 @@ def test_a_node_can_be_left_without_its_agent() -> None:
 @pytest.mark.parametrize("name", ["address-frontend.yaml", "service-frontend.yaml", "node-local-dns/policy.yaml"])
 def test_examples_are_valid(name: str) -> None:
     from config.settings import RedirectSettings  # noqa: PLC0415
-    from k8s.validate import validate  # noqa: PLC0415
+    from k8s.commands.validate import validate  # noqa: PLC0415
 
     assert validate([K8S / "examples" / name], RedirectSettings()) == []
 

@@ -1,4 +1,4 @@
-"""Imports go one way (DESIGN section 8): read from the source, so that a late import counts as well."""
+"""Imports go one way (docs/architecture.md): read from the source, so that a late import counts as well."""
 
 from __future__ import annotations
 
@@ -8,26 +8,54 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ALLOWED = {
-    "config": {"config"},
-    "bpf": {"bpf", "config"},
-    "k8s": {"k8s", "config"},
-    "actors": {"actors", "bpf", "k8s", "config"},
-    "run": {"run", "actors", "bpf", "k8s", "config"},
+
+GROUND = {"config", "config.domain"}
+OBJECTS = {"k8s.objects", *GROUND}
+API = {"k8s.api", *OBJECTS}
+K8S = {"k8s.sources", "k8s.status", *API}
+MESSAGES = {"actors.framework", "actors.messages", *K8S}
+FLOORS: dict[str, set[str]] = {
+    "config.domain": set(),
+    "config": {"config.domain"},
+    "bpf": GROUND,
+    "k8s": set(),
+    "k8s.objects": GROUND,
+    "k8s.api": OBJECTS,
+    "k8s.sources": API,
+    "k8s.status": API,
+    "k8s.commands": K8S,
+    "actors.framework": {"config"},
+    "actors.messages": MESSAGES - {"actors.messages"},
+    "actors.watching": MESSAGES,
+    "actors.resolving": MESSAGES - {"k8s.sources", "k8s.status", "k8s.api"},
+    "actors.writing": (MESSAGES | {"bpf"}) - K8S | GROUND,
+    "actors.reporting": MESSAGES | {"bpf"},
+    "actors.controller": MESSAGES | {"actors.resolving"},
+    "actors": MESSAGES
+    | {"bpf", "actors.watching", "actors.resolving", "actors.writing", "actors.reporting", "actors.controller"},
+    "run": {"actors", "actors.framework", "bpf", "k8s.api", "k8s.commands", *GROUND},
 }
-"""Package -> packages of ours that it may import."""
+"""Room -> other rooms that it may import. A folder without its sub-folders: `actors` stands for the wiring in it."""
 HOMES = {"bcc": "bpf", "kubernetes": "k8s", "pykka": "actors"}
 """Library -> the one package that imports it; of bpf/ it is the loader alone that imports bcc."""
-SHARED = {"actors.base", "actors.messages"}
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for path in [*ROOT.glob("*.py"), *(file for package in ALLOWED for file in ROOT.glob(f"{package}/**/*.py"))]
+    for path in [
+        *ROOT.glob("*.py"),
+        *(file for top in ("actors", "bpf", "config", "k8s") for file in ROOT.glob(f"{top}/**/*.py")),
+    ]
 }
 
 
 def _package(module: str) -> str:
     return module.partition(".")[0]
+
+
+def _room(module: str) -> str:
+    """The innermost room that the module, or a name in it, belongs to."""
+    parts = module.removesuffix(".__init__").split(".")
+    return next((room for n in (2, 1) if (room := ".".join(parts[:n])) in FLOORS), "")
 
 
 def _imports(path: Path) -> set[str]:
@@ -38,7 +66,8 @@ def _imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: a relative import hides where it leads"
-            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+            module = str(node.module)
+            found |= {name for alias in node.names if (name := f"{module}.{alias.name}") in MODULES} or {module}
     return found
 
 
@@ -49,17 +78,30 @@ def _defines_an_actor(path: Path) -> bool:
     return any(base.endswith(("Actor", "Watcher")) for base in bases)
 
 
-ACTORS = {name for name, path in MODULES.items() if name.startswith("actors.") and _defines_an_actor(path)} - SHARED
+BASES = {"actors.framework.actor", "actors.watching.watcher"}
+ACTORS = {name for name, path in MODULES.items() if name.startswith("actors.") and _defines_an_actor(path)} - BASES
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_follow_the_arrows(module: str) -> None:
-    imported = {_package(name) for name in _imports(MODULES[module])}
-    assert imported & ALLOWED.keys() <= ALLOWED[_package(module)]
+def test_imports_go_down(module: str) -> None:
+    room = _room(module)
+    others = {found for name in _imports(MODULES[module]) if (found := _room(name))} - {room}
+    assert others <= FLOORS[room], f"{room} may import {sorted(FLOORS[room])}"
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    for room, allowed in FLOORS.items():
+        assert not {other for other in allowed if room in FLOORS[other]}, room
+
+
+def test_every_room_says_what_it_is_for_and_what_it_may_import() -> None:
+    for room in FLOORS.keys() - {"run"}:
+        docstring = ast.get_docstring(ast.parse(MODULES[f"{room}.__init__"].read_text())) or ""
+        assert "import" in docstring, f"{room}/__init__.py"
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_library_is_imported_in_its_own_package_alone(module: str) -> None:
+def test_a_library_is_imported_in_its_own_package_only(module: str) -> None:
     imported = {_package(name) for name in _imports(MODULES[module])}
     strangers = {library for library, home in HOMES.items() if library in imported and home != _package(module)}
     assert strangers <= ({"pykka"} if module == "run" else set())
@@ -67,7 +109,6 @@ def test_a_library_is_imported_in_its_own_package_alone(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(ACTORS))
-def test_actors_share_messages_and_their_base_alone(module: str) -> None:
-    # The watchers' common base is an actor module too; it is no actor that runs.
-    others = (_imports(MODULES[module]) & ACTORS) - {module, "actors.watcher"}
+def test_actors_share_only_messages_and_their_base(module: str) -> None:
+    others = (_imports(MODULES[module]) & ACTORS) - {module}
     assert not others, f"{module} imports actors: it must send messages"

@@ -19,10 +19,10 @@ import pykka
 import pytest
 
 import run
-from actors import controller_system, system
-from actors import supervisor as supervising
-from actors.base import AgentActor
-from actors.supervisor import ChildSpec
+from actors import agent_wiring, controller_wiring
+from actors.framework import supervisor as supervising
+from actors.framework.actor import AgentActor
+from actors.framework.supervisor import ChildSpec
 from bpf import datapath
 from bpf.errors import DatapathError
 from bpf.tables import table
@@ -204,7 +204,7 @@ class Child(AgentActor):
 def _install(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None) -> None:
     prepared = SimpleNamespace(build="abc", cgroup=Path("/sys/fs/cgroup"))
     monkeypatch.setattr(datapath, "prepare", lambda _: prepared)
-    monkeypatch.setattr(system, "child_specs", lambda *_: [ChildSpec("Child", lambda: Child.start(number))])
+    monkeypatch.setattr(agent_wiring, "child_specs", lambda *_: [ChildSpec("Child", lambda: Child.start(number))])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -266,7 +266,7 @@ def test_a_signal_ends_the_controller_with_0(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specs = [ChildSpec("Child", lambda: Child.start(number))]
-    monkeypatch.setattr(controller_system, "controller_specs", lambda *_: specs)
+    monkeypatch.setattr(controller_wiring, "controller_specs", lambda *_: specs)
     assert run.main(["controller", "--config", str(_cluster_config(tmp_path))]) == 0
     assert pykka.ActorRegistry.get_all() == []
 
@@ -279,7 +279,7 @@ def test_all_descriptors_that_the_process_may_have_are_its_own(
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
     _install(monkeypatch, signal.SIGTERM)
     specs = [ChildSpec("Child", lambda: Child.start(signal.SIGTERM))]
-    monkeypatch.setattr(controller_system, "controller_specs", lambda *_: specs)
+    monkeypatch.setattr(controller_wiring, "controller_specs", lambda *_: specs)
     assert run.main([*command, "--config", str(_cluster_config(tmp_path) if command else config)]) == 0
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
@@ -291,7 +291,7 @@ def test_a_controller_that_another_took_over_from_ends_with_1(
         on_lost("b leads now")
         return []
 
-    monkeypatch.setattr(controller_system, "controller_specs", specs)
+    monkeypatch.setattr(controller_wiring, "controller_specs", specs)
     assert run.main(["controller", "--config", str(_cluster_config(tmp_path))]) == 1
     assert "b leads now; what it wrote stays; redirects do not depend on it" in caplog.messages
 
@@ -299,7 +299,7 @@ def test_a_controller_that_another_took_over_from_ends_with_1(
 def test_the_controllers_actors_are_built_without_a_kernel_side() -> None:
     script = (
         "import sys, run\n"
-        "from actors import controller_system\n"
+        "from actors import controller_wiring\n"
         "assert 'bcc' not in sys.modules and 'bpf.datapath' not in sys.modules, 'the kernel side is loaded'\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=EXAMPLES.parents[1], check=False)

@@ -1,0 +1,168 @@
+"""The controller's decision: what there is to say of a policy in the whole cluster (DESIGN sections 3 and 7.1).
+
+Numbers that change all the time stand in the two counts alone: a message, and so a log line, changes only when there is
+something new to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from actors.framework.messages import Message
+from actors.messages.reports import PolicyCondition, PolicyState
+from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyVerdict
+from actors.resolving.conflict import Loss
+from actors.resolving.decision import Decided, reports
+from actors.resolving.desired import (
+    Frontends,
+    Servers,
+    also,
+    count,
+    mind_server,
+    namespaces_of,
+    serving_pods,
+    why_out_of_force,
+)
+from actors.resolving.indexes import NodeIndex
+from config.domain.ids import PolicyKind
+from config.settings import RedirectSettings
+from k8s.objects.model import AddressFrontend, Pod, PodQuery, Policy, PolicySpec, Service
+from k8s.objects.selector import matches
+from k8s.status.writes import shortened
+
+_WHERE = "every node that has a usable Pod of its own"
+_REASONS = {
+    PolicyState.CONFLICT: Acceptance.CONFLICT,
+    PolicyState.INVALID: Acceptance.INVALID,
+    PolicyState.DISABLED: Acceptance.DISABLED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    verdict: PolicyVerdict
+    condition: PolicyCondition
+    """For the log, /status and metrics: as the agent's, of all nodes together."""
+
+
+class ClusterDecision:
+    of_cluster = True
+
+    def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
+        """`servers`: where the API server is, see `mind_server`."""
+        self._redirect = redirect
+        self._servers = servers
+
+    def pod_queries(self, policy: Policy) -> Iterator[PodQuery]:
+        """Of a policy in conflict too: it may take over at any time."""
+        spec = policy.spec
+        if spec is None or not spec.enabled or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
+            return
+        namespaces = namespaces_of(spec, self._redirect)
+        if namespaces is None or len(namespaces) > 1:
+            yield PodQuery(namespace="", selector=spec.backend_selector)
+        elif namespaces:
+            yield PodQuery(namespace=next(iter(namespaces)), selector=spec.backend_selector)
+
+    def decide(
+        self,
+        policy: Policy,
+        *,
+        frontends: Frontends,
+        service: Service | None,
+        pods: Iterable[Pod],
+        nodes: NodeIndex,
+        loss: Loss | None,
+    ) -> Assessment:
+        del service
+        spec = policy.spec
+        selected = nodes.selected(spec.node_selector) if spec else frozenset[str]()
+        why = why_out_of_force(policy, loss)
+        if why is not None:
+            return _assessment(policy, *why, selected=len(selected))
+        assert spec is not None
+        frontends = mind_server(policy, frontends, self._servers)
+        backends = [pod for pod in pods if not pod.finished and matches(spec.backend_selector, pod.labels)]
+        serving = serving_pods(frontends, (pod for pod in backends if pod.usable))
+        local = [pod for pod in serving if pod.node in selected]
+        if not selected:
+            state = PolicyState.NODE_NOT_SELECTED
+            why_not = "spec.config.nodeLabelSelector matches no node" if spec.node_selector else "there is no node"
+        elif not frontends.ports:
+            state, why_not = PolicyState.NO_FRONTEND, frontends.why_none
+        elif not local:
+            state, why_not = PolicyState.NO_BACKEND, self._why_no_backend(spec, backends, serving)
+        else:
+            state, why_not = PolicyState.ACTIVE, ""
+        number = count(len(frontends.ports), "frontend")
+        message = f"{why_not}; clients take the normal way" if why_not else f"{number} redirected on {_WHERE}"
+        return _assessment(
+            policy,
+            state,
+            message + also(frontends.remark),
+            selected=len(selected),
+            ready=len({pod.node for pod in local}),
+            frontends=frontends,
+            usable_pods=len(local),
+        )
+
+    def _why_no_backend(self, spec: PolicySpec, backends: list[Pod], serving: list[Pod]) -> str:
+        if serving:
+            return "no usable Pod is on a node that spec.config.nodeLabelSelector matches"
+        if any(pod.usable for pod in backends):
+            return "no usable Pod has an IP of the frontends' address family"
+        if backends:
+            return "no Pod that spec.backend.endpointSelector matches is Ready"
+        namespaces = namespaces_of(spec, self._redirect)
+        if namespaces is None:
+            return "no Pod matches spec.backend.endpointSelector"
+        if not namespaces:
+            return "redirect.address_backend_namespaces of the configuration allows no namespace"
+        return f"no Pod in namespace {' or '.join(sorted(namespaces))} matches spec.backend.endpointSelector"
+
+    def messages(self, decided: Decided[Assessment]) -> Iterator[tuple[str, Message]]:
+        verdicts = tuple(each.verdict for each in decided.outcomes)
+        yield "StatusWriter", ApplyVerdicts(complete=decided.complete, verdicts=verdicts, removed=decided.removed)
+        yield from reports(decided, tuple(each.condition for each in decided.outcomes))
+
+
+def _assessment(
+    policy: Policy,
+    state: PolicyState,
+    message: str,
+    *,
+    selected: int,
+    ready: int = 0,
+    frontends: Frontends | None = None,
+    usable_pods: int = 0,
+) -> Assessment:
+    message = shortened(message)
+    endpoints = tuple(frontend for frontend, _ in frontends.ports) if frontends else ()
+    verdict = PolicyVerdict(
+        key=policy.key,
+        uid=policy.uid,
+        generation=policy.generation,
+        reason=_REASONS.get(state, Acceptance.ACCEPTED),
+        message=message,
+        frontend=_matched(policy.spec),
+        frontends=tuple(map(str, endpoints)),
+        nodes_ready=ready,
+        nodes_selected=selected,
+    )
+    condition = PolicyCondition(
+        key=policy.key,
+        service_id=policy.service_id,
+        state=state,
+        reason=verdict.reason.value,
+        message=message,
+        frontends=endpoints,
+        usable_pods=usable_pods,
+    )
+    return Assessment(verdict=verdict, condition=condition)
+
+
+def _matched(spec: PolicySpec | None) -> str:
+    if spec is None:
+        return ""
+    return str(spec.frontend.ip) if isinstance(spec.frontend, AddressFrontend) else str(spec.frontend.service)

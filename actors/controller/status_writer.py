@@ -1,0 +1,123 @@
+"""StatusWriter: owns what the controller writes to the API: `status` of LocalRedirectPolicies, and Events.
+
+In: ApplyVerdicts (ConflictResolver), PolicyStatusSeen and PolicyStatusGone (PolicyWatcher), TickElapsed (own clock),
+WriteEnded (own writing thread). Out: ResyncDesiredState (ConflictResolver) and ResyncSource (PolicyWatcher), at start;
+WriteEnded (MetricsExporter).
+
+The thread writes one thing at a time; what and when is `actors.controller.write_plan`'s to say. Nothing is written
+while another process leads, or may.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import ClassVar
+
+import pykka
+
+from actors.controller.write_plan import WritePlan
+from actors.framework.actor import AgentActor, OwnedThread, clock
+from actors.framework.messages import Message, TickElapsed
+from actors.messages.desired import ResyncDesiredState
+from actors.messages.subscriptions import ResyncSource
+from actors.messages.verdicts import ApplyVerdicts, PolicyStatusGone, PolicyStatusSeen, WriteEnded
+from config.domain.ids import PolicyKey
+from k8s.status.writes import EventWrite, Write, WriteAnswer, WriteResult
+
+_log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.2
+
+
+class StatusWriter(AgentActor):
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {
+        ApplyVerdicts: "_on_apply_verdicts",
+        PolicyStatusSeen: "_on_policy_status_seen",
+        PolicyStatusGone: "_on_policy_status_gone",
+        TickElapsed: "_on_tick_elapsed",
+        WriteEnded: "_on_write_ended",
+    }
+
+    def __init__(self, *, write: Callable[[Write], WriteAnswer], leads: Callable[[], bool]) -> None:
+        """`write` blocks; `leads` says whether this process may write now."""
+        super().__init__()
+        self._write = write
+        self._leads = leads
+        self._plan = WritePlan()
+        self._writing: Write | None = None
+        self._writes: SimpleQueue[Write | None] = SimpleQueue()
+        """To the thread; None ends it."""
+        self._complaints: dict[PolicyKey, str] = {}
+        """Refusals, as last logged."""
+        self._away = ""
+        """Why nothing can be written, as last logged."""
+
+    def started(self) -> None:
+        self.own(OwnedThread(self, "status-writes", self._run, lambda: self._writes.put(None)))
+        self.own(clock(self, TICK_SECONDS))
+        # The policies once more, for what the API holds of them: a writer before us took that with it.
+        self.send("PolicyWatcher", ResyncSource())
+        self.send("ConflictResolver", ResyncDesiredState())
+
+    def _run(self) -> None:
+        """In the thread."""
+        while (write := self._writes.get()) is not None:
+            answer = self._write(write)
+            try:
+                self.actor_ref.tell(WriteEnded(write=write, answer=answer))
+            except pykka.ActorDeadError:  # we are stopping
+                return
+
+    def _on_apply_verdicts(self, message: ApplyVerdicts) -> None:
+        self._plan.apply(message)
+        self._go_on()
+
+    def _on_policy_status_seen(self, message: PolicyStatusSeen) -> None:
+        self._plan.see(message)
+        self._go_on()
+
+    def _on_policy_status_gone(self, message: PolicyStatusGone) -> None:
+        self._plan.gone(message.key)
+        self._complaints.pop(message.key, None)
+
+    def _on_tick_elapsed(self, _message: TickElapsed) -> None:
+        self._go_on()
+
+    def _on_write_ended(self, message: WriteEnded) -> None:
+        self._writing = None
+        self._log_answer(message.write, message.answer)
+        self._plan.ended(message.write, message.answer, time.monotonic(), random.random())  # noqa: S311  (jitter)
+        self.send("MetricsExporter", message)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._writing is not None or not self._leads():
+            return
+        self._writing = self._plan.next(time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        if self._writing is not None:
+            self._writes.put(self._writing)
+
+    def _log_answer(self, write: Write, answer: WriteAnswer) -> None:
+        what = "an Event of" if isinstance(write, EventWrite) else "the status of"
+        if answer.result == WriteResult.UNAVAILABLE:
+            if not self._away:
+                _log.warning("nothing can be written, tried again from time to time: %s", answer.error)
+            self._away = answer.error
+            return
+        if self._away:
+            self._away = ""
+            _log.info("the API server takes what we write again")
+        if answer.result == WriteResult.WRITTEN:
+            self._complaints.pop(write.key, None)
+            _log.debug("%s policy %s is written", what, write.key.name)
+        elif answer.gone:
+            self._complaints.pop(write.key, None)
+            _log.debug("policy %s is gone", write.key.name)
+        elif self._complaints.get(write.key) != answer.error:
+            self._complaints[write.key] = answer.error
+            _log.warning("%s policy %s is refused: %s", what, write.key.name, answer.error)

@@ -1,0 +1,117 @@
+"""Which actors the controller has, and what each is given: the agent's, without a kernel side (DESIGN 7.1).
+
+A process that does not lead has all of them, too; its sources wait, so that it watches nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from actors.controller.cluster_decision import ClusterDecision
+from actors.controller.leader_elector import LeaderElector
+from actors.controller.status_writer import StatusWriter
+from actors.framework.supervisor import ChildSpec
+from actors.reporting.metrics_exporter import MetricsExporter
+from actors.reporting.status_reporter import StatusReporter
+from actors.resolving.conflict_resolver import ConflictResolver
+from actors.watching.endpoint_watcher import EndpointWatcher
+from actors.watching.policy_watcher import PolicyWatcher
+from actors.watching.service_watcher import ServiceWatcher
+from actors.watching.watcher import SourceFactory, Sources
+from config.domain.ids import PolicyKind
+from config.settings import Settings
+from k8s.api.client import Api
+from k8s.api.resource import Resource
+from k8s.sources import resources
+from k8s.sources.kubernetes import KubernetesSource
+from k8s.sources.source import Deliver, Source, Wanted
+from k8s.status.installations import Installations
+from k8s.status.leader import LEASE_SECONDS, Leadership, Leases, new_identity, own_namespace
+from k8s.status.status_api import StatusApi
+from k8s.status.writes import Write, WriteAnswer
+
+
+class WaitingSource:
+    """A source that begins when this process has been elected. See `k8s.sources.source.Source`."""
+
+    def __init__(self, source: Source, when_elected: Callable[[Callable[[], None]], None]) -> None:
+        self._source = source
+        self._go_on = threading.Event()
+        self._stopped = False
+        when_elected(self._go_on.set)
+
+    def run(self) -> None:
+        self._go_on.wait()
+        if not self._stopped:
+            self._source.run()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._source.stop()
+        self._go_on.set()
+
+    def relist(self, since: float = 0.0) -> None:
+        self._source.relist(since)
+
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+        self._source.want(wanted, revision)
+
+
+def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequence[ChildSpec]:
+    """`on_lost` is called, with the reason, when another process leads in our place. Raises SourceConfigError."""
+    api = Api(settings.source.kubeconfig)
+    leases, namespace = Leases(api), own_namespace(settings.source.kubeconfig)
+    leadership = Leadership(
+        leases=leases,
+        namespace=namespace,
+        identity=new_identity(),
+        on_lost=on_lost,
+        installations=Installations(leases.of_all_namespaces, namespace, LEASE_SECONDS),
+    )
+
+    def source(*fixed: Resource) -> SourceFactory:
+        def build(deliver: Deliver) -> Source:
+            real = KubernetesSource(api=api, fixed=fixed, redirect=settings.redirect, deliver=deliver)
+            return WaitingSource(real, leadership.when_elected)
+
+        return build
+
+    sources = Sources(
+        policies=source(
+            resources.policies(PolicyKind.LOCAL_REDIRECT, with_status=True), resources.policies(PolicyKind.BALANCING)
+        ),
+        services=source(),
+        endpoints=source(resources.ALL_NODES),
+        servers=api.servers(),
+    )
+    return specs_over(settings, sources, leadership, StatusApi(api, leadership.identity).write)
+
+
+def specs_over(
+    settings: Settings, sources: Sources, leadership: Leadership, write: Callable[[Write], WriteAnswer]
+) -> Sequence[ChildSpec]:
+    """The elector first, so that it ends last; then as in the agent: reporters, the writer, and watchers last."""
+    decision = ClusterDecision(settings.redirect, sources.servers)
+    return (
+        ChildSpec("LeaderElector", lambda: LeaderElector.start(campaign=leadership)),
+        ChildSpec(
+            "StatusReporter",
+            lambda: StatusReporter.start(
+                node=settings.node_name,
+                source=settings.source.kind,
+                health=settings.health,
+                datapath=None,
+                leader=leadership,
+            ),
+        ),
+        ChildSpec("MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics, read=None)),
+        ChildSpec("StatusWriter", lambda: StatusWriter.start(write=write, leads=leadership.leads)),
+        ChildSpec(
+            "ConflictResolver",
+            lambda: ConflictResolver.start(datapath=settings.datapath, redirect=settings.redirect, decision=decision),
+        ),
+        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints)),
+        ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=sources.services)),
+        ChildSpec("PolicyWatcher", lambda: PolicyWatcher.start(source=sources.policies)),
+    )

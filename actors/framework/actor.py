@@ -1,0 +1,171 @@
+"""What every actor shares: dispatch by message type, sending by name, threads that it owns, and saying that it failed.
+
+Peers are addressed by name and found when the message is sent, so that a restarted actor is found with no re-wiring. A
+message to an actor that is not there is dropped: whoever starts asks for what it needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import pykka
+
+from actors.framework.messages import ActorFailed, Message, Ping, TickElapsed
+
+_log = logging.getLogger(__name__)
+
+SUPERVISOR = "Supervisor"
+_JOIN_SECONDS = 2.0
+
+
+class UnknownMessageError(Exception):
+    """An actor was sent what its table does not name: a mistake of ours."""
+
+
+def send(name: str, message: Message) -> bool:
+    """Tells the live actor of that class name; False when there is none."""
+    for ref in pykka.ActorRegistry.get_by_class_name(name):
+        try:
+            ref.tell(message)
+        except pykka.ActorDeadError:
+            continue
+        return True
+    _log.debug("%s is not there; dropped %s", name, type(message).__name__)
+    return False
+
+
+class AgentActor(pykka.ThreadingActor):
+    """Subclasses declare HANDLERS (message type -> name of the method) and may override `started` and `stopped`."""
+
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {}
+    use_daemon_thread = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads: list[OwnedThread] = []
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def started(self) -> None:
+        """Runs in the actor's thread before its first message."""
+
+    def stopped(self) -> None:
+        """Runs in the actor's thread after its last message, its threads being stopped; also after a failure, but not
+        after one of `started`."""
+
+    def send(self, name: str, message: Message) -> None:
+        send(name, message)
+
+    def tell_self(self, message: Message) -> None:
+        """Queues behind what waits already."""
+        self.actor_ref.tell(message)
+
+    def own(self, thread: OwnedThread) -> None:
+        """Starts a thread that lives until the actor stops."""
+        self._threads.append(thread)
+        thread.start()
+
+    def on_receive(self, message: Any) -> object:
+        if isinstance(message, Ping):
+            return self.name
+        handler = self.HANDLERS.get(type(message))
+        if handler is None:
+            msg = f"{self.name} got {type(message).__name__}"
+            raise UnknownMessageError(msg)
+        getattr(self, handler)(message)
+        return None
+
+    def on_start(self) -> None:
+        # Pykka reports no failure here, and would leave the actor dead in silence.
+        try:
+            self.started()
+        except Exception as error:
+            self._stop_threads()
+            self._failed("start", error)
+            raise
+
+    def on_stop(self) -> None:
+        self._wind_up()
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: Any,
+    ) -> None:
+        del exception_type, traceback
+        # First what we hold (a port) is let go, then the supervisor hears of it: the next of us needs it.
+        self._wind_up()
+        self._failed("handle", exception_value)
+
+    def thread_failed(self, error: BaseException) -> None:
+        """Called in an owned thread that ended before its time."""
+        self._failed("thread", error)
+        self.actor_ref.stop(block=False)
+
+    def _failed(self, phase: str, error: BaseException | None) -> None:
+        text = "".join(traceback.format_exception_only(error)).strip() if error else "unknown"
+        _log.error("%s failed (%s): %s", self.name, phase, text, exc_info=error)
+        send(SUPERVISOR, ActorFailed(name=self.name, phase=phase, error=text))
+
+    def _wind_up(self) -> None:
+        self._stop_threads()
+        self.stopped()
+
+    def _stop_threads(self) -> None:
+        for thread in self._threads:
+            thread.stop()
+
+
+class OwnedThread:
+    """A blocking loop in a thread that an actor owns. Ending by itself is a failure of the actor."""
+
+    def __init__(self, actor: AgentActor, name: str, run: Callable[[], None], stop: Callable[[], None]) -> None:
+        self._actor = actor
+        self._run = run
+        self._stop = stop
+        self._stopping = False
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._stop()
+        if self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_SECONDS)
+
+    def _main(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001  (told to the supervisor, which restarts the actor)
+            if not self._stopping:
+                self._actor.thread_failed(error)
+            return
+        if not self._stopping:
+            self._actor.thread_failed(RuntimeError(f"thread {self._thread.name} ended by itself"))
+
+
+def clock(actor: AgentActor, interval: float) -> OwnedThread:
+    """A thread that tells the actor TickElapsed each `interval` seconds, on a grid that does not drift."""
+    over = threading.Event()
+
+    def run() -> None:
+        due = time.monotonic() + interval
+        while not over.wait(max(0.0, due - time.monotonic())):
+            try:
+                actor.actor_ref.tell(TickElapsed(due=due))
+            except pykka.ActorDeadError:
+                return
+            # Ticks that were slept through (a suspended machine) are skipped, not made up for.
+            due = max(due + interval, time.monotonic())
+
+    return OwnedThread(actor, f"{actor.name}-clock", run, over.set)

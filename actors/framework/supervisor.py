@@ -1,0 +1,193 @@
+"""Supervisor: owns the list of actors; starts them in order, notices when one ends or is stuck, restarts it.
+
+In: ActorFailed (every actor), TickElapsed (own clock). Out: ActorsReported (StatusReporter, MetricsExporter).
+A restarted actor asks for what it needs again by itself. Too many restarts of one actor are fatal: the process ends
+with code 1, the DaemonSet starts it anew, and the attached programs serve with the last maps meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pykka
+
+from actors.framework.actor import AgentActor, clock
+from actors.framework.messages import ActorFailed, ActorReport, ActorsReported, Message, Ping, TickElapsed
+from config.backoff import backoff_seconds
+
+_log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+STUCK_SECONDS = 5.0
+RESTART_LIMIT = 10
+RESTART_WINDOW_SECONDS = 60.0
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 5.0
+_START_SECONDS = 10.0
+_STOP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    name: str
+    """Class name of the actor, as in DESIGN section 6."""
+    start: Callable[[], pykka.ActorRef[Any]]
+
+
+@dataclass(slots=True)
+class _Child:
+    spec: ChildSpec
+    ref: pykka.ActorRef[Any] | None = None
+    restarts: int = 0
+    planned: tuple[float, ...] = ()
+    """When restarts were planned, within the window."""
+    restart_at: float | None = None
+    ping: pykka.Future[object] | None = None
+    pinged_at: float = 0.0
+
+
+def within_window(planned: Iterable[float], now: float) -> tuple[float, ...]:
+    return tuple(each for each in planned if each > now - RESTART_WINDOW_SECONDS)
+
+
+def restart_delay(recent: int, jitter: float) -> float | None:
+    """Seconds before the next restart, after `recent` ones within the window; None: one more is too many.
+
+    `jitter` is 0 to 1.
+    """
+    if recent >= RESTART_LIMIT:
+        return None
+    return backoff_seconds(recent + 1, jitter, first=_FIRST_DELAY, longest=_LONGEST_DELAY)
+
+
+class Supervisor(AgentActor):
+    """`on_fatal` is called, in any thread, when nothing more can be done here; at the latest, when it is stopped."""
+
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {ActorFailed: "_on_actor_failed", TickElapsed: "_on_tick_elapsed"}
+
+    def __init__(self, *, specs: Sequence[ChildSpec], on_fatal: Callable[[str], None]) -> None:
+        super().__init__()
+        self._children = {spec.name: _Child(spec) for spec in specs}
+        self._on_fatal = on_fatal
+        self._timers: list[threading.Timer] = []
+
+    def started(self) -> None:
+        for child in self._children.values():
+            self._start(child)
+            if child.ref is not None:
+                try:
+                    child.ref.ask(Ping(), timeout=_START_SECONDS)
+                except (pykka.ActorDeadError, pykka.Timeout):
+                    self._plan_restart(child)
+        self._report()
+        self.own(clock(self, TICK_SECONDS))
+
+    def stopped(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for child in reversed(self._children.values()):
+            if child.ref is not None:
+                try:
+                    child.ref.stop(block=True, timeout=_STOP_SECONDS)
+                except pykka.Timeout:
+                    _log.warning("%s did not stop within %g s", child.spec.name, _STOP_SECONDS)
+        self._on_fatal("the supervisor was stopped")
+
+    def _failed(self, phase: str, error: BaseException | None) -> None:
+        super()._failed(phase, error)
+        self._on_fatal("the supervisor failed")
+
+    def _on_actor_failed(self, message: ActorFailed) -> None:
+        child = self._children.get(message.name)
+        if child and child.restart_at is None:
+            self._plan_restart(child)
+
+    def _on_tick_elapsed(self, _message: TickElapsed) -> None:
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.restart_at is not None:
+                if now >= child.restart_at:
+                    self._restart(child)
+            elif child.ref is None or not child.ref.is_alive():
+                _log.error("%s ended without a word", child.spec.name)
+                self._plan_restart(child)
+        self._report()
+        # Last, so that pings are not counted as messages that wait.
+        for child in self._children.values():
+            if child.restart_at is None and child.ref is not None:
+                self._ping(child.ref, child, now)
+
+    def _plan_restart(self, child: _Child) -> None:
+        now = time.monotonic()
+        child.planned = within_window(child.planned, now)
+        delay = restart_delay(len(child.planned), random.random())  # noqa: S311  (jitter, no secret)
+        if delay is None:
+            limit = f"{RESTART_LIMIT} times within {RESTART_WINDOW_SECONDS:g} s"
+            self._on_fatal(f"{child.spec.name} failed more than {limit}")
+            return
+        child.planned += (now,)
+        child.restart_at = now + delay
+        _log.warning("%s is restarted in %.2f s", child.spec.name, delay)
+        timer = threading.Timer(delay, self._wake)
+        timer.daemon = True
+        timer.start()
+        self._timers = [each for each in self._timers if each.is_alive()] + [timer]
+
+    def _wake(self) -> None:
+        """In a timer's thread: restarts wait for no tick."""
+        try:
+            self.actor_ref.tell(TickElapsed(due=time.monotonic()))
+        except pykka.ActorDeadError:
+            return
+
+    def _restart(self, child: _Child) -> None:
+        child.restart_at = None
+        child.ping = None
+        if child.ref is not None and child.ref.is_alive():
+            child.ref.stop(block=False)
+        child.restarts += 1
+        self._start(child)
+
+    def _start(self, child: _Child) -> None:
+        try:
+            child.ref = child.spec.start()
+        except Exception:  # noqa: BLE001  (whatever it is: it is logged, counted and tried again)
+            _log.exception("%s can't be started", child.spec.name)
+            self._plan_restart(child)
+
+    def _ping(self, ref: pykka.ActorRef[AgentActor], child: _Child, now: float) -> None:
+        if child.ping is not None:
+            try:
+                child.ping.get(timeout=0)
+            except pykka.Timeout:
+                return  # still no answer: stuck, when that lasts
+            except pykka.ActorDeadError:
+                pass  # the next tick finds it dead
+        child.ping = ref.ask(Ping(), block=False)
+        child.pinged_at = now
+
+    def _report(self) -> None:
+        reports = [ActorReport(name=self.name, state="running", restarts=0, mailbox=_waiting(self.actor_inbox))]
+        now = time.monotonic()
+        for child in self._children.values():
+            state = "running"
+            if child.restart_at is not None:
+                state = "restarting"
+            elif child.ping is not None and now - child.pinged_at > STUCK_SECONDS:
+                state = "stuck"
+            mailbox = _waiting(child.ref.actor_inbox) if child.ref is not None else 0
+            reports.append(ActorReport(name=child.spec.name, state=state, restarts=child.restarts, mailbox=mailbox))
+        for peer in ("StatusReporter", "MetricsExporter"):
+            self.send(peer, ActorsReported(actors=tuple(reports)))
+
+
+def _waiting(inbox: object) -> int:
+    """A threading actor's inbox is a queue; Pykka promises less of it."""
+    return inbox.qsize() if isinstance(inbox, queue.Queue) else 0

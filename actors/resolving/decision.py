@@ -1,0 +1,72 @@
+"""What ConflictResolver is given to decide by: the agent's rules for its node, or the controller's for the cluster.
+
+Facts, conflicts and the order of things are the resolver's; what follows from them for one policy, and who is told, is
+the decision's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from actors.framework.messages import Message
+from actors.messages.reports import PoliciesResolved, PolicyCondition
+from actors.resolving.conflict import Loss
+from actors.resolving.desired import Frontends
+from actors.resolving.indexes import NodeIndex
+from config.domain.ids import PolicyKey
+from k8s.objects.model import Pod, PodQuery, Policy, Service
+
+T = TypeVar("T")
+"""What was decided for one policy: compared, and told when it differs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided(Generic[T]):
+    """What is to be told."""
+
+    complete: bool
+    outcomes: tuple[T, ...]
+    """Those that changed; all when `complete`."""
+    removed: tuple[PolicyKey, ...]
+    conflicts: int
+    received_at: float
+    """Of the oldest event that led here."""
+    as_of: float
+    """When the oldest of the sources' newest listings was read."""
+
+
+def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> Iterator[tuple[str, Message]]:
+    """What the log, /status and the metrics are told, in the agent and in the controller."""
+    resolved = PoliciesResolved(
+        complete=decided.complete, conditions=conditions, removed=decided.removed, conflicts=decided.conflicts
+    )
+    for reporter in ("StatusReporter", "MetricsExporter"):
+        yield reporter, resolved
+
+
+class Decision(Protocol[T]):
+    @property
+    def of_cluster(self) -> bool:
+        """The facts are the cluster's: Pods must be asked for, each Node counts for every policy, and a policy is
+        decided only once the source covers its Service and its Pods: a verdict that holds for a moment is written, and
+        read, in vain. In an agent a policy that is new should not wait for another one's Service."""
+
+    def pod_queries(self, policy: Policy) -> Iterable[PodQuery]:
+        """Pods that have to be known to decide it, where they must be asked for."""
+
+    def decide(
+        self,
+        policy: Policy,
+        *,
+        frontends: Frontends,
+        service: Service | None,
+        pods: Iterable[Pod],
+        nodes: NodeIndex,
+        loss: Loss | None,
+    ) -> T:
+        """`pods`: what the policy may select, in its namespaces."""
+
+    def messages(self, decided: Decided[T]) -> Iterable[tuple[str, Message]]:
+        """Name of an actor, and what it is to be told."""

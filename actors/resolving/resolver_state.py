@@ -1,0 +1,250 @@
+"""The facts that the resolver was told, indexed so that a change touches only the policies that it may concern. Pure.
+
+Facts are kept with the generation of the listing that told them; when a source has ended a newer listing, what only an
+older one told is gone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from actors.messages.facts import SourceName
+from actors.resolving.conflict import ClaimIndex, age
+from actors.resolving.decision import Decision, T
+from actors.resolving.desired import Frontends, find_claims, find_frontends, named_service, namespaces_of
+from actors.resolving.indexes import Label, NodeIndex, PodIndex, demanded_label
+from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from config.settings import DatapathSettings, RedirectSettings
+from k8s.objects.model import Node, Pod, PodQuery, Policy, Service
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes(Generic[T]):
+    outcomes: tuple[T, ...]
+    """Of LocalRedirectPolicies, where they differ from what was last returned."""
+    removed: tuple[PolicyKey, ...]
+
+
+class ResolverState(Generic[T]):
+    """Call what happened, then `decide_changes` once."""
+
+    def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[T]) -> None:
+        self._datapath = datapath
+        self._redirect = redirect
+        self._decision = decision
+        self._policies: dict[PolicyKey, Policy] = {}
+        self._services: dict[NamespacedName, Service] = {}
+        self._pods = PodIndex()
+        self._nodes = NodeIndex()
+        self._generations: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
+        """Source -> key -> newest generation that told it."""
+        self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
+        self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
+        self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
+        """One label that the policy's selector demands, or None where it demands none by equality -> policies."""
+        self._claims = ClaimIndex()
+        self._frontends: dict[PolicyKey, Frontends] = {}
+        self._outcomes: dict[PolicyKey, T] = {}
+        self._dirty: set[PolicyKey] = set()
+
+    # policies
+
+    def upsert_policy(self, policy: Policy, generation: int) -> None:
+        self._generations[SourceName.POLICIES][policy.key] = generation
+        former = self._policies.get(policy.key)
+        if former == policy:
+            return
+        self._unindex(former)
+        self._policies[policy.key] = policy
+        service = named_service(policy)
+        if service is not None:
+            self._by_service[service].add(policy.key)
+        for query in self._decision.pod_queries(policy):
+            self._by_query[query].add(policy.key)
+        for label in _demanded(policy):
+            self._by_label[label].add(policy.key)
+        self._dirty.add(policy.key)
+
+    def remove_policy(self, key: PolicyKey) -> None:
+        self._generations[SourceName.POLICIES].pop(key, None)
+        self._unindex(self._policies.pop(key, None))
+        self._dirty.add(key)
+
+    def _unindex(self, policy: Policy | None) -> None:
+        if policy is None:
+            return
+        service = named_service(policy)
+        if service is not None:
+            _discard(self._by_service, service, policy.key)
+        for query in self._decision.pod_queries(policy):
+            _discard(self._by_query, query, policy.key)
+        for label in _demanded(policy):
+            _discard(self._by_label, label, policy.key)
+        if policy.spec and policy.spec.node_selector:
+            self._nodes.forget(policy.spec.node_selector)
+
+    @property
+    def named_services(self) -> frozenset[NamespacedName]:
+        return frozenset(self._by_service)
+
+    @property
+    def pod_queries(self) -> frozenset[PodQuery]:
+        """What must be asked for to decide the policies; nothing in an agent."""
+        return frozenset(self._by_query)
+
+    @property
+    def conflicts(self) -> int:
+        return self._claims.losers
+
+    # services
+
+    def upsert_service(self, service: Service, generation: int) -> None:
+        self._generations[SourceName.SERVICES][service.key] = generation
+        if self._services.get(service.key) != service:
+            self._services[service.key] = service
+            self._dirty |= self._by_service.get(service.key, set())
+
+    def remove_service(self, key: NamespacedName) -> None:
+        self._generations[SourceName.SERVICES].pop(key, None)
+        if self._services.pop(key, None):
+            self._dirty |= self._by_service.get(key, set())
+
+    def drop_unnamed_services(self) -> None:
+        """Facts of Services that no policy names any more: nobody would tell us of their end."""
+        for key in self._services.keys() - self._by_service.keys():
+            self.remove_service(key)
+
+    # Pods and Nodes
+
+    def upsert_pod(self, pod: Pod, generation: int) -> None:
+        self._generations[SourceName.ENDPOINTS][pod.key] = generation
+        former = self._pods.get(pod.key)
+        if former != pod:
+            self._pods.put(pod)
+            self._touch_selectors(pod.labels | (former.labels if former else frozenset()))
+
+    def remove_pod(self, key: NamespacedName) -> None:
+        self._generations[SourceName.ENDPOINTS].pop(key, None)
+        former = self._pods.get(key)
+        if former:
+            self._pods.drop(key)
+            self._touch_selectors(former.labels)
+
+    def _touch_selectors(self, labels: Iterable[Label]) -> None:
+        for label in (None, *labels):
+            self._dirty |= self._by_label.get(label, set())
+
+    def upsert_node(self, node: Node, generation: int) -> None:
+        self._generations[SourceName.ENDPOINTS][node.name] = generation
+        former = self._nodes.get(node.name)
+        if former != node:
+            self._nodes.put(node)
+            self._touch_nodes(counted=former is None)
+
+    def remove_node(self, name: str) -> None:
+        self._generations[SourceName.ENDPOINTS].pop(name, None)
+        if self._nodes.get(name):
+            self._nodes.drop(name)
+            self._touch_nodes(counted=True)
+
+    def _touch_nodes(self, *, counted: bool) -> None:
+        """`counted`: their number changed, not labels alone."""
+        all_of_them = counted and self._decision.of_cluster
+        self._dirty |= {
+            key for key, policy in self._policies.items() if all_of_them or (policy.spec and policy.spec.node_selector)
+        }
+
+    # listings
+
+    def end_listing(self, source: SourceName, generation: int) -> None:
+        """Removes what this source told only before the listing that ended."""
+        gone = [key for key, told in self._generations[source].items() if told < generation]
+        for key in gone:
+            self._remove(source, key)
+
+    def _remove(self, source: SourceName, key: object) -> None:
+        if isinstance(key, PolicyKey):
+            self.remove_policy(key)
+        elif isinstance(key, NamespacedName):
+            remove: Callable[[NamespacedName], None] = (
+                self.remove_service if source == SourceName.SERVICES else self.remove_pod
+            )
+            remove(key)
+        elif isinstance(key, str):
+            self.remove_node(key)
+
+    # decisions
+
+    def decide_changes(self, *, waits: Callable[[Policy], bool] | None = None) -> Changes[T]:
+        """Decides anew whatever the events since the last call may concern; what `waits`, in a later call."""
+        for key in self._dirty:
+            self._claim(key)
+        self._dirty |= self._claims.settle()
+        outcomes: list[T] = []
+        removed: list[PolicyKey] = []
+        waiting: set[PolicyKey] = set()
+        for key in self._dirty:
+            policy = self._policies.get(key)
+            if policy is None:
+                if self._outcomes.pop(key, None):
+                    removed.append(key)
+            elif key.kind == PolicyKind.LOCAL_REDIRECT:
+                if waits and waits(policy):
+                    waiting.add(key)
+                    continue
+                outcome = self._decide(policy)
+                if outcome != self._outcomes.get(key):
+                    self._outcomes[key] = outcome
+                    outcomes.append(outcome)
+        self._dirty = waiting
+        return Changes(outcomes=tuple(outcomes), removed=tuple(removed))
+
+    def all_outcomes(self) -> tuple[T, ...]:
+        """As of the last `decide_changes`."""
+        return tuple(self._outcomes.values())
+
+    def _claim(self, key: PolicyKey) -> None:
+        policy = self._policies.get(key)
+        if policy is None:
+            self._frontends.pop(key, None)
+            self._claims.claim(key, ("", "", ""), frozenset())
+            return
+        self._frontends[key] = find_frontends(policy, self._service_of(policy), self._datapath)
+        self._claims.claim(key, age(policy), find_claims(policy, self._frontends[key]))
+
+    def _decide(self, policy: Policy) -> T:
+        return self._decision.decide(
+            policy,
+            frontends=self._frontends[policy.key],
+            service=self._service_of(policy),
+            pods=self._pods_for(policy),
+            nodes=self._nodes,
+            loss=self._claims.loss_of(policy.key),
+        )
+
+    def _service_of(self, policy: Policy) -> Service | None:
+        name = named_service(policy)
+        return self._services.get(name) if name is not None else None
+
+    def _pods_for(self, policy: Policy) -> Iterable[Pod]:
+        if policy.spec is None:
+            return ()
+        return self._pods.candidates(namespaces_of(policy.spec, self._redirect), policy.spec.backend_selector)
+
+
+def _demanded(policy: Policy) -> tuple[Label | None, ...]:
+    """A label that a Pod must carry for the policy to select it; None: there is none, nothing: it selects no Pods."""
+    if policy.spec is None or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
+        return ()
+    return (demanded_label(policy.spec.backend_selector),)
+
+
+def _discard(index: dict[_Key, set[PolicyKey]], key: _Key, policy: PolicyKey) -> None:
+    index[key].discard(policy)
+    if not index[key]:
+        del index[key]

@@ -1,0 +1,45 @@
+"""EndpointWatcher: owns what is known of this node's Pods, and of its own Node's labels; tells ConflictResolver.
+
+In the controller: of all Nodes, and of the Pods that policies select. In, there, beside what every watcher hears:
+WatchPods (ConflictResolver).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from actors.framework.messages import Message
+from actors.messages.facts import NodeRemoved, NodeUpserted, PodRemoved, PodUpserted, SourceName
+from actors.messages.subscriptions import WatchPods
+from actors.watching.watcher import Watcher
+from config.domain.ids import NamespacedName
+from k8s.objects.model import Node, Pod
+from k8s.sources.source import Removed, Upserted
+
+
+class EndpointWatcher(Watcher):
+    SOURCE: ClassVar[SourceName] = SourceName.ENDPOINTS
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {**Watcher.HANDLERS, WatchPods: "_on_watch_pods"}
+
+    def tell_upserted(self, event: Upserted) -> None:
+        if isinstance(event.object, Pod):
+            self.send(
+                "ConflictResolver",
+                PodUpserted(pod=event.object, generation=event.generation, received_at=event.received_at),
+            )
+        elif isinstance(event.object, Node):
+            self.send(
+                "ConflictResolver",
+                NodeUpserted(node=event.object, generation=event.generation, received_at=event.received_at),
+            )
+
+    def tell_removed(self, event: Removed) -> None:
+        if isinstance(event.key, NamespacedName):
+            self.send("ConflictResolver", PodRemoved(key=event.key, received_at=event.received_at))
+        elif isinstance(event.key, str):
+            self.send("ConflictResolver", NodeRemoved(name=event.key, received_at=event.received_at))
+
+    def _on_watch_pods(self, message: WatchPods) -> None:
+        """A resolver that lost what it knew has asked for everything (ResyncSource): what is covered was told."""
+        self.wish(frozenset(message.queries), message.revision)

@@ -1,0 +1,66 @@
+/* The programs: one for each hook and family. What they do is the same for both families, which differ only in where
+ * the context holds the address. */
+
+static __always_inline int redirect_call(struct bpf_sock_addr *ctx, bool ipv6) {
+    struct frontend_key call;
+    struct endpoint backend;
+
+    if (!port_in_use(ctx->user_port))
+        return SYS_PROCEED;
+    get_call(ctx, &call, ipv6);
+    if (!choose_backend(ctx, &call, &backend))
+        set_endpoint(ctx, &backend, ipv6);
+    return SYS_PROCEED;
+}
+
+static __always_inline int show_sender(struct bpf_sock_addr *ctx, bool ipv6) {
+    struct frontend_key sender;
+    struct endpoint frontend;
+
+    get_call(ctx, &sender, ipv6);
+    if (!find_frontend(ctx, &sender, &frontend))
+        set_endpoint(ctx, &frontend, ipv6);
+    return SYS_PROCEED;
+}
+
+static __always_inline int show_peer(struct bpf_sock_addr *ctx, bool ipv6) {
+    struct frontend_key peer;
+    struct endpoint frontend;
+
+    get_call(ctx, &peer, ipv6);
+    if (!find_peer(ctx, &peer, &frontend))
+        set_endpoint(ctx, &frontend, ipv6);
+    return SYS_PROCEED;
+}
+
+int connect4(struct bpf_sock_addr *ctx) {
+    return redirect_call(ctx, false);
+}
+
+int connect6(struct bpf_sock_addr *ctx) {
+    return redirect_call(ctx, true);
+}
+
+int sendmsg4(struct bpf_sock_addr *ctx) {
+    return redirect_call(ctx, false);
+}
+
+int sendmsg6(struct bpf_sock_addr *ctx) {
+    return redirect_call(ctx, true);
+}
+
+int recvmsg4(struct bpf_sock_addr *ctx) {
+    return show_sender(ctx, false);
+}
+
+int recvmsg6(struct bpf_sock_addr *ctx) {
+    return show_sender(ctx, true);
+}
+
+int getpeername4(struct bpf_sock_addr *ctx) {
+    return show_peer(ctx, false);
+}
+
+int getpeername6(struct bpf_sock_addr *ctx) {
+    return show_peer(ctx, true);
+}

@@ -1,0 +1,4 @@
+"""The API server, in raw JSON over the official client's transport: requests, and lists that are watched for ever.
+
+May import: `k8s.objects`, `config`.
+"""

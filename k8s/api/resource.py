@@ -1,0 +1,57 @@
+"""One collection of the API that is listed and watched: its path, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from config.domain.ids import PolicyKind
+from k8s.objects.model import KubeObject
+from k8s.objects.policy import API_VERSION
+
+Reduce: TypeAlias = Callable[[dict[str, Any]], KubeObject]
+"""Raises ObjectError."""
+
+_PLURALS = {PolicyKind.LOCAL_REDIRECT: "localredirectpolicies", PolicyKind.BALANCING: "balancingpolicies"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One list and watch."""
+
+    kind: str
+    path: str
+    field_selector: str = ""
+    label_selector: str = ""
+    metadata_only: bool = False
+    """Objects come as PartialObjectMetadata: of a Node only labels are used, and its status changes all the time."""
+    optional: bool = False
+    """Its CRD may be absent, and may come later: then there are none."""
+    with_status: bool = False
+    """Of a policy its status is read, too."""
+    from_cache: bool = False
+    """Listed from the API server's own cache, in one piece, and not from etcd in pages. For what every agent lists:
+    an API server before 1.32 that has to read etcd reads all Pods of the cluster to find those of one node. What is
+    listed in pages (by the controller, or without a selector) reads no more than it returns, or is read by one
+    process in the cluster."""
+
+    @property
+    def name(self) -> str:
+        """As rights name it: `pods`, `localredirectpolicies.balancing.elf.io`."""
+        parts = self.path.strip("/").split("/")
+        return f"{parts[-1]}.{parts[1]}" if parts[0] == "apis" else parts[-1]
+
+    @property
+    def group_version(self) -> str:
+        """`balancing.elf.io/v1beta1`; `v1` for the core."""
+        parts = self.path.strip("/").split("/")
+        return "/".join(parts[1:3]) if parts[0] == "apis" else parts[1]
+
+    def __str__(self) -> str:
+        selectors = [each for each in (self.field_selector, self.label_selector) if each]
+        return f"{self.path} ({', '.join(selectors)})" if selectors else self.path
+
+
+def policies_path(kind: PolicyKind) -> str:
+    return f"/apis/{API_VERSION}/{_PLURALS[kind]}"

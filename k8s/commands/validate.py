@@ -1,0 +1,143 @@
+"""`run.py validate`: policy manifests checked without a cluster, one line for each fault.
+
+Beside a policy's own faults: what policies would contend for (P8), unknown fields, of which the agent only warns, what
+the API server refuses and an agent does not, and files in which there is no policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from config.domain.ids import PolicyKind
+from config.settings import RedirectSettings
+from k8s.objects.api_rules import api_faults
+from k8s.objects.fields import shown
+from k8s.objects.manifests import POLICY_KINDS, Document, FileFault, identity, identity_text, read_documents
+from k8s.objects.metadata import display_name
+from k8s.objects.model import AddressFrontend, Policy, PolicySpec
+from k8s.objects.policy import API_VERSION, parse_policy
+from k8s.sources.directory import read_file
+
+GROUP, _, _ = API_VERSION.partition("/")
+_NEAR = 0.9
+"""How much alike a word and the one that was probably meant are, from 0 to 1: one or two letters wrong."""
+_IN_QUOTES = "; kubectl reads it like this, write it in quotes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    place: str
+    """FILE: KIND/NAME."""
+    policy: Policy
+    faults: tuple[str, ...]
+
+
+def validate(paths: Sequence[Path], redirect: RedirectSettings) -> list[str]:
+    """One line for each fault; empty when there is none. Objects of other kinds are left alone."""
+    lines: list[str] = []
+    found: list[_Found] = []
+    for path in paths:
+        try:
+            data = read_file(path)
+            documents, faults = read_documents(data, is_json=path.suffix == ".json")
+            as_kubectl, _ = read_documents(data, is_json=path.suffix == ".json", as_kubectl=True)
+        except (FileFault, OSError) as error:
+            lines.append(f"{path}: {error.strerror if isinstance(error, OSError) else error}")
+            continue
+        lines.extend(f"{path}: {fault}" for fault in faults)
+        if not documents and not faults:
+            lines.append(f"{path}: is empty, must hold at least one {PolicyKind.LOCAL_REDIRECT}")
+        lines.extend(f"{path}: {fault}" for document in documents if (fault := _misspelt(document)))
+        for document, other in zip(_policies(documents), _policies(as_kubectl), strict=True):
+            policy = parse_policy(document.raw, redirect)
+            all_faults = _all_faults(policy, other.raw, redirect)
+            found.append(_Found(place=f"{path}: {_label(policy)}", policy=policy, faults=all_faults))
+    for entry in found:
+        lines.extend(f"{entry.place}: {fault}" for fault in entry.faults)
+        lines.extend(f"{entry.place}: {field}: is no field that we know" for field in entry.policy.unknown_fields)
+    if not found and not lines:
+        names = ", ".join(map(str, paths))
+        lines.append(f"{names}: no {PolicyKind.LOCAL_REDIRECT} is there; objects of other kinds are not checked")
+    return [*lines, *_repeated(found), *_contended(found)]
+
+
+def _policies(documents: list[Document]) -> list[Document]:
+    return [document for document in documents if document.kind in POLICY_KINDS]
+
+
+def _all_faults(policy: Policy, as_kubectl: Mapping[object, object], redirect: RedirectSettings) -> tuple[str, ...]:
+    """What an agent refuses that reads the file, and what the API server refuses that is sent it: a field once."""
+    faults = list(policy.faults)
+    named = {_path(fault) for fault in faults}
+    others = parse_policy(as_kubectl, redirect).faults
+    faults.extend(fault + _IN_QUOTES for fault in others if _path(fault) not in named)
+    named = {_path(fault) for fault in faults}
+    faults.extend(fault for fault in api_faults(as_kubectl) if _path(fault) not in named)
+    return tuple(faults)
+
+
+def _path(fault: str) -> str:
+    return fault.partition(": ")[0]
+
+
+def _misspelt(document: Document) -> str:
+    """What is wrong with an object that is no policy, and was probably meant to be one; "" for any other."""
+    version = document.raw.get("apiVersion")
+    group = version.partition("/")[0] if isinstance(version, str) else ""
+    kinds = {kind.lower(): kind for kind in sorted(POLICY_KINDS)}
+    near = get_close_matches(document.kind.lower(), kinds, n=1, cutoff=_NEAR)
+    near_group = get_close_matches(group.lower(), [GROUP], cutoff=_NEAR)
+    if document.kind in POLICY_KINDS or not (near or near_group):
+        return ""
+    wrong = f"apiVersion: {shown(version)} is wrong, must be {API_VERSION}, with a kind of this group"
+    if group == GROUP:
+        meant = f" (did you mean {kinds[near[0]]}?)" if near else ""
+        wrong = f"kind: is no kind of {GROUP}, must be {' or '.join(kinds.values())}{meant}"
+    return f"{document.kind}/{display_name(document.raw)}: {wrong}"
+
+
+def _label(policy: Policy) -> str:
+    return identity_text(identity(policy)) if policy.key.name else f"{policy.key.kind}/(no name)"
+
+
+def _repeated(found: list[_Found]) -> Iterator[str]:
+    first: dict[object, _Found] = {}
+    for entry in found:
+        if entry.policy.key.name and first.setdefault(entry.policy.key, entry) is not entry:
+            yield f"{entry.place}: metadata.name: the same policy is there already in {first[entry.policy.key].place}"
+
+
+def _contended(found: list[_Found]) -> Iterator[str]:
+    """Rule P8, oldest first: only a policy in force keeps others out."""
+    taken: dict[str, _Found] = {}
+    seen: set[object] = set()
+    for entry in sorted(found, key=lambda entry: (entry.policy.created, entry.policy.key.name, entry.policy.key.kind)):
+        policy = entry.policy
+        if policy.spec is None or not policy.spec.enabled or policy.key in seen:
+            continue
+        seen.add(policy.key)
+        claims = list(_claims(policy, policy.spec))
+        lost = [(field, what, taken[what]) for field, what in claims if what in taken]
+        for field, what, winner in lost:
+            yield (
+                f"{entry.place}: {field}: {what} is claimed by {winner.place} too, which wins "
+                "(older creation, then name)"
+            )
+        if not lost:
+            taken.update((what, entry) for _, what in claims)
+
+
+def _claims(policy: Policy, spec: PolicySpec) -> Iterator[tuple[str, str]]:
+    """Field and what it claims."""
+    if policy.service_id_explicit:
+        yield "metadata.annotations.balancing.elf.io/serviceId", f"serviceId {policy.service_id}"
+    frontend = spec.frontend
+    if not isinstance(frontend, AddressFrontend):
+        yield "spec.frontend.serviceMatcher", f"Service {frontend.service}"
+        return
+    for index, port in enumerate(frontend.to_ports):
+        where = f"[{frontend.ip}]" if frontend.ip.version == 6 else str(frontend.ip)
+        yield f"spec.frontend.addressMatcher.toPorts[{index}]", f"{where}:{port.port}/{port.protocol}"

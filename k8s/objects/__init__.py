@@ -1,0 +1,4 @@
+"""Raw Kubernetes objects -> the few fields that we use, as frozen values, with every fault by its field. Pure.
+
+May import: `config`.
+"""

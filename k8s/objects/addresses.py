@@ -1,0 +1,37 @@
+"""Reading IP addresses, and which of them can be a frontend or a backend. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from config.domain.addresses import Address
+
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+def read_address(raw: object) -> Address | None:
+    """None for what is no address, or has a zone."""
+    try:
+        return ip_address(raw) if isinstance(raw, str) and "%" not in raw else None
+    except ValueError:
+        return None
+
+
+def why_no_target(address: Address) -> str:
+    """Why a Pod can't reach another one at this address, as a phrase that follows the address; "" if it can.
+
+    IPv4 link-local addresses are fine: unlike those of IPv6 they need no interface beside them, and node-local DNS has
+    one of them.
+    """
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        inner = why_no_target(address.ipv4_mapped)
+        return inner or f"is an IPv4 address mapped to IPv6, write {address.ipv4_mapped}"
+    if address.is_unspecified:
+        return "is the unspecified address"
+    if address.is_loopback:
+        return "is a loopback address, at which every Pod reaches itself"
+    if address.is_multicast or address == _BROADCAST:
+        return "is a multicast or broadcast address"
+    if isinstance(address, IPv6Address) and address.is_link_local:
+        return "is a link-local IPv6 address, which means nothing without an interface"
+    return ""

@@ -1,0 +1,85 @@
+"""Object metadata: names, time of creation, labels, and the number of a policy. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime
+
+from config.domain.ids import NamespacedName
+from k8s.objects.fields import DNS_LABEL, DNS_SUBDOMAIN, Fields, ObjectError, Report, shown
+
+MAX_SERVICE_ID = 2**32 - 1
+MAX_NAME = 253
+
+
+def key_name(raw: object) -> str:
+    """A name to know an object by, whatever it is called: printable ASCII, not longer than a valid one; "" for none."""
+    if not isinstance(raw, str):
+        return ""
+    name = raw if raw.isascii() and raw.isprintable() else ascii(raw)[1:-1]
+    if len(name) <= MAX_NAME:
+        return name
+    # Names that differ only behind the cut must stay two objects.
+    digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    return f"{name[:40]}...{digest}"
+
+
+def derived_service_id(kind: str, uid: str, name: str) -> int:
+    """Stable over restarts and nodes, never 0."""
+    seed = uid or f"{kind}/{name}"
+    return int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest()) or 1
+
+
+def read_created(metadata: Fields) -> str:
+    """creationTimestamp in whole seconds of UTC, as the API server keeps it, so that strings sort by time."""
+    raw = metadata.get("creationTimestamp")
+    if raw is None:
+        return ""
+    try:
+        if isinstance(raw, str):
+            raw = datetime.fromisoformat(raw)
+        elif isinstance(raw, date) and not isinstance(raw, datetime):
+            raw = datetime(raw.year, raw.month, raw.day)  # noqa: DTZ001  (YAML's dates have no zone)
+        if isinstance(raw, datetime):
+            utc = raw.astimezone(UTC) if raw.tzinfo else raw
+            return utc.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
+    except (ValueError, OverflowError):
+        pass
+    metadata.fault("creationTimestamp", f"{shown(raw)} is wrong, must be a time like 2026-01-31T12:00:00Z")
+    return ""
+
+
+def check_name(metadata: Fields) -> None:
+    metadata.text("name", DNS_SUBDOMAIN.fullmatch, "a DNS name of at most 253 characters", needed=True)
+
+
+def read_labels(metadata: Fields) -> frozenset[tuple[str, str]]:
+    """Labels of an object that the API server has checked, or that a user wrote: strings, no more is asked."""
+    fields = metadata.mapping("labels")
+    if fields is None:
+        return frozenset()
+    for key, value in fields.entries():
+        if not isinstance(key, str) or not isinstance(value, str):
+            fields.report.fault(fields.path, f"{shown(key)}: {shown(value)} is wrong, keys and values must be strings")
+    return frozenset((key, value) for key, value in fields.entries() if isinstance(key, str) and isinstance(value, str))
+
+
+def read_namespaced_name(metadata: Fields) -> NamespacedName:
+    check_name(metadata)
+    namespace = metadata.text("namespace", DNS_LABEL.fullmatch, "a DNS label of at most 63 characters")
+    return NamespacedName(namespace or "default", key_name(metadata.get("name")))
+
+
+def display_name(raw: object) -> str:
+    """`name` or `namespace/name` of a raw object, for messages."""
+    metadata = raw.get("metadata") if isinstance(raw, dict) else None
+    if not isinstance(metadata, dict):
+        return "(no name)"
+    name, namespace = key_name(metadata.get("name")), key_name(metadata.get("namespace"))
+    return "/".join(part for part in (namespace, name or "(no name)") if part)
+
+
+def refuse_faulty(kind: str, raw: object, report: Report) -> None:
+    """Raises ObjectError when anything was wrong."""
+    if report.faults:
+        raise ObjectError(f"{kind}/{display_name(raw)}", report.all_faults())

@@ -1,0 +1,86 @@
+"""Raw Pod and Node -> `Pod` and `Node`: what rules P5 and P12 and node selectors ask for. Pure."""
+
+from __future__ import annotations
+
+from config.domain.addresses import Address
+from k8s.objects.addresses import read_address, why_no_target
+from k8s.objects.fields import Fields, Report, shown
+from k8s.objects.metadata import check_name, key_name, read_labels, read_namespaced_name, refuse_faulty
+from k8s.objects.model import Node, Pod
+
+CONFIG_HASH_ANNOTATION = "kubernetes.io/config.hash"
+
+
+def node_of_pod(raw: object) -> str:
+    """spec.nodeName of a raw Pod; "" when it has none."""
+    spec = raw.get("spec") if isinstance(raw, dict) else None
+    name = spec.get("nodeName") if isinstance(spec, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def parse_pod(raw: object) -> Pod:
+    """Raises ObjectError."""
+    report = Report()
+    fields = Fields(raw, "", report)
+    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    spec = fields.mapping("spec") or Fields({}, "spec", Report())
+    status = fields.mapping("status") or Fields({}, "status", Report())
+    pod = Pod(
+        key=read_namespaced_name(metadata),
+        uid=metadata.text("uid", _is_plain, "a string"),
+        node=node_of_pod(raw),
+        config_hash=_read_config_hash(metadata),
+        labels=read_labels(metadata),
+        ips=_read_ips(status),
+        ready=_is_ready(status),
+        terminating=metadata.has("deletionTimestamp"),
+        finished=status.get("phase") in ("Succeeded", "Failed"),
+        host_network=spec.boolean("hostNetwork", False),
+    )
+    refuse_faulty("Pod", raw, report)
+    return pod
+
+
+def parse_node(raw: object) -> Node:
+    """Raises ObjectError."""
+    report = Report()
+    fields = Fields(raw, "", report)
+    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    check_name(metadata)
+    node = Node(name=key_name(metadata.get("name")), labels=read_labels(metadata))
+    refuse_faulty("Node", raw, report)
+    return node
+
+
+def _read_config_hash(metadata: Fields) -> str:
+    """Empty when there is none. Users may write anything there: a wrong annotation is no annotation."""
+    annotations = metadata.get("annotations")
+    found = annotations.get(CONFIG_HASH_ANNOTATION) if isinstance(annotations, dict) else None
+    return found if isinstance(found, str) and _is_plain(found) else ""
+
+
+def _is_plain(text: str) -> bool:
+    """Such a value becomes part of a cgroup's path."""
+    return text.isascii() and text.isprintable() and "/" not in text and len(text) <= 128
+
+
+def _read_ips(status: Fields) -> tuple[Address, ...]:
+    listed = [(f"{path}.ip", Fields(raw, path, status.report).get("ip")) for path, raw in status.items("podIPs")] or [
+        (status.at("podIP"), status.get("podIP"))
+    ]
+    ips: list[Address] = []
+    for path, raw in listed:
+        if raw is None or raw == "":
+            continue
+        address = read_address(raw)
+        wrong = "is wrong" if address is None else why_no_target(address)
+        if address is None or wrong:
+            status.report.fault(path, f"{shown(raw)} {wrong}, must be an IP address at which other Pods reach this one")
+        elif address not in ips:
+            ips.append(address)
+    return tuple(ips)
+
+
+def _is_ready(status: Fields) -> bool:
+    conditions = [Fields(raw, path, status.report) for path, raw in status.items("conditions")]
+    return any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions)

@@ -1,0 +1,55 @@
+"""A policy's `status`, read from a raw object. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from config.settings import RedirectSettings
+from k8s.objects.fields import Fields, Report
+from k8s.objects.model import Policy, PolicyStatus
+from k8s.objects.policy import parse_policy
+
+CONDITION = "Accepted"
+
+
+def parse_policy_with_status(raw: object, redirect: RedirectSettings) -> Policy:
+    return replace(parse_policy(raw, redirect), status=parse_status(raw))
+
+
+def parse_status(raw: object) -> PolicyStatus:
+    """Of a raw policy. Never raises: what is not as we write it differs from what we want, and is written anew."""
+    report = Report()  # nobody reads it
+    fields = Fields(raw, "", report)
+    status = fields.mapping("status") or Fields({}, "status", report)
+    conditions = [Fields(each, path, report) for path, each in status.items("conditions")]
+    condition = next((each for each in conditions if each.get("type") == CONDITION), Fields({}, "", report))
+    return PolicyStatus(
+        accepted=_text(condition, "status"),
+        reason=_text(condition, "reason"),
+        message=_text(condition, "message"),
+        observed_generation=_number(condition, "observedGeneration") or 0,
+        transitioned=_text(condition, "lastTransitionTime"),
+        frontend=_text(status, "frontend"),
+        frontends=tuple(str(each) for _, each in status.items("frontends")),
+        nodes_ready=_number(status, "nodesReady"),
+        nodes_selected=_number(status, "nodesSelected"),
+        nodes=_text(status, "nodes"),
+        version=version_of(raw),
+    )
+
+
+def version_of(raw: object) -> int:
+    """resourceVersion: a number that grows, on every server that is a real one (KEP-5504)."""
+    metadata = raw.get("metadata") if isinstance(raw, dict) else None
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return int(version) if isinstance(version, str) and version.isascii() and version.isdecimal() else 0
+
+
+def _text(fields: Fields, name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(fields: Fields, name: str) -> int | None:
+    value = fields.get(name)
+    return value if isinstance(value, int) else None

@@ -1,0 +1,98 @@
+"""Kubernetes label selectors: reading, validation and matching (rule P4). Pure."""
+
+from __future__ import annotations
+
+import re
+
+from k8s.objects.fields import DNS_SUBDOMAIN, Fields, shown
+from k8s.objects.model import LabelSelector, Requirement
+
+_NAME = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?")
+_OPERATORS = {word: word for word in ("In", "NotIn", "Exists", "DoesNotExist")}
+LABEL_KEY_RULE = "a label key ([prefix/]name, the name up to 63 letters, digits, '-', '_' or '.')"
+LABEL_VALUE_RULE = "a label value (a string of up to 63 letters, digits, '-', '_' or '.')"
+
+
+def matches(selector: LabelSelector, labels: frozenset[tuple[str, str]]) -> bool:
+    """Whether every part of the selector holds; an empty one matches everything, as in Kubernetes."""
+    if not labels.issuperset(selector.match_labels):
+        return False
+    if not selector.match_expressions:
+        return True
+    by_key = dict(labels)
+    return all(_holds(requirement, by_key) for requirement in selector.match_expressions)
+
+
+def _holds(requirement: Requirement, labels: dict[str, str]) -> bool:
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value is not None and value in requirement.values
+        case "NotIn":
+            return value is None or value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    raise ValueError(f"no selector operator: {requirement.operator}")
+
+
+def is_label_key(key: str) -> bool:
+    prefix, slash, name = key.rpartition("/")
+    return bool(_NAME.fullmatch(name)) and (not slash or bool(DNS_SUBDOMAIN.fullmatch(prefix)))
+
+
+def is_label_value(value: str) -> bool:
+    return value == "" or bool(_NAME.fullmatch(value))
+
+
+def read_selector(parent: Fields, name: str, *, needed: bool) -> LabelSelector:
+    """The selector in a field; `needed` refuses an absent or empty one."""
+    fields = parent.mapping(name, ("matchLabels", "matchExpressions"))
+    if fields is None:
+        if needed:
+            parent.fault(name, "is missing, needs matchLabels or matchExpressions")
+        return LabelSelector()
+    label_fields = fields.mapping("matchLabels")
+    labels = () if label_fields is None else _read_labels(label_fields)
+    entries = fields.items("matchExpressions")
+    requirements = [_read_requirement(Fields(raw, path, fields.report)) for path, raw in entries]
+    if needed and all(fields.get(part) in (None, {}, []) for part in ("matchLabels", "matchExpressions")):
+        parent.fault(name, "is empty, needs matchLabels or matchExpressions (an empty selector would take every Pod)")
+    return LabelSelector(
+        match_labels=labels,
+        match_expressions=tuple(requirement for requirement in requirements if requirement is not None),
+    )
+
+
+def _read_labels(fields: Fields) -> tuple[tuple[str, str], ...]:
+    labels = []
+    for key, value in fields.entries():
+        if not isinstance(key, str) or not is_label_key(key):
+            fields.report.fault(fields.path, f"key {shown(key)} is wrong, must be {LABEL_KEY_RULE}")
+        elif not isinstance(value, str) or not is_label_value(value):
+            fields.fault(key, f"{shown(value)} is wrong, must be {LABEL_VALUE_RULE}")
+        else:
+            labels.append((key, value))
+    return tuple(sorted(labels))
+
+
+def _read_requirement(fields: Fields) -> Requirement | None:
+    key = fields.text("key", is_label_key, LABEL_KEY_RULE, needed=True)
+    operator = fields.choice("operator", _OPERATORS)
+    if not fields.has("operator"):
+        fields.fault("operator", f"is missing, must be {' or '.join(_OPERATORS)}")
+    values = []
+    for path, value in fields.items("values"):
+        if isinstance(value, str) and is_label_value(value):
+            values.append(value)
+        else:
+            fields.report.fault(path, f"{shown(value)} is wrong, must be {LABEL_VALUE_RULE}")
+    has_values = fields.get("values") not in (None, [])
+    if operator in ("In", "NotIn") and not has_values:
+        fields.fault("values", f"is missing or empty, {operator} needs at least one value")
+    if operator in ("Exists", "DoesNotExist") and has_values:
+        fields.fault("values", f"must be absent or empty with {operator}")
+    if operator is None:
+        return None
+    return Requirement(key=key, operator=operator, values=frozenset(values))

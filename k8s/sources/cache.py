@@ -1,0 +1,65 @@
+"""What a source of several list-watches holds, and what an event of one of them changes. Pure state.
+
+An object may come by more than one of them (two Pod queries that both match): it is there while any of them has it, in
+the state that arrived last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from k8s.api.resource import Resource
+from k8s.objects.manifests import Identity, identity
+from k8s.objects.model import KubeObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    upserted: tuple[KubeObject, ...] = ()
+    removed: tuple[Identity, ...] = ()
+
+
+@dataclass(slots=True)
+class ObjectCache:
+    _held: dict[Resource, dict[Identity, KubeObject]] = field(default_factory=dict)
+    """Of each list-watch that has ended a listing."""
+    _current: dict[Identity, KubeObject] = field(default_factory=dict)
+    """As last delivered."""
+
+    def objects(self) -> Iterator[KubeObject]:
+        return iter(self._current.values())
+
+    def listed(self) -> frozenset[Resource]:
+        return frozenset(self._held)
+
+    def list(self, resource: Resource, objects: Iterable[KubeObject]) -> Change:
+        """Replaces all that `resource` holds."""
+        found = {identity(each): each for each in objects}
+        gone = self._held.get(resource, {}).keys() - found.keys()
+        self._held[resource] = found
+        return Change(upserted=tuple(self._taken(found)), removed=tuple(self._dropped(gone)))
+
+    def change(self, resource: Resource, found: KubeObject) -> Change:
+        self._held[resource][identity(found)] = found
+        return Change(upserted=tuple(self._taken({identity(found): found})))
+
+    def delete(self, resource: Resource, name: Identity) -> Change:
+        self._held[resource].pop(name, None)
+        return Change(removed=tuple(self._dropped([name])))
+
+    def forget(self, resource: Resource) -> Change:
+        """The list-watch is no longer wanted."""
+        return Change(removed=tuple(self._dropped(self._held.pop(resource, {}))))
+
+    def _taken(self, found: Mapping[Identity, KubeObject]) -> Iterator[KubeObject]:
+        for name, each in found.items():
+            if self._current.get(name) != each:
+                self._current[name] = each
+                yield each
+
+    def _dropped(self, names: Iterable[Identity]) -> Iterator[Identity]:
+        for name in list(names):
+            if name in self._current and not any(name in held for held in self._held.values()):
+                del self._current[name]
+                yield name

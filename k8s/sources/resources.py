@@ -1,0 +1,86 @@
+"""Which collections of the API are listed and watched, and how their objects are reduced to ours. Pure."""
+
+from __future__ import annotations
+
+from config.domain.ids import NamespacedName, PolicyKind
+from config.settings import RedirectSettings
+from k8s.api.resource import Reduce, Resource, policies_path
+from k8s.objects.model import LabelSelector, PodQuery
+from k8s.objects.pod import parse_node, parse_pod
+from k8s.objects.policy import API_VERSION, parse_policy
+from k8s.objects.policy_status import parse_policy_with_status
+from k8s.objects.service import read_service
+from k8s.sources.source import Wanted
+
+MOST_WATCHES = 20
+"""Of single Services, or Pod queries; beyond that one watch for all of them costs the API server less."""
+
+
+def policies(kind: PolicyKind, *, with_status: bool = False) -> Resource:
+    path = policies_path(kind)
+    optional = kind == PolicyKind.BALANCING
+    return Resource(kind=str(kind), path=path, optional=optional, with_status=with_status, from_cache=not with_status)
+
+
+def pods_of_node(name: str) -> Resource:
+    return Resource(kind="Pod", path="/api/v1/pods", field_selector=f"spec.nodeName={name}", from_cache=True)
+
+
+def node(name: str) -> Resource:
+    selector = f"metadata.name={name}"
+    return Resource(kind="Node", path="/api/v1/nodes", field_selector=selector, metadata_only=True, from_cache=True)
+
+
+ALL_NODES = Resource(kind="Node", path="/api/v1/nodes", metadata_only=True)
+ALL_SERVICES = Resource(kind="Service", path="/api/v1/services")
+ALL_PODS = Resource(kind="Pod", path="/api/v1/pods")
+
+
+def resources_for(wanted: frozenset[Wanted]) -> frozenset[Resource]:
+    """One watch each, or, for each kind, one for all once there are more than MOST_WATCHES."""
+    services = {each for each in wanted if isinstance(each, NamespacedName)}
+    queries = {each for each in wanted if isinstance(each, PodQuery)}
+    found = {_service(name) for name in services} if len(services) <= MOST_WATCHES else {ALL_SERVICES}
+    found |= {_pods(query) for query in queries} if len(queries) <= MOST_WATCHES else {ALL_PODS}
+    return frozenset(found)
+
+
+def _service(name: NamespacedName) -> Resource:
+    path = f"/api/v1/namespaces/{name.namespace}/services"
+    return Resource(kind="Service", path=path, field_selector=f"metadata.name={name.name}", from_cache=True)
+
+
+def _pods(query: PodQuery) -> Resource:
+    path = f"/api/v1/namespaces/{query.namespace}/pods" if query.namespace else "/api/v1/pods"
+    return Resource(kind="Pod", path=path, label_selector=selector_text(query.selector))
+
+
+def selector_text(selector: LabelSelector) -> str:
+    """As the API's `labelSelector` parameter wants it."""
+    parts = [f"{key}={value}" for key, value in selector.match_labels]
+    for requirement in selector.match_expressions:
+        values = ",".join(sorted(requirement.values))
+        match requirement.operator:
+            case "In":
+                parts.append(f"{requirement.key} in ({values})")
+            case "NotIn":
+                parts.append(f"{requirement.key} notin ({values})")
+            case "Exists":
+                parts.append(requirement.key)
+            case _:
+                parts.append(f"!{requirement.key}")
+    return ",".join(parts)
+
+
+def reducer(resource: Resource, redirect: RedirectSettings) -> Reduce:
+    """List items come without kind and apiVersion."""
+    match resource.kind:
+        case "Pod":
+            return parse_pod
+        case "Node":
+            return parse_node
+        case "Service":
+            return read_service
+        case kind:
+            parse = parse_policy_with_status if resource.with_status else parse_policy
+            return lambda raw: parse({"apiVersion": API_VERSION, **raw, "kind": kind}, redirect)

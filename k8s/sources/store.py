@@ -1,0 +1,88 @@
+"""Which objects the files of a directory hold, and what a change of files changes. Pure state, no input or output.
+
+Of one object in two files the first file by name counts; the other takes over when the first goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from k8s.objects.manifests import Identity
+from k8s.objects.model import KubeObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate:
+    name: Identity
+    counts: str
+    """The file whose object counts."""
+    ignored: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    upserted: tuple[KubeObject, ...] = ()
+    removed: tuple[Identity, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
+    """Those that are new."""
+
+
+@dataclass(slots=True)
+class ManifestStore:
+    _files: dict[str, Mapping[Identity, KubeObject]] = field(default_factory=dict)
+    _holders: dict[Identity, set[str]] = field(default_factory=dict)
+    _duplicates: dict[Identity, list[Duplicate]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> frozenset[str]:
+        return frozenset(self._files)
+
+    def holds(self, file: str) -> bool:
+        """Whether any object is known from that file."""
+        return bool(self._files.get(file))
+
+    def objects(self) -> list[KubeObject]:
+        """Every object that counts."""
+        return [self._files[min(holders)][name] for name, holders in self._holders.items()]
+
+    def apply(self, changes: Mapping[str, Mapping[Identity, KubeObject] | None]) -> Delta:
+        """New contents of files; None for a file that is gone. All changes count as one."""
+        touched: dict[Identity, KubeObject | None] = {}
+        for file, contents in changes.items():
+            for name in {**self._files.get(file, {}), **(contents or {})}:
+                touched.setdefault(name, self._winner(name))
+        for file, contents in changes.items():
+            self._replace(file, contents)
+        upserted, removed, duplicates = [], [], []
+        for name, before in touched.items():
+            after = self._winner(name)
+            if after is None:
+                if before is not None:
+                    removed.append(name)
+            elif after != before:
+                upserted.append(after)
+            duplicates.extend(self._new_duplicates(name))
+        return Delta(upserted=tuple(upserted), removed=tuple(removed), duplicates=tuple(duplicates))
+
+    def _winner(self, name: Identity) -> KubeObject | None:
+        holders = self._holders.get(name)
+        return self._files[min(holders)][name] if holders else None
+
+    def _replace(self, file: str, contents: Mapping[Identity, KubeObject] | None) -> None:
+        for name in self._files.pop(file, {}):
+            self._holders[name].discard(file)
+            if not self._holders[name]:
+                del self._holders[name]
+        if contents is not None:
+            self._files[file] = contents
+            for name in contents:
+                self._holders.setdefault(name, set()).add(file)
+
+    def _new_duplicates(self, name: Identity) -> list[Duplicate]:
+        holders = sorted(self._holders.get(name, ()))
+        present = [Duplicate(name=name, counts=holders[0], ignored=file) for file in holders[1:]]
+        known = self._duplicates.pop(name, [])
+        if present:
+            self._duplicates[name] = present
+        return [duplicate for duplicate in present if duplicate not in known]

@@ -1,0 +1,156 @@
+"""The frame of all actors: dispatch, addressing by name, owned threads, and failures that are told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from queue import SimpleQueue
+from typing import ClassVar
+
+import pytest
+
+from actors.framework.actor import AgentActor, OwnedThread, clock, send
+from actors.framework.messages import ActorFailed, Message, Ping, TickElapsed
+from actors.messages.desired import Flush
+from actors.messages.subscriptions import ResyncSource
+from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
+
+
+class Example(AgentActor):
+    """Handles what it is told by calling `handle`; `start` runs at its start."""
+
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {Flush: "_on_any", TickElapsed: "_on_any"}
+
+    def __init__(
+        self,
+        handle: Callable[[Message], None] = lambda _: None,
+        start: Callable[[AgentActor], None] = lambda _: None,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self._handle, self._start, self._stop_hook = handle, start, stop
+
+    def started(self) -> None:
+        self._start(self)
+
+    def stopped(self) -> None:
+        self._stop_hook()
+
+    def _on_any(self, message: Message) -> None:
+        self._handle(message)
+
+
+def fail(*_: object) -> None:
+    raise ValueError("out of luck")
+
+
+def test_a_message_reaches_the_handler_of_its_type() -> None:
+    handled: list[Message] = []
+    ref = Example.start(handled.append)
+    ref.tell(Flush())
+    fence(ref)
+    assert handled == [Flush()]
+
+
+def test_a_ping_is_answered_with_the_name() -> None:
+    assert Example.start().ask(Ping(), timeout=WAIT_SECONDS) == "Example"
+
+
+@pytest.mark.usefixtures("expects_failures")
+def test_a_message_of_an_unknown_type_is_a_failure_that_names_it() -> None:
+    supervisor = Peer("Supervisor")
+    ref = Example.start()
+    ref.tell(ResyncSource())
+    failure = supervisor.next()
+    assert isinstance(failure, ActorFailed)
+    assert (failure.name, failure.phase) == ("Example", "handle")
+    assert "Example got ResyncSource" in failure.error
+    wait_until_dead(ref)
+
+
+@pytest.mark.usefixtures("expects_failures")
+@pytest.mark.parametrize(
+    ("phase", "example"),
+    [
+        ("start", lambda: Example.start(start=fail)),
+        ("handle", lambda: Example.start(handle=fail).tell(Flush())),
+        ("thread", lambda: Example.start(start=lambda actor: actor.own(OwnedThread(actor, "t", fail, lambda: None)))),
+    ],
+)
+def test_whatever_fails_the_supervisor_hears_of_it_once(phase: str, example: Callable[[], object]) -> None:
+    supervisor = Peer("Supervisor")
+    example()
+    assert supervisor.next() == ActorFailed(name="Example", phase=phase, error="ValueError: out of luck")
+    assert supervisor.heard() == []
+
+
+def test_a_thread_that_ends_by_itself_ends_its_actor() -> None:
+    supervisor = Peer("Supervisor")
+    ref = Example.start(start=lambda actor: actor.own(OwnedThread(actor, "reader", lambda: None, lambda: None)))
+    failure = supervisor.next()
+    assert isinstance(failure, ActorFailed)
+    assert (failure.phase, failure.error) == ("thread", "RuntimeError: thread reader ended by itself")
+    wait_until_dead(ref)
+
+
+def test_a_thread_is_stopped_and_joined_before_the_actor_is_gone() -> None:
+    supervisor = Peer("Supervisor")
+    over, story = threading.Event(), list[str]()
+
+    def run() -> None:
+        over.wait(WAIT_SECONDS)
+        story.append("thread ended")
+
+    ref = Example.start(
+        start=lambda actor: actor.own(OwnedThread(actor, "reader", run, over.set)),
+        stop=lambda: story.append("stopped"),
+    )
+    ref.stop(timeout=WAIT_SECONDS)
+    assert story == ["thread ended", "stopped"]
+    assert supervisor.heard() == []
+
+
+@pytest.mark.usefixtures("expects_failures")
+@pytest.mark.parametrize("phase", ["start", "handle"])
+def test_a_failed_actor_has_let_its_threads_go_when_the_supervisor_hears_of_it(phase: str) -> None:
+    supervisor = Peer("Supervisor")
+    over = threading.Event()
+
+    def run() -> None:
+        over.wait(WAIT_SECONDS)
+
+    def start(actor: AgentActor) -> None:
+        actor.own(OwnedThread(actor, "reader", run, over.set))
+        if phase == "start":
+            fail()
+
+    ref = Example.start(handle=fail, start=start)
+    if phase == "handle":
+        ref.tell(Flush())
+    assert isinstance(supervisor.next(), ActorFailed)
+    assert over.is_set()
+
+
+def test_a_clock_ticks_on_a_grid_until_its_actor_stops() -> None:
+    ticks: SimpleQueue[Message] = SimpleQueue()
+    ref = Example.start(handle=ticks.put, start=lambda actor: actor.own(clock(actor, 0.01)))
+    first, second = ticks.get(timeout=WAIT_SECONDS), ticks.get(timeout=WAIT_SECONDS)
+    assert isinstance(first, TickElapsed) and isinstance(second, TickElapsed)
+    assert second.due - first.due >= 0.01 - 1e-9
+    ref.stop(timeout=WAIT_SECONDS)
+    assert not [thread for thread in threading.enumerate() if thread.name == "Example-clock"]
+
+
+def test_a_message_to_an_actor_that_is_not_there_is_dropped_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="actors.framework.actor"):
+        assert not send("Nobody", Flush())
+    assert caplog.messages == ["Nobody is not there; dropped Flush"]
+
+
+def test_a_name_leads_to_the_actor_that_lives_now() -> None:
+    former = Peer("Example")
+    former.ref.stop(timeout=WAIT_SECONDS)
+    present = Peer("Example")
+    assert send("Example", Flush())
+    assert present.heard() == [Flush()]

@@ -1,0 +1,191 @@
+"""Whatever came and went leaves nothing behind: memory that grows with it would end a long-lived agent."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from actors.controller.cluster_decision import ClusterDecision
+from actors.controller.status_writer import StatusWriter
+from actors.controller.write_plan import WritePlan
+from actors.messages.facts import SourceName
+from actors.messages.reports import DesiredStateApplied, PoliciesResolved, PolicyCondition, PolicyState, WriteFault
+from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusGone, PolicyStatusSeen, PolicyVerdict
+from actors.reporting.agent_state import AgentState
+from actors.resolving.agent_decision import AgentDecision
+from actors.resolving.decision import Decision
+from actors.resolving.resolver_state import ResolverState
+from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from config.settings import DatapathSettings, RedirectSettings
+from k8s.api.resource import Resource
+from k8s.objects.manifests import identity
+from k8s.objects.model import LabelSelector, Node, Policy, PolicyStatus, Service, ServiceFrontend
+from k8s.sources.cache import ObjectCache
+from k8s.sources.store import ManifestStore
+from k8s.status.writes import StatusWrite, WriteAnswer, WriteResult
+from tests.unit.objects import DNS_PORTS, address_spec, pod, policy, service_spec
+
+POLICIES = 1000
+REDIRECT = RedirectSettings()
+
+
+def held(thing: object, path: str = "") -> Iterator[str]:
+    """What the collections in an object's attributes hold, at any depth."""
+    names = vars(thing) if hasattr(thing, "__dict__") else {each: getattr(thing, each) for each in _slots(thing)}
+    for name, value in names.items():
+        where = f"{path}.{name}"
+        if isinstance(value, dict) and value and all(isinstance(each, SourceName) for each in value):
+            yield from (f"{where}[{source}]: {len(each)}" for source, each in value.items() if each)
+        elif isinstance(value, (dict, set, list, deque)):
+            if value:
+                yield f"{where}: {len(value)}"
+        elif type(value).__module__.split(".")[0] in {"actors", "bpf", "k8s"}:
+            yield from held(value, where)
+
+
+def _slots(thing: object) -> tuple[str, ...]:
+    return tuple(getattr(thing, "__slots__", ()))
+
+
+def numbered(number: int) -> list[Policy]:
+    """Two policies of a Service, of which one loses, one for an address, and one that can't be read."""
+    name = NamespacedName("kube-system", f"dns-{number}")
+    of_service = replace(
+        service_spec(),
+        frontend=ServiceFrontend(service=name),
+        node_selector=LabelSelector(match_labels=(("zone", f"z{number}"),)),
+    )
+    address = address_spec(str(ip_address("10.200.0.0") + number))
+    return [
+        policy(of_service, name=f"elder-{number}", service_id=4 * number + 1, created="1"),
+        policy(of_service, name=f"younger-{number}", service_id=4 * number + 1, created="2"),
+        policy(address, name=f"address-{number}", service_id=4 * number + 3),
+        policy(None, name=f"broken-{number}", service_id=4 * number + 4, faults=("broken",)),
+    ]
+
+
+@pytest.mark.parametrize("decision", [AgentDecision(REDIRECT), ClusterDecision(REDIRECT)], ids=["agent", "controller"])
+@pytest.mark.parametrize("waits", [False, True], ids=["decided", "not decided before they go"])
+def test_the_resolvers_indexes(decision: Decision[Any], *, waits: bool) -> None:
+    state = ResolverState[Any](datapath=DatapathSettings(), redirect=REDIRECT, decision=decision)
+    for number in range(POLICIES // 4):
+        policies = numbered(number)
+        service = Service(key=NamespacedName("kube-system", f"dns-{number}"), ports=DNS_PORTS)
+        backend = pod(f"cache-{number}", namespace=f"ns-{number}", app=f"app-{number}")
+        node = Node(name=f"n{number}", labels=frozenset({("zone", f"z{number}")}))
+        for each in policies:
+            state.upsert_policy(each, 1)
+        state.upsert_service(service, 1)
+        state.upsert_pod(backend, 1)
+        state.upsert_node(node, 1)
+        state.decide_changes(waits=(lambda _policy: True) if waits else None)
+        assert list(held(state)), "while they are there"
+        for each in policies:
+            state.remove_policy(each.key)
+        state.drop_unnamed_services()
+        state.remove_pod(backend.key)
+        state.remove_node(node.name)
+        state.decide_changes()
+    assert list(held(state)) == []
+
+
+def verdict(number: int, uid: str) -> PolicyVerdict:
+    return PolicyVerdict(
+        key=key(number),
+        uid=uid,
+        generation=1,
+        reason=Acceptance.ACCEPTED,
+        message="",
+        frontend="",
+        frontends=(),
+        nodes_ready=0,
+        nodes_selected=0,
+    )
+
+
+def key(number: int) -> PolicyKey:
+    return PolicyKey(PolicyKind.LOCAL_REDIRECT, f"p{number}")
+
+
+SEQUENCES = {
+    "judged and removed": ["seen old", "judged old", "removed", "gone"],
+    "removed by the API first": ["seen old", "judged old", "gone", "removed"],
+    "never judged": ["seen old", "gone"],
+    "judged, and its status never seen": ["judged old", "gone", "removed"],
+    "made again, and gone before it was judged": ["seen old", "judged old", "gone", "seen new", "removed", "gone"],
+    "a listing without it": ["seen old", "judged old", "gone", "complete"],
+}
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES.values(), ids=SEQUENCES)
+def test_the_plan_of_what_to_write(sequence: list[str]) -> None:
+    plan = WritePlan()
+    for number in range(POLICIES):
+        for step in sequence:
+            what, _, uid = step.partition(" ")
+            match what:
+                case "seen":
+                    plan.see(PolicyStatusSeen(key=key(number), uid=uid, status=PolicyStatus()))
+                case "judged":
+                    plan.apply(ApplyVerdicts(complete=False, verdicts=(verdict(number, uid),)))
+                case "removed":
+                    plan.apply(ApplyVerdicts(complete=False, removed=(key(number),)))
+                case "gone":
+                    plan.gone(key(number))
+                case _:
+                    plan.apply(ApplyVerdicts(complete=True))
+    assert list(held(plan)) == []
+
+
+def test_a_policy_that_is_made_again_is_written_to_whatever_is_heard_of_the_former_one_later() -> None:
+    plan = WritePlan()
+    plan.see(PolicyStatusSeen(key=key(1), uid="old", status=PolicyStatus()))
+    plan.apply(ApplyVerdicts(complete=False, verdicts=(verdict(1, "old"),)))
+    plan.gone(key(1))
+    plan.see(PolicyStatusSeen(key=key(1), uid="new", status=PolicyStatus()))
+    plan.apply(ApplyVerdicts(complete=False, removed=(key(1),)))
+    plan.apply(ApplyVerdicts(complete=False, verdicts=(verdict(1, "new"),)))
+    written = plan.next(0.0, "now")
+    assert isinstance(written, StatusWrite) and written.uid == "new"
+
+
+def test_refusals_that_were_logged() -> None:
+    writer = StatusWriter(write=lambda _write: WriteAnswer(result=WriteResult.WRITTEN), leads=lambda: False)
+    for number in range(POLICIES):
+        write = StatusWrite(key=key(number), uid="u", status=PolicyStatus(), former_reason="", decided="")
+        writer._log_answer(write, WriteAnswer(result=WriteResult.REFUSED, error="422"))
+        writer.on_receive(PolicyStatusGone(key=key(number)))
+    assert writer._complaints == {}
+
+
+def test_conditions_and_faults() -> None:
+    state = AgentState()
+    for number in range(POLICIES):
+        condition = PolicyCondition(
+            key=key(number), service_id=number, state=PolicyState.ACTIVE, reason="Active", message=""
+        )
+        state.resolve(PoliciesResolved(complete=False, conditions=(condition,)))
+        fault = WriteFault(key=key(number), failed=True, message="full")
+        state.apply(DesiredStateApplied(faults=(fault,), attached=True, seconds=0.0))
+        state.resolve(PoliciesResolved(complete=False, removed=(key(number),)))
+        state.apply(DesiredStateApplied(faults=(), attached=True, seconds=0.0))
+    assert list(held(state)) == []
+
+
+def test_what_the_sources_hold() -> None:
+    cache, store, resource = ObjectCache(), ManifestStore(), Resource(kind="Pod", path="/api/v1/pods")
+    cache.list(resource, [])
+    for number in range(POLICIES):
+        found = pod(f"p{number}")
+        cache.change(resource, found)
+        cache.delete(resource, identity(found))
+        files = {f"{number}-{each}.yaml": {identity(found): found} for each in "ab"}
+        store.apply(files)
+        store.apply(dict.fromkeys(files))
+    cache.forget(resource)
+    assert [*held(cache), *held(store)] == []

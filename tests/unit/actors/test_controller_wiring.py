@@ -1,0 +1,218 @@
+"""All actors of the controller together, over objects in memory: one that fails costs nothing but its restart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from queue import SimpleQueue
+
+import pykka
+import pytest
+
+from actors.controller import status_writer, write_plan
+from actors.controller_wiring import specs_over
+from actors.framework.actor import send
+from actors.framework.messages import TickElapsed
+from actors.framework.supervisor import Supervisor
+from actors.watching.watcher import SourceFactory, Sources
+from config.domain.ids import PolicyKey, PolicyKind
+from config.settings import HealthSettings, MetricsSettings, Settings
+from k8s.objects.manifests import Identity, identity
+from k8s.objects.model import KubeObject, Node, Pod, PodQuery, Policy, PolicyStatus, Service
+from k8s.objects.selector import matches
+from k8s.sources.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted, Wanted
+from k8s.status.writes import StatusWrite, Write, WriteAnswer, WriteResult
+from tests.unit.objects import SERVICE, address_spec, pod, policy, port, service_spec
+from tests.unit.peers import WAIT_SECONDS, free_port
+
+ACTORS = (
+    "LeaderElector",
+    "StatusReporter",
+    "MetricsExporter",
+    "StatusWriter",
+    "ConflictResolver",
+    "EndpointWatcher",
+    "ServiceWatcher",
+    "PolicyWatcher",
+)
+
+
+class Cluster:
+    """Objects, and the sources that watch them. Takes writes of status, as an API server does."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Identity, KubeObject] = {}
+        self.sources: list[MemorySource] = []
+        self.writes: list[StatusWrite] = []
+        self._version = 1
+
+    def put(self, *objects: KubeObject) -> None:
+        for each in objects:
+            self._version += 1
+            found = each
+            if isinstance(each, Policy):
+                former = self.objects.get(identity(each))
+                status = former.status if isinstance(former, Policy) and former.status else PolicyStatus()
+                found = replace(each, uid=f"uid-{each.key.name}", status=replace(status, version=self._version))
+            self.objects[identity(found)] = found
+            self.tell()
+
+    def remove(self, each: KubeObject) -> None:
+        self.objects.pop(identity(each))
+        self.tell()
+
+    def tell(self) -> None:
+        for source in self.sources:
+            source.requests.put(source.compare)
+
+    def write(self, write: Write) -> WriteAnswer:
+        """In the writer's thread."""
+        if isinstance(write, StatusWrite):
+            found = self.objects[str(write.key.kind), write.key]
+            assert isinstance(found, Policy)
+            self.writes.append(write)
+            self._version += 1
+            status = replace(write.status, version=self._version)
+            self.objects[identity(found)] = replace(found, status=status)
+            self.tell()
+        return WriteAnswer(result=WriteResult.WRITTEN, version=self._version)
+
+    def counts(self) -> dict[str, str]:
+        statuses = {each.key.name: each.status for each in self.objects.values() if isinstance(each, Policy)}
+        return {name: status.nodes for name, status in statuses.items() if status}
+
+    def source(self, *kinds: type[KubeObject]) -> SourceFactory:
+        def build(deliver: Deliver) -> MemorySource:
+            self.sources.append(MemorySource(self, deliver, kinds))
+            return self.sources[-1]
+
+        return build
+
+
+class MemorySource:
+    def __init__(self, cluster: Cluster, deliver: Deliver, kinds: tuple[type[KubeObject], ...]) -> None:
+        self._cluster = cluster
+        self._deliver = deliver
+        self._kinds = kinds
+        self._told: dict[Identity, KubeObject] = {}
+        self._wanted: frozenset[Wanted] = frozenset()
+        self._revision = 0
+        self.requests: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def run(self) -> None:
+        self._list()
+        while (request := self.requests.get()) is not None:
+            request()
+
+    def stop(self) -> None:
+        self.requests.put(None)
+
+    def relist(self, since: float = 0.0) -> None:
+        del since
+        self.requests.put(self._list)
+
+    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+        def grant() -> None:
+            self._wanted, self._revision = wanted, revision
+            self.compare()
+            self._deliver(ListingEnded(1, time.monotonic(), revision))
+
+        self.requests.put(grant)
+
+    def _list(self) -> None:
+        self._deliver(ListingStarted(1, "start"))
+        self._told = {}
+        self.compare()
+        self._deliver(ListingEnded(1, time.monotonic(), self._revision))
+
+    def compare(self) -> None:
+        there = {name: each for name, each in list(self._cluster.objects.items()) if self._is_told(each)}
+        for name, each in there.items():
+            if self._told.get(name) != each:
+                self._deliver(Upserted(each, 1, time.monotonic()))
+        for kind, key in self._told.keys() - there.keys():
+            self._deliver(Removed(kind, key, time.monotonic()))
+        self._told = there
+
+    def _is_told(self, each: KubeObject) -> bool:
+        if not isinstance(each, self._kinds):
+            return False
+        if isinstance(each, Service):
+            return each.key in self._wanted
+        queries = [query for query in self._wanted if isinstance(query, PodQuery)]
+        return not isinstance(each, Pod) or any(
+            query.namespace in ("", each.key.namespace) and matches(query.selector, each.labels) for query in queries
+        )
+
+
+class Leader:
+    identity = holder = "this"
+
+    def leads(self) -> bool:
+        return True
+
+    def run(self) -> None:
+        self._over: SimpleQueue[None] = SimpleQueue()
+        self._over.get()
+
+    def stop(self) -> None:
+        self._over.put(None)
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    # So that a wrong word would be heard, and no test waits long.
+    monkeypatch.setattr(write_plan, "POLICY_SECONDS", 0.02)
+    monkeypatch.setattr(status_writer, "TICK_SECONDS", 0.01)
+    made = Cluster()
+    made.put(*(Node(name=name) for name in "ab"), SERVICE)
+    made.put(*(replace(pod(f"cache-{name}"), node=name) for name in "ab"))
+    made.put(policy(address_spec(), name="vip", service_id=1))
+    made.put(policy(service_spec(port(53), backend=(port(5353),)), name="dns", service_id=2))
+    settings = Settings(
+        health=HealthSettings(port=free_port()), metrics=MetricsSettings(address="127.0.0.1", port=free_port())
+    )
+    sources = Sources(policies=made.source(Policy), services=made.source(Service), endpoints=made.source(Pod, Node))
+    specs = specs_over(settings, sources, Leader(), made.write)  # type: ignore[arg-type]
+    assert tuple(each.name for each in specs) == ACTORS
+    supervisor = Supervisor.start(specs=specs, on_fatal=lambda _: None)
+    yield made
+    supervisor.stop(timeout=WAIT_SECONDS)
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_all_actors_together_report_what_there_is(cluster: Cluster) -> None:
+    wait_for(lambda: cluster.counts() == {"vip": "2/2", "dns": "2/2"})
+    assert len(cluster.writes) == 2, "one each: nothing was told before all was known"
+    cluster.put(policy(address_spec(), name="young", service_id=3, created="2026-01-01T00:00:00Z"))
+    wait_for(lambda: len(cluster.writes) == 3)
+    assert cluster.writes[-1].status.reason == "Conflict"
+    cluster.remove(cluster.objects["LocalRedirectPolicy", PolicyKey(PolicyKind.LOCAL_REDIRECT, "vip")])
+    wait_for(lambda: cluster.counts() == {"young": "2/2", "dns": "2/2"})
+
+
+@pytest.mark.usefixtures("expects_failures")
+@pytest.mark.parametrize("name", ACTORS)
+def test_an_actor_that_fails_is_replaced_without_a_wrong_word(cluster: Cluster, name: str) -> None:
+    wait_for(lambda: cluster.counts() == {"vip": "2/2", "dns": "2/2"})
+    (former,) = pykka.ActorRegistry.get_by_class_name(name)
+    former.tell("nonsense")
+    assert former.actor_stopped.wait(WAIT_SECONDS)
+    # It happens while the actor is away, so that whoever comes in its place must find out.
+    cluster.put(replace(pod("cache-b", ready=False), node="b"))
+    wait_for(lambda: any(ref.actor_urn != former.actor_urn for ref in pykka.ActorRegistry.get_by_class_name(name)))
+    wait_for(lambda: cluster.counts() == {"vip": "1/2", "dns": "1/2"})
+    cluster.put(replace(pod("cache-b"), node="b"))
+    wait_for(lambda: cluster.counts() == {"vip": "2/2", "dns": "2/2"})
+    assert [write.status.nodes for write in cluster.writes if write.key.name == "vip"] == ["2/2", "1/2", "2/2"]
+    assert send("Supervisor", TickElapsed(due=0.0)), "it goes on"

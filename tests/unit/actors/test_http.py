@@ -1,0 +1,317 @@
+"""The HTTP server against clients that mean no good, and addresses that can't be listened on. Real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from actors.framework import http as serving
+from actors.framework.http import LONGEST_REQUEST, MOST_CONNECTIONS, Answer, HttpServer, Routes
+from tests.unit.peers import WAIT_SECONDS, free_port
+
+BIG = 10 * 1024 * 1024
+ROUTES: Routes = {
+    "/ok": lambda: Answer(HTTPStatus.OK, "text/plain", b"ok\n"),
+    "/big": lambda: Answer(HTTPStatus.OK, "text/plain", bytes(BIG)),
+}
+UNFINISHED = b"GET /ok HTTP/1.1\r\nHost: x\r\n"
+Start = Callable[..., int]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a server, and gives its port."""
+    running = []
+
+    def begin(**arguments: Any) -> int:
+        given = {"section": "test", "address": "127.0.0.1", "port": free_port(), "routes": ROUTES}
+        port = int({**given, **arguments}["port"])
+        server = HttpServer(**{**given, "port": port, **arguments})
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        return port
+
+    yield begin
+    for server, thread in running:
+        server.stop()
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
+
+
+def get(port: int, path: str = "/ok", address: str = "127.0.0.1") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(address, port, timeout=WAIT_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def connect(port: int, sent: bytes = b"") -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS)
+    client.sendall(sent)
+    return client
+
+
+def received(client: socket.socket) -> bytes:
+    """All that comes until the server ends the connection; it fails when that lasts."""
+    parts = []
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(1 << 20):
+            parts.append(part)
+    return b"".join(parts)
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", UNFINISHED], ids=["nothing", "a byte", "unfinished headers"])
+def test_more_connections_than_are_kept_close_the_oldest_and_an_honest_client_is_answered(
+    sent: bytes, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = start()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(port, sent)) for _ in range(3 * MOST_CONNECTIONS)]
+        for _ in range(3):
+            assert get(port) == (200, b"ok\n")
+        for old in clients[: 2 * MOST_CONNECTIONS]:
+            assert received(old) == b""
+        young = clients[-1]
+        young.sendall(UNFINISHED.removeprefix(sent) + b"\r\n")
+        assert received(young).endswith(b"ok\n")
+    (told,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert told.startswith(f"test: clients hold {MOST_CONNECTIONS} connections"), "once, not for each connection"
+    assert "now 127.0.0.1, are closed" in told
+
+
+def test_the_client_with_the_most_connections_loses_its_oldest() -> None:
+    def held(client: str) -> serving._Connection:
+        return serving._Connection(socket=socket.socket(), client=client, deadline=0.0)
+
+    connections = [held(client) for client in ("honest", "hostile", "other", "hostile")]
+    assert serving.one_to_close(connections) is connections[1]
+    assert serving.one_to_close(connections[:1]) is connections[0]
+    assert serving.one_to_close(connections[:3]) is connections[0], "the oldest when all have as many"
+    for each in connections:
+        each.socket.close()
+
+
+TOO_LONG = [
+    ("a request line", b"GET /" + b"a" * 2 * LONGEST_REQUEST, 414),
+    ("a header", b"GET /ok HTTP/1.1\r\nA: " + b"a" * 2 * LONGEST_REQUEST, 431),
+    ("many headers", b"GET /ok HTTP/1.1\r\n" + b"A: a\r\n" * LONGEST_REQUEST, 431),
+    ("more headers than are parsed", b"GET /ok HTTP/1.1\r\n" + b"A: a\r\n" * 200 + b"\r\n", 431),
+    (
+        "a body of a method that is not known",
+        b"POST /ok HTTP/1.1\r\nContent-Length: 500000\r\n\r\n" + bytes(500_000),
+        501,
+    ),
+    ("a body that no length tells of", b"GET /ok HTTP/1.1\r\n\r\n" + bytes(500_000), 200),
+]
+
+
+@pytest.mark.parametrize(("sent", "status"), [row[1:] for row in TOO_LONG], ids=[row[0] for row in TOO_LONG])
+def test_what_is_too_long_is_answered_and_not_kept(sent: bytes, status: int, start: Start) -> None:
+    port = start()
+    with connect(port, sent) as client:
+        assert received(client).startswith(f"HTTP/1.0 {status} ".encode())
+    assert get(port) == (200, b"ok\n")
+
+
+def test_a_body_without_an_end_is_cut(start: Start) -> None:
+    port = start()
+    endless = bytes(64 * 1024 * 1024)
+    with (
+        connect(port, b"POST /ok HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n") as client,
+        pytest.raises(OSError, match=r"reset|Broken pipe"),
+    ):
+        client.sendall(endless)
+    assert get(port) == (200, b"ok\n")
+
+
+def test_a_client_that_drips_is_cut_however_steadily_it_does(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "EXCHANGE_SECONDS", 0.5)
+    port = start()
+    with connect(port, UNFINISHED) as client:
+        client.settimeout(0.02)
+        ended = False
+        for _ in range(LONGEST_REQUEST // 2):
+            try:
+                client.sendall(b"a")
+                ended = client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                ended = True
+            if ended:
+                break
+    assert ended
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", UNFINISHED, b"GET /big HTTP/1.1\r\n\r\n", b"GET /ok HTTP/1.1\r\n\r\n"],
+    ids=["nothing is sent", "headers have no end", "the answer is not fetched", "the client stays after its answer"],
+)
+def test_every_connection_ends_when_its_time_is_over(
+    sent: bytes, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serving, "EXCHANGE_SECONDS", 0.2)
+    caplog.set_level(logging.DEBUG, logger="actors.framework.http")
+    closed: SimpleQueue[str] = SimpleQueue()
+    monkeypatch.setattr(serving._log, "debug", lambda text, *rest: closed.put(text % rest))
+    port = start()
+    with connect(port, sent):
+        told = ""
+        while "is closed" not in told:
+            told = closed.get(timeout=WAIT_SECONDS)
+        assert told == "test: the connection of 127.0.0.1 is closed: took too long"
+
+
+def test_answers_that_nobody_fetches_are_bounded_and_the_newest_is_kept(start: Start) -> None:
+    port = start()
+    with connect(port, b"GET /big HTTP/1.0\r\n\r\n") as first, connect(port, b"GET /big HTTP/1.0\r\n\r\n") as second:
+        assert len(received(first)) < BIG
+        assert len(received(second)) > BIG
+        assert len(get(port, "/big")[1]) == BIG
+
+
+def test_requests_that_wait_together_are_one_work_and_their_answer_is_not_older_than_they_are(start: Start) -> None:
+    at_work, go_on = threading.Event(), threading.Event()
+    counted = itertools.count(1)
+
+    def count() -> Answer:
+        number = next(counted)
+        at_work.set()
+        go_on.wait(WAIT_SECONDS)
+        return Answer(HTTPStatus.OK, "text/plain", str(number).encode())
+
+    port = start(routes={"/count": count})
+    request = b"GET /count HTTP/1.0\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(connect(port, request))
+        assert at_work.wait(WAIT_SECONDS)
+        others = [stack.enter_context(connect(port, request)) for _ in range(10)]
+        go_on.set()
+        assert [received(each)[-1:] for each in (first, *others)] == [b"1"] + [b"2"] * 10
+
+
+def test_a_client_that_leaves_at_any_time_does_no_harm(start: Start) -> None:
+    port = start()
+    for sent in (b"", b"GET", UNFINISHED, b"GET /big HTTP/1.0\r\n\r\n", b"GET /ok HTTP/1.0\r\n\r\n"):
+        for linger in (b"\0" * 8, b"\1\0\0\0\0\0\0\0"):  # an orderly end, and a reset
+            with connect(port, sent) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    assert get(port) == (200, b"ok\n")
+
+
+def test_a_mistake_of_ours_ends_the_connection_and_not_the_server(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = start()
+    with monkeypatch.context() as patched, connect(port) as client:
+        patched.setattr(serving, "answer_to", lambda *_: 1 / 0)
+        client.sendall(UNFINISHED + b"\r\n")
+        assert received(client) == b""
+    assert "test: a request of 127.0.0.1 can't be answered" in caplog.messages
+    assert get(port) == (200, b"ok\n")
+
+
+def test_a_process_without_descriptors_left_gives_up_connections_and_goes_on() -> None:
+    program = """
+import resource, sys
+from http import HTTPStatus
+from actors.framework.http import Answer, HttpServer
+server = HttpServer(section="test", address="127.0.0.1", port=int(sys.argv[1]),
+    routes={"/ok": lambda: Answer(HTTPStatus.OK, "text/plain", b"ok\\n")})
+resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+print("listening", flush=True)
+server.run()
+"""
+    port = free_port()
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(port)], cwd=root, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == "listening\n"
+            with contextlib.ExitStack() as stack:
+                for _ in range(32):
+                    stack.enter_context(connect(port, UNFINISHED))
+                assert get(port) == (200, b"ok\n")
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_the_any_address_of_either_family_listens_on_both(address: str, start: Start) -> None:
+    port = start(address=address)
+    assert get(port, address="127.0.0.1") == (200, b"ok\n")
+    assert get(port, address="::1") == (200, b"ok\n")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_without_ipv6_the_any_address_listens_on_ipv4(
+    address: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    assert get(start(address=address)) == (200, b"ok\n")
+
+
+@pytest.mark.parametrize(("address", "other"), [("127.0.0.1", "::1"), ("::1", "127.0.0.1")])
+def test_a_single_address_listens_there_only(address: str, other: str, start: Start) -> None:
+    port = start(address=address)
+    assert get(port, address=address) == (200, b"ok\n")
+    with pytest.raises(ConnectionRefusedError):
+        get(port, address=other)
+
+
+def test_a_busy_port_is_told_once_and_taken_as_soon_as_it_is_free(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="actors.framework.http")
+    monkeypatch.setattr(serving, "_RETRY_SECONDS", 0.01)
+    faults: SimpleQueue[str] = SimpleQueue()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        start(port=port, on_fault=faults.put)
+        told = f"test.address, test.port: can't listen on 127.0.0.1 port {port}: Address already in use"
+        assert [faults.get(timeout=WAIT_SECONDS) for _ in range(3)] == [told] * 3
+    while faults.get(timeout=WAIT_SECONDS):
+        pass
+    assert get(port) == (200, b"ok\n")
+    assert caplog.messages == [
+        f"{told}; everything else goes on, and it is tried again each second",
+        f"test.address, test.port: now listening on 127.0.0.1 port {port}",
+    ]
+
+
+def test_a_server_that_waits_for_its_port_can_be_stopped(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        start(port=taken.getsockname()[1])
+
+
+def test_an_address_that_the_machine_does_not_have_is_told(start: Start) -> None:
+    faults: SimpleQueue[str] = SimpleQueue()
+    port = start(address="192.0.2.1", on_fault=faults.put)
+    told = f"test.address, test.port: can't listen on 192.0.2.1 port {port}: Cannot assign requested address"
+    assert faults.get(timeout=WAIT_SECONDS) == told

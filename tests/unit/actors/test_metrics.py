@@ -1,0 +1,291 @@
+"""/metrics: names, labels and values of DESIGN section 3."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pykka
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from actors.framework.messages import ActorReport, ActorsReported, Message
+from actors.messages.desired import ResyncDesiredState
+from actors.messages.facts import SourceName
+from actors.messages.reports import (
+    DesiredStateApplied,
+    MetricsServed,
+    PoliciesResolved,
+    PolicyCondition,
+    PolicyState,
+    SourceHeard,
+    WriteFault,
+)
+from actors.messages.verdicts import WriteEnded
+from actors.reporting.metrics import KernelReading
+from actors.reporting.metrics_exporter import MetricsExporter
+from bpf.build import HOOKS
+from bpf.rows import Counters, PassReason
+from config.domain.ids import PolicyKey, PolicyKind
+from config.settings import MetricsSettings
+from k8s.api.trouble import Trouble, TroubleKind
+from k8s.objects.model import PolicyStatus
+from k8s.sources.source import NOTHING_TO_HEAR
+from k8s.status.writes import EventWrite, StatusWrite, WriteAnswer, WriteResult
+from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
+
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+ACTIVE = PolicyCondition(
+    key=PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns"),
+    service_id=7,
+    state=PolicyState.ACTIVE,
+    reason="Active",
+    message="",
+    usable_pods=2,
+)
+READING = KernelReading(
+    counters={7: Counters(redirects=40, passes={**dict.fromkeys(PassReason, 0), PassReason.QOS: 3}, affinity_hits=5)},
+    entries={"frontends": 2},
+    capacity={"frontends": 65536},
+    attached=frozenset({"connect4"}),
+    counted={7: "dns"},
+)
+CONTRACT = {
+    "redirects_total": {"policy"},
+    "passes_total": {"policy", "reason"},
+    "affinity_hits_total": {"policy"},
+    "backends": {"policy"},
+    "policy_state": {"policy", "state"},
+    "policy_conflicts": set(),
+    "map_entries": {"map"},
+    "map_capacity": {"map"},
+    "program_attached": {"hook"},
+    "apply_seconds_bucket": {"le"},
+    "apply_seconds_count": set(),
+    "apply_seconds_sum": set(),
+    "source_last_event_seconds": {"source"},
+    "source_relists_total": {"source", "reason"},
+    "actor_mailbox_size": {"actor"},
+    "actor_restarts_total": {"actor"},
+    "collect_errors_total": set(),
+}
+"""Name of the sample without prefix -> its labels."""
+
+
+class Exporting:
+    """A MetricsExporter that listens, and its peers."""
+
+    def __init__(self, read: Callable[[], KernelReading] | None = lambda: READING) -> None:
+        self.resolver = Peer("ConflictResolver")
+        settings = MetricsSettings(address="127.0.0.1", port=free_port())
+        self._port = settings.port
+        self.ref: pykka.ActorRef[Any] = MetricsExporter.start(metrics=settings, read=read)
+
+    def tell(self, *messages: Message) -> None:
+        for message in messages:
+            self.ref.tell(message)
+
+    def scrape(self) -> dict[Sample, float]:
+        fence(self.ref)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=WAIT_SECONDS)
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        assert response.status == 200
+        text = response.read().decode()
+        connection.close()
+        families = text_string_to_metric_families(text)
+        return {
+            (sample.name.removeprefix("localredirect_"), frozenset(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+
+def sample(name: str, **labels: str) -> Sample:
+    return name, frozenset(labels.items())
+
+
+def test_at_its_start_it_asks_for_all_conditions() -> None:
+    assert Exporting().resolver.next() == ResyncDesiredState()
+
+
+def test_a_port_in_use_ends_nothing_and_is_told_until_it_is_free() -> None:
+    reporter, supervisor = Peer("StatusReporter"), Peer("Supervisor")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = MetricsSettings(address="127.0.0.1", port=taken.getsockname()[1])
+        MetricsExporter.start(metrics=settings, read=None)
+        told = f"metrics.address, metrics.port: can't listen on 127.0.0.1 port {settings.port}: Address already in use"
+        assert reporter.next() == MetricsServed(fault=told)
+    while reporter.next() != MetricsServed(fault=""):
+        pass
+    assert supervisor.heard() == []
+
+
+def test_names_and_labels_are_those_of_the_contract() -> None:
+    exporting = Exporting()
+    exporting.tell(
+        PoliciesResolved(complete=True, conditions=(ACTIVE,)),
+        DesiredStateApplied(faults=(), attached=True, seconds=0.002),
+        SourceHeard(source=SourceName.POLICIES, heard_at=5.0, relist_reason="start"),
+        ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=1, mailbox=4),)),
+    )
+    found: dict[str, set[str]] = {}
+    for name, labels in exporting.scrape():
+        found.setdefault(name, set()).update(label for label, _ in labels)
+    assert found == CONTRACT
+
+
+def test_a_policy_has_the_kernels_counters_and_every_reason_and_state() -> None:
+    exporting = Exporting()
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,), conflicts=2))
+    scraped = exporting.scrape()
+    assert scraped[sample("redirects_total", policy="dns")] == 40
+    assert scraped[sample("affinity_hits_total", policy="dns")] == 5
+    assert scraped[sample("backends", policy="dns")] == 2
+    assert scraped[sample("policy_conflicts")] == 2
+    for reason, passes in {"qos": 3, "from_backend": 0, "from_host": 0, "lease": 0}.items():
+        assert scraped[sample("passes_total", policy="dns", reason=reason)] == passes
+    states = {state: scraped[sample("policy_state", policy="dns", state=state.value)] for state in PolicyState}
+    assert states == {state: float(state == PolicyState.ACTIVE) for state in PolicyState}
+
+
+def test_the_kernel_side_is_reported_hook_by_hook_and_map_by_map() -> None:
+    scraped = Exporting().scrape()
+    assert {hook: scraped[sample("program_attached", hook=hook)] for hook in HOOKS} == {
+        hook: float(hook == "connect4") for hook in HOOKS
+    }
+    assert scraped[sample("map_entries", map="frontends")] == 2
+    assert scraped[sample("map_capacity", map="frontends")] == 65536
+
+
+def test_a_policy_without_a_counters_row_counts_nothing() -> None:
+    exporting = Exporting()
+    exporting.tell(PoliciesResolved(complete=True, conditions=(replace(ACTIVE, service_id=8),)))
+    assert exporting.scrape()[sample("redirects_total", policy="dns")] == 0
+
+
+@pytest.mark.parametrize("state", [PolicyState.CONFLICT, PolicyState.DISABLED, PolicyState.INVALID])
+@pytest.mark.parametrize(
+    ("service_id", "redirects"),
+    [
+        pytest.param(7, 0, id="another policy has the number: its counters are not shown"),
+        pytest.param(9, 11, id="the number is its own: its counters go on"),
+    ],
+)
+def test_counters_of_a_policy_that_is_out_of_force(service_id: int, redirects: int, state: PolicyState) -> None:
+    reading = replace(
+        READING, counters={**READING.counters, 9: Counters(redirects=11)}, counted={7: "dns", 9: "younger"}
+    )
+    loser = replace(ACTIVE, key=replace(ACTIVE.key, name="younger"), state=state, service_id=service_id)
+    exporting = Exporting(lambda: reading)
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE, loser)))
+    scraped = exporting.scrape()
+    assert scraped[sample("redirects_total", policy="younger")] == redirects
+    assert scraped[sample("redirects_total", policy="dns")] == 40
+
+
+def test_the_counters_of_a_number_are_shown_by_nobody_but_the_policy_that_they_are_of() -> None:
+    """The winner of a number is being written: what the kernel counted until now is the former policy's."""
+    exporting = Exporting(lambda: replace(READING, counted={7: "former"}))
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))
+    assert exporting.scrape()[sample("redirects_total", policy="dns")] == 0
+
+
+def test_a_policy_that_is_gone_leaves_no_series() -> None:
+    exporting = Exporting()
+    exporting.tell(
+        PoliciesResolved(complete=True, conditions=(ACTIVE,)), PoliciesResolved(complete=False, removed=(ACTIVE.key,))
+    )
+    assert not [labels for _, labels in exporting.scrape() if ("policy", "dns") in labels]
+
+
+def test_a_write_that_failed_shows_as_the_policys_state() -> None:
+    exporting = Exporting()
+    fault = WriteFault(key=ACTIVE.key, failed=True, message="full")
+    exporting.tell(
+        PoliciesResolved(complete=True, conditions=(ACTIVE,)),
+        DesiredStateApplied(faults=(fault,), attached=True, seconds=-1.0),
+    )
+    scraped = exporting.scrape()
+    assert scraped[sample("policy_state", policy="dns", state="Failed")] == 1
+    assert scraped[sample("policy_state", policy="dns", state="Active")] == 0
+
+
+def test_writes_without_an_event_are_not_timed() -> None:
+    exporting = Exporting()
+    for seconds in (0.002, -1.0):
+        exporting.tell(DesiredStateApplied(faults=(), attached=True, seconds=seconds))
+    assert exporting.scrape()[sample("apply_seconds_count")] == 1
+
+
+def test_a_kernel_that_cannot_be_read_is_counted_and_the_rest_is_served() -> None:
+    def unreadable() -> KernelReading:
+        raise OSError("pins are gone")
+
+    exporting = Exporting(unreadable)
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))
+    first, second = exporting.scrape(), exporting.scrape()
+    assert first[sample("collect_errors_total")] == 1
+    assert second[sample("collect_errors_total")] == 2
+    assert second[sample("policy_state", policy="dns", state="Active")] == 1
+    assert sample("redirects_total", policy="dns") not in second
+
+
+def test_listings_of_sources() -> None:
+    exporting = Exporting()
+    for reason in ("start", "", "overflow"):
+        exporting.tell(SourceHeard(source=SourceName.ENDPOINTS, heard_at=5.0, relist_reason=reason))
+    scraped = exporting.scrape()
+    for reason in ("start", "overflow"):
+        assert scraped[sample("source_relists_total", source="endpoints", reason=reason)] == 1
+
+
+LAST_EVENTS: dict[str, tuple[Callable[[], float | None], float | None]] = {
+    "heard an hour ago": (lambda: time.monotonic() - 3600, 3600),
+    "nothing to hear of": (lambda: NOTHING_TO_HEAR, 0),
+    "never heard": (lambda: None, None),
+}
+
+
+@pytest.mark.parametrize("case", LAST_EVENTS)
+def test_the_last_event_is_as_old_as_the_source_says_not_as_the_message(case: str) -> None:
+    heard_at, age = LAST_EVENTS[case]
+    exporting, heard = Exporting(), heard_at()
+    for trouble in (None, Trouble(TroubleKind.OUTAGE, 1.0, "refused")):
+        exporting.tell(SourceHeard(source=SourceName.ENDPOINTS, heard_at=heard, trouble=trouble))
+    found = exporting.scrape().get(sample("source_last_event_seconds", source="endpoints"))
+    assert found == (age if age is None else pytest.approx(time.time() - age, abs=60))
+
+
+def test_actors_with_their_mailbox_and_restarts() -> None:
+    exporting = Exporting()
+    exporting.tell(ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=3, mailbox=4),)))
+    scraped = exporting.scrape()
+    assert scraped[sample("actor_mailbox_size", actor="MapWriter")] == 4
+    assert scraped[sample("actor_restarts_total", actor="MapWriter")] == 3
+
+
+def test_a_controller_counts_its_writes_and_has_no_kernel() -> None:
+    exporting = Exporting(read=None)
+    key = ACTIVE.key
+    status = StatusWrite(key=key, uid="", status=PolicyStatus(), former_reason="", decided="")
+    event = EventWrite(key=key, uid="", reason="Accepted", message="", happened="")
+    for write, result in ((status, "written"), (status, "written"), (status, "refused"), (event, "unavailable")):
+        exporting.tell(WriteEnded(write=write, answer=WriteAnswer(result=WriteResult(result))))
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))
+    found = exporting.scrape()
+    assert found[sample("api_writes_total", what="status", result="written")] == 2
+    assert found[sample("api_writes_total", what="status", result="refused")] == 1
+    assert found[sample("api_writes_total", what="event", result="unavailable")] == 1
+    assert found[sample("policy_state", policy="dns", state="Active")] == 1
+    assert not {name for name, _ in found} & {"redirects_total", "map_entries", "program_attached"}
+    assert found[sample("collect_errors_total")] == 0
+
+
+def test_an_agent_writes_nothing_to_count() -> None:
+    assert "api_writes_total" not in {name for name, _ in Exporting().scrape()}

@@ -1,0 +1,469 @@
+"""What an operator sees: /status, /readyz, /healthz and the log lines of conditions."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pykka
+import pytest
+
+from actors.framework.messages import ActorReport, ActorsReported, Message
+from actors.framework.rates import TokenBucket
+from actors.messages.desired import ResyncDesiredState
+from actors.messages.facts import SourceName, SourceSynced
+from actors.messages.reports import (
+    DesiredStateApplied,
+    MetricsServed,
+    PoliciesResolved,
+    PolicyCondition,
+    PolicyState,
+    QosWindowElapsed,
+    SourceHeard,
+    WriteFault,
+)
+from actors.reporting import change_log
+from actors.reporting.agent_state import AgentState, policies_document
+from actors.reporting.status_reporter import DatapathView, StatusReporter
+from config.domain.addresses import Endpoint, Frontend, Protocol
+from config.domain.ids import PolicyKey, PolicyKind
+from config.settings import HealthSettings
+from k8s.api.trouble import Trouble, TroubleKind
+from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
+
+KEY = PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns")
+ACTIVE = PolicyCondition(
+    key=KEY,
+    service_id=7,
+    state=PolicyState.ACTIVE,
+    reason="Active",
+    message="1 backend",
+    frontends=(Frontend(ip_address("10.96.0.10"), 53, Protocol.UDP), Frontend(ip_address("fd00::a"), 53, Protocol.UDP)),
+    backends=(Endpoint(ip_address("10.0.0.5"), 53), Endpoint(ip_address("fd00::5"), 53)),
+    usable_pods=1,
+)
+RESOLVED = PoliciesResolved(complete=True, conditions=(ACTIVE,))
+ATTACHED = DesiredStateApplied(faults=(), attached=True, seconds=0.001)
+
+
+class Reporting:
+    """A StatusReporter that listens, and its peers."""
+
+    def __init__(self, source: str = "directory", **view: Any) -> None:
+        self.resolver = Peer("ConflictResolver")
+        self.port = free_port()
+        datapath = {
+            "build": "abc",
+            "cgroup": "/sys/fs/cgroup",
+            "hooks": lambda: ["connect4"],
+            "lease_age_seconds": lambda: 0.5,
+            "before_us": dict,
+            "warnings": list,
+        }
+        self.ref: pykka.ActorRef[Any] = StatusReporter.start(
+            node="node-a",
+            source=source,
+            health=HealthSettings(port=self.port),
+            datapath=DatapathView(**{**datapath, **view}),
+        )
+
+    def tell(self, *messages: Message) -> None:
+        for message in messages:
+            self.ref.tell(message)
+        fence(self.ref)
+
+    def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+        fence(self.ref)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
+        connection.request(method, path)
+        response = connection.getresponse()
+        answer = response.status, response.read().decode()
+        connection.close()
+        return answer
+
+
+def test_at_its_start_it_asks_for_all_conditions() -> None:
+    assert Reporting().resolver.next() == ResyncDesiredState()
+
+
+def stream(source: SourceName) -> dict[str, object]:
+    return {"name": source.value, "state": "starting", "silent_seconds": None, "trouble_seconds": 0.0, "message": ""}
+
+
+def test_status_is_what_the_contract_says() -> None:
+    reporting = Reporting()
+    actor = ActorReport(name="MapWriter", state="running", restarts=2, mailbox=3)
+    reporting.tell(RESOLVED, ATTACHED, ActorsReported(actors=(actor,)))
+    code, body = reporting.get("/status")
+    assert code == 200
+    assert json.loads(body) == {
+        "node": "node-a",
+        "build": "abc",
+        "source": {"kind": "directory", "synced": True, "streams": [stream(source) for source in SourceName]},
+        "datapath": {
+            "cgroup": "/sys/fs/cgroup",
+            "hooks": ["connect4"],
+            "lease_age_seconds": 0.5,
+            "lease_withheld": "",
+            "programs_before_us": {},
+            "warnings": [],
+        },
+        "actors": [{"name": "MapWriter", "state": "running", "restarts": 2, "mailbox": 3}],
+        "policies": [
+            {
+                "name": "dns",
+                "service_id": 7,
+                "state": "Active",
+                "reason": "Active",
+                "message": "1 backend",
+                "frontends": ["10.96.0.10:53", "[fd00::a]:53"],
+                "backends": ["10.0.0.5:53", "[fd00::5]:53"],
+            }
+        ],
+    }
+
+
+def test_readyz_names_what_is_missing_until_nothing_is() -> None:
+    reporting = Reporting()
+    code, body = reporting.get("/readyz")
+    assert code == 503
+    assert body.splitlines() == [
+        *(f"source {source} is not synced" for source in ("policies", "services", "endpoints")),
+        "policies are not decided yet",
+        "not all programs are attached",
+    ]
+    reporting.tell(*(SourceSynced(source=source, generation=1) for source in SourceName), RESOLVED)
+    assert reporting.get("/readyz") == (503, "not all programs are attached\n")
+    reporting.tell(ATTACHED)
+    assert reporting.get("/readyz") == (200, "ok\n")
+    reporting.tell(replace(ATTACHED, attached=False))
+    assert reporting.get("/readyz")[0] == 503
+
+
+def test_a_reporter_that_was_restarted_is_ready_again_by_the_complete_answers_alone() -> None:
+    reporting = Reporting()
+    reporting.tell(RESOLVED, ATTACHED)
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+def heard(
+    kind: TroubleKind | None = None, *, silent: float | None = 0.0, lasts: float = 0.0, message: str = "why"
+) -> SourceHeard:
+    """Of the Pods, as it is now."""
+    now = time.monotonic()
+    return SourceHeard(
+        source=SourceName.ENDPOINTS,
+        heard_at=None if silent is None else now - silent,
+        trouble=Trouble(kind, now - lasts, message) if kind else None,
+    )
+
+
+BLIND: dict[str, tuple[Callable[[], SourceHeard], str]] = {
+    "well": (heard, ""),
+    "silent, with a watch that will show it": (lambda: heard(silent=155), ""),
+    "silent for too long": (lambda: heard(silent=400), "heard nothing for "),
+    "refused for a moment": (lambda: heard(TroubleKind.REFUSED, silent=400, lasts=50), ""),
+    "refused for a minute": (lambda: heard(TroubleKind.REFUSED, silent=10, lasts=65), "has been refused for "),
+    "an outage": (lambda: heard(TroubleKind.OUTAGE, silent=250, lasts=240), ""),
+    "an outage that lasts": (lambda: heard(TroubleKind.OUTAGE, silent=310, lasts=10), "heard nothing for "),
+    "no CRD": (lambda: heard(TroubleKind.ABSENT), "has had no objects"),
+}
+
+
+@pytest.mark.parametrize("case", BLIND)
+def test_a_source_that_hears_nothing_shows_by_its_time_and_its_reason(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a Kubernetes source; the log says so, too, and once."""
+    make, told = BLIND[case]
+    message = make()
+    reporting = Reporting(source="kubernetes")
+    reporting.tell(RESOLVED, ATTACHED, message, *[ActorsReported(actors=())] * 2)
+    code, body = reporting.get("/readyz")
+    stream = json.loads(reporting.get("/status")[1])["source"]["streams"][2]
+    logged = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert (code, len(logged)) == ((503, 1) if told else (200, 0))
+    assert told in body and all(told in line for line in logged)
+    assert stream["message"] == (message.trouble.message if message.trouble else "")
+    reporting.tell(heard(), ActorsReported(actors=()))
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+def test_a_directory_in_which_nothing_happens_is_well() -> None:
+    reporting = Reporting()
+    reporting.tell(RESOLVED, ATTACHED, heard(silent=1e6))
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize("kind", TroubleKind)
+def test_what_a_first_listing_waits_for_is_said_at_once(kind: TroubleKind) -> None:
+    reporting = Reporting(source="kubernetes")
+    reporting.tell(heard(kind, silent=None, message="nobody answers"))
+    code, body = reporting.get("/readyz")
+    assert code == 503
+    assert "nobody answers" in body
+
+
+def test_a_lease_that_is_withheld_is_said_with_what_it_waits_for() -> None:
+    reporting = Reporting(source="kubernetes")
+    withheld = replace(ATTACHED, lease_withheld="the lease ran out")
+    reporting.tell(RESOLVED, withheld, heard(TroubleKind.OUTAGE, silent=40, lasts=2, message="nobody answers"))
+    code, body = reporting.get("/readyz")
+    assert code == 503
+    first, second = body.splitlines()
+    assert first == "the lease ran out"
+    assert second.startswith("source endpoints has heard nothing for") and "nobody answers" in second
+    assert json.loads(reporting.get("/status")[1])["datapath"]["lease_withheld"] == "the lease ran out"
+    reporting.tell(ATTACHED)
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+class Election:
+    holder = "host_1"
+
+    def __init__(self) -> None:
+        self.leading = True
+
+    def leads(self) -> bool:
+        return self.leading
+
+
+def controller(election: Election) -> Reporting:
+    reporting = Reporting()
+    reporting.ref.stop(timeout=WAIT_SECONDS)
+    reporting.ref = StatusReporter.start(
+        node="host", source="kubernetes", health=HealthSettings(port=reporting.port), datapath=None, leader=election
+    )
+    return reporting
+
+
+def test_a_controller_that_leads_is_ready_when_policies_are_decided_and_needs_no_programs() -> None:
+    reporting = controller(Election())
+    code, body = reporting.get("/readyz")
+    assert code == 503 and "source pods" not in body and "attached" not in body
+    reporting.tell(RESOLVED)
+    assert reporting.get("/readyz") == (200, "ok\n")
+
+
+def test_a_controller_that_stands_by_is_ready_and_alive() -> None:
+    election = Election()
+    election.leading = False
+    reporting = controller(election)
+    assert reporting.get("/readyz") == (200, "ok\n")
+    assert reporting.get("/healthz") == (200, "ok\n")
+    election.leading = True
+    assert reporting.get("/readyz")[0] == 503
+
+
+def test_a_controllers_status_says_who_leads_and_has_no_datapath() -> None:
+    reporting = controller(Election())
+    reporting.tell(RESOLVED)
+    document = json.loads(reporting.get("/status")[1])
+    assert document["leader"] == {"leads": True, "holder": "host_1"}
+    assert document.keys() == {"node", "source", "leader", "actors", "policies"}
+    assert [each["name"] for each in document["policies"]] == ["dns"]
+
+
+def test_healthz_fails_when_an_actor_is_stuck() -> None:
+    reporting = Reporting()
+    actor = ActorReport(name="MapWriter", state="running", restarts=0, mailbox=0)
+    reporting.tell(ActorsReported(actors=(actor,)))
+    assert reporting.get("/healthz") == (200, "ok\n")
+    reporting.tell(ActorsReported(actors=(replace(actor, state="stuck"),)))
+    assert reporting.get("/healthz") == (503, "MapWriter is stuck\n")
+
+
+@pytest.mark.parametrize(("silence", "complaints"), [(9.9, []), (11.0, ["the supervisor has been silent for 11 s"])])
+def test_healthz_fails_when_the_supervisor_is_silent_for_ten_seconds(silence: float, complaints: list[str]) -> None:
+    assert AgentState().unhealthy(silence) == complaints
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "body"),
+    [
+        ("GET", "/nope", 404, "not found\n"),
+        ("GET", "/status/../../etc/passwd", 404, "not found\n"),
+        ("GET", "/healthz?verbose=1", 200, "ok\n"),
+        ("HEAD", "/healthz", 200, ""),
+        ("HEAD", "/nope", 404, ""),
+    ],
+)
+def test_paths_and_methods(method: str, path: str, code: int, body: str) -> None:
+    assert Reporting().get(path, method) == (code, body)
+
+
+def test_methods_that_would_change_something_are_refused() -> None:
+    assert Reporting().get("/status", "POST")[0] == 501
+
+
+def test_an_answer_that_cannot_be_given_is_a_500_and_the_next_one_works(caplog: pytest.LogCaptureFixture) -> None:
+    def unreadable() -> list[str]:
+        raise OSError("pins are gone")
+
+    reporting = Reporting(hooks=unreadable)
+    assert reporting.get("/status") == (500, "see the agent's log\n")
+    assert "/status can't be answered" in caplog.messages
+    assert reporting.get("/healthz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x16\x03\x01\x00garbage\r\n\r\n", b"GET " + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n"]
+)
+def test_a_hostile_client_does_no_harm(sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    reporting = Reporting()
+    fence(reporting.ref)
+    with socket.create_connection(("127.0.0.1", reporting.port), timeout=WAIT_SECONDS) as client:
+        client.sendall(sent)
+    assert reporting.get("/healthz") == (200, "ok\n")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_port_in_use_ends_nothing_and_is_told_with_its_configuration_keys(caplog: pytest.LogCaptureFixture) -> None:
+    """The kubelet's probes fail meanwhile, and it decides; without a kubelet, redirects go on."""
+    supervisor = Peer("Supervisor")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        view = DatapathView(
+            build="", cgroup="", hooks=list, lease_age_seconds=lambda: 0.0, before_us=dict, warnings=list
+        )
+        ref = StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
+        fence(ref)
+    assert f"health.address, health.port: can't listen on 127.0.0.1 port {port}: Address already in use" in caplog.text
+    assert supervisor.heard() == []
+
+
+def test_status_tells_why_metrics_are_not_served_while_that_lasts() -> None:
+    reporting = Reporting()
+    reporting.tell(MetricsServed(fault="the port is in use"))
+    assert json.loads(reporting.get("/status")[1])["metrics"] == {"fault": "the port is in use"}
+    reporting.tell(MetricsServed(fault=""))
+    assert "metrics" not in json.loads(reporting.get("/status")[1])
+
+
+def test_the_port_is_free_for_the_next_one_as_soon_as_the_reporter_is_gone() -> None:
+    reporting = Reporting()
+    reporting.get("/healthz")
+    reporting.ref.stop(timeout=WAIT_SECONDS)
+    socket.create_server(("127.0.0.1", reporting.port)).close()
+
+
+# --- conditions: what was decided, and what the kernel said of it -----------------------------------------------------
+
+
+def _state(*messages: PoliciesResolved, faults: tuple[WriteFault, ...] = ()) -> AgentState:
+    state = AgentState()
+    for message in messages:
+        state.resolve(message)
+    state.apply(replace(ATTACHED, faults=faults))
+    return state
+
+
+def test_a_policy_that_the_kernel_refused_is_failed_and_out_of_force() -> None:
+    fault = WriteFault(key=KEY, failed=True, message="map frontends is full (65536 rows)")
+    (condition,) = _state(RESOLVED, faults=(fault,)).conditions().values()
+    assert (condition.state, condition.reason) == (PolicyState.FAILED, "WriteFailed")
+    assert (condition.message, condition.backends) == (fault.message, ())
+
+
+def test_a_warning_of_the_kernel_is_added_to_the_message() -> None:
+    fault = WriteFault(key=KEY, failed=False, message="no cgroup of Pod kube-system/dns-1")
+    (condition,) = _state(RESOLVED, faults=(fault,)).conditions().values()
+    assert condition == replace(ACTIVE, message="1 backend; no cgroup of Pod kube-system/dns-1")
+
+
+def test_faults_of_policies_that_are_unknown_or_of_another_kind_are_not_shown() -> None:
+    fault = WriteFault(key=PolicyKey(PolicyKind.BALANCING, "dns"), failed=True, message="full")
+    assert _state(RESOLVED, faults=(fault,)).conditions() == {KEY: ACTIVE}
+
+
+OTHER = replace(ACTIVE, key=replace(KEY, name="another"), service_id=8)
+FAULT = WriteFault(key=KEY, failed=True, message="full")
+
+
+def test_a_fault_counts_whichever_comes_first_and_as_long_as_it_is_told() -> None:
+    state = AgentState()
+    assert state.apply(replace(ATTACHED, faults=(FAULT,))) == []
+    ((key, former, present),) = state.resolve(RESOLVED)
+    assert (key, former, present and present.state) == (KEY, None, PolicyState.FAILED)
+    ((_, _, recovered),) = state.apply(ATTACHED)
+    assert recovered == ACTIVE
+
+
+def test_a_change_is_told_of_the_policy_that_it_concerns_alone() -> None:
+    state = _state(PoliciesResolved(complete=True, conditions=(ACTIVE, OTHER)))
+    fewer = replace(OTHER, state=PolicyState.NO_BACKEND)
+    assert state.resolve(PoliciesResolved(complete=False, conditions=(fewer,))) == [(OTHER.key, OTHER, fewer)]
+    assert state.resolve(PoliciesResolved(complete=True, conditions=(ACTIVE, fewer))) == []
+    assert state.resolve(PoliciesResolved(complete=True, conditions=(ACTIVE,))) == [(OTHER.key, fewer, None)]
+
+
+@pytest.mark.parametrize(
+    ("then", "names"),
+    [
+        pytest.param(PoliciesResolved(complete=False, conditions=(OTHER,)), ["another", "dns"], id="a change adds"),
+        pytest.param(PoliciesResolved(complete=False, removed=(KEY,)), [], id="a removal takes"),
+        pytest.param(PoliciesResolved(complete=True, conditions=(OTHER,)), ["another"], id="all of them replaces"),
+    ],
+)
+def test_conditions_are_merged_and_sorted_by_name(then: PoliciesResolved, names: list[str]) -> None:
+    assert [each["name"] for each in policies_document(_state(RESOLVED, then).conditions())] == names
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_transition_is_one_line_and_no_transition_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    conflict = replace(ACTIVE, state=PolicyState.CONFLICT, message="older holds 10.96.0.10:53/UDP")
+    with caplog.at_level(logging.INFO, logger="actors.reporting.status_reporter"):
+        reporting = Reporting()
+        for message in (
+            RESOLVED,
+            RESOLVED,
+            replace(RESOLVED, conditions=(conflict,)),
+            PoliciesResolved(complete=False, removed=(KEY,)),
+        ):
+            reporting.tell(message)
+    lines = [
+        (each.levelname, each.getMessage())
+        for each in caplog.records
+        if each.name == "actors.reporting.status_reporter"
+    ]
+    assert lines == [
+        ("INFO", "policy dns is Active: 1 backend"),
+        ("WARNING", "policy dns is Conflict: older holds 10.96.0.10:53/UDP"),
+        ("INFO", "policy dns is gone"),
+    ]
+
+
+def test_a_policy_at_its_limit_is_named_once_while_that_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="actors.reporting.status_reporter"):
+        reporting = Reporting()
+        reporting.tell(RESOLVED)
+        caplog.clear()
+        for limited in ((7,), (7,), (), (7,)):
+            reporting.tell(QosWindowElapsed(limited=limited))
+    lines = [each.getMessage() for each in caplog.records if each.name == "actors.reporting.status_reporter"]
+    assert lines == ["policy dns is at its limit: further calls pass"] * 2
+
+
+def test_a_backend_that_flaps_is_a_few_lines_the_last_of_which_is_the_present_state(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = replace(ACTIVE, state=PolicyState.NO_BACKEND, message="no Pod")
+    flaps = [replace(RESOLVED, conditions=(each,)) for each in (ACTIVE, lost) * 50]
+    with caplog.at_level(logging.INFO, logger="actors.reporting.status_reporter"):
+        reporting = Reporting()
+        reporting.tell(*flaps)
+        lines = [each.getMessage() for each in caplog.records if each.name == "actors.reporting.status_reporter"]
+        assert len(lines) <= change_log.BURST + 1
+        monkeypatch.setattr(TokenBucket, "take", lambda _self, _now: True)  # later
+        reporting.tell(ActorsReported(actors=()))
+    assert caplog.messages[-1].startswith("policy dns is NoBackend: no Pod (")
+    assert caplog.messages[-1].endswith(" changes before this one not logged: it changes often)")

@@ -1,0 +1,72 @@
+"""Which policies get room in the kernel maps, and which backends can stay where they are."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from actors.writing.room import Room, admit, part_that_stays
+from config.domain.addresses import Endpoint
+
+SIZE = Room(policies=10, frontends=10, backends=10, backend_cgroups=10)
+NOTHING = Room()
+
+
+def room(backends: int, *, frontends: int = 1, cgroups: int = 0) -> Room:
+    return Room(policies=1, frontends=frontends, backends=backends, backend_cgroups=cgroups)
+
+
+@pytest.mark.parametrize(
+    ("used", "present", "needs", "refused"),
+    [
+        pytest.param(0, {}, {1: room(10)}, set(), id="exactly as much as there is"),
+        pytest.param(0, {}, {1: room(11)}, {1}, id="more than there is"),
+        pytest.param(6, {1: room(6)}, {1: room(6)}, set(), id="what it has counts for it"),
+        pytest.param(8, {1: room(4), 2: room(4)}, {1: room(6), 2: NOTHING}, set(), id="what another gives back counts"),
+        pytest.param(9, {1: room(3)}, {2: room(2), 1: room(3)}, {2}, id="who has room keeps it, whoever comes first"),
+        pytest.param(10, {1: room(5), 2: room(5)}, {1: room(6), 2: room(4)}, set(), id="who gives back comes first"),
+        pytest.param(10, {1: room(5), 2: room(5)}, {1: room(6), 2: room(6)}, {2}, id="of two that grow the first"),
+        pytest.param(8, {1: room(8)}, {2: room(2), 1: room(9)}, {2}, id="who grows comes before who is new"),
+        pytest.param(0, {}, {2: room(6), 1: room(6), 3: room(4)}, {1}, id="in order; a smaller one behind it may fit"),
+        pytest.param(6, {1: room(6)}, {1: room(11), 2: room(10)}, {1}, id="the refused one gives back what it has"),
+    ],
+)
+def test_who_gets_room(used: int, present: dict[int, Room], needs: dict[int, Room], refused: set[int]) -> None:
+    have = {service_id: present.get(service_id, NOTHING) for service_id in needs}
+    assert admit(SIZE, Room(backends=used), have, needs).keys() == refused
+
+
+@pytest.mark.parametrize(
+    ("need", "name", "key", "rows"),
+    [
+        pytest.param(Room(1, 11, 0, 0), "frontends", "datapath.max_frontends", "11 rows", id="frontends"),
+        pytest.param(Room(1, 1, 12, 0), "backends", "datapath.max_backends", "12 rows", id="backends"),
+        pytest.param(Room(1, 1, 1, 13), "backend_cgroups", "datapath.max_backends", "13 rows", id="cgroups"),
+        pytest.param(Room(11, 0, 0, 0), "policies", "datapath.max_frontends", "11 rows", id="policies"),
+    ],
+)
+def test_the_message_names_the_map_and_the_key(need: Room, name: str, key: str, rows: str) -> None:
+    (message,) = admit(SIZE, NOTHING, {1: NOTHING}, {1: need}).values()
+    assert f"the kernel map {name} (10 rows, by {key})" in message
+    assert rows in message
+    assert "tried again" in message
+
+
+def endpoints(text: str) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint(ip_address("10.0.0.1"), ord(letter)) for letter in text)
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "part"),
+    [
+        pytest.param("abc", "abc", (0, 3), id="all stay"),
+        pytest.param("abc", "ab", (0, 2), id="the last goes"),
+        pytest.param("abc", "bc", (1, 2), id="the first goes"),
+        pytest.param("abc", "ac", (0, 1), id="one between goes: the others are not side by side"),
+        pytest.param("abc", "bcd", (1, 1), id="one goes and one comes"),
+        pytest.param("abc", "d", None, id="none stays"),
+    ],
+)
+def test_which_backends_can_stay_in_their_place(present: str, wanted: str, part: tuple[int, int] | None) -> None:
+    assert part_that_stays(endpoints(present), endpoints(wanted)) == part

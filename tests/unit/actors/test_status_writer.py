@@ -1,0 +1,200 @@
+"""StatusWriter alone: what it asks for, what reaches the API, and what stops it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import Any
+
+import pykka
+import pytest
+
+from actors.controller.status_writer import StatusWriter
+from actors.framework.messages import ActorFailed, Message
+from actors.messages.desired import ResyncDesiredState
+from actors.messages.subscriptions import ResyncSource
+from actors.messages.verdicts import ApplyVerdicts, PolicyStatusSeen, PolicyVerdict, WriteEnded
+from k8s.objects.model import PolicyStatus
+from k8s.status.writes import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
+from tests.unit.actors.test_write_plan import HELD, KEY, LOST, VERDICT
+from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
+
+WRITTEN = WriteAnswer(result=WriteResult.WRITTEN, version=11)
+AWAY = WriteAnswer(result=WriteResult.UNAVAILABLE, error="connection refused")
+REFUSED = WriteAnswer(result=WriteResult.REFUSED, error="422 Invalid: no")
+
+
+class Writing:
+    """A StatusWriter, its peers, and an API of the test's own."""
+
+    def __init__(self, *answers: WriteAnswer) -> None:
+        self.watcher, self.resolver, self.exporter, self.supervisor = (
+            Peer(name) for name in ("PolicyWatcher", "ConflictResolver", "MetricsExporter", "Supervisor")
+        )
+        self.writes: SimpleQueue[Write] = SimpleQueue()
+        self.answers = list(answers)
+        self.leads = True
+        self.ref: pykka.ActorRef[Any] = StatusWriter.start(write=self._write, leads=lambda: self.leads)
+
+    def _write(self, write: Write) -> WriteAnswer:
+        self.writes.put(write)
+        return self.answers.pop(0) if self.answers else WRITTEN
+
+    def tell(self, *messages: Message) -> None:
+        for message in messages:
+            self.ref.tell(message)
+        fence(self.ref)
+
+    def written(self) -> Write:
+        return self.writes.get(timeout=WAIT_SECONDS)
+
+    def results(self, count: int) -> list[WriteEnded]:
+        found = [self.exporter.next() for _ in range(count)]
+        assert all(isinstance(each, WriteEnded) for each in found)
+        return [each for each in found if isinstance(each, WriteEnded)]
+
+
+def seen(status: PolicyStatus = HELD) -> PolicyStatusSeen:
+    return PolicyStatusSeen(key=KEY, uid="u-1", status=status)
+
+
+def judged(*verdicts: PolicyVerdict) -> ApplyVerdicts:
+    return ApplyVerdicts(complete=True, verdicts=verdicts)
+
+
+def test_at_its_start_it_asks_for_what_the_api_holds_and_for_all_verdicts() -> None:
+    writing = Writing()
+    assert writing.watcher.next() == ResyncSource()
+    assert writing.resolver.next() == ResyncDesiredState()
+
+
+def test_a_change_is_written_then_its_event_and_both_are_counted() -> None:
+    writing = Writing()
+    writing.tell(seen(), judged(LOST))
+    status, event = writing.written(), writing.written()
+    assert isinstance(status, StatusWrite) and status.status.reason == "Conflict"
+    assert isinstance(event, EventWrite) and event.reason == "Conflict"
+    assert [each.write for each in writing.results(2)] == [status, event]
+
+
+def test_what_the_api_holds_already_is_not_written() -> None:
+    writing = Writing()
+    writing.tell(judged(VERDICT), seen())
+    time.sleep(0.3)  # a tick passes
+    assert writing.writes.empty()
+
+
+def test_a_change_that_must_wait_is_written_by_the_clock() -> None:
+    writing = Writing()
+    writing.tell(seen(), judged(replace(VERDICT, nodes_ready=2)))
+    writing.written()
+    began = time.monotonic()
+    writing.tell(judged(replace(VERDICT, nodes_ready=3)))
+    status = writing.written()
+    assert isinstance(status, StatusWrite) and status.status.nodes == "3/5"
+    assert time.monotonic() - began > 0.8
+
+
+def test_nothing_is_written_while_another_process_leads_or_may() -> None:
+    writing = Writing()
+    writing.leads = False
+    writing.tell(seen(), judged(LOST))
+    time.sleep(0.3)
+    assert writing.writes.empty()
+    writing.leads = True
+    assert isinstance(writing.written(), StatusWrite)
+
+
+def test_it_hears_while_a_write_hangs() -> None:
+    go_on = threading.Event()
+
+    def hang(_write: Write) -> WriteAnswer:
+        go_on.wait(WAIT_SECONDS)
+        return WRITTEN
+
+    ref = StatusWriter.start(write=hang, leads=lambda: True)
+    ref.tell(seen())
+    ref.tell(judged(LOST))
+    fence(ref)
+    go_on.set()
+
+
+def test_a_failed_write_is_tried_again() -> None:
+    writing = Writing(AWAY, AWAY)
+    writing.tell(seen(), judged(LOST))
+    tries = [writing.written() for _ in range(3)]
+    assert all(isinstance(each, StatusWrite) for each in tries)
+    assert isinstance(writing.written(), EventWrite)
+    assert [each.answer.result for each in writing.results(4)] == [
+        WriteResult.UNAVAILABLE,
+        WriteResult.UNAVAILABLE,
+        WriteResult.WRITTEN,
+        WriteResult.WRITTEN,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "lines"),
+    [
+        pytest.param(
+            AWAY,
+            [
+                "nothing can be written, tried again from time to time: connection refused",
+                "the API server takes what we write again",
+            ],
+            id="away",
+        ),
+        pytest.param(REFUSED, ["the status of policy dns is refused: 422 Invalid: no"], id="refused"),
+        pytest.param(replace(REFUSED, gone=True), [], id="gone"),
+    ],
+)
+def test_trouble_is_told_once(answer: WriteAnswer, lines: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="actors.controller.status_writer"):
+        writing = Writing(answer, answer)
+        writing.tell(seen(), judged(LOST))
+        writing.results(4)
+        fence(writing.ref)
+    assert [each.getMessage() for each in caplog.records if each.name == "actors.controller.status_writer"] == lines
+
+
+@pytest.mark.usefixtures("expects_failures")
+def test_a_mistake_of_ours_in_a_write_ends_the_actor_so_that_it_is_restarted() -> None:
+    supervisor = Peer("Supervisor")
+
+    def broken(_write: Write) -> WriteAnswer:
+        raise RuntimeError("broken")
+
+    ref = StatusWriter.start(write=broken, leads=lambda: True)
+    ref.tell(seen())
+    ref.tell(judged(LOST))
+    failure = supervisor.next()
+    assert isinstance(failure, ActorFailed) and failure.phase == "thread"
+    wait_until_dead(ref)
+
+
+def test_it_stops_at_once() -> None:
+    writing = Writing()
+    fence(writing.ref)
+    began = time.monotonic()
+    writing.ref.stop(timeout=WAIT_SECONDS)
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_write_that_hangs_does_not_hold_up_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.framework.actor._JOIN_SECONDS", 0.1)
+    started, go_on = threading.Event(), threading.Event()
+
+    def hang(_write: Write) -> WriteAnswer:
+        started.set()
+        go_on.wait(WAIT_SECONDS)
+        return WRITTEN
+
+    ref = StatusWriter.start(write=hang, leads=lambda: True)
+    ref.tell(seen())
+    ref.tell(judged(LOST))
+    started.wait(WAIT_SECONDS)
+    ref.stop(timeout=WAIT_SECONDS)
+    go_on.set()  # its answer finds nobody

@@ -1,0 +1,224 @@
+"""Manifest files: documents, lists, and what a file may not do to us; and which file's object counts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from config.settings import RedirectSettings
+from k8s.objects.manifests import ALL_KINDS, FileFault, Identity, Manifest, identity_text, read_documents, read_manifest
+from k8s.objects.model import KubeObject, Node
+from k8s.sources.store import ManifestStore
+
+SERVICE = "{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {}}"
+POD = "{apiVersion: v1, kind: Pod, metadata: {name: %s}, spec: {nodeName: %s}}"
+
+
+def read(text: str | bytes, *, kinds: frozenset[str] = ALL_KINDS, is_json: bool = False) -> Manifest:
+    data = text.encode() if isinstance(text, str) else text
+    return read_manifest(data, is_json=is_json, kinds=kinds, node_name="here", redirect=RedirectSettings())
+
+
+def names(manifest: Manifest) -> list[str]:
+    return [identity_text(name) for name in manifest.objects]
+
+
+def test_many_documents_empty_ones_among_them() -> None:
+    manifest = read("---\n---\n" + SERVICE % "a" + "\n---\n# nothing\n---\n" + SERVICE % "b" + "\n...\n")
+    assert names(manifest) == ["Service/default/a", "Service/default/b"]
+    assert manifest.document_faults == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "apiVersion: v1\nkind: List\nitems: [" + SERVICE % "a" + "," + SERVICE % "b" + "]",
+        "apiVersion: v1\nkind: ServiceList\nitems: [{metadata: {name: a}, spec: {}}, {metadata: {name: b}, spec: {}}]",
+    ],
+)
+def test_lists_are_taken_apart(text: str) -> None:
+    assert names(read(text)) == ["Service/default/a", "Service/default/b"]
+
+
+def test_only_pods_and_the_node_of_this_node_count() -> None:
+    node = "\n---\n{apiVersion: v1, kind: Node, metadata: {name: %s}}"
+    text = POD % ("a", "here") + "\n---\n" + POD % ("b", "there") + node % "here" + node % "there"
+    assert names(read(text)) == ["Pod/default/a", "Node/here"]
+
+
+def test_kinds_that_were_not_asked_for_are_left_alone_faulty_or_not() -> None:
+    manifest = read(SERVICE % "BAD", kinds=frozenset({"Pod"}))
+    assert manifest == Manifest(objects={})
+
+
+def test_a_service_of_another_group_is_not_ours() -> None:
+    assert names(read(SERVICE.replace("v1", "serving.knative.dev/v1") % "a")) == []
+
+
+def test_a_faulty_object_is_named_and_the_others_count() -> None:
+    manifest = read(SERVICE % "BAD" + "\n---\n" + SERVICE % "good")
+    assert names(manifest) == ["Service/default/good"]
+    (fault,) = manifest.object_faults
+    assert fault.startswith("Service/BAD: metadata.name: 'BAD' is wrong")
+
+
+def test_an_invalid_policy_is_an_object_and_its_faults_are_told() -> None:
+    manifest = read(
+        "{apiVersion: balancing.elf.io/v1beta1, kind: LocalRedirectPolicy, metadata: {name: p}, spec: {x: 1}}"
+    )
+    assert names(manifest) == ["LocalRedirectPolicy/p"]
+    assert manifest.object_faults == (
+        "LocalRedirectPolicy/p: spec.frontend: is missing, and is needed",
+        "LocalRedirectPolicy/p: spec.backend: is missing, and is needed",
+        "LocalRedirectPolicy/p: unknown field spec.x",
+    )
+
+
+@pytest.mark.parametrize("name", ["", "name: 3", "name: []"])
+def test_an_object_without_a_name_is_a_fault_and_no_object(name: str) -> None:
+    manifest = read("kind: LocalRedirectPolicy\nmetadata: {%s}" % name)  # noqa: UP031 (braces)
+    assert names(manifest) == []
+    assert manifest.object_faults[0].startswith("LocalRedirectPolicy/(no name): metadata.name: ")
+
+
+def test_the_first_of_two_documents_of_one_object_counts() -> None:
+    manifest = read(SERVICE % "a" + "\n---\n" + SERVICE % "a")
+    assert names(manifest) == ["Service/default/a"]
+    assert manifest.object_faults == ("Service/default/a: is there twice in this file; the first one counts",)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("just text", "document 1: 'just text' is no object"),
+        ("[1]", "document 1: a list is no object"),
+        ("{}", "document 1: kind: is missing"),
+        ("kind: 3", "document 1: kind: 3 is wrong"),
+        ("kind: List", "document 1: items: null is no list"),
+        ("{kind: List, items: [3]}", "document 1, items[0]: 3 is no object"),
+        ("{kind: List, items: [{kind: List, items: []}]}", "document 1, items[0]: a list within a list"),
+    ],
+)
+def test_documents_that_are_no_object(text: str, says: str) -> None:
+    (fault,) = read(text).document_faults
+    assert fault.startswith(says)
+
+
+MERGES = "a0: &a0 {k0: 1, k1: 1, k2: 1, k3: 1, k4: 1, k5: 1, k6: 1, k7: 1, k8: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"a: 1\nb: [\n", "line 3: does not parse"),
+        (b"a: 1\na: 2\n", "line 2: does not parse: key 'a' is there twice"),
+        (b"a: \x00", "does not parse"),
+        (b"ok: 1\nb: \xff", "line 2: is not UTF-8 text"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"- " * 100_000, "nested too deeply"),
+        (b"a: " + b"9" * 5000, "does not parse"),
+        (b"a: 2026-13-45", "does not parse: month"),
+        (b"a: !!timestamp x", "does not parse"),
+        (b"a: !!python/object:os.system {}", "line 1: does not parse: could not determine a constructor"),
+        (b"? [a]\n: b", "does not parse"),
+        (MERGES.encode(), "merges (<<) more than 4096 keys"),
+    ],
+)
+def test_a_file_that_does_not_parse_says_where_and_what(data: bytes, says: str) -> None:
+    with pytest.raises(FileFault) as caught:
+        read(data)
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+def test_merge_keys_work_and_may_be_overridden() -> None:
+    text = "base: &base {a: 1, b: 2}\nkind: Other\nx: &x {<<: *base, b: 3}\ny: {<<: *x, a: 4}"
+    documents, _ = read_documents(text.encode(), is_json=False)
+    assert (documents[0].raw["x"], documents[0].raw["y"]) == ({"a": 1, "b": 3}, {"a": 4, "b": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": 1,\n}', "line 2: does not parse"),
+        ('{"a": 1, "a": 2}', "key 'a' is there twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ("9" * 5000, "does not parse"),
+        ("", "line 1: does not parse"),
+    ],
+)
+def test_a_json_file_that_does_not_parse_says_so(text: str, says: str) -> None:
+    with pytest.raises(FileFault) as caught:
+        read(text, is_json=True)
+    assert says in str(caught.value)
+
+
+def test_json_is_read() -> None:
+    raw = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {}}
+    assert names(read(json.dumps(raw, indent="\t"), is_json=True)) == ["Service/default/a"]
+
+
+def test_aliases_are_shared_not_copied() -> None:
+    bomb = "a: &a [x]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1 or ''}, *a{n - 1 or ''}]" for n in range(1, 60))
+    documents, _ = read_documents(("kind: Other\n" + bomb).encode(), is_json=False)
+    assert [document.kind for document in documents] == ["Other"]
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+def contents(*labels: str, name: str = "n") -> dict[Identity, KubeObject]:
+    return {("Node", name): Node(name=name, labels=frozenset((label, "") for label in labels))}
+
+
+A, B = contents("a"), contents("b")
+NODE: Identity = ("Node", "n")
+
+
+def test_an_unchanged_object_is_no_change() -> None:
+    store = ManifestStore()
+    assert store.apply({"a": A}).upserted == tuple(A.values())
+    delta = store.apply({"a": dict(A)})
+    assert (delta.upserted, delta.removed) == ((), ())
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_the_first_file_by_name_counts_whichever_came_first(order: tuple[str, str]) -> None:
+    store = ManifestStore()
+    files = {"a": A, "b": B}
+    store.apply({order[0]: files[order[0]]})
+    (duplicate,) = store.apply({order[1]: files[order[1]]}).duplicates
+    assert (duplicate.counts, duplicate.ignored) == ("a", "b")
+    assert store.objects() == list(A.values())
+
+
+def test_the_other_file_takes_over_when_the_first_goes() -> None:
+    store = ManifestStore()
+    store.apply({"a": A, "b": B})
+    delta = store.apply({"a": None})
+    assert (delta.upserted, delta.removed) == (tuple(B.values()), ())
+    assert store.apply({"b": None}).removed == (NODE,)
+
+
+def test_a_duplicate_is_told_once() -> None:
+    store = ManifestStore()
+    assert len(store.apply({"a": A, "b": B}).duplicates) == 1
+    assert store.apply({"b": contents("c")}).duplicates == ()
+    store.apply({"b": {}})
+    assert len(store.apply({"b": B}).duplicates) == 1
+
+
+def test_a_renamed_file_changes_nothing() -> None:
+    store = ManifestStore()
+    store.apply({"a": A})
+    delta = store.apply({"a": None, "b": A})
+    assert (delta.upserted, delta.removed) == ((), ())
+
+
+def test_a_document_removed_from_a_file_removes_its_object() -> None:
+    store = ManifestStore()
+    store.apply({"a": {**A, **contents("x", name="m")}})
+    assert store.apply({"a": A}).removed == (("Node", "m"),)

@@ -1,0 +1,147 @@
+"""What goes over the wire when the controller writes, and what each answer of the API server means."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k8s.api.client import Api
+from k8s.status.status_api import StatusApi
+from k8s.status.writes import EventWrite, StatusWrite, WriteAnswer, WriteResult, status_document, status_patch
+from tests.unit.actors.test_write_plan import HELD, KEY, NOW
+
+STATUS = StatusWrite(key=KEY, uid="u-1", status=HELD, former_reason="", decided=NOW)
+EVENT = EventWrite(key=KEY, uid="u-1", reason="Conflict", message="lost", happened=NOW)
+
+
+class Server:
+    """Answers every request alike, and keeps them."""
+
+    def __init__(self) -> None:
+        self.code = 200
+        self.answer: Any = {"metadata": {"resourceVersion": "77"}}
+        self.requests: list[tuple[str, str, str, Any]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append((self.command, self.path, self.headers["Content-Type"], body))
+                data = json.dumps(outer.answer).encode()
+                self.send_response(outer.code)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_PATCH = do_POST = _answer  # noqa: N815  (the base class's names)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
+                del format, args
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def api(self, folder: Path) -> StatusApi:
+        config = {
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self._server.server_port}"}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        path = folder / "kubeconfig"
+        path.write_text(json.dumps(config))
+        return StatusApi(Api(str(path)), "host-1")
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+def test_a_status_is_a_patch_of_the_subresource_for_one_uid_and_its_version_comes_back(
+    server: Server, tmp_path: Path
+) -> None:
+    assert server.api(tmp_path).write(STATUS) == WriteAnswer(result=WriteResult.WRITTEN, version=77)
+    path = "/apis/balancing.elf.io/v1beta1/localredirectpolicies/dns/status"
+    assert server.requests == [("PATCH", path, "application/json-patch+json", status_patch(HELD, "u-1"))]
+    test, add = server.requests[0][3]
+    assert test == {"op": "test", "path": "/metadata/uid", "value": "u-1"}
+    assert (add["op"], add["path"], add["value"]) == ("add", "/status", status_document(HELD)["status"])
+
+
+def test_events_are_made_in_the_namespace_default_each_under_a_name_of_its_own(server: Server, tmp_path: Path) -> None:
+    api = server.api(tmp_path)
+    assert [api.write(EVENT).result for _ in range(2)] == [WriteResult.WRITTEN] * 2
+    assert [request[:3] for request in server.requests] == [
+        ("POST", "/api/v1/namespaces/default/events", "application/json")
+    ] * 2
+    names = {body["metadata"]["name"] for *_, body in server.requests}
+    assert len(names) == 2 and all(name.startswith("dns.") for name in names)
+    assert server.requests[0][3]["reportingInstance"] == "host-1"
+
+
+@pytest.mark.parametrize("write", [STATUS, EVENT], ids=["status", "event"])
+@pytest.mark.parametrize(
+    ("code", "result", "gone"),
+    [
+        (400, WriteResult.REFUSED, False),
+        (401, WriteResult.UNAVAILABLE, False),
+        (403, WriteResult.UNAVAILABLE, False),
+        (404, WriteResult.REFUSED, True),
+        (409, WriteResult.REFUSED, True),
+        (422, WriteResult.REFUSED, False),
+        (429, WriteResult.UNAVAILABLE, False),
+        (500, WriteResult.UNAVAILABLE, False),
+        (503, WriteResult.UNAVAILABLE, False),
+    ],
+)
+def test_what_a_refusal_means(
+    server: Server, tmp_path: Path, write: StatusWrite | EventWrite, code: int, result: WriteResult, *, gone: bool
+) -> None:
+    server.code, server.answer = code, {"reason": "Why", "message": "so"}
+    if code == 403 and isinstance(write, EventWrite):
+        result = WriteResult.REFUSED  # status must not wait for Events
+    if code == 409 and isinstance(write, EventWrite):
+        gone = False  # of a status alone it says that the policy of that uid is gone
+    assert server.api(tmp_path).write(write) == WriteAnswer(result=result, gone=gone, error=f"{code} Why: so")
+
+
+def test_how_long_the_server_wants_to_be_left_alone_comes_back(server: Server, tmp_path: Path) -> None:
+    server.code, server.answer = 429, {"details": {"retryAfterSeconds": 9}}
+    assert server.api(tmp_path).write(STATUS).retry_after == 9
+
+
+@pytest.mark.parametrize(
+    ("message", "gone"),
+    [
+        ("the server rejected our request due to an error in our request", True),
+        ('LocalRedirectPolicy "dns" is invalid: status.nodesReady: must be of type integer', False),
+    ],
+)
+def test_a_patch_whose_test_of_the_uid_fails_is_no_complaint(
+    server: Server, tmp_path: Path, message: str, *, gone: bool
+) -> None:
+    server.code, server.answer = 422, {"reason": "Invalid", "message": message}
+    answer = server.api(tmp_path).write(STATUS)
+    assert (answer.result, answer.gone) == (WriteResult.REFUSED, gone)
+
+
+def test_a_server_that_is_not_there_is_a_value_too(server: Server, tmp_path: Path) -> None:
+    api = server.api(tmp_path)
+    server.close()
+    answer = api.write(STATUS)
+    assert answer.result == WriteResult.UNAVAILABLE
+    assert "refused" in answer.error

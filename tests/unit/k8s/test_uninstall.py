@@ -1,0 +1,219 @@
+"""What the uninstall hook waits for, which nodes it leaves out, and what it says when it waits in vain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from k8s.api.client import Api, ApiError, Raw, Unreachable
+from k8s.commands.uninstall import LOOK_SECONDS, PATCH, Left, is_silent, left, main, missing
+
+SECONDS = 30
+ARGUMENTS = ("elf", "balancing-agent", str(SECONDS))
+PATH = "/apis/apps/v1/namespaces/elf/daemonsets/balancing-agent"
+DETACH = PATCH["spec"]["template"]["spec"]["containers"][0]["command"]
+AGENT = ["python", "run.py"]
+T = TypeVar("T")
+
+
+def daemon_set(generation: int = 2, observed: int = 2, wanted: int = 3, updated: int = 3, ready: int = 3) -> Raw:
+    numbers = {"desiredNumberScheduled": wanted, "updatedNumberScheduled": updated, "numberReady": ready}
+    return {
+        "metadata": {"generation": generation},
+        "spec": {"selector": {"matchLabels": {"app": "x", "component": "agent"}}},
+        "status": {"observedGeneration": observed, **numbers},
+    }
+
+
+def pod(node: str, *, command: list[str] = DETACH, ready: bool = False, going: bool = False, why: str = "") -> Raw:
+    statuses = [{"state": {"waiting": {"reason": why}}}] if why else []
+    return {
+        "metadata": {"name": f"agent-{node}", **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if going else {})},
+        "spec": {"containers": [{"command": command}], **({"nodeName": node} if node else {})},
+        "status": {
+            "phase": "Pending",
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+            "containerStatuses": statuses,
+        },
+    }
+
+
+def node(ready: str) -> Raw:
+    return {
+        "status": {"conditions": [{"type": "MemoryPressure", "status": "Unknown"}, {"type": "Ready", "status": ready}]}
+    }
+
+
+def _raised(answer: T | Exception) -> T:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+class FakeApi:
+    """Of the DaemonSet it gives answers in turn, the last for ever; Pods and Nodes stay. Errors are raised."""
+
+    def __init__(
+        self, *daemon_sets: Raw | Exception, pods: Sequence[Raw] | Exception = (), nodes: dict[str, Raw] | None = None
+    ) -> None:
+        self._daemon_sets = list(daemon_sets)
+        self._pods, self._nodes = pods, nodes or {}
+        self.patches: list[tuple[Any, ...]] = []
+        self.asked: list[str] = []
+
+    def get(self, path: str, parameters: Any) -> Raw:
+        self.asked.append(path)
+        if path == PATH:
+            return _raised(self._daemon_sets.pop(0) if len(self._daemon_sets) > 1 else self._daemon_sets[0])
+        if path == "/api/v1/namespaces/elf/pods":
+            assert parameters == {"labelSelector": "app=x,component=agent"}
+            return {"items": _raised(self._pods)}
+        return _raised(self._nodes.get(path.removeprefix("/api/v1/nodes/")) or ApiError(404, "NotFound", path))
+
+    def send(self, *call: Any) -> Raw:
+        self.patches.append(call)
+        return {}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def run(api: FakeApi) -> int:
+    clock = Clock()
+    return main(ARGUMENTS, lambda _kubeconfig: cast("Api", api), lambda: clock.now, clock.sleep)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (daemon_set(), ""),
+        (daemon_set(wanted=0, updated=0, ready=0), ""),
+        ({"metadata": {"generation": 1}, "status": {"observedGeneration": 1}}, ""),
+        (daemon_set(observed=1), "the patch has not been seen"),
+        ({"metadata": {"generation": 1}}, "the patch has not been seen"),
+        (daemon_set(updated=2), "2 of 3 nodes are done"),
+        (daemon_set(ready=1), "1 of 3 nodes are done"),
+    ],
+)
+def test_what_is_missing(state: Raw, says: str) -> None:
+    assert missing(state).startswith(says) and bool(missing(state)) is bool(says)
+
+
+LEFT = {
+    "all done": ([pod("a", ready=True), pod("b", ready=True)], Left()),
+    "still an agent": ([pod("b", command=AGENT), pod("a", ready=True)], ("b", "Pod agent-b is still an agent")),
+    "going": ([pod("a", ready=True), pod("b", command=AGENT, going=True)], ("b", "Pod agent-b is Terminating")),
+    "not ready": ([pod("a", ready=True), pod("b")], ("b", "Pod agent-b is not ready: Pending")),
+    "no image": (
+        [pod("a", ready=True), pod("b", why="ImagePullBackOff")],
+        ("b", "Pod agent-b is not ready: ImagePullBackOff"),
+    ),
+    "not scheduled": ([pod("a", ready=True), pod("")], ("(not scheduled yet)", "Pod agent- is not ready: Pending")),
+    "no Pod": ([pod("a", ready=True)], ("(1 more)", "no Pod yet")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pods", "expected"), LEFT.values(), ids=LEFT)
+def test_what_is_left_is_told_by_node(pods: list[Raw], expected: Left | tuple[str, str]) -> None:
+    found = left(daemon_set(wanted=2), pods, lambda _node: False)
+    assert found == (expected if isinstance(expected, Left) else Left(waiting=(expected,)))
+
+
+def test_a_silent_node_is_not_waited_for_unless_it_is_done() -> None:
+    pods = [pod("a", ready=True), pod("b", command=AGENT, going=True), pod("c")]
+    found = left(daemon_set(), pods, lambda node: node in {"a", "b"})
+    assert found == Left(waiting=(("c", "Pod agent-c is not ready: Pending"),), silent=("b",))
+
+
+@pytest.mark.parametrize(("ready", "silent"), [("True", False), ("False", False), ("Unknown", True)])
+def test_a_node_is_silent_when_its_kubelet_does_not_report(ready: str, *, silent: bool) -> None:
+    assert is_silent(node(ready)) is silent
+    assert not is_silent({"metadata": {}})
+
+
+def test_it_patches_once_and_waits(said: Callable[[], list[str]]) -> None:
+    api = FakeApi(
+        daemon_set(ready=0),
+        Unreachable("cut off"),
+        ApiError(503, "Unavailable", "not now"),
+        daemon_set(ready=2),
+        daemon_set(),
+    )
+    assert run(api) == 0
+    assert api.patches == [("PATCH", PATH, PATCH, "application/strategic-merge-patch+json")]
+    assert said() == [
+        "0 of 3 nodes are done",
+        "cut off",
+        "503 Unavailable: not now",
+        "2 of 3 nodes are done",
+        "detached on all nodes",
+    ]
+    assert set(api.asked) == {PATH}, "while it goes on, Pods and nodes are not read"
+
+
+def test_it_goes_on_without_a_node_that_is_down_and_names_it(said: Callable[[], list[str]]) -> None:
+    pods = [pod("a", ready=True), pod("b", ready=True), pod("c", command=AGENT, going=True)]
+    api = FakeApi(daemon_set(updated=2), pods=pods, nodes={"c": node("Unknown")})
+    assert run(api) == 0
+    assert said()[1].startswith("node c: its kubelet does not report, so nothing can be detached there.")
+    assert said()[2:] == ["detached on all other nodes"]
+    assert "/api/v1/nodes/a" not in api.asked
+
+
+def test_it_waits_for_the_others_first(said: Callable[[], list[str]]) -> None:
+    pods = [pod("a", why="ErrImagePull"), pod("b", ready=True), pod("c", command=AGENT, going=True)]
+    assert run(FakeApi(daemon_set(ready=1), pods=pods, nodes={"a": node("True"), "c": node("Unknown")})) == 1
+    assert "node a: Pod agent-a is not ready: ErrImagePull" in said()
+    assert any(line.startswith("node c: its kubelet does not report") for line in said())
+    assert f"nothing is deleted: these nodes did not detach within {SECONDS} s" in said()[-1]
+    assert "`helm uninstall --no-hooks`" in said()[-1]
+
+
+def test_an_api_server_that_stays_away_is_named(said: Callable[[], list[str]]) -> None:
+    assert run(FakeApi(Unreachable("no route"))) == 1
+    assert "node (unknown): no route; no route" in said() and "nothing is deleted" in said()[-1]
+
+
+@pytest.mark.parametrize(
+    "api",
+    [
+        FakeApi(ApiError(403, "Forbidden", "you may not")),
+        FakeApi(daemon_set(ready=2), pods=ApiError(403, "Forbidden", "you may not")),
+    ],
+    ids=["the DaemonSet", "its Pods"],
+)
+def test_without_the_right_it_fails(api: FakeApi, said: Callable[[], list[str]]) -> None:
+    assert run(api) == 1
+    assert said()[-1] == "403 Forbidden: you may not"
+    assert len([path for path in api.asked if path == PATH]) <= LOOK_SECONDS + 3
+
+
+def test_without_a_daemon_set_there_is_nothing_to_do() -> None:
+    assert run(FakeApi(ApiError(404, "NotFound", "no such thing"))) == 0
+
+
+def test_an_api_server_that_is_away_at_first_is_asked_again() -> None:
+    class Away(FakeApi):
+        def send(self, *call: Any) -> Raw:
+            super().send(*call)
+            if len(self.patches) == 1:
+                raise Unreachable("away")
+            return {}
+
+    api = Away(daemon_set())
+    assert run(api) == 0
+    assert len(api.patches) == 2
