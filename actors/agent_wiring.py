@@ -118,7 +118,7 @@ def _kernel_reader(datapath: Datapath) -> Callable[[], KernelReading]:
             entries=counts,
             capacity={name: maps[name].max_entries for name in _COUNTED_MAPS},
             attached=frozenset(datapath.attached_hooks()),
-            counted={service_id: row.name for service_id, row in maps.counted_policies().items()},
+            counted={policy_id: row.name for policy_id, row in maps.counted_policies().items()},
         )
 
     return read

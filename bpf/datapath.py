@@ -33,7 +33,7 @@ from bpf.cgroups import coverage_faults, find_cgroup, own_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
 from bpf.probes import missing_features
-from bpf.rows import SERVICE_ID
+from bpf.rows import POLICY_ID
 from config.settings import DatapathSettings
 
 _log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class Datapath:
         """
         for old in _maps_alike(self.bpffs, self.build):
             was, now = old.counted_policies(), self.maps.counted_policies()
-            same = {SERVICE_ID.pack(each) for each, row in now.items() if row.is_same_policy(was.get(each))}
+            same = {POLICY_ID.pack(each) for each, row in now.items() if row.is_same_policy(was.get(each))}
             _copy(old, self.maps, "counters", same)
             _copy(old, self.maps, "affinity")
             old.close()

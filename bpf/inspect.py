@@ -43,22 +43,22 @@ def _policies(maps: PinnedMaps) -> list[Row]:
     frontends: Counter[int] = Counter()
     backends: Counter[int] = Counter()
     for row in maps.frontend_rows():
-        frontends[row.service_id] += 1
-        backends[row.service_id] += row.count
+        frontends[row.policy_id] += 1
+        backends[row.policy_id] += row.count
     counters = maps.counters()
     return [
         {
             "policy": policy.name,
-            "service_id": service_id,
-            "frontends": frontends[service_id],
-            "backends": backends[service_id],
+            "service_id": policy_id,
+            "frontends": frontends[policy_id],
+            "backends": backends[policy_id],
             "qos_limit": policy.limit,
-            "redirects": counters[service_id].redirects,
-            "passes": {reason.label: count for reason, count in counters[service_id].passes.items()},
-            "affinity_hits": counters[service_id].affinity_hits,
+            "redirects": counters[policy_id].redirects,
+            "passes": {reason.label: count for reason, count in counters[policy_id].passes.items()},
+            "affinity_hits": counters[policy_id].affinity_hits,
         }
-        for service_id, policy in sorted(maps.policy_rows().items(), key=lambda item: item[1].name)
-        if service_id in counters
+        for policy_id, policy in sorted(maps.policy_rows().items(), key=lambda item: item[1].name)
+        if policy_id in counters
     ]
 
 
@@ -66,8 +66,8 @@ def _frontends(maps: PinnedMaps) -> list[Row]:
     names = _names(maps)
     return [
         {
-            "policy": names.get(row.service_id, ""),
-            "service_id": row.service_id,
+            "policy": names.get(row.policy_id, ""),
+            "service_id": row.policy_id,
             "address": str(row.frontend.address),
             "port": row.frontend.port,
             "protocol": row.frontend.protocol.name,
@@ -82,8 +82,8 @@ def _backends(maps: PinnedMaps) -> list[Row]:
     names = _names(maps)
     return [
         {
-            "policy": names.get(row.service_id, ""),
-            "service_id": row.service_id,
+            "policy": names.get(row.policy_id, ""),
+            "service_id": row.policy_id,
             "frontend": str(row.frontend),
             "address": str(backend.address),
             "port": backend.port,
@@ -105,7 +105,7 @@ def _affinity(maps: PinnedMaps) -> list[Row]:
         if row and left > 0 and held.backend in maps.backends_of(row):
             found.append(
                 {
-                    "policy": names.get(row.service_id, ""),
+                    "policy": names.get(row.policy_id, ""),
                     "client_netns": held.client_netns,
                     "frontend": str(held.frontend),
                     "backend": str(held.backend),
@@ -123,12 +123,12 @@ def _qos(maps: PinnedMaps) -> list[Row]:
         {
             "policy": policy.name,
             "limit": policy.limit,
-            "window_redirects": redirects_in(windows.get(service_id), policy.limit, second),
-            "redirects": counters[service_id].redirects,
-            "passes": counters[service_id].passes[PassReason.QOS],
+            "window_redirects": redirects_in(windows.get(policy_id), policy.limit, second),
+            "redirects": counters[policy_id].redirects,
+            "passes": counters[policy_id].passes[PassReason.QOS],
         }
-        for service_id, policy in sorted(maps.policy_rows().items(), key=lambda item: item[1].name)
-        if policy.limit and service_id in counters
+        for policy_id, policy in sorted(maps.policy_rows().items(), key=lambda item: item[1].name)
+        if policy.limit and policy_id in counters
     ]
 
 
@@ -155,7 +155,7 @@ def _programs(bpffs: Path) -> list[Row]:
 
 
 def _names(maps: PinnedMaps) -> dict[int, str]:
-    return {service_id: policy.name for service_id, policy in maps.policy_rows().items()}
+    return {policy_id: policy.name for policy_id, policy in maps.policy_rows().items()}
 
 
 def _sorted_frontends(maps: PinnedMaps) -> list[FrontendRow]:

@@ -64,7 +64,7 @@ class PinnedMaps:
 
     def policy_rows(self) -> dict[int, rows.PolicyRow]:
         """Of policies that are in force."""
-        return {service_id: row for service_id, row in self.counted_policies().items() if row.in_force}
+        return {policy_id: row for policy_id, row in self.counted_policies().items() if row.in_force}
 
     def counted_policies(self) -> dict[int, rows.PolicyRow]:
         """Whose the counters are, in force or not."""
@@ -83,9 +83,9 @@ class PinnedMaps:
     def backend_cgroups(self) -> set[tuple[int, int]]:
         return {rows.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
 
-    def write_zeroes(self, name: str, service_id: int) -> None:
+    def write_zeroes(self, name: str, policy_id: int) -> None:
         """In `counters` or `windows`: makes the row, or begins it again."""
-        self[name].update(rows.SERVICE_ID.pack(service_id), bytes(self[name].value_size))
+        self[name].update(rows.POLICY_ID.pack(policy_id), bytes(self[name].value_size))
 
     # the agent and its lease
 

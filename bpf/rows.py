@@ -47,7 +47,7 @@ class FrontendRow:
     generation: int
     frontend: Frontend
     flags: FrontendFlag = FrontendFlag(0)
-    service_id: int
+    policy_id: int
     first: int
     """Index in `backends` of the first backend; they are `count` in a row, sorted by endpoint."""
     count: int
@@ -117,7 +117,7 @@ _KEY_WORDS = struct.Struct("=QQQ")
 FILTER_FACTOR = 0x9E3779B97F4A7C15
 """As in bpf/programs/consts.h."""
 _GENERATION = struct.Struct("=Q")
-_FRONTEND_BODY = struct.Struct("=QIIIIIBBBx")  # slots service_id first count limit affinity flags skip_from skip_to
+_FRONTEND_BODY = struct.Struct("=QIIIIIBBBx")  # slots policy_id first count limit affinity flags skip_from skip_to
 _BACKEND = struct.Struct("=Q16s2s6x")
 _MEMBER = struct.Struct("=24s16s2s6x")
 _AFFINITY_KEY = struct.Struct("=24sQ")
@@ -128,7 +128,7 @@ _POLICY = struct.Struct("=256sQII")
 _CONFIG = struct.Struct("=QQ")
 _CGROUP_KEY = struct.Struct("=QQ")
 
-SERVICE_ID = struct.Struct("=Q")
+POLICY_ID = struct.Struct("=Q")
 INDEX = struct.Struct("=I")
 PRESENT = INDEX.pack(1)
 """The value of a row whose key says it all."""
@@ -159,7 +159,7 @@ def pack_frontend_row(row: FrontendRow) -> bytes:
     generation = _GENERATION.pack(row.generation)
     body = _FRONTEND_BODY.pack(
         row.slots,
-        row.service_id,
+        row.policy_id,
         row.first,
         row.count,
         row.limit,
@@ -172,12 +172,12 @@ def pack_frontend_row(row: FrontendRow) -> bytes:
 
 
 def unpack_frontend_row(raw: bytes) -> FrontendRow:
-    slots, service_id, first, count, limit, affinity, flags, skip_from, skip_to = _FRONTEND_BODY.unpack_from(raw, 32)
+    slots, policy_id, first, count, limit, affinity, flags, skip_from, skip_to = _FRONTEND_BODY.unpack_from(raw, 32)
     return FrontendRow(
         generation=_GENERATION.unpack_from(raw)[0],
         frontend=unpack_frontend(raw[8:32]),
         flags=FrontendFlag(flags),
-        service_id=service_id,
+        policy_id=policy_id,
         first=first,
         count=count,
         slots=slots,
@@ -259,11 +259,11 @@ def pack_config(*, host_netns: int, lease_ns: int) -> bytes:
     return _CONFIG.pack(host_netns, lease_ns)
 
 
-def pack_backend_cgroup(cgroup_id: int, service_id: int) -> bytes:
-    return _CGROUP_KEY.pack(service_id, cgroup_id)
+def pack_backend_cgroup(cgroup_id: int, policy_id: int) -> bytes:
+    return _CGROUP_KEY.pack(policy_id, cgroup_id)
 
 
 def unpack_backend_cgroup(raw: bytes) -> tuple[int, int]:
-    """Cgroup id and service id."""
-    service_id, cgroup_id = _CGROUP_KEY.unpack(raw)
-    return cgroup_id, service_id
+    """Cgroup id and policy id."""
+    policy_id, cgroup_id = _CGROUP_KEY.unpack(raw)
+    return cgroup_id, policy_id

@@ -152,7 +152,7 @@ def _assessment(
     )
     condition = PolicyCondition(
         key=policy.key,
-        service_id=policy.service_id,
+        policy_id=policy.policy_id,
         state=state,
         reason=verdict.reason.value,
         message=message,

@@ -30,13 +30,13 @@ class DesiredPolicy:
     """What one existing policy asks of the kernel.
 
     Out of force (invalid, in conflict, disabled, not for this node): `in_force` False, no frontends, no pods; its
-    counters stay, unless `service_id` is another policy's.
+    counters stay, unless `policy_id` was another policy's.
     """
 
     key: PolicyKey
     uid: str = ""
     """Of the object: one of the same name and another uid is another policy, whose counters begin at zero."""
-    service_id: int
+    policy_id: int
     in_force: bool
     limit: int = 0
     affinity_seconds: int = 0

@@ -24,7 +24,7 @@ class PolicyUpserted(Message):
     """A policy of either kind was seen, valid or not."""
 
     policy: Policy
-    generation: int
+    listing: int
     received_at: float
     """time.monotonic() when the event reached the agent."""
 
@@ -38,7 +38,7 @@ class PolicyRemoved(Message):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceUpserted(Message):
     service: Service
-    generation: int
+    listing: int
     received_at: float
 
 
@@ -53,7 +53,7 @@ class PodUpserted(Message):
     """A Pod of this node; in the controller, one that a policy selects."""
 
     pod: Pod
-    generation: int
+    listing: int
     received_at: float
 
 
@@ -68,7 +68,7 @@ class NodeUpserted(Message):
     """This agent's own Node; in the controller, any."""
 
     node: Node
-    generation: int
+    listing: int
     received_at: float
 
 
@@ -80,14 +80,14 @@ class NodeRemoved(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSynced(Message):
-    """Ends a first listing and every new one: what this source told under an older generation is gone.
+    """Ends a first listing and every new one: what this source reported only under an older one is gone.
 
     To ConflictResolver, StatusReporter and MetricsExporter. `wanted` is, for SERVICES and ENDPOINTS, the revision of
     the newest `WatchServices` or `WatchPods` that the listing covers.
     """
 
     source: SourceName
-    generation: int
+    listing: int
     wanted: int = 0
     as_of: float = 0.0
     """time.monotonic() at which the oldest part of the listing was asked of where it comes from."""

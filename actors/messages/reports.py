@@ -26,7 +26,7 @@ class PolicyState(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyCondition:
     key: PolicyKey
-    service_id: int
+    policy_id: int
     state: PolicyState
     reason: str
     """CamelCase word, as in Kubernetes conditions."""

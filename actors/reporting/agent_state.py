@@ -131,7 +131,7 @@ def policies_document(conditions: Mapping[PolicyKey, PolicyCondition]) -> list[d
     return [
         {
             "name": condition.key.name,
-            "service_id": condition.service_id,
+            "service_id": condition.policy_id,
             "state": condition.state.value,
             "reason": condition.reason,
             "message": condition.message,

@@ -27,7 +27,7 @@ class KernelReading:
     """What a scrape reads of the kernel."""
 
     counters: Mapping[int, Counters]
-    """By service id."""
+    """By policy id."""
     entries: Mapping[str, int]
     """Map -> rows."""
     capacity: Mapping[str, int]
@@ -141,8 +141,8 @@ def _counter_metrics(conditions: list[PolicyCondition], reading: KernelReading) 
     passes = CounterMetricFamily(f"{_PREFIX}_passes", "Matching calls left alone.", labels=["policy", "reason"])
     hits = CounterMetricFamily(f"{_PREFIX}_affinity_hits", "Redirects by affinity.", labels=["policy"])
     for condition in conditions:
-        own = reading.counted.get(condition.service_id) == condition.key.name  # else they are of who has its number
-        counters = reading.counters.get(condition.service_id, Counters()) if own else Counters()
+        own = reading.counted.get(condition.policy_id) == condition.key.name  # else they are of who has its number
+        counters = reading.counters.get(condition.policy_id, Counters()) if own else Counters()
         redirects.add_metric([condition.key.name], counters.redirects)
         hits.add_metric([condition.key.name], counters.affinity_hits)
         for reason in PassReason:

@@ -141,11 +141,11 @@ class StatusReporter(AgentActor):
     def _on_qos_window_elapsed(self, message: QosWindowElapsed) -> None:
         limited = frozenset(message.limited)
         if limited - self._limited:
-            names = {each.service_id: each.key.name for each in self._state.conditions().values()}
-            for service_id in limited - self._limited:
-                text = f"policy {names.get(service_id, service_id)} is at its limit: further calls pass"
+            names = {each.policy_id: each.key.name for each in self._state.conditions().values()}
+            for policy_id in limited - self._limited:
+                text = f"policy {names.get(policy_id, policy_id)} is at its limit: further calls pass"
                 line = Line(level=logging.INFO, text=text)
-                self._log_lines(self._changes.changed(service_id, line, time.monotonic()))
+                self._log_lines(self._changes.changed(policy_id, line, time.monotonic()))
         self._limited = limited
 
     def _log_changes(self, changes: Iterable[ConditionChange]) -> None:

@@ -16,7 +16,7 @@ from config.domain.ids import NamespacedName, PolicyKey
 from k8s.objects.model import Policy
 
 Claim: TypeAlias = NamespacedName | Frontend | int
-"""A Service that is matched, a frontend, or a service id."""
+"""A Service that is matched, a frontend, or a policy id."""
 Age: TypeAlias = tuple[str, str, str]
 
 

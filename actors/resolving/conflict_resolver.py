@@ -116,7 +116,7 @@ class ConflictResolver(AgentActor):
             self.send(watcher, ResyncSource())
 
     def _on_policy_upserted(self, message: PolicyUpserted) -> None:
-        self._state.upsert_policy(message.policy, message.generation)
+        self._state.upsert_policy(message.policy, message.listing)
         self._wake(message.received_at)
 
     def _on_policy_removed(self, message: PolicyRemoved) -> None:
@@ -126,7 +126,7 @@ class ConflictResolver(AgentActor):
     def _on_service_upserted(self, message: ServiceUpserted) -> None:
         if self._services.told is not None and message.service.key not in self._services.told:
             return  # told before the watcher heard that it is not wanted; of its end we would not hear
-        self._state.upsert_service(message.service, message.generation)
+        self._state.upsert_service(message.service, message.listing)
         self._wake(message.received_at)
 
     def _on_service_removed(self, message: ServiceRemoved) -> None:
@@ -134,7 +134,7 @@ class ConflictResolver(AgentActor):
         self._wake(message.received_at)
 
     def _on_pod_upserted(self, message: PodUpserted) -> None:
-        self._state.upsert_pod(message.pod, message.generation)
+        self._state.upsert_pod(message.pod, message.listing)
         self._wake(message.received_at)
 
     def _on_pod_removed(self, message: PodRemoved) -> None:
@@ -142,7 +142,7 @@ class ConflictResolver(AgentActor):
         self._wake(message.received_at)
 
     def _on_node_upserted(self, message: NodeUpserted) -> None:
-        self._state.upsert_node(message.node, message.generation)
+        self._state.upsert_node(message.node, message.listing)
         self._wake(message.received_at)
 
     def _on_node_removed(self, message: NodeRemoved) -> None:
@@ -157,7 +157,7 @@ class ConflictResolver(AgentActor):
             if message.wanted < wish.revision:
                 self._send_wish(message.source)
             return
-        self._state.end_listing(message.source, message.generation)
+        self._state.end_listing(message.source, message.listing)
         self._as_of[message.source] = message.as_of
         if wish is None or wish.revision:
             self._synced.add(message.source)

@@ -141,7 +141,7 @@ def find_claims(policy: Policy, frontends: Frontends) -> frozenset[Claim]:
     if isinstance(spec.frontend, ServiceFrontend):
         claims.add(spec.frontend.service)
     if policy.key.kind == PolicyKind.LOCAL_REDIRECT:
-        claims.add(policy.service_id)
+        claims.add(policy.policy_id)
     return frozenset(claims)
 
 
@@ -190,7 +190,7 @@ def decide(
     desired = DesiredPolicy(
         key=policy.key,
         uid=policy.uid,
-        service_id=policy.service_id,
+        policy_id=policy.policy_id,
         in_force=True,
         limit=redirect.qos_limit if spec.qos_limit is None else spec.qos_limit,
         affinity_seconds=affinity_seconds(spec, service),
@@ -200,7 +200,7 @@ def decide(
     )
     condition = PolicyCondition(
         key=policy.key,
-        service_id=policy.service_id,
+        policy_id=policy.policy_id,
         state=state,
         reason=state.value,
         message=message,
@@ -230,9 +230,9 @@ def serving_pods(frontends: Frontends, usable: Iterable[Pod]) -> list[Pod]:
 
 def _out_of_force(policy: Policy, state: PolicyState, message: str) -> Outcome:
     return Outcome(
-        desired=DesiredPolicy(key=policy.key, uid=policy.uid, service_id=policy.service_id, in_force=False),
+        desired=DesiredPolicy(key=policy.key, uid=policy.uid, policy_id=policy.policy_id, in_force=False),
         condition=PolicyCondition(
-            key=policy.key, service_id=policy.service_id, state=state, reason=state.value, message=message
+            key=policy.key, policy_id=policy.policy_id, state=state, reason=state.value, message=message
         ),
     )
 

@@ -1,6 +1,6 @@
 """The facts that the resolver was told, indexed so that a change touches only the policies that it may concern. Pure.
 
-Facts are kept with the generation of the listing that told them; when a source has ended a newer listing, what only an
+Facts are kept with the number of the listing that told them; when a source has ended a newer listing, what only an
 older one told is gone.
 """
 
@@ -41,8 +41,8 @@ class ResolverState(Generic[T]):
         self._services: dict[NamespacedName, Service] = {}
         self._pods = PodIndex()
         self._nodes = NodeIndex()
-        self._generations: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
-        """Source -> key -> newest generation that told it."""
+        self._listings: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
+        """Source -> key -> number of the newest listing that told it."""
         self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
         self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
         self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
@@ -54,8 +54,8 @@ class ResolverState(Generic[T]):
 
     # policies
 
-    def upsert_policy(self, policy: Policy, generation: int) -> None:
-        self._generations[SourceName.POLICIES][policy.key] = generation
+    def upsert_policy(self, policy: Policy, listing: int) -> None:
+        self._listings[SourceName.POLICIES][policy.key] = listing
         former = self._policies.get(policy.key)
         if former == policy:
             return
@@ -71,7 +71,7 @@ class ResolverState(Generic[T]):
         self._dirty.add(policy.key)
 
     def remove_policy(self, key: PolicyKey) -> None:
-        self._generations[SourceName.POLICIES].pop(key, None)
+        self._listings[SourceName.POLICIES].pop(key, None)
         self._unindex(self._policies.pop(key, None))
         self._dirty.add(key)
 
@@ -103,14 +103,14 @@ class ResolverState(Generic[T]):
 
     # services
 
-    def upsert_service(self, service: Service, generation: int) -> None:
-        self._generations[SourceName.SERVICES][service.key] = generation
+    def upsert_service(self, service: Service, listing: int) -> None:
+        self._listings[SourceName.SERVICES][service.key] = listing
         if self._services.get(service.key) != service:
             self._services[service.key] = service
             self._dirty |= self._by_service.get(service.key, set())
 
     def remove_service(self, key: NamespacedName) -> None:
-        self._generations[SourceName.SERVICES].pop(key, None)
+        self._listings[SourceName.SERVICES].pop(key, None)
         if self._services.pop(key, None):
             self._dirty |= self._by_service.get(key, set())
 
@@ -121,15 +121,15 @@ class ResolverState(Generic[T]):
 
     # Pods and Nodes
 
-    def upsert_pod(self, pod: Pod, generation: int) -> None:
-        self._generations[SourceName.ENDPOINTS][pod.key] = generation
+    def upsert_pod(self, pod: Pod, listing: int) -> None:
+        self._listings[SourceName.ENDPOINTS][pod.key] = listing
         former = self._pods.get(pod.key)
         if former != pod:
             self._pods.put(pod)
             self._touch_selectors(pod.labels | (former.labels if former else frozenset()))
 
     def remove_pod(self, key: NamespacedName) -> None:
-        self._generations[SourceName.ENDPOINTS].pop(key, None)
+        self._listings[SourceName.ENDPOINTS].pop(key, None)
         former = self._pods.get(key)
         if former:
             self._pods.drop(key)
@@ -139,15 +139,15 @@ class ResolverState(Generic[T]):
         for label in (None, *labels):
             self._dirty |= self._by_label.get(label, set())
 
-    def upsert_node(self, node: Node, generation: int) -> None:
-        self._generations[SourceName.ENDPOINTS][node.name] = generation
+    def upsert_node(self, node: Node, listing: int) -> None:
+        self._listings[SourceName.ENDPOINTS][node.name] = listing
         former = self._nodes.get(node.name)
         if former != node:
             self._nodes.put(node)
             self._touch_nodes(counted=former is None)
 
     def remove_node(self, name: str) -> None:
-        self._generations[SourceName.ENDPOINTS].pop(name, None)
+        self._listings[SourceName.ENDPOINTS].pop(name, None)
         if self._nodes.get(name):
             self._nodes.drop(name)
             self._touch_nodes(counted=True)
@@ -161,9 +161,9 @@ class ResolverState(Generic[T]):
 
     # listings
 
-    def end_listing(self, source: SourceName, generation: int) -> None:
+    def end_listing(self, source: SourceName, listing: int) -> None:
         """Removes what this source told only before the listing that ended."""
-        gone = [key for key, told in self._generations[source].items() if told < generation]
+        gone = [key for key, told in self._listings[source].items() if told < listing]
         for key in gone:
             self._remove(source, key)
 

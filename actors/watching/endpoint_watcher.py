@@ -26,12 +26,12 @@ class EndpointWatcher(Watcher):
         if isinstance(event.object, Pod):
             self.send(
                 "ConflictResolver",
-                PodUpserted(pod=event.object, generation=event.generation, received_at=event.received_at),
+                PodUpserted(pod=event.object, listing=event.listing, received_at=event.received_at),
             )
         elif isinstance(event.object, Node):
             self.send(
                 "ConflictResolver",
-                NodeUpserted(node=event.object, generation=event.generation, received_at=event.received_at),
+                NodeUpserted(node=event.object, listing=event.listing, received_at=event.received_at),
             )
 
     def tell_removed(self, event: Removed) -> None:

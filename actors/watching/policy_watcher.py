@@ -27,7 +27,7 @@ class PolicyWatcher(Watcher):
         if policy.status is not None:
             self.send("StatusWriter", PolicyStatusSeen(key=policy.key, uid=policy.uid, status=policy.status))
             policy = replace(policy, status=None)
-        fact = PolicyUpserted(policy=policy, generation=event.generation, received_at=event.received_at)
+        fact = PolicyUpserted(policy=policy, listing=event.listing, received_at=event.received_at)
         self.send("ConflictResolver", fact)
 
     def tell_removed(self, event: Removed) -> None:

@@ -25,14 +25,14 @@ class ServiceWatcher(Watcher):
     def __init__(self, *, source: SourceFactory) -> None:
         super().__init__(source=source)
         self._known: dict[NamespacedName, tuple[Service, int]] = {}
-        """Every Service of the source, wanted or not -> its last state and the generation that it was seen under."""
+        """Every Service of the source, wanted or not -> its last state and the listing that it was seen under."""
         self._wanted: frozenset[NamespacedName] = frozenset()
 
     def tell_upserted(self, event: Upserted) -> None:
         if isinstance(event.object, Service):
-            self._known[event.object.key] = event.object, event.generation
+            self._known[event.object.key] = event.object, event.listing
             if event.object.key in self._wanted:
-                self._tell(event.object, event.generation, event.received_at)
+                self._tell(event.object, event.listing, event.received_at)
 
     def tell_removed(self, event: Removed) -> None:
         if not isinstance(event.key, NamespacedName) or event.key not in self._known:
@@ -41,8 +41,8 @@ class ServiceWatcher(Watcher):
         if event.key in self._wanted:
             self.send("ConflictResolver", ServiceRemoved(key=event.key, received_at=event.received_at))
 
-    def forget_older(self, generation: int) -> None:
-        self._known = {key: known for key, known in self._known.items() if known[1] >= generation}
+    def forget_older(self, listing: int) -> None:
+        self._known = {key: known for key, known in self._known.items() if known[1] >= listing}
 
     def _on_watch_services(self, message: WatchServices) -> None:
         """Tells all that are wanted, not the newly wanted alone: the resolver may have lost what it knew."""
@@ -51,5 +51,5 @@ class ServiceWatcher(Watcher):
             self._tell(*self._known[key], time.monotonic())
         self.wish(frozenset(message.names), message.revision)
 
-    def _tell(self, service: Service, generation: int, received_at: float) -> None:
-        self.send("ConflictResolver", ServiceUpserted(service=service, generation=generation, received_at=received_at))
+    def _tell(self, service: Service, listing: int, received_at: float) -> None:
+        self.send("ConflictResolver", ServiceUpserted(service=service, listing=listing, received_at=received_at))

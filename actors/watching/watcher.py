@@ -60,10 +60,10 @@ class Watcher(AgentActor):
     def __init__(self, *, source: SourceFactory) -> None:
         super().__init__()
         self.source = source(self._deliver)
-        self._generation = 0
+        self._listing = 0
         """Of the listing that runs or ended last. Our own, so that it grows across a restart of this actor."""
         self._ended = 0
-        """Generation of the newest listing that ended; 0 is none."""
+        """The newest listing that ended; 0 is none."""
         self._revision = 0
         """Of the resolver's newest wish; 0 before the first."""
         self._answered: int | None = 0
@@ -82,8 +82,8 @@ class Watcher(AgentActor):
     def tell_removed(self, event: Removed) -> None:
         raise NotImplementedError
 
-    def forget_older(self, generation: int) -> None:
-        """A listing ended: what was seen only under older generations is gone."""
+    def forget_older(self, listing: int) -> None:
+        """A listing ended: what was seen only under older listings is gone."""
 
     def wish(self, wanted: frozenset[Wanted], revision: int) -> None:
         """What the resolver wants of the source from now on; SourceSynced says when that is covered."""
@@ -95,7 +95,7 @@ class Watcher(AgentActor):
     def _tell_synced(self) -> None:
         covered = self._answered is None or self._answered >= self._revision
         if self._ended and covered:
-            synced = SourceSynced(source=self.SOURCE, generation=self._ended, wanted=self._revision, as_of=self._as_of)
+            synced = SourceSynced(source=self.SOURCE, listing=self._ended, wanted=self._revision, as_of=self._as_of)
             for peer in ("ConflictResolver", "StatusReporter"):
                 self.send(peer, synced)
 
@@ -109,18 +109,18 @@ class Watcher(AgentActor):
     def _on_source_delivered(self, message: SourceDelivered) -> None:
         event = message.event
         if isinstance(event, ListingStarted):
-            self._generation = time.monotonic_ns()
+            self._listing = time.monotonic_ns()
             self._tell_heard(event.reason)
         elif isinstance(event, Upserted):
-            self.tell_upserted(replace(event, generation=self._generation))
+            self.tell_upserted(replace(event, listing=self._listing))
         elif isinstance(event, Removed):
             self.tell_removed(event)
         elif isinstance(event, Heard):
             self._heard = event
             self._tell_heard(event.relist_reason)
         elif isinstance(event, ListingEnded):
-            self._ended, self._answered, self._as_of = self._generation, event.answers, event.as_of
-            self.forget_older(self._generation)
+            self._ended, self._answered, self._as_of = self._listing, event.answers, event.as_of
+            self.forget_older(self._listing)
             self._tell_synced()
 
     def _tell_heard(self, relist_reason: str) -> None:

@@ -90,7 +90,7 @@ class FrontendRows:
             self._filter_users.update(backend_bits(backend, frontend.protocol))
 
     @property
-    def service_ids(self) -> AbstractSet[int]:
+    def policy_ids(self) -> AbstractSet[int]:
         """Those that have frontends."""
         return self._owned.keys()
 
@@ -98,8 +98,8 @@ class FrontendRows:
     def used_backends(self) -> int:
         return self._slots.used
 
-    def owned_by(self, service_id: int) -> frozenset[Frontend]:
-        return frozenset(self._owned.get(service_id, ()))
+    def owned_by(self, policy_id: int) -> frozenset[Frontend]:
+        return frozenset(self._owned.get(policy_id, ()))
 
     def take_backends_removed(self) -> bool:
         """Whether any frontend lost a backend since the last time that this was asked."""
@@ -114,7 +114,7 @@ class FrontendRows:
         self._drop_needs(had)
 
     def install(self, changes: Iterable[Change]) -> dict[int, str]:
-        """Writes these frontends' rows. Returns the service ids of which the kernel refused a row, and why."""
+        """Writes these frontends' rows. Returns the policy ids of which the kernel refused a row, and why."""
         refused: dict[int, str] = {}
         # What gives room comes first.
         waiting = sorted(changes, key=lambda change: len(change.desired.backends) > self._count(change))
@@ -182,7 +182,7 @@ class FrontendRows:
         had: dict[Frontend, tuple[Endpoint, ...]] = {}
         for i, (row, backends) in enumerate(placed):
             if i in failed:
-                refused[row.service_id] = str(failed[i])
+                refused[row.policy_id] = str(failed[i])
                 self._slots.release(row.first, row.count)
                 had[row.frontend] = backends
                 continue
@@ -343,16 +343,16 @@ class FrontendRows:
         self.rows[row.frontend] = row
         self.backends[row.frontend] = backends
         self._places[row.first] = row.frontend
-        self._owned[row.service_id].add(row.frontend)
+        self._owned[row.policy_id].add(row.frontend)
         self._filter_users.update(filter_bits(row.frontend))
         self._generation = max(self._generation, row.generation)
 
     def _forget(self, row: FrontendRow) -> None:
         del self.rows[row.frontend], self.backends[row.frontend], self._places[row.first]
         self._former.pop(row.frontend, None)
-        self._owned[row.service_id].discard(row.frontend)
-        if not self._owned[row.service_id]:
-            del self._owned[row.service_id]
+        self._owned[row.policy_id].discard(row.frontend)
+        if not self._owned[row.policy_id]:
+            del self._owned[row.policy_id]
         self._give_up(filter_bits(row.frontend))
         self._slots.release(row.first, row.count)
 

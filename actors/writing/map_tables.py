@@ -15,7 +15,7 @@ from dataclasses import replace
 from actors.writing.frontend_rows import FrontendRows
 from actors.writing.room import Change, PolicyWrite, Refusal, Room, admit
 from bpf.maps import PinnedMaps
-from bpf.rows import PRESENT, SERVICE_ID, FrontendRow, PolicyRow, pack_backend_cgroup, pack_policy
+from bpf.rows import POLICY_ID, PRESENT, FrontendRow, PolicyRow, pack_backend_cgroup, pack_policy
 from config.domain.addresses import Endpoint, Frontend
 
 
@@ -26,21 +26,21 @@ class MapTables:
         self.maps = maps
         self._rows = FrontendRows(maps)
         self._policies = maps.counted_policies()
-        """Whose the counters of a service id are; a row for each row in `counters`."""
+        """Whose the counters of a policy id are; a row for each row in `counters`."""
         self._limited = set(maps.windows())
         self._cgroups: defaultdict[int, set[int]] = defaultdict(set)
         """Service id -> ids of the cgroups that it does not redirect."""
         self._size = Room(*(maps[name].max_entries for name in Room._fields))
-        for cgroup_id, service_id in maps.backend_cgroups():
-            self._cgroups[service_id].add(cgroup_id)
+        for cgroup_id, policy_id in maps.backend_cgroups():
+            self._cgroups[policy_id].add(cgroup_id)
         self._used_cgroups = sum(map(len, self._cgroups.values()))
-        for service_id in maps.counters().keys() ^ self._policies.keys():  # an agent was killed between two writes
-            self._drop_counters(service_id)
+        for policy_id in maps.counters().keys() ^ self._policies.keys():  # an agent was killed between two writes
+            self._drop_counters(policy_id)
 
     @property
-    def service_ids(self) -> set[int]:
+    def policy_ids(self) -> set[int]:
         """All that have rows of any kind."""
-        return self._limited | set(self._policies) | set(self._rows.service_ids) | set(self._cgroups)
+        return self._limited | set(self._policies) | set(self._rows.policy_ids) | set(self._cgroups)
 
     @property
     def frontends(self) -> Mapping[Frontend, FrontendRow]:
@@ -54,127 +54,125 @@ class MapTables:
     def used(self) -> Room:
         return Room(len(self._policies), len(self._rows.rows), self._rows.used_backends, self._used_cgroups)
 
-    def counted_policy(self, service_id: int) -> PolicyRow | None:
+    def counted_policy(self, policy_id: int) -> PolicyRow | None:
         """The policy that the counters of this id are of."""
-        return self._policies.get(service_id)
+        return self._policies.get(policy_id)
 
     def serves(self, write: PolicyWrite) -> bool:
         """Whether the policy has frontends, or wants one that is there (another policy's until now)."""
         wanted = (desired.frontend for desired in write.policy.frontends)
-        return write.policy.service_id in self._rows.service_ids or any(each in self.frontends for each in wanted)
+        return write.policy.policy_id in self._rows.policy_ids or any(each in self.frontends for each in wanted)
 
     def take_backends_removed(self) -> bool:
         return self._rows.take_backends_removed()
 
     def apply(self, targets: Mapping[int, PolicyWrite | None], known: Container[int]) -> dict[int, Refusal]:
-        """Brings the rows of these service ids to their targets; None is: no rows.
+        """Brings the rows of these policy ids to their targets; None is: no rows.
 
         `known` are the ids whose counters stay without a target. Returns why an id was refused: nothing of a refused
         one is installed. Among those that are not in force yet, the earlier in `targets` gets room first.
         """
         refused = self._admit(targets, known)
-        admitted = {
-            service_id: target for service_id, target in targets.items() if target and service_id not in refused
-        }
+        admitted = {policy_id: target for policy_id, target in targets.items() if target and policy_id not in refused}
         wanted = {desired.frontend for target in admitted.values() for desired in target.policy.frontends}
-        for service_id in targets:
-            self._rows.remove(self._rows.owned_by(service_id) - wanted)
+        for policy_id in targets:
+            self._rows.remove(self._rows.owned_by(policy_id) - wanted)
         leaving = targets.keys() - admitted.keys()
         # A policy whose frontends go over to another one has rows for as long as they are its own.
-        for service_id in leaving - self._rows.service_ids:
-            self._clean(service_id, None, known)
+        for policy_id in leaving - self._rows.policy_ids:
+            self._clean(policy_id, None, known)
         failed = self._write(admitted)
-        for service_id in failed:
-            self._rows.remove(self._rows.owned_by(service_id))
-        for service_id in leaving | admitted.keys() | failed.keys():
-            self._clean(service_id, None if service_id in failed else admitted.get(service_id), known)
-        return refused | {service_id: Refusal(why, by_kernel=True) for service_id, why in failed.items()}
+        for policy_id in failed:
+            self._rows.remove(self._rows.owned_by(policy_id))
+        for policy_id in leaving | admitted.keys() | failed.keys():
+            self._clean(policy_id, None if policy_id in failed else admitted.get(policy_id), known)
+        return refused | {policy_id: Refusal(why, by_kernel=True) for policy_id, why in failed.items()}
 
     def _admit(self, targets: Mapping[int, PolicyWrite | None], known: Container[int]) -> dict[int, Refusal]:
         present, needs = {}, {}
-        for service_id, target in targets.items():
-            room, need = self._room_of(service_id), target.need if target else Room()
-            if self._stays_counted(service_id, known):  # refused or not: that row is neither given back nor needed
+        for policy_id, target in targets.items():
+            room, need = self._room_of(policy_id), target.need if target else Room()
+            if self._stays_counted(policy_id, known):  # refused or not: that row is neither given back nor needed
                 room, need = room._replace(policies=0), need._replace(policies=0)
-            present[service_id], needs[service_id] = room, need
+            present[policy_id], needs[policy_id] = room, need
         full = admit(self._size, self.used, present, needs)
-        return {service_id: Refusal(why, by_kernel=False) for service_id, why in full.items()}
+        return {policy_id: Refusal(why, by_kernel=False) for policy_id, why in full.items()}
 
-    def _room_of(self, service_id: int) -> Room:
-        frontends = self._rows.owned_by(service_id)
+    def _room_of(self, policy_id: int) -> Room:
+        frontends = self._rows.owned_by(policy_id)
         return Room(
-            policies=int(service_id in self._policies),
+            policies=int(policy_id in self._policies),
             frontends=len(frontends),
             backends=sum(self._rows.rows[frontend].count for frontend in frontends),
-            backend_cgroups=len(self._cgroups.get(service_id, ())),
+            backend_cgroups=len(self._cgroups.get(policy_id, ())),
         )
 
-    def _stays_counted(self, service_id: int, known: Container[int]) -> bool:
-        return service_id in self._policies and service_id in known
+    def _stays_counted(self, policy_id: int, known: Container[int]) -> bool:
+        return policy_id in self._policies and policy_id in known
 
     def _write(self, admitted: Mapping[int, PolicyWrite]) -> dict[int, str]:
-        """Returns the service ids of which the kernel refused a row, and why."""
+        """Returns the policy ids of which the kernel refused a row, and why."""
         fresh = sum(len(target.cgroups - self._cgroups.get(each, set())) for each, target in admitted.items())
         if self._used_cgroups + fresh > self._size.backend_cgroups:  # the old ones make room for the new ones
-            for service_id, target in admitted.items():
-                self._drop_cgroups(service_id, target.cgroups)
+            for policy_id, target in admitted.items():
+                self._drop_cgroups(policy_id, target.cgroups)
         failed: dict[int, str] = {}
         changes: list[Change] = []
-        for service_id, target in admitted.items():
+        for policy_id, target in admitted.items():
             try:
-                self._write_policy(service_id, target)
+                self._write_policy(policy_id, target)
             except OSError as error:
-                failed[service_id] = str(error)
+                failed[policy_id] = str(error)
             else:
                 changes += (Change(target, desired) for desired in target.policy.frontends)
         return failed | self._rows.install(change for change in changes if not self._rows.holds(change))
 
-    def _write_policy(self, service_id: int, write: PolicyWrite) -> None:
+    def _write_policy(self, policy_id: int, write: PolicyWrite) -> None:
         """What the policy's frontends need before they are there."""
-        row, former = write.policy_row, self._policies.get(service_id)
+        row, former = write.policy_row, self._policies.get(policy_id)
         is_another = not row.is_same_policy(former)
         if is_another:
-            self.maps.write_zeroes("counters", service_id)
-        if write.policy.limit and (is_another or service_id not in self._limited):
-            self.maps.write_zeroes("windows", service_id)
-            self._limited.add(service_id)
+            self.maps.write_zeroes("counters", policy_id)
+        if write.policy.limit and (is_another or policy_id not in self._limited):
+            self.maps.write_zeroes("windows", policy_id)
+            self._limited.add(policy_id)
         if row != former:
-            self._write_policy_row(service_id, row)
-        for cgroup_id in write.cgroups - self._cgroups.get(service_id, set()):
-            self.maps["backend_cgroups"].update(pack_backend_cgroup(cgroup_id, service_id), PRESENT)
-            self._cgroups[service_id].add(cgroup_id)
+            self._write_policy_row(policy_id, row)
+        for cgroup_id in write.cgroups - self._cgroups.get(policy_id, set()):
+            self.maps["backend_cgroups"].update(pack_backend_cgroup(cgroup_id, policy_id), PRESENT)
+            self._cgroups[policy_id].add(cgroup_id)
             self._used_cgroups += 1
 
-    def _write_policy_row(self, service_id: int, row: PolicyRow) -> None:
-        self.maps["policies"].update(SERVICE_ID.pack(service_id), pack_policy(row))
-        self._policies[service_id] = row
+    def _write_policy_row(self, policy_id: int, row: PolicyRow) -> None:
+        self.maps["policies"].update(POLICY_ID.pack(policy_id), pack_policy(row))
+        self._policies[policy_id] = row
 
-    def _clean(self, service_id: int, target: PolicyWrite | None, known: Container[int]) -> None:
+    def _clean(self, policy_id: int, target: PolicyWrite | None, known: Container[int]) -> None:
         """Takes away what the policy's frontends needed and need no longer."""
-        self._drop_cgroups(service_id, target.cgroups if target else frozenset())
-        if service_id in self._limited and not (target and target.policy.limit):
-            self.maps["windows"].delete(SERVICE_ID.pack(service_id))
-            self._limited.discard(service_id)
+        self._drop_cgroups(policy_id, target.cgroups if target else frozenset())
+        if policy_id in self._limited and not (target and target.policy.limit):
+            self.maps["windows"].delete(POLICY_ID.pack(policy_id))
+            self._limited.discard(policy_id)
         if target:
             return
-        row = self._policies.get(service_id)
-        if row and self._stays_counted(service_id, known):
+        row = self._policies.get(policy_id)
+        if row and self._stays_counted(policy_id, known):
             if row.in_force:
-                self._write_policy_row(service_id, replace(row, in_force=False))
+                self._write_policy_row(policy_id, replace(row, in_force=False))
         else:
-            self._drop_counters(service_id)
+            self._drop_counters(policy_id)
 
-    def _drop_counters(self, service_id: int) -> None:
+    def _drop_counters(self, policy_id: int) -> None:
         """Either row may be missing."""
         for name in ("counters", "policies"):
-            self.maps[name].delete(SERVICE_ID.pack(service_id))
-        self._policies.pop(service_id, None)
+            self.maps[name].delete(POLICY_ID.pack(policy_id))
+        self._policies.pop(policy_id, None)
 
-    def _drop_cgroups(self, service_id: int, wanted: frozenset[int]) -> None:
-        held = self._cgroups.get(service_id, set())
+    def _drop_cgroups(self, policy_id: int, wanted: frozenset[int]) -> None:
+        held = self._cgroups.get(policy_id, set())
         for cgroup_id in held - wanted:
-            self.maps["backend_cgroups"].delete(pack_backend_cgroup(cgroup_id, service_id))
+            self.maps["backend_cgroups"].delete(pack_backend_cgroup(cgroup_id, policy_id))
             held.discard(cgroup_id)
             self._used_cgroups -= 1
         if not held:
-            self._cgroups.pop(service_id, None)
+            self._cgroups.pop(policy_id, None)

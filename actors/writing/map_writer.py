@@ -88,7 +88,7 @@ class MapWriter(AgentActor):
             return  # sent before the resolver heard of our restart; the complete state follows
         affected: set[int] = set()
         if message.complete:
-            affected |= self._tables.service_ids | set(self._by_id)
+            affected |= self._tables.policy_ids | set(self._by_id)
             self._policies.clear()
             self._by_id.clear()
         for key in message.removed:
@@ -96,8 +96,8 @@ class MapWriter(AgentActor):
         for policy in message.upserted:
             affected |= self._drop(policy.key)
             self._policies[policy.key] = policy
-            self._by_id[policy.service_id].add(policy.key)
-            affected.add(policy.service_id)
+            self._by_id[policy.policy_id].add(policy.key)
+            affected.add(policy.policy_id)
         self._write(affected)
         if not self._synced:
             self._synced = True
@@ -109,17 +109,17 @@ class MapWriter(AgentActor):
         former = self._policies.pop(key, None)
         if former is None:
             return set()
-        keys = self._by_id[former.service_id]
+        keys = self._by_id[former.policy_id]
         keys.discard(key)
         if not keys:
-            del self._by_id[former.service_id]
-        return {former.service_id}
+            del self._by_id[former.policy_id]
+        return {former.policy_id}
 
-    def _write(self, service_ids: Iterable[int]) -> None:
+    def _write(self, policy_ids: Iterable[int]) -> None:
         """Brings these ids to what is desired. Those that are in force, or take a frontend over, come first; the others
         get what room there is after that, and where room came to be, those that wait get it before those that are new.
         """
-        targets = self._targets(service_ids)
+        targets = self._targets(policy_ids)
         present = {each: target for each, target in targets.items() if target is None or self._tables.serves(target)}
         before = self._tables.used
         self._apply(present)
@@ -133,34 +133,32 @@ class MapWriter(AgentActor):
     def _apply(self, targets: Mapping[int, PolicyWrite | None]) -> None:
         known = {each for each in targets if self._is_counted(each)}
         refused = self._tables.apply(targets, known)
-        for service_id in targets.keys() - refused.keys():
-            self._refused.pop(service_id, None)
-        for service_id, refusal in refused.items():
-            _log.debug("service id %d refused: %s", service_id, refusal.message)
-            self._refused[service_id] = refusal  # at its place in the queue, when it is in there already
+        for policy_id in targets.keys() - refused.keys():
+            self._refused.pop(policy_id, None)
+        for policy_id, refusal in refused.items():
+            _log.debug("policy id %d refused: %s", policy_id, refusal.message)
+            self._refused[policy_id] = refusal  # at its place in the queue, when it is in there already
 
-    def _is_counted(self, service_id: int) -> bool:
+    def _is_counted(self, policy_id: int) -> bool:
         """Whether its counters are those of a policy that exists."""
-        row = self._tables.counted_policy(service_id)
-        policies = (self._policies[key] for key in self._by_id.get(service_id, ()))
+        row = self._tables.counted_policy(policy_id)
+        policies = (self._policies[key] for key in self._by_id.get(policy_id, ()))
         return any(policy_row(policy).is_same_policy(row) for policy in policies)
 
-    def _targets(self, service_ids: Iterable[int]) -> dict[int, PolicyWrite | None]:
+    def _targets(self, policy_ids: Iterable[int]) -> dict[int, PolicyWrite | None]:
         """An id without a policy in force has no rows. Other ids come too where a Pod of theirs has moved meanwhile."""
-        ids = set(service_ids)
-        ids |= self._with(
-            self._cgroups.update({_names(pod) for service_id in ids for pod in self._excluded(service_id)})
-        )
-        in_force = {service_id: self._in_force(service_id) for service_id in sorted(ids)}
-        policies = {service_id: self._policies[keys[0]] if keys else None for service_id, keys in in_force.items()}
-        for service_id, policy in policies.items():
+        ids = set(policy_ids)
+        ids |= self._with(self._cgroups.update({_names(pod) for policy_id in ids for pod in self._excluded(policy_id)}))
+        in_force = {policy_id: self._in_force(policy_id) for policy_id in sorted(ids)}
+        policies = {policy_id: self._policies[keys[0]] if keys else None for policy_id, keys in in_force.items()}
+        for policy_id, policy in policies.items():
             if policy is None:
-                self._unfound.pop(service_id, None)
-        return {service_id: self._locate(policy) if policy else None for service_id, policy in policies.items()}
+                self._unfound.pop(policy_id, None)
+        return {policy_id: self._locate(policy) if policy else None for policy_id, policy in policies.items()}
 
-    def _excluded(self, service_id: int) -> Iterator[BackendPod]:
+    def _excluded(self, policy_id: int) -> Iterator[BackendPod]:
         """Pods that its policy in force does not redirect."""
-        for key in self._in_force(service_id):
+        for key in self._in_force(policy_id):
             yield from self._policies[key].excluded
 
     def _with(self, moved: frozenset[str]) -> set[int]:
@@ -168,9 +166,9 @@ class MapWriter(AgentActor):
         if not moved:
             return set()
         return {
-            service_id
-            for service_id in self._by_id
-            if any(not moved.isdisjoint(_names(pod)) for pod in self._excluded(service_id))
+            policy_id
+            for policy_id in self._by_id
+            if any(not moved.isdisjoint(_names(pod)) for pod in self._excluded(policy_id))
         }
 
     def _find(self, pod: BackendPod) -> tuple[PodCgroup, ...]:
@@ -182,9 +180,9 @@ class MapWriter(AgentActor):
         cgroups = [cgroup for found in pods.values() for cgroup in found]
         unfound = tuple(pod for pod, found in pods.items() if not found)
         if unfound:
-            self._unfound[policy.service_id] = unfound
+            self._unfound[policy.policy_id] = unfound
         else:
-            self._unfound.pop(policy.service_id, None)
+            self._unfound.pop(policy.policy_id, None)
         if not cgroups:
             return PolicyWrite(policy=policy)
         return PolicyWrite(
@@ -225,7 +223,7 @@ class MapWriter(AgentActor):
         """Service ids with a Pod whose cgroup has come, went or was made again; it may be long in coming, or never."""
         missing = {_names(pod) for pods in self._unfound.values() for pod in pods}
         moved = self._cgroups.update(missing, all_found=True)
-        found = {service_id for service_id, pods in self._unfound.items() if any(map(self._find, pods))}
+        found = {policy_id for policy_id, pods in self._unfound.items() if any(map(self._find, pods))}
         return found | self._with(moved)
 
     def _on_sweep_affinity(self, message: SweepAffinity) -> None:
@@ -266,16 +264,16 @@ class MapWriter(AgentActor):
 
     def _faults(self) -> tuple[WriteFault, ...]:
         faults = []
-        for service_id, why in self._refused.items():
-            faults += [WriteFault(key=key, failed=True, message=why.message) for key in self._in_force(service_id)]
-        for service_id, pods in self._unfound.items():
+        for policy_id, why in self._refused.items():
+            faults += [WriteFault(key=key, failed=True, message=why.message) for key in self._in_force(policy_id)]
+        for policy_id, pods in self._unfound.items():
             names = ", ".join(sorted(str(pod.key) for pod in pods))
             message = f"no cgroup was found for {names}: its own calls are redirected, too, until it is"
-            faults += [WriteFault(key=key, failed=False, message=message) for key in self._in_force(service_id)]
+            faults += [WriteFault(key=key, failed=False, message=message) for key in self._in_force(policy_id)]
         return tuple(faults)
 
-    def _in_force(self, service_id: int) -> list[PolicyKey]:
-        return [key for key in self._by_id.get(service_id, ()) if self._policies[key].in_force]
+    def _in_force(self, policy_id: int) -> list[PolicyKey]:
+        return [key for key in self._by_id.get(policy_id, ()) if self._policies[key].in_force]
 
     def _report(self, seconds: float) -> None:
         self._reported = self._faults()

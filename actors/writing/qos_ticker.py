@@ -25,17 +25,17 @@ def limited_in(second: int, windows: Windows, limits: Limits) -> tuple[int, ...]
     """Service ids that had more calls than their limit in that second (CLOCK_MONOTONIC)."""
     return tuple(
         sorted(
-            service_id
-            for service_id, window in windows.items()
-            if service_id in limits
+            policy_id
+            for policy_id, window in windows.items()
+            if policy_id in limits
             and window.second == second & 0xFFFFFFFF
-            and window.calls > limits[service_id].limit > 0
+            and window.calls > limits[policy_id].limit > 0
         )
     )
 
 
 class QosTicker(AgentActor):
-    """`read` gives the windows and the limits that are installed, by service id."""
+    """`read` gives the windows and the limits that are installed, by policy id."""
 
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {TickElapsed: "_on_tick_elapsed"}
 

@@ -72,7 +72,7 @@ class PolicyWrite:
             generation=generation,
             frontend=frontend,
             flags=FrontendFlag(0) if policy.redirect_from_host else FrontendFlag.NO_HOST,
-            service_id=policy.service_id,
+            policy_id=policy.policy_id,
             first=first,
             count=count,
             slots=slots,
@@ -103,7 +103,7 @@ def policy_row(policy: DesiredPolicy) -> PolicyRow:
 
 
 def admit(size: Room, used: Room, present: Mapping[int, Room], needs: Mapping[int, Room]) -> dict[int, str]:
-    """The service ids that do not get what they need -> why, for the operator.
+    """The policy ids that do not get what they need -> why, for the operator.
 
     `used` is by all; `present` and `needs` are of the ids that are decided now: what they have, what they need.
     """
@@ -111,10 +111,10 @@ def admit(size: Room, used: Room, present: Mapping[int, Room], needs: Mapping[in
     for room in present.values():
         left = left.plus(room)
     refused: dict[int, str] = {}
-    for service_id in sorted(needs, key=lambda each: _rank(present[each], needs[each])):
-        need = needs[service_id]
+    for policy_id in sorted(needs, key=lambda each: _rank(present[each], needs[each])):
+        need = needs[policy_id]
         if need.exceeds(left):
-            refused[service_id] = _why(size, left, need)
+            refused[policy_id] = _why(size, left, need)
         else:
             left = left.minus(need)
     return refused

@@ -132,8 +132,8 @@ def _contended(found: list[_Found]) -> Iterator[str]:
 
 def _claims(policy: Policy, spec: PolicySpec) -> Iterator[tuple[str, str]]:
     """Field and what it claims."""
-    if policy.service_id_explicit:
-        yield "metadata.annotations.balancing.elf.io/serviceId", f"serviceId {policy.service_id}"
+    if policy.policy_id_explicit:
+        yield "metadata.annotations.balancing.elf.io/serviceId", f"serviceId {policy.policy_id}"
     frontend = spec.frontend
     if not isinstance(frontend, AddressFrontend):
         yield "spec.frontend.serviceMatcher", f"Service {frontend.service}"

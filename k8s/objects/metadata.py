@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from config.domain.ids import NamespacedName
 from k8s.objects.fields import DNS_LABEL, DNS_SUBDOMAIN, Fields, ObjectError, Report, shown
 
-MAX_SERVICE_ID = 2**32 - 1
+MAX_POLICY_ID = 2**32 - 1
 MAX_NAME = 253
 
 
@@ -24,7 +24,7 @@ def key_name(raw: object) -> str:
     return f"{name[:40]}...{digest}"
 
 
-def derived_service_id(kind: str, uid: str, name: str) -> int:
+def derived_policy_id(kind: str, uid: str, name: str) -> int:
     """Stable over restarts and nodes, never 0."""
     seed = uid or f"{kind}/{name}"
     return int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest()) or 1

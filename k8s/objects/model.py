@@ -112,9 +112,9 @@ class Policy:
     uid: str = ""
     generation: int = 0
     """metadata.generation: the API server counts changes of the spec."""
-    service_id: int
+    policy_id: int
     """1 to 2^32-1: the annotation's, else derived from the uid, else from the name."""
-    service_id_explicit: bool = False
+    policy_id_explicit: bool = False
     created: str = ""
     """creationTimestamp (RFC 3339, UTC, so that strings sort by time); "" counts as oldest."""
     spec: PolicySpec | None

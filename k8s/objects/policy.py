@@ -12,7 +12,7 @@ from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.addresses import why_no_target
 from k8s.objects.fields import DNS_LABEL, Fields, Report, shown
-from k8s.objects.metadata import MAX_SERVICE_ID, check_name, derived_service_id, key_name, read_created
+from k8s.objects.metadata import MAX_POLICY_ID, check_name, derived_policy_id, key_name, read_created
 from k8s.objects.model import AddressFrontend, Policy, PolicySpec, ServiceFrontend
 from k8s.objects.ports import check_partners, read_ports
 from k8s.objects.selector import read_selector
@@ -46,7 +46,7 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
         check_name(metadata)
     name = key_name(metadata.get("name"))
     created = read_created(metadata)
-    asked_id = None if is_balancing else _read_service_id(metadata)
+    asked_id = None if is_balancing else _read_policy_id(metadata)
     spec = _read_balancing_spec(fields, redirect) if is_balancing else _read_spec(fields, redirect)
     uid, generation = metadata.get("uid"), metadata.get("generation")
     uid = uid if isinstance(uid, str) else ""
@@ -54,8 +54,8 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
         key=PolicyKey(kind, name),
         uid=uid,
         generation=generation if isinstance(generation, int) else 0,
-        service_id=asked_id or derived_service_id(kind, uid, name),
-        service_id_explicit=asked_id is not None,
+        policy_id=asked_id or derived_policy_id(kind, uid, name),
+        policy_id_explicit=asked_id is not None,
         created=created,
         spec=None if report.faults else spec,
         faults=report.all_faults(),
@@ -63,11 +63,11 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
     )
 
 
-def _read_service_id(metadata: Fields) -> int | None:
+def _read_policy_id(metadata: Fields) -> int | None:
     annotations = metadata.mapping("annotations")
     if annotations is None:
         return None
-    return annotations.integer(SERVICE_ID_ANNOTATION, 1, MAX_SERVICE_ID, as_text=True)
+    return annotations.integer(SERVICE_ID_ANNOTATION, 1, MAX_POLICY_ID, as_text=True)
 
 
 def _read_balancing_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
@@ -92,7 +92,7 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
     config = spec.mapping("config", _CONFIG_FIELDS) or Fields({}, "spec.config", spec.report)
     affinity = config.choice("sessionAffinity", {"ClientIP": True, "None": False})
     seconds = config.integer("sessionAffinityTimeoutSeconds", 1, 86400)
-    limit = config.integer("redirectQosLimit", 0, MAX_SERVICE_ID)
+    limit = config.integer("redirectQosLimit", 0, MAX_POLICY_ID)
     from_host = config.boolean("redirectFromHost", True)
     skip_backend = config.boolean("skipRedirectFromBackend", True)
     config.boolean("enableOutCluster", False)

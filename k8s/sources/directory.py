@@ -72,8 +72,8 @@ class DirectorySource:
         self._redirect = redirect
         self._deliver = deliver
         self._reports_files = reports_files
-        # A source that takes over from a failed one must go on with higher generations.
-        self._generation = time.monotonic_ns()
+        # A source that takes over from a failed one must number its listings higher.
+        self._listing = time.monotonic_ns()
         self._store = ManifestStore()
         self._reported: dict[str, frozenset[str]] = {}
         """File -> the warnings that its present content has got."""
@@ -235,13 +235,13 @@ class DirectorySource:
 
     def _list(self, reason: str) -> None:
         as_of = time.monotonic()
-        self._generation += 1
-        self._deliver(ListingStarted(self._generation, reason))
+        self._listing += 1
+        self._deliver(ListingStarted(self._listing, reason))
         self._warn_duplicates(self._store.apply(self._read_all()))
         received_at = time.monotonic()
         for found in self._store.objects():
-            self._deliver(Upserted(found, self._generation, received_at))
-        self._deliver(ListingEnded(self._generation, as_of))
+            self._deliver(Upserted(found, self._listing, received_at))
+        self._deliver(ListingEnded(self._listing, as_of))
         self._deliver(Heard(received_at))
         self._listed = True
 
@@ -260,7 +260,7 @@ class DirectorySource:
         self._warn_duplicates(delta)
         # New ones first: a backend that moves must not leave a gap.
         for found in delta.upserted:
-            self._deliver(Upserted(found, self._generation, received_at))
+            self._deliver(Upserted(found, self._listing, received_at))
         for kind, key in delta.removed:
             self._deliver(Removed(kind, key, received_at))
         self._deliver(Heard(received_at))

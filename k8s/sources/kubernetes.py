@@ -81,7 +81,7 @@ class KubernetesSource:
         """Of what is wanted; 0 before the first wish."""
         self._running: dict[Resource, tuple[ListWatch, threading.Thread]] = {}
         self._cache = ObjectCache()
-        self._generation = time.monotonic_ns()
+        self._listing = time.monotonic_ns()
         self._answered: int | None = None
         """As ListingEnded said last; None before the first."""
         self._listed_at: dict[Resource, float] = {}
@@ -197,7 +197,7 @@ class KubernetesSource:
             return  # the first listing tells all
         # New ones first: a backend that moves must not leave a gap.
         for found in change.upserted:
-            self._deliver(Upserted(found, self._generation, received_at))
+            self._deliver(Upserted(found, self._listing, received_at))
         for kind, key in change.removed:
             self._deliver(Removed(kind, key, received_at))
 
@@ -249,17 +249,17 @@ class KubernetesSource:
             self._list("requested")
         elif self._answered != self._revision:
             self._answered = self._revision
-            self._deliver(ListingEnded(self._generation, self._as_of(), self._answered))
+            self._deliver(ListingEnded(self._listing, self._as_of(), self._answered))
 
     def _list(self, reason: str) -> None:
         """From what is held; more may be on its way."""
         as_of = self._as_of()
-        self._generation += 1
-        self._deliver(ListingStarted(self._generation, reason))
+        self._listing += 1
+        self._deliver(ListingStarted(self._listing, reason))
         received_at = time.monotonic()
         for found in self._cache.objects():
-            self._deliver(Upserted(found, self._generation, received_at))
-        self._deliver(ListingEnded(self._generation, as_of, self._answered))
+            self._deliver(Upserted(found, self._listing, received_at))
+        self._deliver(ListingEnded(self._listing, as_of, self._answered))
 
 
 def _is_news(heard: Heard, told: Heard) -> bool:

@@ -19,16 +19,16 @@ Wanted: TypeAlias = NamespacedName | PodQuery
 
 @dataclass(frozen=True, slots=True)
 class ListingStarted:
-    """A new listing begins under `generation`. `reason` is `start`, `requested`, `overflow`, ...: a fixed word."""
+    """A new listing begins, number `listing`. `reason` is `start`, `requested`, `overflow`, ...: a fixed word."""
 
-    generation: int
+    listing: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
     object: KubeObject
-    generation: int
+    listing: int
     received_at: float
     """time.monotonic() when the event reached us."""
 
@@ -43,12 +43,12 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class ListingEnded:
-    """All objects that exist were delivered under `generation`; those seen only under older ones are gone.
+    """All objects that exist were delivered under `listing`; those seen only under older ones are gone.
 
-    Told again, under the same generation, when the source has come to cover what it was asked for since.
+    Told again, under the same number, when the source has come to cover what it was asked for since.
     """
 
-    generation: int
+    listing: int
     as_of: float
     """time.monotonic() at which the oldest part of it was asked of where it comes from. What changed since then was
     delivered as changes, as far as it was heard of: a process that was stopped meanwhile may have missed some."""
@@ -85,7 +85,7 @@ class Source(Interface):
         """From any thread: makes `run` return soon."""
 
     def relist(self, since: float = 0.0) -> None:
-        """From any thread: deliver everything again, under the next generation, as it was read at time.monotonic()
+        """From any thread: deliver everything again, under the next number, as it was read at time.monotonic()
         `since` or later; 0: as it is known."""
 
     def want(self, wanted: frozenset[Wanted], revision: int) -> None:

@@ -14,7 +14,7 @@ from actors.writing.map_writer import SWEEP_SLICE, MapWriter
 from bpf import bpffs as pins
 from bpf.datapath import Datapath, detach
 from bpf.maps import PinnedMaps
-from bpf.rows import SERVICE_ID, AffinityRow, pack_affinity
+from bpf.rows import POLICY_ID, AffinityRow, pack_affinity
 from config.domain.addresses import Endpoint
 from tests.lab.lab import Lab
 from tests.lab.rows import backends, desired, frontend, out_of_force, prepare_small, small_datapath
@@ -54,21 +54,21 @@ class Counting:
         fence(self.ref)
 
     def count(self) -> None:
-        for service_id in self.maps.counters():
-            count(self.maps, service_id, 7)
+        for policy_id in self.maps.counters():
+            count(self.maps, policy_id, 7)
 
     def redirects(self) -> dict[str, int]:
         """Of each policy whose counters there are."""
         counters = self.maps.counters()
         policies = self.maps.counted_policies()
         assert counters.keys() == policies.keys()
-        return {row.name: counters[service_id].redirects for service_id, row in policies.items()}
+        return {row.name: counters[policy_id].redirects for policy_id, row in policies.items()}
 
 
-def count(maps: PinnedMaps, service_id: int, redirects: int) -> None:
+def count(maps: PinnedMaps, policy_id: int, redirects: int) -> None:
     """As the programs would."""
     first_cpu = redirects.to_bytes(8, "little")
-    maps["counters"].update(SERVICE_ID.pack(service_id), first_cpu.ljust(maps["counters"].value_size, b"\0"))
+    maps["counters"].update(POLICY_ID.pack(policy_id), first_cpu.ljust(maps["counters"].value_size, b"\0"))
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_counters_go_on_for_as_long_as_the_policy_exists_and_begin_at_zero_for_a
         removed = () if any(each.key == DNS.key for each in after) else (DNS,)
         counting.apply(*after, removed=removed)
     assert counting.redirects() == redirects
-    limits = {each.service_id for each in after if each.in_force and each.limit}
+    limits = {each.policy_id for each in after if each.in_force and each.limit}
     assert set(counting.maps.windows()) == limits
 
 
@@ -148,8 +148,8 @@ def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(
     former.ref.stop()
     former.datapath.close()
     later = prepare_small(lab, "upgrade", **SIZES | {"max_frontends": 9})
-    for service_id in (1, 77):
-        count(former.maps, service_id, 9)  # its programs go on until the new ones take over
+    for policy_id in (1, 77):
+        count(former.maps, policy_id, 9)  # its programs go on until the new ones take over
     present = Counting(later, DNS, out_of_force(disabled))
     assert present.redirects() == {"dns": 9, "disabled": 7}
     assert pins.builds(later.bpffs) == [later.build]

@@ -48,14 +48,14 @@ def test_p9_only_valid_policies_have_rows_in_the_kernel(datapath: Datapath, raws
     outcomes = state.decide_changes().outcomes
     maps = datapath.open_maps()
     tables = MapTables(maps)
-    targets: dict[int, PolicyWrite | None] = dict.fromkeys(tables.service_ids)
+    targets: dict[int, PolicyWrite | None] = dict.fromkeys(tables.policy_ids)
     for desired in (outcome.desired for outcome in outcomes):
         if desired.in_force:
-            targets[desired.service_id] = PolicyWrite(policy=desired)
-    tables.apply(targets, known={each.service_id for each in known})
-    valid = {each.service_id for each in known if each.spec is not None and each.spec.enabled}
-    assert {row.service_id for row in maps.frontend_rows()} <= valid
-    assert known[0].service_id in {row.service_id for row in maps.frontend_rows()} or state.conflicts
+            targets[desired.policy_id] = PolicyWrite(policy=desired)
+    tables.apply(targets, known={each.policy_id for each in known})
+    valid = {each.policy_id for each in known if each.spec is not None and each.spec.enabled}
+    assert {row.policy_id for row in maps.frontend_rows()} <= valid
+    assert known[0].policy_id in {row.policy_id for row in maps.frontend_rows()} or state.conflicts
     assert set(maps.policy_rows()) <= valid
     assert set(tables.frontends) == {row.frontend for row in maps.frontend_rows()}
     maps.close()

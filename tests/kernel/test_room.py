@@ -19,7 +19,7 @@ from actors.writing.room import PolicyWrite, Room
 from bpf.datapath import Datapath
 from bpf.libbpf import Map
 from bpf.maps import PinnedMaps
-from bpf.rows import SERVICE_ID, FrontendRow, PolicyRow, filter_bits, pack_backend_cgroup, pack_policy
+from bpf.rows import POLICY_ID, FrontendRow, PolicyRow, filter_bits, pack_backend_cgroup, pack_policy
 from config.domain.addresses import Endpoint, Frontend
 from config.domain.ids import NamespacedName
 from tests.lab.lab import Lab
@@ -44,7 +44,7 @@ class Watched:
     def __init__(self, datapath: Datapath, monkeypatch: pytest.MonkeyPatch) -> None:
         self.maps = datapath.open_maps()
         self.tables = MapTables(self.maps)
-        self.apply(dict.fromkeys(self.tables.service_ids))
+        self.apply(dict.fromkeys(self.tables.policy_ids))
         self.taken_out: list[int] = []
         """Frontends, by their number, that were removed."""
         self.seen: dict[int, list[str]] = {}
@@ -57,7 +57,7 @@ class Watched:
         return set(self.tables.apply(targets, known=set()))
 
     def install(self, *writes: PolicyWrite) -> set[int]:
-        return self.apply({each.policy.service_id: each for each in writes})
+        return self.apply({each.policy.policy_id: each for each in writes})
 
     def frontends(self) -> dict[int, str]:
         """Number -> letters of the backends, as the kernel has them."""
@@ -106,7 +106,7 @@ def watched(datapath: Datapath, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wat
     made = Watched(datapath, monkeypatch)
     yield made
     monkeypatch.undo()
-    made.apply(dict.fromkeys(made.tables.service_ids))
+    made.apply(dict.fromkeys(made.tables.policy_ids))
     assert made.tables.used == Room(), "nothing leaks"
     made.maps.close()
 
@@ -148,7 +148,7 @@ def test_p10_a_policy_in_force_changes_in_place_while_there_is_an_order_of_write
     assert watched.taken_out == taken_out
     assert watched.seen[10] == seen
     assert watched.seen.get(90, [""])[-1] == PADDING[: padding.need.backends], "the other policy is as it was"
-    assert {row.limit for row in watched.maps.frontend_rows() if row.service_id == 1} == {after.policy.limit}
+    assert {row.limit for row in watched.maps.frontend_rows() if row.policy_id == 1} == {after.policy.limit}
 
 
 def test_one_pod_that_turns_not_ready_under_many_policies_costs_none_of_them_its_frontends(watched: Watched) -> None:
@@ -190,9 +190,9 @@ def test_cgroups_make_room_for_cgroups_and_a_full_map_refuses_the_policy(watched
     maps, most = watched.maps, watched.maps["backend_cgroups"].max_entries
     assert most == SIZE.backend_cgroups
     held = frozenset(range(1, most + 1))
-    for service_id in (0, 2):  # rows of a policy that is gone: read when the agent starts
+    for policy_id in (0, 2):  # rows of a policy that is gone: read when the agent starts
         maps["backend_cgroups"].update_many(
-            [(pack_backend_cgroup(each, service_id), bytes(4)) for each in held][: most // 2]
+            [(pack_backend_cgroup(each, policy_id), bytes(4)) for each in held][: most // 2]
         )
     watched.tables = MapTables(maps)
     refused = watched.tables.apply({1: write(1, "ab", cgroups=frozenset({1}))}, known=set())
@@ -205,7 +205,7 @@ def test_cgroups_make_room_for_cgroups_and_a_full_map_refuses_the_policy(watched
 
 def test_a_full_map_of_policies_refuses_one_more(watched: Watched) -> None:
     maps, most = watched.maps, watched.maps["policies"].max_entries
-    others = [SERVICE_ID.pack(service_id) for service_id in range(100, 100 + most)]
+    others = [POLICY_ID.pack(policy_id) for policy_id in range(100, 100 + most)]
     maps["policies"].update_many([(key, pack_policy(PolicyRow(name="other", limit=0))) for key in others])
     maps["counters"].update_many([(key, bytes(maps["counters"].value_size)) for key in others])
     watched.tables = MapTables(maps)
@@ -227,7 +227,7 @@ ROUNDS = st.lists(
 def test_whatever_is_desired_what_fits_is_in_force_and_what_is_refused_is_not(
     watched: Watched, rounds: list[dict[int, list[str] | None]]
 ) -> None:
-    watched.apply(dict.fromkeys(watched.tables.service_ids))
+    watched.apply(dict.fromkeys(watched.tables.policy_ids))
     wanted: dict[int, PolicyWrite] = {}
     for targets in rounds:
         writes = {each: write(each, *letters) if letters else None for each, letters in targets.items()}
@@ -242,8 +242,8 @@ def test_whatever_is_desired_what_fits_is_in_force_and_what_is_refused_is_not(
         }
         assert watched.frontends() == installed
         left = SIZE.minus(watched.tables.used)
-        for service_id in refused:
-            target = writes[service_id]
+        for policy_id in refused:
+            target = writes[policy_id]
             assert target and target.need.exceeds(left)
         assert MapTables(watched.maps).used == watched.tables.used, "the mirror is what is there"
 
@@ -280,7 +280,7 @@ class Writing:
         report = self.reporter.heard()[-1]
         assert isinstance(report, DesiredStateApplied)
         self.failed = {fault.key.name for fault in report.faults if fault.failed}
-        return {row.service_id for row in self.maps.frontend_rows()}
+        return {row.policy_id for row in self.maps.frontend_rows()}
 
 
 @pytest.fixture
@@ -337,9 +337,9 @@ def test_a_thousand_policies_that_came_and_went_leave_nothing_in_memory(
     writer.started()
     writer.on_receive(applied(complete=True))
     before = list(held(writer))
-    for service_id in range(1, 1001):
-        policy = desired(service_id, "ab", "cd", limit=service_id % 2, excluded=(MISSING,) if service_id % 3 else ())
-        too_much = desired(service_id + 1, PADDING)
+    for policy_id in range(1, 1001):
+        policy = desired(policy_id, "ab", "cd", limit=policy_id % 2, excluded=(MISSING,) if policy_id % 3 else ())
+        too_much = desired(policy_id + 1, PADDING)
         writer.on_receive(applied(policy, too_much))
         assert list(held(writer)) != before
         writer.on_receive(applied(removed=(policy, too_much)))

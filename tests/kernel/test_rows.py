@@ -24,7 +24,7 @@ from tests.lab.lab import ROOT, Lab
 V4 = Frontend(IPv4Address("10.96.0.10"), 53, Protocol.UDP)
 V6 = Frontend(IPv6Address("fd00::10"), 8053, Protocol.TCP)
 BACKEND = Endpoint(IPv6Address("fd00::5"), 5353)
-ONE = rows.SERVICE_ID.pack(1)
+ONE = rows.POLICY_ID.pack(1)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
             generation=2**40 + 1,
             frontend=frontend,
             flags=rows.FrontendFlag.NO_HOST,
-            service_id=10091,
+            policy_id=10091,
             first=3,
             count=2,
             slots=2**40,

@@ -41,15 +41,15 @@ def backends(letters: str) -> tuple[Endpoint, ...]:
     return tuple(Endpoint(ip_address("10.78.0.0") + ord(letter), 53) for letter in sorted(letters))
 
 
-def desired(service_id: int, *letters: str, name: str = "", uid: str = "", **fields: Any) -> DesiredPolicy:
+def desired(policy_id: int, *letters: str, name: str = "", uid: str = "", **fields: Any) -> DesiredPolicy:
     """In force, with a frontend for each of `letters`, which name its backends."""
     return DesiredPolicy(
-        key=PolicyKey(PolicyKind.LOCAL_REDIRECT, name or f"policy{service_id}"),
+        key=PolicyKey(PolicyKind.LOCAL_REDIRECT, name or f"policy{policy_id}"),
         uid=uid,
-        service_id=service_id,
+        policy_id=policy_id,
         in_force=True,
         frontends=tuple(
-            DesiredFrontend(frontend=frontend(service_id * 10 + i), backends=backends(each))
+            DesiredFrontend(frontend=frontend(policy_id * 10 + i), backends=backends(each))
             for i, each in enumerate(letters)
         ),
         **fields,
@@ -60,5 +60,5 @@ def out_of_force(policy: DesiredPolicy) -> DesiredPolicy:
     return replace(policy, in_force=False, frontends=(), excluded=())
 
 
-def write(service_id: int, *letters: str, cgroups: frozenset[int] = frozenset(), **fields: Any) -> PolicyWrite:
-    return PolicyWrite(policy=desired(service_id, *letters, **fields), cgroups=cgroups)
+def write(policy_id: int, *letters: str, cgroups: frozenset[int] = frozenset(), **fields: Any) -> PolicyWrite:
+    return PolicyWrite(policy=desired(policy_id, *letters, **fields), cgroups=cgroups)

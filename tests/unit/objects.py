@@ -53,11 +53,11 @@ def policy(
     *,
     name: str = "p",
     kind: PolicyKind = PolicyKind.LOCAL_REDIRECT,
-    service_id: int = 7,
+    policy_id: int = 7,
     created: str = "",
     faults: tuple[str, ...] = (),
 ) -> Policy:
-    return Policy(key=PolicyKey(kind, name), service_id=service_id, created=created, spec=spec, faults=faults)
+    return Policy(key=PolicyKey(kind, name), policy_id=policy_id, created=created, spec=spec, faults=faults)
 
 
 def pod(

@@ -62,10 +62,10 @@ def numbered(number: int) -> list[Policy]:
     )
     address = address_spec(str(ip_address("10.200.0.0") + number))
     return [
-        policy(of_service, name=f"elder-{number}", service_id=4 * number + 1, created="1"),
-        policy(of_service, name=f"younger-{number}", service_id=4 * number + 1, created="2"),
-        policy(address, name=f"address-{number}", service_id=4 * number + 3),
-        policy(None, name=f"broken-{number}", service_id=4 * number + 4, faults=("broken",)),
+        policy(of_service, name=f"elder-{number}", policy_id=4 * number + 1, created="1"),
+        policy(of_service, name=f"younger-{number}", policy_id=4 * number + 1, created="2"),
+        policy(address, name=f"address-{number}", policy_id=4 * number + 3),
+        policy(None, name=f"broken-{number}", policy_id=4 * number + 4, faults=("broken",)),
     ]
 
 
@@ -167,7 +167,7 @@ def test_conditions_and_faults() -> None:
     state = AgentState()
     for number in range(POLICIES):
         condition = PolicyCondition(
-            key=key(number), service_id=number, state=PolicyState.ACTIVE, reason="Active", message=""
+            key=key(number), policy_id=number, state=PolicyState.ACTIVE, reason="Active", message=""
         )
         state.resolve(PoliciesResolved(complete=False, conditions=(condition,)))
         fault = WriteFault(key=key(number), failed=True, message="full")

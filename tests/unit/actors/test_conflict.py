@@ -39,7 +39,7 @@ class Claimant:
 
     @property
     def age(self) -> Age:
-        return age(Policy(key=self.key, service_id=1, created=self.created, spec=None))
+        return age(Policy(key=self.key, policy_id=1, created=self.created, spec=None))
 
 
 def claimant(name: str, *claims: Claim, created: str = "", kind: PolicyKind = PolicyKind.LOCAL_REDIRECT) -> Claimant:
@@ -64,7 +64,7 @@ CASES = {
     "the same Service": ((claimant("a", DNS, 1), claimant("b", DNS, 2)), {"b": ("a", DNS)}),
     "the same frontend": ((claimant("a", VIP, 1), claimant("b", VIP, 2)), {"b": ("a", VIP)}),
     "another protocol is another frontend": ((claimant("a", VIP, 1), claimant("b", VIP_TCP, 2)), {}),
-    "the same service id": ((claimant("a", 7), claimant("b", 7)), {"b": ("a", 7)}),
+    "the same policy id": ((claimant("a", 7), claimant("b", 7)), {"b": ("a", 7)}),
     "older by creation, not by name": (
         (claimant("a", DNS, created="2026-01-02T00:00:00Z"), claimant("b", DNS, created="2026-01-01T00:00:00Z")),
         {"a": ("b", DNS)},

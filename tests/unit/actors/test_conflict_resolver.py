@@ -42,16 +42,16 @@ DNS = policy(service_spec(port(53), backend=(port(5353),)))
 VIP = policy(address_spec())
 
 
-def fact(thing: Policy | Service | Pod | Node, generation: int = 1) -> Message:
+def fact(thing: Policy | Service | Pod | Node, listing: int = 1) -> Message:
     match thing:
         case Policy():
-            return PolicyUpserted(policy=thing, generation=generation, received_at=AT)
+            return PolicyUpserted(policy=thing, listing=listing, received_at=AT)
         case Service():
-            return ServiceUpserted(service=thing, generation=generation, received_at=AT)
+            return ServiceUpserted(service=thing, listing=listing, received_at=AT)
         case Pod():
-            return PodUpserted(pod=thing, generation=generation, received_at=AT)
+            return PodUpserted(pod=thing, listing=listing, received_at=AT)
         case Node():
-            return NodeUpserted(node=thing, generation=generation, received_at=AT)
+            return NodeUpserted(node=thing, listing=listing, received_at=AT)
 
 
 class Setting:
@@ -75,7 +75,7 @@ class Setting:
         """Ends a listing of each; that of Services covers what is wanted now."""
         for source in sources or SourceName:
             wanted = self.revision() if source == SourceName.SERVICES else 0
-            self.tell(SourceSynced(source=source, generation=1, wanted=wanted))
+            self.tell(SourceSynced(source=source, listing=1, wanted=wanted))
 
     def revision(self) -> int:
         """Of the newest WatchServices, 0 when there was none."""
@@ -158,7 +158,7 @@ def test_a_listing_of_services_that_an_older_wish_led_to_opens_nothing(setting: 
     setting.tell(fact(DNS))
     (wish,) = setting.wishes()
     assert wish.names == {NAME} and wish.revision > older
-    setting.tell(SourceSynced(source=SourceName.SERVICES, generation=1, wanted=older))
+    setting.tell(SourceSynced(source=SourceName.SERVICES, listing=1, wanted=older))
     assert setting.applied() == []
     assert setting.wishes() == [wish], "it is repeated: the watcher may be a new one"
     setting.sync(SourceName.SERVICES)
@@ -173,7 +173,7 @@ def test_an_answer_to_the_resolver_before_it_opens_nothing(setting: Setting) -> 
     setting.tell(fact(VIP))
     setting.sync(SourceName.POLICIES, SourceName.ENDPOINTS)
     assert setting.revision() > former
-    setting.tell(SourceSynced(source=SourceName.SERVICES, generation=1, wanted=former))
+    setting.tell(SourceSynced(source=SourceName.SERVICES, listing=1, wanted=former))
     assert setting.applied() == []
 
 
@@ -208,7 +208,7 @@ def test_a_service_that_nobody_names_any_more_is_forgotten(setting: Setting) -> 
         ),
         pytest.param([NodeRemoved(name="n", received_at=AT)], PolicyState.NODE_NOT_SELECTED, id="Node gone"),
         pytest.param(
-            [SourceSynced(source=SourceName.ENDPOINTS, generation=2)],
+            [SourceSynced(source=SourceName.ENDPOINTS, listing=2)],
             PolicyState.NODE_NOT_SELECTED,
             id="a new listing without them",
         ),
@@ -222,7 +222,7 @@ def test_a_change_is_told_once_with_what_changed_alone(
     assert DNS.spec
     setting.open(
         replace(DNS, spec=replace(DNS.spec, node_selector=zone)),
-        policy(address_spec("169.254.0.91"), name="bystander", service_id=8),
+        policy(address_spec("169.254.0.91"), name="bystander", policy_id=8),
         SERVICE,
         node,
         pod(),
@@ -255,12 +255,12 @@ def test_a_burst_is_decided_once_and_timed_from_its_oldest_event() -> None:
         assert resolver.actor_inbox.empty(), "one Flush, however many facts"
         resolver.on_receive(Flush())
 
-    handle(fact(VIP), *(SourceSynced(source=source, generation=1) for source in SourceName))
+    handle(fact(VIP), *(SourceSynced(source=source, listing=1) for source in SourceName))
     wish = wishes.next()
     assert isinstance(wish, WatchServices)
-    handle(SourceSynced(source=SourceName.SERVICES, generation=1, wanted=wish.revision))
+    handle(SourceSynced(source=SourceName.SERVICES, listing=1, wanted=wish.revision))
     pods = [pod(f"p{n}", f"10.1.0.{n}") for n in range(1, 50)]
-    handle(*(PodUpserted(pod=each, generation=1, received_at=100.0 - n) for n, each in enumerate(pods)))
+    handle(*(PodUpserted(pod=each, listing=1, received_at=100.0 - n) for n, each in enumerate(pods)))
     first, burst = writer.heard()
     assert isinstance(first, ApplyDesiredState) and first.complete
     assert isinstance(burst, ApplyDesiredState) and burst.received_at == 52.0
@@ -269,8 +269,8 @@ def test_a_burst_is_decided_once_and_timed_from_its_oldest_event() -> None:
 
 def test_what_changes_nothing_is_not_told(setting: Setting) -> None:
     setting.open(VIP, pod())
-    setting.tell(fact(pod(), generation=2), fact(pod("other", app="other")), fact(SERVICE))
-    setting.tell(SourceSynced(source=SourceName.POLICIES, generation=1))
+    setting.tell(fact(pod(), listing=2), fact(pod("other", app="other")), fact(SERVICE))
+    setting.tell(SourceSynced(source=SourceName.POLICIES, listing=1))
     assert (setting.applied(), setting.resolved()) == ([], [])
 
 
@@ -291,7 +291,7 @@ def test_a_peer_that_starts_anew_gets_everything_once_the_sources_are_synced(set
 
 @pytest.mark.parametrize("later", [0, 1])
 def test_p8_the_loser_is_out_of_force_and_the_number_of_losers_is_told(setting: Setting, later: int) -> None:
-    pair = [VIP, policy(address_spec(), name="young", service_id=8, created="2026-01-01T00:00:00Z")]
+    pair = [VIP, policy(address_spec(), name="young", policy_id=8, created="2026-01-01T00:00:00Z")]
     setting.open(pair[1 - later], pod())
     setting.tell(fact(pair[later]))
     resolved = setting.resolved()[-1]
@@ -368,8 +368,8 @@ def test_the_lease_is_renewed_as_of_the_slowest_watcher(
     assert setting.writer.heard() == [LeaseProbe(round=second, sent_ns=second * 10**9) for second in renewed]
 
 
-def synced(source: SourceName, as_of: float, generation: int) -> SourceSynced:
-    return SourceSynced(source=source, generation=generation, as_of=as_of)
+def synced(source: SourceName, as_of: float, listing: int) -> SourceSynced:
+    return SourceSynced(source=source, listing=listing, as_of=as_of)
 
 
 def test_a_probe_says_as_of_when_the_oldest_of_the_sources_was_listed(setting: Setting) -> None:
@@ -447,12 +447,12 @@ class ClusterSetting(Setting):
     def counts(self) -> list[tuple[str, int, int]]:
         return [(v.key.name, v.nodes_ready, v.nodes_selected) for told in self.verdicts() for v in told.verdicts]
 
-    def cover_services(self, generation: int = 1) -> None:
-        self.tell(SourceSynced(source=SourceName.SERVICES, generation=generation, wanted=self.revision()))
+    def cover_services(self, listing: int = 1) -> None:
+        self.tell(SourceSynced(source=SourceName.SERVICES, listing=listing, wanted=self.revision()))
 
-    def cover_pods(self, generation: int = 1) -> None:
+    def cover_pods(self, listing: int = 1) -> None:
         self.pod_wishes()
-        self.tell(SourceSynced(source=SourceName.ENDPOINTS, generation=generation, wanted=self._pod_revision))
+        self.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=listing, wanted=self._pod_revision))
 
     def begin(self, *facts: Policy | Service | Pod | Node) -> None:
         """All sources synced, with these facts; what was told until then is forgotten."""
@@ -512,7 +512,7 @@ def test_a_listing_that_an_older_wish_led_to_covers_nothing(cluster: ClusterSett
     cluster.tell(fact(DNS))
     (wish,) = cluster.pod_wishes()
     cluster.cover_services()
-    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, generation=1, wanted=older.revision))
+    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=1, wanted=older.revision))
     assert cluster.verdicts() == []
     assert cluster.pod_wishes() == [wish], "it is repeated: the watcher may be a new one"
 
@@ -520,17 +520,17 @@ def test_a_listing_that_an_older_wish_led_to_covers_nothing(cluster: ClusterSett
 def test_a_restarted_watcher_that_knows_no_wish_takes_no_pod_away(cluster: ClusterSetting) -> None:
     cluster.begin(DNS, SERVICE, *NODES, ON_A)
     cluster.pod_wishes()
-    cluster.tell(*(NodeUpserted(node=each, generation=2, received_at=AT) for each in NODES))
-    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, generation=2, wanted=0))
+    cluster.tell(*(NodeUpserted(node=each, listing=2, received_at=AT) for each in NODES))
+    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=2, wanted=0))
     assert cluster.verdicts() == []
     assert len(cluster.pod_wishes()) == 1
-    cluster.tell(fact(ON_B, generation=2))
-    cluster.cover_pods(generation=2)
+    cluster.tell(fact(ON_B, listing=2))
+    cluster.cover_pods(listing=2)
     assert cluster.counts() == [("p", 2, 2), ("p", 1, 2)], "told while it was away; and gone from there meanwhile"
 
 
 def test_a_new_policy_waits_for_its_service_and_its_pods_and_holds_up_no_other(cluster: ClusterSetting) -> None:
-    other = policy(address_spec(), name="other", service_id=8)
+    other = policy(address_spec(), name="other", policy_id=8)
     cluster.begin(other, *NODES, ON_A)
     cluster.tell(fact(DNS))
     assert cluster.verdicts() == []
@@ -586,7 +586,7 @@ def test_pods_whose_watch_was_given_up_meanwhile_are_waited_for_again(cluster: C
 def test_a_new_listing_ends_pods_and_nodes_that_it_does_not_tell(cluster: ClusterSetting) -> None:
     cluster.begin(VIP, *NODES, ON_A, ON_B)
     cluster.tell(fact(NODES[0], 2), fact(ON_B, 2))
-    cluster.cover_pods(generation=2)
+    cluster.cover_pods(listing=2)
     assert cluster.counts() == [("p", 0, 1)]
 
 
@@ -598,7 +598,7 @@ def test_a_writer_that_starts_anew_gets_all_verdicts(cluster: ClusterSetting) ->
 
 
 def test_the_loser_of_a_conflict_is_judged_with_the_winners_name_and_takes_over(cluster: ClusterSetting) -> None:
-    young = policy(address_spec(), name="young", service_id=8, created="2026-01-01T00:00:00Z")
+    young = policy(address_spec(), name="young", policy_id=8, created="2026-01-01T00:00:00Z")
     cluster.begin(VIP, *NODES, ON_A)
     cluster.tell(fact(young))
     (told,) = cluster.verdicts()

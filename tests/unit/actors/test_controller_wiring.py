@@ -171,8 +171,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     made = Cluster()
     made.put(*(Node(name=name) for name in "ab"), SERVICE)
     made.put(*(replace(pod(f"cache-{name}"), node=name) for name in "ab"))
-    made.put(policy(address_spec(), name="vip", service_id=1))
-    made.put(policy(service_spec(port(53), backend=(port(5353),)), name="dns", service_id=2))
+    made.put(policy(address_spec(), name="vip", policy_id=1))
+    made.put(policy(service_spec(port(53), backend=(port(5353),)), name="dns", policy_id=2))
     settings = Settings(
         health=HealthSettings(port=free_port()), metrics=MetricsSettings(address="127.0.0.1", port=free_port())
     )
@@ -194,7 +194,7 @@ def wait_for(holds: Callable[[], bool]) -> None:
 def test_all_actors_together_report_what_there_is(cluster: Cluster) -> None:
     wait_for(lambda: cluster.counts() == {"vip": "2/2", "dns": "2/2"})
     assert len(cluster.writes) == 2, "one each: nothing was told before all was known"
-    cluster.put(policy(address_spec(), name="young", service_id=3, created="2026-01-01T00:00:00Z"))
+    cluster.put(policy(address_spec(), name="young", policy_id=3, created="2026-01-01T00:00:00Z"))
     wait_for(lambda: len(cluster.writes) == 3)
     assert cluster.writes[-1].status.reason == "Conflict"
     cluster.remove(cluster.objects["LocalRedirectPolicy", PolicyKey(PolicyKind.LOCAL_REDIRECT, "vip")])

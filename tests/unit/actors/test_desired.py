@@ -204,7 +204,7 @@ def test_p9_out_of_force_asks_nothing_of_the_kernel(case: str) -> None:
     in_force = state in {PolicyState.ACTIVE, PolicyState.NO_BACKEND, PolicyState.NO_FRONTEND}
     assert found.desired.in_force is in_force
     assert in_force or not (found.desired.frontends or found.desired.excluded or found.condition.backends)
-    assert (found.desired.key, found.desired.service_id) == (KEY, 7)
+    assert (found.desired.key, found.desired.policy_id) == (KEY, 7)
 
 
 @pytest.mark.parametrize(

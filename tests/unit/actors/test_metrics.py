@@ -42,7 +42,7 @@ Sample = tuple[str, frozenset[tuple[str, str]]]
 
 ACTIVE = PolicyCondition(
     key=PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns"),
-    service_id=7,
+    policy_id=7,
     state=PolicyState.ACTIVE,
     reason="Active",
     message="",
@@ -165,23 +165,23 @@ def test_the_kernel_side_is_reported_hook_by_hook_and_map_by_map() -> None:
 
 def test_a_policy_without_a_counters_row_counts_nothing() -> None:
     exporting = Exporting()
-    exporting.tell(PoliciesResolved(complete=True, conditions=(replace(ACTIVE, service_id=8),)))
+    exporting.tell(PoliciesResolved(complete=True, conditions=(replace(ACTIVE, policy_id=8),)))
     assert exporting.scrape()[sample("redirects_total", policy="dns")] == 0
 
 
 @pytest.mark.parametrize("state", [PolicyState.CONFLICT, PolicyState.DISABLED, PolicyState.INVALID])
 @pytest.mark.parametrize(
-    ("service_id", "redirects"),
+    ("policy_id", "redirects"),
     [
         pytest.param(7, 0, id="another policy has the number: its counters are not shown"),
         pytest.param(9, 11, id="the number is its own: its counters go on"),
     ],
 )
-def test_counters_of_a_policy_that_is_out_of_force(service_id: int, redirects: int, state: PolicyState) -> None:
+def test_counters_of_a_policy_that_is_out_of_force(policy_id: int, redirects: int, state: PolicyState) -> None:
     reading = replace(
         READING, counters={**READING.counters, 9: Counters(redirects=11)}, counted={7: "dns", 9: "younger"}
     )
-    loser = replace(ACTIVE, key=replace(ACTIVE.key, name="younger"), state=state, service_id=service_id)
+    loser = replace(ACTIVE, key=replace(ACTIVE.key, name="younger"), state=state, policy_id=policy_id)
     exporting = Exporting(lambda: reading)
     exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE, loser)))
     scraped = exporting.scrape()

@@ -47,7 +47,7 @@ def test_each_tick_starts_a_lease_round_at_every_watcher_and_reports_the_limited
     watchers = [Peer(name) for name in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher")]
     reporter = Peer("StatusReporter")
     windows = {1: Window(second=100, calls=5), 2: Window(second=101, calls=5), 3: Window(second=98, calls=5)}
-    policies = {service_id: PolicyRow(name=f"p{service_id}", limit=2) for service_id in windows}
+    policies = {policy_id: PolicyRow(name=f"p{policy_id}", limit=2) for policy_id in windows}
     ref = QosTicker.start(read=lambda: (windows, policies))
     for _ in range(2):
         ref.tell(TickElapsed(due=0.0))

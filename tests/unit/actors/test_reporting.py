@@ -41,7 +41,7 @@ from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
 KEY = PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns")
 ACTIVE = PolicyCondition(
     key=KEY,
-    service_id=7,
+    policy_id=7,
     state=PolicyState.ACTIVE,
     reason="Active",
     message="1 backend",
@@ -139,7 +139,7 @@ def test_readyz_names_what_is_missing_until_nothing_is() -> None:
         "policies are not decided yet",
         "not all programs are attached",
     ]
-    reporting.tell(*(SourceSynced(source=source, generation=1) for source in SourceName), RESOLVED)
+    reporting.tell(*(SourceSynced(source=source, listing=1) for source in SourceName), RESOLVED)
     assert reporting.get("/readyz") == (503, "not all programs are attached\n")
     reporting.tell(ATTACHED)
     assert reporting.get("/readyz") == (200, "ok\n")
@@ -383,7 +383,7 @@ def test_faults_of_policies_that_are_unknown_or_of_another_kind_are_not_shown() 
     assert _state(RESOLVED, faults=(fault,)).conditions() == {KEY: ACTIVE}
 
 
-OTHER = replace(ACTIVE, key=replace(KEY, name="another"), service_id=8)
+OTHER = replace(ACTIVE, key=replace(KEY, name="another"), policy_id=8)
 FAULT = WriteFault(key=KEY, failed=True, message="full")
 
 

@@ -42,17 +42,17 @@ Fact = Policy | Service | Pod | Node
 S = TypeVar("S", bound=ResolverState[Any])
 
 
-def tell(state: S, *facts: Fact, generation: int = 1) -> S:
+def tell(state: S, *facts: Fact, listing: int = 1) -> S:
     for fact in facts:
         match fact:
             case Policy():
-                state.upsert_policy(fact, generation)
+                state.upsert_policy(fact, listing)
             case Service():
-                state.upsert_service(fact, generation)
+                state.upsert_service(fact, listing)
             case Pod():
-                state.upsert_pod(fact, generation)
+                state.upsert_pod(fact, listing)
             case Node():
-                state.upsert_node(fact, generation)
+                state.upsert_node(fact, listing)
     return state
 
 
@@ -85,8 +85,8 @@ def states(state: AgentState) -> dict[str, PolicyState]:
         ),
         pytest.param(
             (
-                policy(address_spec(), name="old", service_id=1),
-                policy(address_spec(), name="young", service_id=2, created="2026-01-01T00:00:00Z"),
+                policy(address_spec(), name="old", policy_id=1),
+                policy(address_spec(), name="young", policy_id=2, created="2026-01-01T00:00:00Z"),
                 pod(),
             ),
             {"old": "Active", "young": "Conflict"},
@@ -94,8 +94,8 @@ def states(state: AgentState) -> dict[str, PolicyState]:
         ),
         pytest.param(
             (
-                policy(DNS, name="old", service_id=1),
-                policy(address_spec("10.96.0.10"), name="young", service_id=2, created="2026-01-01T00:00:00Z"),
+                policy(DNS, name="old", policy_id=1),
+                policy(address_spec("10.96.0.10"), name="young", policy_id=2, created="2026-01-01T00:00:00Z"),
                 SERVICE,
             ),
             {"old": "NoBackend", "young": "Conflict"},
@@ -132,8 +132,8 @@ def test_the_order_of_facts_does_not_matter(facts: tuple[Fact, ...], expected: d
         ),
         pytest.param(
             (
-                policy(address_spec(), name="a", service_id=1),
-                policy(address_spec(), name="b", service_id=2),
+                policy(address_spec(), name="a", policy_id=1),
+                policy(address_spec(), name="b", policy_id=2),
                 pod(),
             ),
             0,
@@ -153,12 +153,12 @@ def test_what_goes_is_let_go(before: tuple[Fact, ...], gone: int, expected: dict
 def test_p9_a_valid_policy_that_turns_invalid_is_taken_out_and_holds_nothing() -> None:
     state = tell(
         new_state(),
-        policy(address_spec(), name="a", service_id=1),
-        policy(address_spec(), name="b", service_id=2),
+        policy(address_spec(), name="a", policy_id=1),
+        policy(address_spec(), name="b", policy_id=2),
         pod(),
     )
     assert states(state) == {"a": "Active", "b": "Conflict"}
-    tell(state, policy(None, name="a", service_id=1, faults=("spec: is missing",)))
+    tell(state, policy(None, name="a", policy_id=1, faults=("spec: is missing",)))
     assert states(state) == {"a": "Invalid", "b": "Active"}
 
 
@@ -173,7 +173,7 @@ def test_p6_pods_of_other_namespaces_are_no_backends() -> None:
 def test_a_pod_that_is_relabelled_leaves_one_policy_and_joins_another() -> None:
     other = replace(address_spec("169.254.0.91"), backend_selector=LabelSelector(match_labels=(("app", "web"),)))
     state = tell(
-        new_state(), policy(address_spec(), name="cache", service_id=1), policy(other, name="web", service_id=2), pod()
+        new_state(), policy(address_spec(), name="cache", policy_id=1), policy(other, name="web", policy_id=2), pod()
     )
     assert states(state) == {"cache": "Active", "web": "NoBackend"}
     tell(state, pod(app="web"))
@@ -201,9 +201,9 @@ def test_p4_a_selector_without_labels_hears_of_every_pod() -> None:
 def test_a_new_listing_ends_what_it_does_not_tell(
     source: SourceName, kept: tuple[Fact, ...], expected: dict[str, str]
 ) -> None:
-    state = tell(new_state(), policy(replace(DNS, node_selector=ZONE_B)), SERVICE, pod(), NODE, generation=1)
+    state = tell(new_state(), policy(replace(DNS, node_selector=ZONE_B)), SERVICE, pod(), NODE, listing=1)
     assert states(state) == {"p": "Active"}
-    tell(state, *kept, generation=2)
+    tell(state, *kept, listing=2)
     assert states(state) == {"p": "Active"}, "nothing goes before the listing has ended"
     state.end_listing(source, 2)
     assert states(state) == expected
@@ -222,7 +222,7 @@ def test_the_same_facts_again_change_nothing() -> None:
     facts = (policy(DNS), SERVICE, pod(), NODE)
     state = tell(new_state(), *facts)
     assert state.decide_changes().outcomes
-    tell(state, *facts, generation=2)
+    tell(state, *facts, listing=2)
     changes = state.decide_changes()
     assert (changes.outcomes, changes.removed) == ((), ())
 
@@ -251,7 +251,7 @@ def test_work_grows_with_what_changed(change: Callable[[AgentState], object], de
     for number in range(1000):
         selector = replace(SELECTOR, match_labels=(("app", f"app{number % 250}"),))
         spec = replace(address_spec(f"10.200.{number // 250}.{number % 250}"), backend_selector=selector)
-        tell(state, policy(spec, name=f"p{number}", service_id=number + 1))
+        tell(state, policy(spec, name=f"p{number}", policy_id=number + 1))
     state.decide_changes()
     with patch("actors.resolving.agent_decision.decide", wraps=decide) as counted:
         change(state)
@@ -314,7 +314,7 @@ def test_the_clusters_nodes_are_counted_whatever_the_order(
 )
 def test_what_goes_is_no_longer_counted(fact: Fact, expected: dict[str, tuple[int, int]]) -> None:
     zone = replace(address_spec("169.254.0.91"), node_selector=ZONE_B)
-    policies = (policy(address_spec(), name="all", service_id=1), policy(zone, name="zone", service_id=2))
+    policies = (policy(address_spec(), name="all", policy_id=1), policy(zone, name="zone", policy_id=2))
     state = tell(new_cluster(), *policies, on("a"), on("b"), A, B)
     assert nodes_of(state) == {"all": (2, 2), "zone": (1, 1)}
     forget(state, fact)
@@ -330,10 +330,10 @@ def test_a_node_that_is_relabelled_joins_a_policys_nodes() -> None:
 
 def test_agents_and_controller_agree_on_who_is_in_force() -> None:
     facts = (
-        policy(address_spec(), name="old", service_id=1),
-        policy(address_spec(), name="young", service_id=2, created="2026-01-01T00:00:00Z"),
-        policy(None, name="wrong", service_id=3, faults=("spec: is missing",)),
-        policy(replace(address_spec(), enabled=False), name="off", service_id=4),
+        policy(address_spec(), name="old", policy_id=1),
+        policy(address_spec(), name="young", policy_id=2, created="2026-01-01T00:00:00Z"),
+        policy(None, name="wrong", policy_id=3, faults=("spec: is missing",)),
+        policy(replace(address_spec(), enabled=False), name="off", policy_id=4),
     )
     agent, cluster = tell(new_state(), *facts), tell(new_cluster(), *facts)
     agent.decide_changes()
@@ -364,10 +364,10 @@ def test_an_agent_asks_for_no_pods() -> None:
 
 
 def test_a_policy_that_waits_is_decided_later_and_holds_up_no_other() -> None:
-    state = tell(new_cluster(), policy(address_spec(), name="a", service_id=1), A)
+    state = tell(new_cluster(), policy(address_spec(), name="a", policy_id=1), A)
     state.decide_changes()
-    tell(state, policy(replace(address_spec(), enabled=False), name="a", service_id=1))
-    tell(state, policy(address_spec("169.254.0.91"), name="b", service_id=2))
+    tell(state, policy(replace(address_spec(), enabled=False), name="a", policy_id=1))
+    tell(state, policy(address_spec("169.254.0.91"), name="b", policy_id=2))
     first = state.decide_changes(waits=lambda each: each.key.name == "a")
     assert [each.verdict.key.name for each in first.outcomes] == ["b"]
     assert {each.verdict.key.name: each.verdict.reason for each in state.all_outcomes()} == {
@@ -397,7 +397,7 @@ def test_in_the_controller_too_work_grows_with_what_changed(
     for number in range(1000):
         selector = replace(SELECTOR, match_labels=(("app", f"app{number % 250}"),))
         spec = replace(address_spec(f"10.200.{number // 250}.{number % 250}"), backend_selector=selector)
-        tell(state, policy(spec, name=f"p{number}", service_id=number + 1))
+        tell(state, policy(spec, name=f"p{number}", policy_id=number + 1))
     state.decide_changes()
     with patch.object(ClusterDecision, "decide", autospec=True, side_effect=ClusterDecision.decide) as counted:
         change(state)
@@ -425,7 +425,7 @@ _POLICIES = st.builds(
     ),
     name=st.sampled_from("abc"),
     kind=st.sampled_from(PolicyKind),
-    service_id=st.integers(1, 3),
+    policy_id=st.integers(1, 3),
     created=st.sampled_from(["", "2026-01-01T00:00:00Z"]),
     faults=st.just(("spec: is wrong",)),
 )
@@ -478,7 +478,7 @@ def run_history(state: ResolverState[Any], fresh: ResolverState[Any], steps: lis
 @given(st.lists(_STEPS, max_size=25))
 def test_any_history_ends_where_the_objects_that_are_left_lead(steps: list[tuple[Fact, str, bool]]) -> None:
     outcomes = run_history(new_state(), new_state(), steps)
-    in_force = [each.desired.service_id for each in outcomes if each.desired.in_force]
+    in_force = [each.desired.policy_id for each in outcomes if each.desired.in_force]
     assert len(in_force) == len(set(in_force)), "one number, one policy"
 
 

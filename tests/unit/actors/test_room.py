@@ -33,7 +33,7 @@ def room(backends: int, *, frontends: int = 1, cgroups: int = 0) -> Room:
     ],
 )
 def test_who_gets_room(used: int, present: dict[int, Room], needs: dict[int, Room], refused: set[int]) -> None:
-    have = {service_id: present.get(service_id, NOTHING) for service_id in needs}
+    have = {policy_id: present.get(policy_id, NOTHING) for policy_id in needs}
     assert admit(SIZE, Room(backends=used), have, needs).keys() == refused
 
 

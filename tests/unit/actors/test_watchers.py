@@ -93,14 +93,14 @@ class Watched:
         return self.resolver.heard()
 
 
-def listing(*objects: KubeObject, reason: str = "start") -> list[SourceEvent]:
-    upserts = [Upserted(object=each, generation=1, received_at=2.5) for each in objects]
-    return [ListingStarted(generation=1, reason=reason), *upserts, ListingEnded(generation=1, as_of=2.0)]
+def listed(*objects: KubeObject, reason: str = "start") -> list[SourceEvent]:
+    upserts = [Upserted(object=each, listing=1, received_at=2.5) for each in objects]
+    return [ListingStarted(listing=1, reason=reason), *upserts, ListingEnded(listing=1, as_of=2.0)]
 
 
 DNS = NamespacedName("kube-system", "dns")
 WEB = NamespacedName("shop", "web")
-POLICY = Policy(key=PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns"), service_id=7, spec=None, faults=("no frontend",))
+POLICY = Policy(key=PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns"), policy_id=7, spec=None, faults=("no frontend",))
 SERVICE = Service(key=DNS)
 POD = Pod(key=NamespacedName("kube-system", "dns-1"))
 NODE = Node(name="node-a")
@@ -112,21 +112,21 @@ NODE = Node(name="node-a")
         (
             PolicyWatcher,
             POLICY,
-            lambda generation: PolicyUpserted(policy=POLICY, generation=generation, received_at=2.5),
+            lambda listing: PolicyUpserted(policy=POLICY, listing=listing, received_at=2.5),
         ),
-        (EndpointWatcher, POD, lambda generation: PodUpserted(pod=POD, generation=generation, received_at=2.5)),
-        (EndpointWatcher, NODE, lambda generation: NodeUpserted(node=NODE, generation=generation, received_at=2.5)),
+        (EndpointWatcher, POD, lambda listing: PodUpserted(pod=POD, listing=listing, received_at=2.5)),
+        (EndpointWatcher, NODE, lambda listing: NodeUpserted(node=NODE, listing=listing, received_at=2.5)),
     ],
     ids=["policy", "pod", "node"],
 )
-def test_a_listing_becomes_facts_and_a_synced_under_one_generation(
+def test_a_listing_becomes_facts_and_a_synced_under_one_number(
     watcher: type[Watcher], object_: KubeObject, fact: Any
 ) -> None:
-    heard = Watched(watcher).deliver(*listing(object_))
+    heard = Watched(watcher).deliver(*listed(object_))
     synced = heard[-1]
     assert isinstance(synced, SourceSynced)
-    ended = SourceSynced(source=watcher.SOURCE, generation=synced.generation, as_of=2.0)
-    assert heard == [fact(synced.generation), ended]
+    ended = SourceSynced(source=watcher.SOURCE, listing=synced.listing, as_of=2.0)
+    assert heard == [fact(synced.listing), ended]
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_a_removal_becomes_a_fact(watcher: type[Watcher], kind: str, key: Object
     assert Watched(watcher).deliver(Removed(kind=kind, key=key, received_at=3.0)) == [fact]
 
 
-def test_generations_grow_across_listings_and_across_a_restart_of_the_watcher() -> None:
-    generations = []
+def test_numbers_grow_across_listings_and_across_a_restart_of_the_watcher() -> None:
+    listings = []
     for _ in range(2):
         watched = Watched(PolicyWatcher)
         for _ in range(2):
-            (synced,) = watched.deliver(*listing())
+            (synced,) = watched.deliver(*listed())
             assert isinstance(synced, SourceSynced)
-            generations.append(synced.generation)
+            listings.append(synced.listing)
         pykka.ActorRegistry.stop_all(timeout=WAIT_SECONDS)
-    assert generations == sorted(set(generations))
+    assert listings == sorted(set(listings))
 
 
 def test_a_request_to_resync_makes_the_source_list_again() -> None:
@@ -171,7 +171,7 @@ def test_how_the_source_stands_is_reported_and_a_listing_with_its_reason() -> No
     watched = Watched(EndpointWatcher)
     reporter = Peer("StatusReporter")
     trouble = Trouble(TroubleKind.REFUSED, 4.0, "the right to list pods is missing")
-    watched.deliver(*listing(POD, reason="overflow"), Heard(3.0), Heard(3.0, trouble))
+    watched.deliver(*listed(POD, reason="overflow"), Heard(3.0), Heard(3.0, trouble))
     told = [
         SourceHeard(source=SourceName.ENDPOINTS, heard_at=None, relist_reason="overflow"),
         SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0),
@@ -202,13 +202,13 @@ def _wanted(heard: list[Message]) -> list[int]:
 
 
 def test_a_service_that_no_policy_names_is_not_told() -> None:
-    heard = Watched(ServiceWatcher).deliver(*listing(SERVICE))
+    heard = Watched(ServiceWatcher).deliver(*listed(SERVICE))
     assert (_names(heard), _wanted(heard)) == ([], [0])
 
 
 def test_services_wanted_after_the_listing_are_told_at_once_and_the_wish_is_confirmed() -> None:
     watched = Watched(ServiceWatcher)
-    watched.deliver(*listing(SERVICE, Service(key=WEB)))
+    watched.deliver(*listed(SERVICE, Service(key=WEB)))
     heard = watched.tell(WatchServices(names=frozenset({DNS}), revision=1))
     assert (_names(heard), _wanted(heard)) == ([DNS], [1])
 
@@ -216,7 +216,7 @@ def test_services_wanted_after_the_listing_are_told_at_once_and_the_wish_is_conf
 def test_services_wanted_before_the_listing_are_told_with_it() -> None:
     watched = Watched(ServiceWatcher)
     assert watched.tell(WatchServices(names=frozenset({DNS}), revision=3)) == []
-    heard = watched.deliver(*listing(SERVICE, Service(key=WEB)))
+    heard = watched.deliver(*listed(SERVICE, Service(key=WEB)))
     assert (_names(heard), _wanted(heard)) == ([DNS], [3])
 
 
@@ -237,7 +237,7 @@ def test_a_listing_that_covers_an_older_wish_confirms_nothing() -> None:
 
 def test_a_resolver_that_lost_everything_is_told_all_that_it_wants_again() -> None:
     watched = Watched(ServiceWatcher)
-    watched.deliver(*listing(SERVICE))
+    watched.deliver(*listed(SERVICE))
     wish = WatchServices(names=frozenset({DNS}), revision=1)
     assert _names(watched.tell(wish)) == _names(watched.tell(wish)) == [DNS]
 
@@ -245,7 +245,7 @@ def test_a_resolver_that_lost_everything_is_told_all_that_it_wants_again() -> No
 @pytest.mark.parametrize(("wanted", "told"), [(True, True), (False, False)])
 def test_the_removal_of_a_service_is_told_when_it_is_wanted(*, wanted: bool, told: bool) -> None:
     watched = Watched(ServiceWatcher)
-    watched.deliver(*listing(SERVICE))
+    watched.deliver(*listed(SERVICE))
     watched.tell(WatchServices(names=frozenset({DNS} if wanted else ()), revision=1))
     heard = watched.deliver(Removed(kind="Service", key=DNS, received_at=3.0))
     assert heard == ([ServiceRemoved(key=DNS, received_at=3.0)] if told else [])
@@ -253,8 +253,8 @@ def test_the_removal_of_a_service_is_told_when_it_is_wanted(*, wanted: bool, tol
 
 def test_a_service_that_a_new_listing_no_longer_has_is_not_told_to_later_wishes() -> None:
     watched = Watched(ServiceWatcher)
-    watched.deliver(*listing(SERVICE))
-    watched.deliver(*listing(reason="requested"))
+    watched.deliver(*listed(SERVICE))
+    watched.deliver(*listed(reason="requested"))
     heard = watched.tell(WatchServices(names=frozenset({DNS}), revision=1))
     assert (_names(heard), _wanted(heard)) == ([], [1])
 
@@ -280,7 +280,7 @@ QUERY, OTHER = (PodQuery(namespace=each, selector=LabelSelector()) for each in (
 
 
 def ended(answers: int | None) -> ListingEnded:
-    return ListingEnded(generation=1, as_of=2.0, answers=answers)
+    return ListingEnded(listing=1, as_of=2.0, answers=answers)
 
 
 def wish(*queries: PodQuery, revision: int = 1) -> WatchPods:
@@ -289,10 +289,10 @@ def wish(*queries: PodQuery, revision: int = 1) -> WatchPods:
 
 def test_pods_that_are_wanted_are_asked_for_and_confirmed_once_the_source_covers_them() -> None:
     watched = Watched(EndpointWatcher)
-    watched.deliver(ListingStarted(generation=1, reason="start"), ended(0))
+    watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))
     assert _wanted(watched.tell(wish(QUERY, revision=7))) == []
     assert watched.source.wanted == {QUERY}
-    upserted = Upserted(object=POD, generation=1, received_at=2.5)
+    upserted = Upserted(object=POD, listing=1, received_at=2.5)
     heard = watched.deliver(upserted, ended(7))
     assert isinstance(heard[0], PodUpserted)
     assert _wanted(heard) == [7]
@@ -301,14 +301,14 @@ def test_pods_that_are_wanted_are_asked_for_and_confirmed_once_the_source_covers
 def test_pods_wanted_before_the_first_listing_are_confirmed_with_what_covers_them() -> None:
     watched = Watched(EndpointWatcher)
     watched.tell(wish(QUERY))
-    assert _wanted(watched.deliver(ListingStarted(generation=1, reason="start"), ended(0))) == []
+    assert _wanted(watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))) == []
     assert _wanted(watched.deliver(ended(1))) == [1]
 
 
 def test_a_wish_that_came_back_is_confirmed_by_an_answer_to_itself_alone() -> None:
     """What an older answer covered may have been let go meanwhile."""
     watched = Watched(EndpointWatcher)
-    watched.deliver(ListingStarted(generation=1, reason="start"), ended(0))
+    watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))
     for revision, queries in enumerate(((QUERY,), (), (QUERY,)), start=1):
         watched.tell(wish(*queries, revision=revision))
     assert [_wanted(watched.deliver(ended(answers))) for answers in (1, 2, 3)] == [[], [], [3]]
@@ -316,12 +316,12 @@ def test_a_wish_that_came_back_is_confirmed_by_an_answer_to_itself_alone() -> No
 
 def test_a_source_that_delivers_whatever_there_is_confirms_at_once() -> None:
     watched = Watched(EndpointWatcher)
-    watched.deliver(ListingStarted(generation=1, reason="start"), ended(None))
+    watched.deliver(ListingStarted(listing=1, reason="start"), ended(None))
     assert _wanted(watched.tell(wish(QUERY, revision=2))) == [2]
 
 
 def test_an_agents_node_is_synced_without_any_wish() -> None:
-    assert _wanted(Watched(EndpointWatcher).deliver(*listing(POD))) == [0]
+    assert _wanted(Watched(EndpointWatcher).deliver(*listed(POD))) == [0]
 
 
 def test_a_status_goes_to_who_writes_it_and_the_policy_goes_on_without_it() -> None:
@@ -329,9 +329,9 @@ def test_a_status_goes_to_who_writes_it_and_the_policy_goes_on_without_it() -> N
     watched = Watched(PolicyWatcher)
     status = PolicyStatus(reason="Accepted", version=4)
     told = replace(POLICY, uid="u-1", status=status)
-    heard = watched.deliver(Upserted(object=told, generation=1, received_at=2.5))
+    heard = watched.deliver(Upserted(object=told, listing=1, received_at=2.5))
     assert writer.heard() == [PolicyStatusSeen(key=POLICY.key, uid="u-1", status=status)]
-    assert heard == [PolicyUpserted(policy=replace(POLICY, uid="u-1"), generation=0, received_at=2.5)]
+    assert heard == [PolicyUpserted(policy=replace(POLICY, uid="u-1"), listing=0, received_at=2.5)]
 
 
 def test_a_policy_that_is_gone_has_no_status_any_longer() -> None:
@@ -344,5 +344,5 @@ def test_a_policy_that_is_gone_has_no_status_any_longer() -> None:
 
 def test_a_policy_whose_status_was_not_read_has_none_to_tell() -> None:
     writer = Peer("StatusWriter")
-    Watched(PolicyWatcher).deliver(Upserted(object=POLICY, generation=1, received_at=2.5))
+    Watched(PolicyWatcher).deliver(Upserted(object=POLICY, listing=1, received_at=2.5))
     assert writer.heard() == []

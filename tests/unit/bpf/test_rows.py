@@ -19,7 +19,7 @@ def test_a_frontend_row_survives_packing(frontend: Frontend) -> None:
         generation=2**63 + 1,
         frontend=frontend,
         flags=rows.FrontendFlag.NO_HOST,
-        service_id=2**32 - 1,
+        policy_id=2**32 - 1,
         first=65535,
         slots=1,
         count=3,

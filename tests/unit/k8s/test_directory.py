@@ -499,14 +499,14 @@ def test_a_directory_that_is_a_link_may_be_swapped(tmp_path: Path, make: Callabl
     source.expect("+ a z")
 
 
-def test_a_new_listing_delivers_everything_under_a_higher_generation(running: Running) -> None:
+def test_a_new_listing_delivers_everything_under_a_higher_number(running: Running) -> None:
     running.source.relist()
     first = running.next_event()
     running.expect("+ a x", "ended")
     running.source.relist()
     second = running.next_event()
     assert isinstance(first, ListingStarted) and isinstance(second, ListingStarted)
-    assert (second.reason, second.generation) == ("requested", first.generation + 1)
+    assert (second.reason, second.listing) == ("requested", first.listing + 1)
 
 
 def test_an_overflow_of_inotify_leads_to_a_new_listing(

@@ -86,7 +86,7 @@ others = fields(
 def test_p9_a_policy_has_a_spec_exactly_when_it_has_no_fault(raw: object) -> None:
     policy = parse_policy(raw, REDIRECT)
     assert (policy.spec is None) == bool(policy.faults)
-    assert 1 <= policy.service_id < 2**32
+    assert 1 <= policy.policy_id < 2**32
     assert policy.key.name.isascii() and len(policy.key.name) <= 253
     assert all(fault.isprintable() for fault in (*policy.faults, *policy.unknown_fields))
 

@@ -231,14 +231,14 @@ def test_unknown_fields_are_no_fault_and_name_the_nearest() -> None:
 @pytest.mark.parametrize("value", ["10091", 10091])
 def test_the_annotation_gives_the_number(value: object) -> None:
     policy = parse(changed("metadata/annotations", {"balancing.elf.io/serviceId": value}))
-    assert (policy.service_id, policy.service_id_explicit) == (10091, True)
+    assert (policy.policy_id, policy.policy_id_explicit) == (10091, True)
 
 
 def test_without_annotation_the_number_comes_from_the_uid_else_from_the_name() -> None:
     def number(**metadata: str) -> int:
         policy = parse(changed("metadata", metadata))
-        assert not policy.service_id_explicit and 1 <= policy.service_id < 2**32
-        return policy.service_id
+        assert not policy.policy_id_explicit and 1 <= policy.policy_id < 2**32
+        return policy.policy_id
 
     assert number(name="a", uid="u") == number(name="b", uid="u") != number(name="a")
     assert number(name="a") == number(name="a") != number(name="b")
