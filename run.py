@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line, and the wiring of the agent (DESIGN section 3).
+"""The command line, and the wiring of the agent (docs/commands.md).
 
 Exit codes: 0 success, or stopped by a signal; 1 failure; 2 wrong usage or a wrong configuration.
 """

@@ -1,4 +1,4 @@
-"""Which actors the controller has, and what each is given: the agent's, without a kernel side (DESIGN 7.1).
+"""Which actors the controller has, and what each is given: the agent's, without a kernel side (docs/architecture.md).
 
 A process that does not lead has all of them, too; its sources wait, so that it watches nothing.
 """

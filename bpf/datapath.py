@@ -1,4 +1,6 @@
-"""The one owner of what is pinned and attached: loading, adopting, attaching, detaching (DESIGN 5.5).
+"""The one owner of what is pinned and attached: loading, adopting, attaching, detaching.
+
+Why it is done so: docs/decisions/0002-pinned-and-adopted.md.
 
 Below the configured directory on a bpffs, which bpf/bpffs.py looks after:
     BUILD/maps/NAME, BUILD/programs/HOOK   one build's maps and programs

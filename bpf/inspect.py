@@ -1,6 +1,6 @@
 """The installed state for people and scripts, read from the pinned maps alone: works while the agent is down.
 
-Each view is a list of rows as DESIGN section 3 names their keys; empty when nothing is installed.
+Each view is a list of rows whose keys docs/commands.md names; empty when nothing is installed.
 """
 
 from __future__ import annotations

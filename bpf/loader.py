@@ -1,6 +1,7 @@
 """The loader: a short-lived child process that compiles the programs with BCC, loads and pins them.
 
-The only module that imports bcc, so that the agent's own process stays small (DESIGN 5.5). Nothing is attached here.
+The only module that imports bcc, so that the agent's own process stays small. Nothing is attached here. Why it is done
+so: docs/decisions/0001-bcc-in-a-child-process.md.
 
     python -m bpf.loader DIRECTORY SHARED MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
 

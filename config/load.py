@@ -1,4 +1,4 @@
-"""Reads the configuration: one YAML file, then the environment variables that win over it (DESIGN section 3).
+"""Reads the configuration: one YAML file, then the environment variables that win over it (docs/configuration.md).
 
 Everything is checked before anything is refused, so that the operator hears of all faults at once.
 """

@@ -1,4 +1,4 @@
-"""The agent's settings: one frozen dataclass a section of the configuration file (DESIGN section 3).
+"""The agent's settings: one frozen dataclass a section of the configuration file (docs/configuration.md).
 
 Defaults stand here, once. `config.load` fills them from YAML and the environment.
 """

@@ -1,4 +1,4 @@
-"""The controller's decision: what there is to say of a policy in the whole cluster (DESIGN sections 3 and 7.1).
+"""The controller's decision: what there is to say of a policy in the whole cluster (docs/architecture.md).
 
 Numbers that change all the time stand in the two counts alone: a message, and so a log line, changes only when there is
 something new to know.

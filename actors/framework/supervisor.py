@@ -37,7 +37,7 @@ _STOP_SECONDS = 1.0
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
     name: str
-    """Class name of the actor, as in DESIGN section 6."""
+    """Class name of the actor, as in docs/architecture.md."""
     start: Callable[[], pykka.ActorRef[Any]]
 
 

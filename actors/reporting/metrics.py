@@ -1,4 +1,4 @@
-"""Every metric, declared once; names and labels are a contract (DESIGN section 3). Kernel counters: read at scrape."""
+"""Every metric, declared once; names and labels are a contract (docs/metrics.md). Kernel counters: read at scrape."""
 
 from __future__ import annotations
 

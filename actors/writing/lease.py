@@ -1,4 +1,4 @@
-"""When the lease may be renewed (DESIGN 5.6). Pure; MapWriter asks, and does what follows.
+"""When the lease may be renewed (docs/decisions/0006-lease.md). Pure; MapWriter asks, and does what follows.
 
 The lease says: what is in the kernel was decided from what the sources deliver. It runs out when the process is
 stopped, when an actor is stuck, or when the machine sleeps (which CLOCK_BOOTTIME alone counts). What happened meanwhile

@@ -1,4 +1,6 @@
-"""One collection of the API, listed and then watched for ever (DESIGN section 7). Blocking; in a thread of its own.
+"""One collection of the API, listed and then watched for ever. Blocking; in a thread of its own.
+
+Why not the library's: docs/decisions/0005-list-and-watch.md.
 
 List, watch from the list's resourceVersion, list anew only when that has expired (410) or somebody asks for it. A watch
 that ends, breaks or falls silent goes on from where it was. Errors are waited out, ever longer, with jitter, and for no

@@ -15,7 +15,7 @@ class TroubleKind(StrEnum):
 
     OUTAGE = "outage"
     """The server can't be reached, or answers that it is not well (5xx, 429) or what makes no sense. What it told last
-    is most probably still right, so it stays in force until the server is back (DESIGN section 7)."""
+    is most probably still right, so it stays in force until the server is back."""
     REFUSED = "refused"
     """The server is well, and refuses us: our credentials (401) or a right (403). We are blind while others are not,
     and only a person can change that, so it must be seen. What was told last stays in force here, too: one mistake in

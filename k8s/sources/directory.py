@@ -1,4 +1,4 @@
-"""DirectorySource: manifests in a directory as a source of objects (DESIGN section 7), watched by inotify.
+"""DirectorySource: manifests in a directory as a source of objects (docs/architecture.md), watched by inotify.
 
 Owns the inotify descriptor, the watches and what it last read of each file; runs in one thread, its watcher's. Links
 are followed in `k8s.sources.links`, what a file holds is decided in `k8s.objects.manifests`, and what a change of files

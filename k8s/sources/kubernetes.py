@@ -1,4 +1,4 @@
-"""KubernetesSource: the API server as a source of objects (DESIGN section 7), by one list-watch a collection.
+"""KubernetesSource: the API server as a source of objects (docs/architecture.md), by one list-watch a collection.
 
 Owns its list-watches, each in a thread of its own, and what they hold; `run` takes their events one by one, in its
 watcher's thread. Delivers `k8s.sources.source` events. While the API server is away, or refuses us, no object is

@@ -1,4 +1,4 @@
-"""What a source of objects delivers, whichever it is (DESIGN section 7)."""
+"""What a source of objects delivers, whichever it is (docs/architecture.md)."""
 
 from __future__ import annotations
 

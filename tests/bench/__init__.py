@@ -1,1 +1,1 @@
-"""Measurements against DESIGN section 10: `make bench` prints one table, every ratio from one run."""
+"""Measurements: `make bench` prints one table, every ratio from one run."""

@@ -1,4 +1,4 @@
-"""Any one actor of a running agent may fail: no call does, and the end state is the same (DESIGN section 6)."""
+"""Any one actor of a running agent may fail: no call does, and the end state is the same."""
 
 from __future__ import annotations
 

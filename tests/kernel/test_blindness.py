@@ -1,4 +1,4 @@
-"""An agent that hears nothing of its API server: what it says, and that a lease that ran out stays out (DESIGN 5.6).
+"""An agent that hears nothing of its API server: what it says, and that a lease that ran out stays out.
 
 The server is the laboratory's (tests.lab.api): it says what the test wants, and nothing by itself.
 """

@@ -1,4 +1,4 @@
-"""What of others is on the bpffs stays there, and is never taken for ours (DESIGN 5.5)."""
+"""What of others is on the bpffs stays there, and is never taken for ours."""
 
 from __future__ import annotations
 

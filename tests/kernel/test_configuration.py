@@ -1,4 +1,4 @@
-"""What the configuration leaves out, the kernel never gets (DESIGN section 3: `datapath`, `redirect`)."""
+"""What the configuration leaves out, the kernel never gets (docs/configuration.md: `datapath`, `redirect`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose counters they are: a policy's go on for as long as it exists, and are nobody else's (DESIGN section 3)."""
+"""Whose counters they are: a policy's go on for as long as it exists, and are nobody else's."""
 
 from __future__ import annotations
 

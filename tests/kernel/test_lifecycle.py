@@ -1,4 +1,4 @@
-"""The agent comes and goes; connections do not notice (promises 1 and 2, P10, DESIGN 5.5 and 5.6)."""
+"""The agent comes and goes; connections do not notice (promises 1 and 2, P10)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_stopped_agent_loses_its_lease_and_gets_it_back(lab: Lab, agent: Agent
 def test_an_agent_that_wakes_up_sends_no_call_to_a_pod_that_went_meanwhile(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
-    """The lease is renewed by what was read after its end, not by the first probe (DESIGN 5.6)."""
+    """The lease is renewed by what was read after its end, not by the first probe (docs/decisions/0006-lease.md)."""
     agent.terminate()
     short = lab.agent(datapath__lease_seconds=3, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     assert short.process

@@ -1,4 +1,4 @@
-"""/metrics: names, labels and values of DESIGN section 3."""
+"""/metrics: names, labels and values as docs/metrics.md has them."""
 
 from __future__ import annotations
 
