@@ -1,6 +1,6 @@
 # The agent's and the controller's image. BASE is any Debian bookworm.
-#     docker build -t REGISTRY/localredirect:0.1.0 .
-#     buildah bud -t REGISTRY/localredirect:0.1.0 .
+#     docker build -t REGISTRY/localredirect:0.2.0 .
+#     buildah bud -t REGISTRY/localredirect:0.2.0 .
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 # --- packages of PyPI, without pip
@@ -51,6 +51,9 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash . \
 FROM scratch
 COPY --from=system / /
 COPY --from=app /app /app
+LABEL org.opencontainers.image.title=LocalRedirect \
+      org.opencontainers.image.version=0.2.0 \
+      org.opencontainers.image.licenses=Apache-2.0
 WORKDIR /app
 # The root file system may be read-only; whatever needs to write uses /tmp.
 ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin \

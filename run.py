@@ -24,6 +24,7 @@ from bpf.errors import DatapathError
 from config.load import ConfigError, load
 from config.logs import configure
 from config.settings import HealthSettings, Settings
+from config.version import VERSION
 from k8s.api.trouble import SourceConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Redirects connections to Services and virtual IPs to Pods of the same node. "
         "Without a command it runs the agent in the foreground.",
     )
+    parser.add_argument("--version", action="version", version=f"LocalRedirect {VERSION}")
     parser.set_defaults(run=_agent)
     common = _config_option(argparse.SUPPRESS)  # left out after the command, what came before it stays
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -96,7 +98,9 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     process = _Process("the programs go on with the last state")
     sources = find_sources(settings)
     datapath = prepare(settings.datapath)
-    _log.info("node %s, build %s, cgroup %s", settings.node_name, datapath.build, datapath.cgroup)
+    _log.info(
+        "LocalRedirect %s: node %s, build %s, cgroup %s", VERSION, settings.node_name, datapath.build, datapath.cgroup
+    )
     return process.run(child_specs(settings, sources, datapath))
 
 
@@ -107,6 +111,7 @@ def _controller(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
     from actors.controller_wiring import controller_specs  # noqa: PLC0415
 
+    _log.info("LocalRedirect %s: controller", VERSION)
     process = _Process("what it wrote stays; redirects do not depend on it")
     return process.run(controller_specs(settings, process.end))
 

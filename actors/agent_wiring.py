@@ -89,7 +89,10 @@ def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
             ),
         ),
         ChildSpec(
-            "MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics, read=_kernel_reader(datapath))
+            "MetricsExporter",
+            lambda: MetricsExporter.start(
+                metrics=settings.metrics, read=_kernel_reader(datapath), build=datapath.build
+            ),
         ),
         ChildSpec("MapWriter", lambda: MapWriter.start(datapath=datapath, lease=lease)),
         ChildSpec(

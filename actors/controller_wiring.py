@@ -105,7 +105,7 @@ def specs_over(
                 leader=leadership,
             ),
         ),
-        ChildSpec("MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics, read=None)),
+        ChildSpec("MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics)),
         ChildSpec("StatusWriter", lambda: StatusWriter.start(write=write, leads=leadership.leads)),
         ChildSpec(
             "ConflictResolver",

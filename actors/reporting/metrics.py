@@ -15,6 +15,7 @@ from actors.messages.facts import SourceName
 from actors.messages.reports import PolicyCondition, PolicyState
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
+from config.version import VERSION
 from k8s.sources.source import NOTHING_TO_HEAR
 
 _log = logging.getLogger(__name__)
@@ -41,14 +42,29 @@ class AgentMetrics:
     """The registry and the metrics that the exporter sets itself."""
 
     def __init__(
-        self, *, conditions: Callable[[], list[PolicyCondition]], read: Callable[[], KernelReading] | None
+        self,
+        *,
+        conditions: Callable[[], list[PolicyCondition]],
+        read: Callable[[], KernelReading] | None,
+        build: str,
     ) -> None:
-        """`read` is None in the controller, which has no kernel side, and counts its writes instead."""
+        """The agent gives the name of its build of kernel programs (`bpf.build.build_name`) and reads kernel counters.
+
+        The controller has no kernel side: `build` is empty, `read` is None, and it counts its writes instead.
+        """
         # They would double the series, under names that are in no contract.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         # First, so that a scrape that can't read the kernel counts itself.
         self.registry.register(_KernelCollector(self, conditions, read))
+        info = Gauge(
+            "build_info",
+            "1; the labels are the release, and the build of the kernel programs.",
+            ["version", "build"],
+            namespace=_PREFIX,
+            registry=self.registry,
+        )
+        info.labels(VERSION, build).set(1)
         self.policy_conflicts = Gauge(
             "policy_conflicts", "Policies out of force by conflict.", namespace=_PREFIX, registry=self.registry
         )

@@ -36,12 +36,14 @@ class MetricsExporter(AgentActor):
         WriteEnded: "_on_write_ended",
     }
 
-    def __init__(self, *, metrics: MetricsSettings, read: Callable[[], KernelReading] | None) -> None:
-        """`read` is None in the controller."""
+    def __init__(
+        self, *, metrics: MetricsSettings, read: Callable[[], KernelReading] | None = None, build: str = ""
+    ) -> None:
+        """The agent has kernel counters to read and a build of kernel programs; the controller has neither."""
         super().__init__()
         self._settings = metrics
         self._state = AgentState()
-        self._metrics = AgentMetrics(conditions=lambda: list(self._state.conditions().values()), read=read)
+        self._metrics = AgentMetrics(conditions=lambda: list(self._state.conditions().values()), read=read, build=build)
 
     def started(self) -> None:
         server = HttpServer(

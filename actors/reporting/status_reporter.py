@@ -32,6 +32,7 @@ from actors.reporting.agent_state import AgentState, ConditionChange, actors_doc
 from actors.reporting.change_log import ChangeLog, Line
 from actors.reporting.contact import Contact, contacts_document, problem
 from config.settings import HealthSettings
+from config.version import VERSION
 
 _log = logging.getLogger(__name__)
 _QUIET = {PolicyState.ACTIVE, PolicyState.DISABLED, PolicyState.NODE_NOT_SELECTED}
@@ -173,7 +174,7 @@ class StatusReporter(AgentActor):
         return _verdict(self._state.unready(self._contacts(), attaches=self._datapath is not None))
 
     def _status(self) -> Answer:
-        document: dict[str, object] = {"node": self._node}
+        document: dict[str, object] = {"node": self._node, "version": VERSION}
         if self._datapath is not None:
             document["build"] = self._datapath.build
         document["source"] = {

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from config.version import VERSION
 from tests.cluster.api import Json
-from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, Checkout, block, yaml_block
+from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, REGISTRY, Checkout, block, yaml_block
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.dns import EXAMPLE
 
+IMAGE = f"{REGISTRY}/localredirect:{VERSION}"
 CRD = "localredirectpolicies.balancing.elf.io"
 DAEMON_SET = "/apis/apps/v1/namespaces/elf/daemonsets/balancing-agent"
 APPLY = "kubectl apply -k k8s"
@@ -54,9 +56,9 @@ def test_what_is_applied_twice_is_unchanged(checkout: Checkout, apply: str) -> N
 def test_the_image_is_named_once(checkout: Checkout, plane: ControlPlane) -> None:
     name, apply, _ = block("README.md", "newName").splitlines()
     checkout.run(f"{name}\n{apply}")
-    assert spec(plane)["template"]["spec"]["containers"][0]["image"] == "registry.test/team/localredirect:0.1.0"
+    assert spec(plane)["template"]["spec"]["containers"][0]["image"] == IMAGE
     deployment = plane.api.get("/apis/apps/v1/namespaces/elf/deployments/balancing-controller")
-    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.test/team/localredirect:0.1.0"
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
 
 
 def test_settings_and_pull_secrets_of_the_kustomization_arrive(checkout: Checkout, plane: ControlPlane) -> None:

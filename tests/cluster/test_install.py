@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from bpf.build import HOOKS
+from config.version import VERSION
 from tests.cluster import dns, examples, paper, workers
 from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, REGISTRY, Checkout, block, inline, yaml_block
 from tests.cluster.installation import (
-    CHART,
     CONTROLLER,
     DAEMONSET,
     NAMESPACE,
@@ -26,7 +26,6 @@ from tests.cluster.node import Node
 from tests.cluster.ready import AGENT
 from tests.lab.lab import wait_until
 
-VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
 CAP_NET_ADMIN, CAP_BPF = 12, 39
 
 

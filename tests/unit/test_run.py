@@ -26,6 +26,7 @@ from actors.framework.supervisor import ChildSpec
 from bpf import datapath
 from bpf.errors import DatapathError
 from bpf.tables import table
+from config.version import VERSION
 
 EXAMPLES = Path(__file__).parents[2] / "k8s" / "examples"
 
@@ -61,6 +62,13 @@ def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
             run.main([*command, "--help"])
         assert ended.value.code == 0
         assert "usage: run.py" in capsys.readouterr().out
+
+
+def test_version_is_the_release(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"LocalRedirect {VERSION}\n"
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import MetricsSettings
+from config.version import VERSION
 from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.model import PolicyStatus
 from k8s.sources.source import NOTHING_TO_HEAR
@@ -56,6 +57,7 @@ READING = KernelReading(
     counted={7: "dns"},
 )
 CONTRACT = {
+    "build_info": {"version", "build"},
     "redirects_total": {"policy"},
     "passes_total": {"policy", "reason"},
     "affinity_hits_total": {"policy"},
@@ -84,7 +86,7 @@ class Exporting:
         self.resolver = Peer("ConflictResolver")
         settings = MetricsSettings(address="127.0.0.1", port=free_port())
         self._port = settings.port
-        self.ref: pykka.ActorRef[Any] = MetricsExporter.start(metrics=settings, read=read)
+        self.ref: pykka.ActorRef[Any] = MetricsExporter.start(metrics=settings, read=read, build="abc" if read else "")
 
     def tell(self, *messages: Message) -> None:
         for message in messages:
@@ -118,7 +120,7 @@ def test_a_port_in_use_ends_nothing_and_is_told_until_it_is_free() -> None:
     reporter, supervisor = Peer("StatusReporter"), Peer("Supervisor")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = MetricsSettings(address="127.0.0.1", port=taken.getsockname()[1])
-        MetricsExporter.start(metrics=settings, read=None)
+        MetricsExporter.start(metrics=settings)
         told = f"metrics.address, metrics.port: can't listen on 127.0.0.1 port {settings.port}: Address already in use"
         assert reporter.next() == MetricsServed(fault=told)
     while reporter.next() != MetricsServed(fault=""):
@@ -268,6 +270,13 @@ def test_actors_with_their_mailbox_and_restarts() -> None:
     scraped = exporting.scrape()
     assert scraped[sample("actor_mailbox_size", actor="MapWriter")] == 4
     assert scraped[sample("actor_restarts_total", actor="MapWriter")] == 3
+
+
+@pytest.mark.parametrize(("read", "build"), [(lambda: READING, "abc"), (None, "")], ids=["agent", "controller"])
+def test_the_release_and_the_build_of_the_programs_are_labels(
+    read: Callable[[], KernelReading] | None, build: str
+) -> None:
+    assert Exporting(read).scrape()[sample("build_info", version=VERSION, build=build)] == 1
 
 
 def test_a_controller_counts_its_writes_and_has_no_kernel() -> None:

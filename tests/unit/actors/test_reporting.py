@@ -35,6 +35,7 @@ from actors.reporting.status_reporter import DatapathView, StatusReporter
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import HealthSettings
+from config.version import VERSION
 from k8s.api.trouble import Trouble, TroubleKind
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
 
@@ -105,6 +106,7 @@ def test_status_is_what_the_contract_says() -> None:
     assert code == 200
     assert json.loads(body) == {
         "node": "node-a",
+        "version": VERSION,
         "build": "abc",
         "source": {"kind": "directory", "synced": True, "streams": [stream(source) for source in SourceName]},
         "datapath": {
@@ -267,7 +269,7 @@ def test_a_controllers_status_says_who_leads_and_has_no_datapath() -> None:
     reporting.tell(RESOLVED)
     document = json.loads(reporting.get("/status")[1])
     assert document["leader"] == {"leads": True, "holder": "host_1"}
-    assert document.keys() == {"node", "source", "leader", "actors", "policies"}
+    assert document.keys() == {"node", "version", "source", "leader", "actors", "policies"}
     assert [each["name"] for each in document["policies"]] == ["dns"]
 
 
