@@ -54,8 +54,8 @@ class WaitingSource:
     def relist(self, since: float = 0.0) -> None:
         self._source.relist(since)
 
-    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
-        self._source.want(wanted, revision)
+    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
+        self._source.subscribe(wanted, revision)
 
 
 def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequence[ChildSpec]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.framework.rates import TokenBucket
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
-from config.backoff import backoff_seconds
+from config.backoff import Backoff
 from config.domain.ids import PolicyKey
 from k8s.objects.model import PolicyStatus
 from k8s.status.writes import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
@@ -27,14 +27,10 @@ EVENTS_BURST = 10.0
 EVENTS_PER_SECOND = 1 / 60
 """Of one policy."""
 _MOST_EVENTS = 1000
-_FIRST_DELAY = 0.5
-_LONGEST_DELAY = 30.0
-_LONGEST_REFUSAL_DELAY = 300.0
-
-
-def delay_seconds(failures: int, jitter: float, longest: float = _LONGEST_DELAY) -> float:
-    """Before the next try, after so many failures in a row (1 or more); `jitter` is 0 to 1."""
-    return backoff_seconds(failures, jitter, first=_FIRST_DELAY, longest=longest)
+_OUTAGE_BACKOFF = Backoff(first=0.5, longest=30.0)
+"""While the API server takes no writes of a kind."""
+_REFUSAL_BACKOFF = Backoff(first=0.5, longest=300.0)
+"""While it refuses the status of one policy."""
 
 
 @dataclass(slots=True)
@@ -47,8 +43,11 @@ class _Pause:
 
     def count(self, answer: WriteAnswer, now: float, jitter: float) -> None:
         self.failures = self.failures + 1 if answer.result == WriteResult.UNAVAILABLE else 0
-        delay = max(delay_seconds(self.failures, jitter), answer.retry_after * (1 + jitter / 4)) if self.failures else 0
-        self.until = now + delay if delay else 0.0
+        if not self.failures:
+            self.until = 0.0
+            return
+        delay = max(_OUTAGE_BACKOFF.seconds(self.failures, jitter), answer.retry_after * (1 + jitter / 4))
+        self.until = now + delay
 
 
 @dataclass(slots=True)
@@ -94,7 +93,7 @@ def status_of(verdict: PolicyVerdict, present: PolicyStatus, now_text: str) -> P
         reason=verdict.reason.value,
         message=verdict.message,
         observed_generation=verdict.generation,
-        transitioned=present.transitioned if present.accepted == accepted else now_text,
+        transitioned_at=present.transitioned_at if present.accepted == accepted else now_text,
         frontend=verdict.frontend,
         frontends=verdict.frontends,
         nodes_ready=verdict.nodes_ready,
@@ -185,7 +184,7 @@ class WritePlan:
                 return None
             del self._dirty[key]
             former = target.present.reason
-            return StatusWrite(key=key, uid=target.uid, status=wanted, former_reason=former, decided=now_text)
+            return StatusWrite(key=key, uid=target.uid, status=wanted, former_reason=former, decided_at=now_text)
         return None
 
     def ended(self, write: Write, answer: WriteAnswer, now: float, jitter: float) -> None:
@@ -204,7 +203,7 @@ class WritePlan:
             self._written(target, write, answer, now)
         elif answer.result == WriteResult.REFUSED:
             target.refusals += 1
-            target.not_before = now + delay_seconds(target.refusals, jitter, _LONGEST_REFUSAL_DELAY)
+            target.not_before = now + _REFUSAL_BACKOFF.seconds(target.refusals, jitter)
         self._check(write.key)
 
     def _written(self, target: _Target, write: StatusWrite, answer: WriteAnswer, now: float) -> None:
@@ -218,7 +217,7 @@ class WritePlan:
                 uid=write.uid,
                 reason=write.status.reason,
                 message=write.status.message,
-                happened=write.decided,
+                happened_at=write.decided_at,
             )
             self._tell(write.key, target, now)
 

@@ -20,7 +20,7 @@ import pykka
 
 from actors.framework.actor import AgentActor, clock
 from actors.framework.messages import ActorFailed, ActorReport, ActorsReported, Message, Ping, TickElapsed
-from config.backoff import backoff_seconds
+from config.backoff import Backoff
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +28,7 @@ TICK_SECONDS = 1.0
 STUCK_SECONDS = 5.0
 RESTART_LIMIT = 10
 RESTART_WINDOW_SECONDS = 60.0
-_FIRST_DELAY = 0.05
-_LONGEST_DELAY = 5.0
+_BACKOFF = Backoff(first=0.05, longest=5.0)
 _START_SECONDS = 10.0
 _STOP_SECONDS = 1.0
 
@@ -64,7 +63,7 @@ def restart_delay(recent: int, jitter: float) -> float | None:
     """
     if recent >= RESTART_LIMIT:
         return None
-    return backoff_seconds(recent + 1, jitter, first=_FIRST_DELAY, longest=_LONGEST_DELAY)
+    return _BACKOFF.seconds(recent + 1, jitter)
 
 
 class Supervisor(AgentActor):

@@ -82,13 +82,13 @@ class NodeRemoved(Message):
 class SourceSynced(Message):
     """Ends a first listing and every new one: what this source reported only under an older one is gone.
 
-    To ConflictResolver, StatusReporter and MetricsExporter. `wanted` is, for SERVICES and ENDPOINTS, the revision of
+    To ConflictResolver, StatusReporter and MetricsExporter. `revision` is, for SERVICES and ENDPOINTS, the revision of
     the newest `WatchServices` or `WatchPods` that the listing covers.
     """
 
     source: SourceName
     listing: int
-    wanted: int = 0
+    revision: int = 0
     as_of: float = 0.0
     """time.monotonic() at which the oldest part of the listing was asked of where it comes from."""
 

@@ -151,10 +151,10 @@ class ConflictResolver(AgentActor):
 
     def _on_source_synced(self, message: SourceSynced) -> None:
         wish = self._wish_of(message.source)
-        if wish is not None and message.wanted != wish.revision:
+        if wish is not None and message.revision != wish.revision:
             # It does not know what we want: an older wish, or a watcher that was restarted. Nothing was told, so
             # nothing goes.
-            if message.wanted < wish.revision:
+            if message.revision < wish.revision:
                 self._send_wish(message.source)
             return
         self._state.end_listing(message.source, message.listing)

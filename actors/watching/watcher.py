@@ -88,14 +88,14 @@ class Watcher(AgentActor):
     def wish(self, wanted: frozenset[Wanted], revision: int) -> None:
         """What the resolver wants of the source from now on; SourceSynced says when that is covered."""
         self._revision = revision
-        self.source.want(wanted, revision)
+        self.source.subscribe(wanted, revision)
         if self._answered is None:
             self._tell_synced()
 
     def _tell_synced(self) -> None:
         covered = self._answered is None or self._answered >= self._revision
         if self._ended and covered:
-            synced = SourceSynced(source=self.SOURCE, listing=self._ended, wanted=self._revision, as_of=self._as_of)
+            synced = SourceSynced(source=self.SOURCE, listing=self._ended, revision=self._revision, as_of=self._as_of)
             for peer in ("ConflictResolver", "StatusReporter"):
                 self.send(peer, synced)
 
@@ -119,7 +119,7 @@ class Watcher(AgentActor):
             self._heard = event
             self._tell_heard(event.relist_reason)
         elif isinstance(event, ListingEnded):
-            self._ended, self._answered, self._as_of = self._listing, event.answers, event.as_of
+            self._ended, self._answered, self._as_of = self._listing, event.revision, event.as_of
             self.forget_older(self._listing)
             self._tell_synced()
 

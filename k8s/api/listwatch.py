@@ -32,7 +32,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from config.backoff import backoff_seconds
+from config.backoff import Backoff
 from k8s.api.absence import is_absent
 from k8s.api.client import Api, ApiError, Raw, Silence, Unreachable, WatchStream, api_error
 from k8s.api.resource import Reduce, Resource
@@ -49,8 +49,7 @@ SILENCE_SECONDS = 150.0
 is silent for so long is asked for again: a server that is dead shows then."""
 _WATCH_SECONDS = (300, 600)
 """The API server ends a watch after that; each is drawn anew, so that a thousand agents do not come back together."""
-_FIRST_DELAY = 0.25
-_LONGEST_DELAY = 10.0
+_BACKOFF = Backoff(first=0.25, longest=10.0)
 _WELL_SECONDS = 1.0
 """A watch that lasted so long was well."""
 _PROBATION_SECONDS = 5.0
@@ -107,11 +106,6 @@ class Failed:
 
 
 StreamEvent: TypeAlias = Listed | Changed | Deleted | Bookmarked | Failed
-
-
-def delay_seconds(failures: int, jitter: float) -> float:
-    """Before the next try, after so many failures in a row (1 or more); `jitter` is 0 to 1."""
-    return backoff_seconds(failures, jitter, first=_FIRST_DELAY, longest=_LONGEST_DELAY)
 
 
 class ListWatch:
@@ -190,7 +184,7 @@ class ListWatch:
             self._version = ""
             self._failures += 1
             if self._failures > 1:  # a server that refuses its own fresh version must not be hammered
-                self._wait(delay_seconds(self._failures, random.random()), error.retry_after)  # noqa: S311  (jitter)
+                self._wait(_BACKOFF.seconds(self._failures, random.random()), error.retry_after)  # noqa: S311  (jitter)
             return "expired"
         if error.status == _NOT_FOUND:
             self._version = ""
@@ -223,7 +217,7 @@ class ListWatch:
             else:
                 text = _advice(error, self._resource, self._verb)
                 self._fail(f"{error.status} absent", TroubleKind.ABSENT, text, "there are no policies now")
-        longest = _ABSENT_SECONDS if self._resource.optional else _LONGEST_DELAY
+        longest = _ABSENT_SECONDS if self._resource.optional else _BACKOFF.longest
         delay = min(longest, _ABSENT_FIRST_SECONDS * 2 ** min(self._absences - 1, 8))
         self._wait(delay * (0.8 + 0.4 * random.random()), error.retry_after)  # noqa: S311
 
@@ -372,7 +366,7 @@ class ListWatch:
         """An outage ends connections in many ways, and is one complaint."""
         self._failures += 1
         self._fail(complaint, kind, why, self._kept)
-        self._wait(delay_seconds(self._failures, random.random()), retry_after)  # noqa: S311  (jitter, no secret)
+        self._wait(_BACKOFF.seconds(self._failures, random.random()), retry_after)  # noqa: S311  (jitter, no secret)
 
     def _fail(self, complaint: str, kind: TroubleKind, why: str, consequence: str) -> None:
         level = logging.DEBUG if complaint == self._complaint else logging.WARNING

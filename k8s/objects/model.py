@@ -90,7 +90,7 @@ class PolicyStatus:
     reason: str = ""
     message: str = ""
     observed_generation: int = 0
-    transitioned: str = ""
+    transitioned_at: str = ""
     """lastTransitionTime: when `accepted` changed."""
     frontend: str = ""
     frontends: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ def parse_status(raw: object) -> PolicyStatus:
         reason=_text(condition, "reason"),
         message=_text(condition, "message"),
         observed_generation=_number(condition, "observedGeneration") or 0,
-        transitioned=_text(condition, "lastTransitionTime"),
+        transitioned_at=_text(condition, "lastTransitionTime"),
         frontend=_text(status, "frontend"),
         frontends=tuple(str(each) for _, each in status.items("frontends")),
         nodes_ready=_number(status, "nodesReady"),

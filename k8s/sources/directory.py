@@ -100,7 +100,7 @@ class DirectorySource:
         self._relist_asked.set()
         self._wake_up()
 
-    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
         """Every object of the directory is delivered, wanted or not."""
 
     def _wake_up(self) -> None:

@@ -101,7 +101,7 @@ class KubernetesSource:
         Where not, the listing waits until it was asked."""
         self._requests.put(_RelistAsked(since))
 
-    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
         self._requests.put(_WantAsked(wanted, revision))
 
     def run(self) -> None:

@@ -52,8 +52,8 @@ class ListingEnded:
     as_of: float
     """time.monotonic() at which the oldest part of it was asked of where it comes from. What changed since then was
     delivered as changes, as far as it was heard of: a process that was stopped meanwhile may have missed some."""
-    answers: int | None = None
-    """Revision of the newest `want` that is covered; None: whatever there is was delivered."""
+    revision: int | None = None
+    """Revision of the newest `subscribe` that is covered; None: whatever there is was delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,6 @@ class Source(Interface):
         """From any thread: deliver everything again, under the next number, as it was read at time.monotonic()
         `since` or later; 0: as it is known."""
 
-    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
         """From any thread: what is to be delivered from now on, in place of what was wanted before; revisions grow.
         Once all of it is covered, ListingEnded answers. A source that delivers whatever there is takes no notice."""

@@ -31,7 +31,7 @@ class StatusWrite:
     status: PolicyStatus
     former_reason: str
     """Of the condition as it is replaced; "" when there was none."""
-    decided: str
+    decided_at: str
     """When: RFC 3339."""
 
 
@@ -43,7 +43,7 @@ class EventWrite:
     uid: str
     reason: str
     message: str
-    happened: str
+    happened_at: str
     """RFC 3339."""
 
 
@@ -88,7 +88,7 @@ def status_document(status: PolicyStatus) -> Raw:
         "type": CONDITION,
         "status": status.accepted,
         "observedGeneration": status.observed_generation,
-        "lastTransitionTime": status.transitioned,
+        "lastTransitionTime": status.transitioned_at,
         "reason": status.reason,
         "message": status.message,
     }
@@ -125,8 +125,8 @@ def event_document(event: EventWrite, *, suffix: str, instance: str) -> Raw:
         "source": {"component": COMPONENT},
         "reportingComponent": COMPONENT,
         "reportingInstance": instance[:128],
-        "firstTimestamp": event.happened,
-        "lastTimestamp": event.happened,
+        "firstTimestamp": event.happened_at,
+        "lastTimestamp": event.happened_at,
         "count": 1,
     }
 

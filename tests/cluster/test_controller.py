@@ -475,10 +475,10 @@ def test_a_status_that_is_meant_for_a_former_policy_of_that_name_is_refused(
 
     def write(uid: str) -> WriteAnswer:
         said = PolicyStatus(
-            accepted="True", reason="Accepted", message="m", transitioned="2026-01-31T12:00:00Z", nodes=uid
+            accepted="True", reason="Accepted", message="m", transitioned_at="2026-01-31T12:00:00Z", nodes=uid
         )
         said = replace(said, nodes_ready=0, nodes_selected=0)
-        return api.write(StatusWrite(key=key, uid=uid, status=said, former_reason="", decided=""))
+        return api.write(StatusWrite(key=key, uid=uid, status=said, former_reason="", decided_at=""))
 
     refused = write(former)
     assert (refused.result, refused.gone) == (WriteResult.REFUSED, True), refused

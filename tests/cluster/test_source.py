@@ -241,10 +241,10 @@ def test_the_services_that_are_wanted(cluster: ControlPlane, start: Callable[...
     for name in ("one", "other"):
         cluster.api.create(SERVICES, service(name))
     address = cluster.api.get(f"{SERVICES}/one")["spec"]["clusterIP"]
-    running.source.want(frozenset({NamespacedName("default", "one")}), 1)
+    running.source.subscribe(frozenset({NamespacedName("default", "one")}), 1)
     running.expect(f"+ Service/default/one {address}", "ended")
     many = [NamespacedName("default", f"s{number}") for number in range(25)]
-    running.source.want(frozenset({NamespacedName("default", "one"), *many}), 2)
+    running.source.subscribe(frozenset({NamespacedName("default", "one"), *many}), 2)
     other = cluster.api.get(f"{SERVICES}/other")["spec"]["clusterIP"]
     assert {running.next() for _ in range(2)} >= {f"+ Service/default/other {other}"}
     cluster.api.delete(f"{SERVICES}/one")

@@ -157,7 +157,7 @@ def test_a_policy_that_is_made_again_is_written_to_whatever_is_heard_of_the_form
 def test_refusals_that_were_logged() -> None:
     writer = StatusWriter(write=lambda _write: WriteAnswer(result=WriteResult.WRITTEN), leads=lambda: False)
     for number in range(POLICIES):
-        write = StatusWrite(key=key(number), uid="u", status=PolicyStatus(), former_reason="", decided="")
+        write = StatusWrite(key=key(number), uid="u", status=PolicyStatus(), former_reason="", decided_at="")
         writer._log_answer(write, WriteAnswer(result=WriteResult.REFUSED, error="422"))
         writer.on_receive(PolicyStatusGone(key=key(number)))
     assert writer._complaints == {}

@@ -75,7 +75,7 @@ class Setting:
         """Ends a listing of each; that of Services covers what is wanted now."""
         for source in sources or SourceName:
             wanted = self.revision() if source == SourceName.SERVICES else 0
-            self.tell(SourceSynced(source=source, listing=1, wanted=wanted))
+            self.tell(SourceSynced(source=source, listing=1, revision=wanted))
 
     def revision(self) -> int:
         """Of the newest WatchServices, 0 when there was none."""
@@ -158,7 +158,7 @@ def test_a_listing_of_services_that_an_older_wish_led_to_opens_nothing(setting: 
     setting.tell(fact(DNS))
     (wish,) = setting.wishes()
     assert wish.names == {NAME} and wish.revision > older
-    setting.tell(SourceSynced(source=SourceName.SERVICES, listing=1, wanted=older))
+    setting.tell(SourceSynced(source=SourceName.SERVICES, listing=1, revision=older))
     assert setting.applied() == []
     assert setting.wishes() == [wish], "it is repeated: the watcher may be a new one"
     setting.sync(SourceName.SERVICES)
@@ -173,7 +173,7 @@ def test_an_answer_to_the_resolver_before_it_opens_nothing(setting: Setting) -> 
     setting.tell(fact(VIP))
     setting.sync(SourceName.POLICIES, SourceName.ENDPOINTS)
     assert setting.revision() > former
-    setting.tell(SourceSynced(source=SourceName.SERVICES, listing=1, wanted=former))
+    setting.tell(SourceSynced(source=SourceName.SERVICES, listing=1, revision=former))
     assert setting.applied() == []
 
 
@@ -258,7 +258,7 @@ def test_a_burst_is_decided_once_and_timed_from_its_oldest_event() -> None:
     handle(fact(VIP), *(SourceSynced(source=source, listing=1) for source in SourceName))
     wish = wishes.next()
     assert isinstance(wish, WatchServices)
-    handle(SourceSynced(source=SourceName.SERVICES, listing=1, wanted=wish.revision))
+    handle(SourceSynced(source=SourceName.SERVICES, listing=1, revision=wish.revision))
     pods = [pod(f"p{n}", f"10.1.0.{n}") for n in range(1, 50)]
     handle(*(PodUpserted(pod=each, listing=1, received_at=100.0 - n) for n, each in enumerate(pods)))
     first, burst = writer.heard()
@@ -376,7 +376,7 @@ def test_a_probe_says_as_of_when_the_oldest_of_the_sources_was_listed(setting: S
     for number, listed in enumerate(((5.0, 6.0, 7.0), (9.0, 6.0, 7.0), (9.0, 11.0, 10.0)), start=1):
         for source, as_of in zip(SourceName, listed, strict=True):
             wanted = setting.revision() if source == SourceName.SERVICES else 0
-            setting.tell(replace(synced(source, as_of, number), wanted=wanted))
+            setting.tell(replace(synced(source, as_of, number), revision=wanted))
         setting.tell(*(probe(source, number) for source in SourceName))
     told = [each.as_of for each in setting.writer.heard() if isinstance(each, LeaseProbe)]
     assert told == [5.0, 6.0, 9.0]
@@ -387,7 +387,7 @@ def test_a_listing_of_services_that_does_not_cover_what_is_wanted_is_not_as_of_a
     setting.writer.heard()
     for source in (SourceName.POLICIES, SourceName.ENDPOINTS):
         setting.tell(synced(source, 9.0, 2))
-    setting.tell(replace(synced(SourceName.SERVICES, 9.0, 2), wanted=setting.revision() - 1))
+    setting.tell(replace(synced(SourceName.SERVICES, 9.0, 2), revision=setting.revision() - 1))
     setting.tell(*(probe(source, 1) for source in SourceName))
     assert [each.as_of for each in setting.writer.heard() if isinstance(each, LeaseProbe)] == [0.0]
 
@@ -448,11 +448,11 @@ class ClusterSetting(Setting):
         return [(v.key.name, v.nodes_ready, v.nodes_selected) for told in self.verdicts() for v in told.verdicts]
 
     def cover_services(self, listing: int = 1) -> None:
-        self.tell(SourceSynced(source=SourceName.SERVICES, listing=listing, wanted=self.revision()))
+        self.tell(SourceSynced(source=SourceName.SERVICES, listing=listing, revision=self.revision()))
 
     def cover_pods(self, listing: int = 1) -> None:
         self.pod_wishes()
-        self.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=listing, wanted=self._pod_revision))
+        self.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=listing, revision=self._pod_revision))
 
     def begin(self, *facts: Policy | Service | Pod | Node) -> None:
         """All sources synced, with these facts; what was told until then is forgotten."""
@@ -512,7 +512,7 @@ def test_a_listing_that_an_older_wish_led_to_covers_nothing(cluster: ClusterSett
     cluster.tell(fact(DNS))
     (wish,) = cluster.pod_wishes()
     cluster.cover_services()
-    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=1, wanted=older.revision))
+    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=1, revision=older.revision))
     assert cluster.verdicts() == []
     assert cluster.pod_wishes() == [wish], "it is repeated: the watcher may be a new one"
 
@@ -521,7 +521,7 @@ def test_a_restarted_watcher_that_knows_no_wish_takes_no_pod_away(cluster: Clust
     cluster.begin(DNS, SERVICE, *NODES, ON_A)
     cluster.pod_wishes()
     cluster.tell(*(NodeUpserted(node=each, listing=2, received_at=AT) for each in NODES))
-    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=2, wanted=0))
+    cluster.tell(SourceSynced(source=SourceName.ENDPOINTS, listing=2, revision=0))
     assert cluster.verdicts() == []
     assert len(cluster.pod_wishes()) == 1
     cluster.tell(fact(ON_B, listing=2))

@@ -112,7 +112,7 @@ class MemorySource:
         del since
         self.requests.put(self._list)
 
-    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
         def grant() -> None:
             self._wanted, self._revision = wanted, revision
             self.compare()

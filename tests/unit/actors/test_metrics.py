@@ -282,8 +282,8 @@ def test_the_release_and_the_build_of_the_programs_are_labels(
 def test_a_controller_counts_its_writes_and_has_no_kernel() -> None:
     exporting = Exporting(read=None)
     key = ACTIVE.key
-    status = StatusWrite(key=key, uid="", status=PolicyStatus(), former_reason="", decided="")
-    event = EventWrite(key=key, uid="", reason="Accepted", message="", happened="")
+    status = StatusWrite(key=key, uid="", status=PolicyStatus(), former_reason="", decided_at="")
+    event = EventWrite(key=key, uid="", reason="Accepted", message="", happened_at="")
     for write, result in ((status, "written"), (status, "written"), (status, "refused"), (event, "unavailable")):
         exporting.tell(WriteEnded(write=write, answer=WriteAnswer(result=WriteResult(result))))
     exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))

@@ -56,7 +56,7 @@ class FakeSource:
     def relist(self, since: float = 0.0) -> None:
         self.relisted.append(since)
 
-    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
         self.wanted, self.revision = wanted, revision
 
 
@@ -198,7 +198,7 @@ def _names(heard: list[Message]) -> list[NamespacedName]:
 
 
 def _wanted(heard: list[Message]) -> list[int]:
-    return [each.wanted for each in heard if isinstance(each, SourceSynced)]
+    return [each.revision for each in heard if isinstance(each, SourceSynced)]
 
 
 def test_a_service_that_no_policy_names_is_not_told() -> None:
@@ -279,8 +279,8 @@ def test_a_part_that_was_listed_anew_is_reported_with_its_reason() -> None:
 QUERY, OTHER = (PodQuery(namespace=each, selector=LabelSelector()) for each in ("a", "b"))
 
 
-def ended(answers: int | None) -> ListingEnded:
-    return ListingEnded(listing=1, as_of=2.0, answers=answers)
+def ended(revision: int | None) -> ListingEnded:
+    return ListingEnded(listing=1, as_of=2.0, revision=revision)
 
 
 def wish(*queries: PodQuery, revision: int = 1) -> WatchPods:
@@ -311,7 +311,7 @@ def test_a_wish_that_came_back_is_confirmed_by_an_answer_to_itself_alone() -> No
     watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))
     for revision, queries in enumerate(((QUERY,), (), (QUERY,)), start=1):
         watched.tell(wish(*queries, revision=revision))
-    assert [_wanted(watched.deliver(ended(answers))) for answers in (1, 2, 3)] == [[], [], [3]]
+    assert [_wanted(watched.deliver(ended(revision))) for revision in (1, 2, 3)] == [[], [], [3]]
 
 
 def test_a_source_that_delivers_whatever_there_is_confirms_at_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.controller.write_plan import BURST, EVENTS_BURST, WritePlan, delay_seconds, same_but_counts, status_of
+from actors.controller.write_plan import BURST, EVENTS_BURST, WritePlan, same_but_counts, status_of
 from actors.framework.rates import TokenBucket
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
 from config.domain.ids import PolicyKey, PolicyKind
@@ -84,7 +84,7 @@ class Plan:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "present", "transitioned"),
+    ("verdict", "present", "transitioned_at"),
     [
         pytest.param(VERDICT, PolicyStatus(), NOW, id="nothing was there"),
         pytest.param(VERDICT, HELD, BEFORE, id="the same"),
@@ -96,9 +96,9 @@ class Plan:
     ],
 )
 def test_the_time_of_transition_changes_when_the_conditions_status_does(
-    verdict: PolicyVerdict, present: PolicyStatus, transitioned: str
+    verdict: PolicyVerdict, present: PolicyStatus, transitioned_at: str
 ) -> None:
-    assert status_of(verdict, present, NOW).transitioned == transitioned
+    assert status_of(verdict, present, NOW).transitioned_at == transitioned_at
 
 
 def test_every_field_comes_from_the_verdict() -> None:
@@ -107,7 +107,7 @@ def test_every_field_comes_from_the_verdict() -> None:
         reason="Conflict",
         message="lost",
         observed_generation=3,
-        transitioned=NOW,
+        transitioned_at=NOW,
         frontend="kube-system/dns",
         frontends=(),
         nodes_ready=0,
@@ -133,7 +133,7 @@ def test_what_differs_is_written_with_what_was_there_before(*, seen_first: bool)
         assert plan.next() is None, "one side alone says nothing"
         step()
     status = status_of(LOST, HELD, NOW)
-    expected = StatusWrite(key=KEY, uid="u-1", status=status, former_reason="Accepted", decided=NOW)
+    expected = StatusWrite(key=KEY, uid="u-1", status=status, former_reason="Accepted", decided_at=NOW)
     assert plan.next() == expected
     assert plan.next() is None, "one at a time"
 
@@ -335,11 +335,6 @@ def test_a_token_bucket() -> None:
 # --- trouble ----------------------------------------------------------------------------------------------------------
 
 
-def test_delays_grow_and_are_bounded() -> None:
-    assert [delay_seconds(failures, 1.0) for failures in (1, 2, 3, 7, 100)] == [0.5, 1, 2, 30, 30]
-    assert delay_seconds(1, 0.0) == 0.25
-
-
 def test_an_api_server_that_is_away_is_asked_ever_less_and_then_gets_what_is_newest() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     assert plan.write(answer=AWAY)
@@ -401,7 +396,7 @@ def test_a_change_of_the_reason_is_an_event(verdict: PolicyVerdict, present: Pol
     plan = Plan(present=present, verdict=verdict)
     writes = [write for _ in range(3) if (write := plan.write())]
     events = [each for each in writes if isinstance(each, EventWrite)]
-    expected = EventWrite(key=KEY, uid="u-1", reason=reason or "", message=verdict.message, happened=NOW)
+    expected = EventWrite(key=KEY, uid="u-1", reason=reason or "", message=verdict.message, happened_at=NOW)
     assert events == ([expected] if reason else [])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from config.backoff import Backoff
 from config.domain.ids import NamespacedName
 from config.settings import RedirectSettings
 from k8s.api import listwatch
@@ -93,15 +94,15 @@ class Running:
                 return f"+ {identity_text(identity(found))}"
             case Removed(kind=kind, key=key):
                 return f"- {identity_text((kind, key))}"
-            case ListingEnded(answers=answers):
-                return f"ended {answers}"
+            case ListingEnded(revision=revision):
+                return f"ended {revision}"
             case Heard(relist_reason=reason):
                 return f"heard {reason}"
 
-    def want(self, *names: NamespacedName) -> None:
+    def subscribe(self, *names: NamespacedName) -> None:
         """The next wish; revisions count from 1."""
         self.revision += 1
-        self.source.want(frozenset(names), self.revision)
+        self.source.subscribe(frozenset(names), self.revision)
 
     def expect(self, *events: str) -> None:
         assert [self.next() for _ in events] == list(events)
@@ -109,7 +110,7 @@ class Running:
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
-    monkeypatch.setattr(listwatch, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(listwatch, "_BACKOFF", Backoff(first=0.01, longest=10.0))
     made: list[Running] = []
     with api_server(tmp_path) as server:
 
@@ -143,7 +144,7 @@ def test_a_wanted_service_is_told_and_then_covered(make: Callable[..., Running])
     running.start()
     running.expect("started start", "ended 0")
     running.cluster.objects["metadata.name=kube-dns"] = [service(DNS)]
-    running.want(DNS)
+    running.subscribe(DNS)
     running.expect("+ Service/kube-system/kube-dns", "ended 1")
 
 
@@ -151,7 +152,7 @@ def test_a_wanted_service_that_is_not_there_is_covered_too(make: Callable[..., R
     running = make()
     running.start()
     running.expect("started start", "ended 0")
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("ended 1")
 
 
@@ -159,7 +160,7 @@ def test_changes_are_told_as_they_come(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
     running.expect("started start", "ended 0")
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("ended 1")
     added, moved = service(WEB), service(WEB, "10.0.0.2")
     events = [{"type": "ADDED", "object": added}, {"type": "MODIFIED", "object": added}]
@@ -172,10 +173,10 @@ def test_what_is_no_longer_wanted_goes_when_what_is_wanted_instead_is_there(make
     running = make()
     running.cluster.objects = {"metadata.name=kube-dns": [service(DNS)], "metadata.name=web": [service(WEB)]}
     running.start()
-    running.want(DNS)
+    running.subscribe(DNS)
     running.expect("started start", "ended 0")
     running.expect("+ Service/kube-system/kube-dns", "ended 1")
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("+ Service/default/web", "- Service/kube-system/kube-dns", "ended 2")
 
 
@@ -183,7 +184,7 @@ def test_all_is_told_again_while_the_api_server_is_away(make: Callable[..., Runn
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
     running.cluster.held.clear()
     running.source.relist()
@@ -195,7 +196,7 @@ def test_a_new_list_after_an_expiry_is_told_as_changes(make: Callable[..., Runni
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
     running.cluster.objects.clear()
     expired = {"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}}
@@ -207,10 +208,10 @@ def test_more_than_twenty_wanted_services_are_one_watch_without_a_gap(make: Call
     running = make()
     running.cluster.objects = {"metadata.name=web": [service(WEB)], "/api/v1/services": [service(WEB), service(DNS)]}
     running.start()
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
     many = [NamespacedName("default", f"s{i}") for i in range(20)]
-    running.want(WEB, *many)
+    running.subscribe(WEB, *many)
     assert running.next() == "+ Service/kube-system/kube-dns"
     assert running.next() == "ended 2"
 
@@ -219,11 +220,11 @@ def test_every_wish_is_answered_though_nothing_is_new(make: Callable[..., Runnin
     running = make()
     running.start()
     running.expect("started start", "ended 0")
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("ended 1")
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("ended 2")
-    running.want()
+    running.subscribe()
     running.expect("ended 3")
 
 
@@ -249,11 +250,11 @@ def test_what_a_list_watch_says_after_its_end_is_no_word_of_its_successor(
     running = make()
     running.start()
     running.expect("started start", "ended 0")
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("ended 1")
-    running.want()
+    running.subscribe()
     running.expect("ended 2")
-    running.want(WEB)
+    running.subscribe(WEB)
     assert second_began.wait(10)
     speak.set()
     assert said.wait(10)
@@ -278,7 +279,7 @@ def test_a_listing_as_of_now_is_asked_of_the_server_and_tells_what_happened_mean
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
     running.cluster.objects["metadata.name=web"] = [service(WEB, "10.0.0.2")]
     woke = time.monotonic()
@@ -293,7 +294,7 @@ def test_while_the_server_is_away_a_listing_as_of_now_waits_and_any_other_is_tol
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
-    running.want(WEB)
+    running.subscribe(WEB)
     running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
     running.cluster.held.clear()
     woke = time.monotonic()
@@ -352,9 +353,9 @@ def test_a_source_that_nothing_is_wanted_of_has_nothing_to_hear(make: Callable[.
     running = make()
     running.start()
     assert heard(running, lambda _: True) == Heard(NOTHING_TO_HEAR)
-    running.want(WEB)
+    running.subscribe(WEB)
     heard(running, lambda each: each.heard_at not in (None, NOTHING_TO_HEAR))
-    running.want()
+    running.subscribe()
     assert heard(running, lambda each: each.heard_at == NOTHING_TO_HEAR).trouble is None
 
 

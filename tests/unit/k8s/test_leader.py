@@ -544,7 +544,7 @@ class RecordingSource:
         del since
         self.events.append("relists")
 
-    def want(self, wanted: frozenset[Wanted], revision: int) -> None:
+    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
         self.events.append((wanted, revision))
 
 
@@ -558,7 +558,7 @@ def _waiting() -> tuple[RecordingSource, WaitingSource, list[Any], threading.Thr
 
 def test_a_source_waits_for_the_election_and_keeps_what_it_was_asked_for() -> None:
     real, source, calls, thread = _waiting()
-    source.want(frozenset(), 3)
+    source.subscribe(frozenset(), 3)
     source.relist()
     assert real.events == [(frozenset(), 3), "relists"]
     calls[0]()

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from config.backoff import Backoff
 from config.domain.ids import NamespacedName, ObjectKey, PolicyKind
 from config.settings import RedirectSettings
 from k8s.api import listwatch
 from k8s.api.client import Api, ApiError, api_error
-from k8s.api.listwatch import Bookmarked, Changed, Deleted, Failed, Listed, ListWatch, StreamEvent, delay_seconds
+from k8s.api.listwatch import Bookmarked, Changed, Deleted, Failed, Listed, ListWatch, StreamEvent
 from k8s.api.resource import Resource
 from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.model import KubeObject, Pod, Service
@@ -116,7 +117,7 @@ def server(tmp_path: Path) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def start(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
-    monkeypatch.setattr(listwatch, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(listwatch, "_BACKOFF", Backoff(first=0.01, longest=10.0))
     monkeypatch.setattr(listwatch, "_ABSENT_FIRST_SECONDS", 0.01)
     monkeypatch.setattr(listwatch, "_ABSENT_SECONDS", 0.01)
     monkeypatch.setattr(listwatch, "_WELL_SECONDS", 0.0)
@@ -595,8 +596,3 @@ def test_a_silent_watch_stops_at_once(server: ApiServer, start: Callable[..., Ru
     assert running.next() == "start:"
     server.request(), server.request()
     running.stop()
-
-
-def test_delays_grow_are_bounded_and_spread() -> None:
-    assert [delay_seconds(failures, 1.0) for failures in (1, 2, 3, 100)] == [0.25, 0.5, 1.0, 10.0]
-    assert delay_seconds(1, 0.0) == 0.125

@@ -19,7 +19,7 @@ STATUS = PolicyStatus(
     reason="Conflict",
     message="Service a/b is held by LocalRedirectPolicy c, which is older",
     observed_generation=3,
-    transitioned="2026-01-31T12:00:00Z",
+    transitioned_at="2026-01-31T12:00:00Z",
     frontend="a/b",
     frontends=("10.96.0.10:53/UDP", "[fd00::a]:53/UDP"),
     nodes_ready=0,
@@ -32,7 +32,7 @@ EVENT = EventWrite(
     uid="u-1",
     reason="Conflict",
     message="lost",
-    happened="2026-01-31T12:00:00Z",
+    happened_at="2026-01-31T12:00:00Z",
 )
 
 
@@ -98,8 +98,8 @@ def test_an_event_names_the_policy_and_is_a_warning_when_something_is_wrong(reas
     assert document["metadata"] == {"name": "dns.1f", "namespace": "default"}
     assert document["source"] == {"component": "balancing-controller"}
     assert (document["firstTimestamp"], document["lastTimestamp"], document["count"]) == (
-        EVENT.happened,
-        EVENT.happened,
+        EVENT.happened_at,
+        EVENT.happened_at,
         1,
     )
 

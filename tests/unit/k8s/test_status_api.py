@@ -16,8 +16,8 @@ from k8s.status.status_api import StatusApi
 from k8s.status.writes import EventWrite, StatusWrite, WriteAnswer, WriteResult, status_document, status_patch
 from tests.unit.actors.test_write_plan import HELD, KEY, NOW
 
-STATUS = StatusWrite(key=KEY, uid="u-1", status=HELD, former_reason="", decided=NOW)
-EVENT = EventWrite(key=KEY, uid="u-1", reason="Conflict", message="lost", happened=NOW)
+STATUS = StatusWrite(key=KEY, uid="u-1", status=HELD, former_reason="", decided_at=NOW)
+EVENT = EventWrite(key=KEY, uid="u-1", reason="Conflict", message="lost", happened_at=NOW)
 
 
 class Server:
