@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from actors.framework.messages import Message
 from actors.messages.reports import PolicyCondition, PolicyState
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyVerdict
-from actors.resolving.conflict import Loss
 from actors.resolving.decision import Decided, reports
 from actors.resolving.desired import (
     Frontends,
@@ -27,6 +26,7 @@ from actors.resolving.desired import (
 from actors.resolving.indexes import NodeIndex
 from config.domain.ids import PolicyKind
 from config.settings import RedirectSettings
+from k8s.objects.claims import Loss
 from k8s.objects.model import AddressFrontend, Pod, PodQuery, Policy, PolicySpec, Service
 from k8s.objects.selector import matches
 from k8s.status.writes import shortened

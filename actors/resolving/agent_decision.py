@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from actors.framework.messages import Message
 from actors.messages.desired import ApplyDesiredState
-from actors.resolving.conflict import Loss
 from actors.resolving.decision import Decided, reports
 from actors.resolving.desired import Frontends, Outcome, Servers, decide, mind_server
 from actors.resolving.indexes import NodeIndex
 from config.settings import RedirectSettings
+from k8s.objects.claims import Loss
 from k8s.objects.model import Pod, PodQuery, Policy, Service
 
 

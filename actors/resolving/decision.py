@@ -12,10 +12,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from actors.framework.messages import Message
 from actors.messages.reports import PoliciesResolved, PolicyCondition
-from actors.resolving.conflict import Loss
 from actors.resolving.desired import Frontends
 from actors.resolving.indexes import NodeIndex
 from config.domain.ids import PolicyKey
+from k8s.objects.claims import Loss
 from k8s.objects.model import Pod, PodQuery, Policy, Service
 
 T = TypeVar("T")

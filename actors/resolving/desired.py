@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 from actors.messages.desired import BackendPod, DesiredFrontend, DesiredPolicy
 from actors.messages.reports import PolicyCondition, PolicyState
-from actors.resolving.conflict import Claim, Loss
 from config.domain.addresses import Address, Endpoint, Frontend, Protocol, endpoint_order
 from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import ANY_NAMESPACE, DatapathSettings, RedirectSettings
 from k8s.objects.addresses import why_no_target
+from k8s.objects.claims import Loss
 from k8s.objects.model import (
     AddressFrontend,
     LabelSelector,
@@ -130,19 +130,6 @@ def mind_server(policy: Policy, frontends: Frontends, servers: Servers | None) -
     are = "is an address" if len(addresses) == 1 else "are addresses"
     remark = f"{', '.join(addresses)} {are} of the API server: all its clients but the agents are sent to the backends"
     return replace(frontends, remark=frontends.remark + also(remark) if frontends.remark else remark)
-
-
-def find_claims(policy: Policy, frontends: Frontends) -> frozenset[Claim]:
-    """P8: what keeps others out; nothing for an invalid or disabled policy."""
-    spec = policy.spec
-    if spec is None or not spec.enabled:
-        return frozenset()
-    claims: set[Claim] = set(frontends.claimed)
-    if isinstance(spec.frontend, ServiceFrontend):
-        claims.add(spec.frontend.service)
-    if policy.key.kind == PolicyKind.LOCAL_REDIRECT:
-        claims.add(policy.policy_id)
-    return frozenset(claims)
 
 
 def namespaces_of(spec: PolicySpec, redirect: RedirectSettings) -> frozenset[str] | None:

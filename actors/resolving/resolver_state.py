@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from actors.messages.facts import SourceName
-from actors.resolving.conflict import ClaimIndex, age
+from actors.resolving.conflict import ClaimIndex
 from actors.resolving.decision import Decision, T
-from actors.resolving.desired import Frontends, find_claims, find_frontends, named_service, namespaces_of
+from actors.resolving.desired import Frontends, find_frontends, named_service, namespaces_of
 from actors.resolving.indexes import Label, NodeIndex, PodIndex, demanded_label
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
+from k8s.objects.claims import age, claims_of
 from k8s.objects.model import Node, Pod, PodQuery, Policy, Service
 
 _Key = TypeVar("_Key")
@@ -215,7 +216,7 @@ class ResolverState(Generic[T]):
             self._claims.claim(key, ("", "", ""), frozenset())
             return
         self._frontends[key] = find_frontends(policy, self._service_of(policy), self._datapath)
-        self._claims.claim(key, age(policy), find_claims(policy, self._frontends[key]))
+        self._claims.claim(key, age(policy), claims_of(policy, self._frontends[key].claimed))
 
     def _decide(self, policy: Policy) -> T:
         return self._decision.decide(

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from config.domain.ids import PolicyKind
+from config.domain.addresses import Frontend
+from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import RedirectSettings
 from k8s.objects.api_rules import api_faults
+from k8s.objects.claims import Claim, Claimant, age, claims_of, decide_losses
 from k8s.objects.fields import shown
 from k8s.objects.manifests import POLICY_KINDS, Document, FileFault, identity, identity_text, read_documents
 from k8s.objects.metadata import display_name
-from k8s.objects.model import AddressFrontend, Policy, PolicySpec
-from k8s.objects.policy import API_VERSION, parse_policy
+from k8s.objects.model import AddressFrontend, Policy
+from k8s.objects.policy import API_VERSION, SERVICE_ID_ANNOTATION, parse_policy
 from k8s.sources.directory import read_file
 
 GROUP, _, _ = API_VERSION.partition("/")
@@ -111,33 +113,37 @@ def _repeated(found: list[_Found]) -> Iterator[str]:
 
 
 def _contended(found: list[_Found]) -> Iterator[str]:
-    """Rule P8, oldest first: only a policy in force keeps others out."""
-    taken: dict[str, _Found] = {}
-    seen: set[object] = set()
-    for entry in sorted(found, key=lambda entry: (entry.policy.created, entry.policy.key.name, entry.policy.key.kind)):
-        policy = entry.policy
-        if policy.spec is None or not policy.spec.enabled or policy.key in seen:
-            continue
-        seen.add(policy.key)
-        claims = list(_claims(policy, policy.spec))
-        lost = [(field, what, taken[what]) for field, what in claims if what in taken]
-        for field, what, winner in lost:
+    """Rule P8 among the policies of these files: one line for each claim that is lost."""
+    entries: dict[PolicyKey, _Found] = {}
+    claimants: dict[PolicyKey, Claimant] = {}
+    for entry in sorted(found, key=lambda entry: age(entry.policy)):
+        claims = _claims(entry.policy)
+        if claims and entry.policy.key not in entries:  # `_repeated` names a second one
+            entries[entry.policy.key] = entry
+            claimants[entry.policy.key] = Claimant(age(entry.policy), frozenset(claims))
+    for loser, losses in decide_losses(claimants).items():
+        fields = _claims(entries[loser].policy)
+        for loss in losses:
             yield (
-                f"{entry.place}: {field}: {what} is claimed by {winner.place} too, which wins "
-                "(older creation, then name)"
+                f"{entries[loser].place}: {fields[loss.claim]}: {loss.what} is also claimed by "
+                f"{entries[loss.winner].place}, which wins (older creation, then name)"
             )
-        if not lost:
-            taken.update((what, entry) for _, what in claims)
 
 
-def _claims(policy: Policy, spec: PolicySpec) -> Iterator[tuple[str, str]]:
-    """Field and what it claims."""
+def _claims(policy: Policy) -> Mapping[Claim, str]:
+    """What a policy claims, each with its field; without its number when that is derived from the uid, since the API
+    server gives the object another uid."""
+    if policy.spec is None:
+        return {}
+    fields: dict[Claim, str] = {}
     if policy.policy_id_explicit:
-        yield "metadata.annotations.balancing.elf.io/serviceId", f"serviceId {policy.policy_id}"
-    frontend = spec.frontend
-    if not isinstance(frontend, AddressFrontend):
-        yield "spec.frontend.serviceMatcher", f"Service {frontend.service}"
-        return
-    for index, port in enumerate(frontend.to_ports):
-        where = f"[{frontend.ip}]" if frontend.ip.version == 6 else str(frontend.ip)
-        yield f"spec.frontend.addressMatcher.toPorts[{index}]", f"{where}:{port.port}/{port.protocol}"
+        fields[policy.policy_id] = f"metadata.annotations.{SERVICE_ID_ANNOTATION}"
+    frontend = policy.spec.frontend
+    if isinstance(frontend, AddressFrontend):
+        for index, port in enumerate(frontend.to_ports):
+            claim = Frontend(frontend.ip, port.port, port.protocol)
+            fields[claim] = f"spec.frontend.addressMatcher.toPorts[{index}]"
+    else:
+        fields[frontend.service] = "spec.frontend.serviceMatcher"
+    frontends = [claim for claim in fields if isinstance(claim, Frontend)]
+    return {claim: field for claim, field in fields.items() if claim in claims_of(policy, frontends)}

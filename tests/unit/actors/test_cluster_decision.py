@@ -11,13 +11,13 @@ import pytest
 from actors.controller.cluster_decision import Assessment, ClusterDecision
 from actors.messages.reports import PoliciesResolved, PolicyState
 from actors.messages.verdicts import Acceptance, ApplyVerdicts
-from actors.resolving.conflict import Loss
 from actors.resolving.decision import Decided
 from actors.resolving.desired import find_frontends
 from actors.resolving.indexes import NodeIndex
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
+from k8s.objects.claims import Loss
 from k8s.objects.model import LabelSelector, Node, Pod, PodQuery, PolicySpec, Service, ServiceFrontend
 from tests.unit.objects import KEY, SELECTOR, SERVICE, address_spec, pod, policy, port, service_spec
 

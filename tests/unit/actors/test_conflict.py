@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.resolving.conflict import Age, Claim, ClaimIndex, Loss, age
+from actors.resolving.conflict import ClaimIndex
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from k8s.objects.claims import Age, Claim, Loss, age
 from k8s.objects.model import Policy
 
 DNS = NamespacedName("kube-system", "kube-dns")

@@ -9,11 +9,11 @@ from ipaddress import ip_address
 import pytest
 
 from actors.messages.reports import PolicyState
-from actors.resolving.conflict import Loss
 from actors.resolving.desired import Outcome, affinity_seconds, decide, find_frontends, namespaces_of
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
+from k8s.objects.claims import Loss
 from k8s.objects.model import LabelSelector, Node, Pod, PolicySpec, Requirement, Service
 from tests.unit.objects import KEY, SERVICE, TCP, UDP, address_spec, pod, policy, port, service_spec
 

@@ -8,10 +8,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from actors.resolving.desired import find_claims, find_frontends
+from actors.resolving.desired import find_frontends
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import PolicyKind
 from config.settings import DatapathSettings
+from k8s.objects.claims import claims_of
 from k8s.objects.model import Policy, PolicySpec, Service, ServiceFrontend
 from tests.unit.objects import CACHE_PORTS, DNS_PORTS, NAME, SERVICE, TCP, UDP, address_spec, policy, port, service_spec
 
@@ -172,9 +173,9 @@ CLUSTER = {
 )
 @pytest.mark.parametrize("datapath", [DatapathSettings(), DatapathSettings(ipv4=False, ipv6=False)])
 def test_p8_claims_are_alike_on_all_nodes(subject: Policy, claims: set[object], datapath: DatapathSettings) -> None:
-    assert find_claims(subject, find_frontends(subject, SERVICE, datapath)) == claims
+    assert claims_of(subject, find_frontends(subject, SERVICE, datapath).claimed) == claims
 
 
 def test_p8_a_missing_service_is_claimed_by_name() -> None:
     subject = policy(service_spec())
-    assert find_claims(subject, find_frontends(subject, None, DatapathSettings())) == {NAME, 7}
+    assert claims_of(subject, find_frontends(subject, None, DatapathSettings()).claimed) == {NAME, 7}

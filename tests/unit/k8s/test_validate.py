@@ -240,7 +240,7 @@ def test_a_policy_without_a_name_is_a_fault(tmp_path: Path) -> None:
     assert line.startswith("LocalRedirectPolicy/(no name): metadata.name: is missing")
 
 
-WINS = " is claimed by FILE: LocalRedirectPolicy/{} too, which wins (older creation, then name)"
+WINS = " is also claimed by FILE: LocalRedirectPolicy/{}, which wins (older creation, then name)"
 
 
 @pytest.mark.parametrize(
@@ -248,12 +248,18 @@ WINS = " is claimed by FILE: LocalRedirectPolicy/{} too, which wins (older creat
     [
         pytest.param(
             [policy("b"), policy("a")],
-            ["LocalRedirectPolicy/b: spec.frontend.addressMatcher.toPorts[0]: 10.0.0.1:80/TCP" + WINS.format("a")],
+            [
+                "LocalRedirectPolicy/b: spec.frontend.addressMatcher.toPorts[0]: frontend 10.0.0.1:80/TCP"
+                + WINS.format("a")
+            ],
             id="same address: the name decides",
         ),
         pytest.param(
             [policy("b", created="2025-01-01T00:00:00Z"), policy("a", created="2026-01-01T00:00:00Z")],
-            ["LocalRedirectPolicy/a: spec.frontend.addressMatcher.toPorts[0]: 10.0.0.1:80/TCP" + WINS.format("b")],
+            [
+                "LocalRedirectPolicy/a: spec.frontend.addressMatcher.toPorts[0]: frontend 10.0.0.1:80/TCP"
+                + WINS.format("b")
+            ],
             id="same address: the older one",
         ),
         pytest.param(
