@@ -62,9 +62,9 @@ kernel: setup ## tests with real hooks and sockets (root); fails, with the reaso
 	$(PYTHON) -m tests.kernel_ready
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/kernel
 
-kernels-test: setup-kernels ## the same on other kernels, chosen tests in virtual machines (root); about ten minutes
+kernels-test: setup-kernels ## the same on other kernels, chosen tests in two virtual machines at a time (root)
 	$(PYTHON) -m tests.kernels.ready
-	$(PYTHON) -m pytest -q -p tests.no_skips tests/kernels
+	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist loadgroup tests/kernels
 
 kernels: export COMMAND ?= $(PYTHON) -m tests.demo
 kernels: setup-kernels ## COMMAND (default: the demo) on KERNEL, such as 6.1; without KERNEL, what kernels there are (root)

@@ -5,11 +5,14 @@ Nothing is installed, and the machine's own package lists stay as they are.
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[2] / ".kernels"
@@ -62,8 +65,9 @@ def fetch(wanted: str) -> Path:
         msg = f"no kernel of Debian's fits '{wanted}'; there are: {summary}, or {NEWEST}"
         raise NoSuchKernel(msg)
     directory = CACHE / "kernels" / name
-    if not directory.exists():
-        _unpack(name, directory)
+    with _only_us():
+        if not directory.exists():
+            _unpack(name, directory)
     return directory
 
 
@@ -71,7 +75,8 @@ def served() -> list[str]:
     """Names of all kernels that Debian's mirror has, and of those that are here already."""
     here = [path.name for path in (CACHE / "kernels").glob(f"*-{_ARCHITECTURE}")]
     try:
-        _refresh_lists()
+        with _only_us():
+            _refresh_lists()
     except NoSuchKernel as error:  # without a network, or a suite that has moved: the others will do
         print(f"not all of Debian's package lists are new: {error}", file=sys.stderr)
     text = _apt("apt-cache", "search", "--names-only", rf"^linux-image-[0-9].*-{_ARCHITECTURE}$")
@@ -103,6 +108,15 @@ def _apt(tool: str, *arguments: str, cwd: Path | None = None) -> str:
         msg = f"{tool} {' '.join(arguments)}: {result.stderr.strip() or result.stdout.strip()}"
         raise NoSuchKernel(msg)
     return result.stdout
+
+
+@contextmanager
+def _only_us() -> Iterator[None]:
+    """Two processes that start their VMs at once share the lists and the kernels, and apt allows one at a time."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _refresh_lists() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.kernels import debian
+from tests.kernels.conftest import OLDEST
 from tests.kernels.vm import Result, VirtualMachine
 
 PYTHON = ".venv/bin/python"
@@ -32,6 +35,7 @@ def test_the_order_beside_another_program_is_told(vm: VirtualMachine) -> None:
     kernel_tests(vm, "tests/kernel/test_neighbours.py")
 
 
+@pytest.mark.parametrize("vm", [pytest.param(OLDEST, marks=pytest.mark.xdist_group(OLDEST))], indirect=True)
 def test_calls_are_redirected_and_sockets_keep_their_backend(vm: VirtualMachine) -> None:
     kernel_tests(vm, "tests/kernel/test_redirect.py", "tests/kernel/test_sockets.py", "-k", "redirect or one_backend")
 
