@@ -12,23 +12,16 @@ from dataclasses import dataclass
 from actors.framework.messages import Message
 from actors.messages.reports import PolicyCondition, PolicyState
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyVerdict
-from actors.resolving.decision import Decided, reports
-from actors.resolving.desired import (
-    Frontends,
-    Servers,
-    also,
-    count,
-    mind_server,
-    namespaces_of,
-    serving_pods,
-    why_out_of_force,
-)
+from actors.resolving.backends import namespaces_of, selected_pods, serving_pods, why_no_backend
+from actors.resolving.decision import OF_CLUSTER, Decided, reports
+from actors.resolving.desired import why_out_of_force
+from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.indexes import NodeIndex
+from actors.resolving.wording import also, count
 from config.domain.ids import PolicyKind
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import AddressFrontend, Pod, PodQuery, Policy, PolicySpec, Service
-from k8s.objects.selector import matches
 from k8s.status.writes import shortened
 
 _WHERE = "every node that has a usable Pod of its own"
@@ -47,10 +40,10 @@ class Assessment:
 
 
 class ClusterDecision:
-    of_cluster = True
+    scope = OF_CLUSTER
 
     def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
-        """`servers`: where the API server is, see `mind_server`."""
+        """`servers`: where the API server is, see `with_server_remark`."""
         self._redirect = redirect
         self._servers = servers
 
@@ -82,9 +75,9 @@ class ClusterDecision:
         if why is not None:
             return _assessment(policy, *why, selected=len(selected))
         assert spec is not None
-        frontends = mind_server(policy, frontends, self._servers)
-        backends = [pod for pod in pods if not pod.finished and matches(spec.backend_selector, pod.labels)]
-        serving = serving_pods(frontends, (pod for pod in backends if pod.usable))
+        frontends = with_server_remark(policy, frontends, self._servers)
+        selected_backends = selected_pods(spec, pods)
+        serving = serving_pods(frontends, (pod for pod in selected_backends if pod.usable))
         local = [pod for pod in serving if pod.node in selected]
         if not selected:
             state = PolicyState.NODE_NOT_SELECTED
@@ -92,7 +85,7 @@ class ClusterDecision:
         elif not frontends.ports:
             state, why_not = PolicyState.NO_FRONTEND, frontends.why_none
         elif not local:
-            state, why_not = PolicyState.NO_BACKEND, self._why_no_backend(spec, backends, serving)
+            state, why_not = PolicyState.NO_BACKEND, self._why_no_backend(spec, selected_backends, serving)
         else:
             state, why_not = PolicyState.ACTIVE, ""
         number = count(len(frontends.ports), "frontend")
@@ -107,13 +100,15 @@ class ClusterDecision:
             usable_pods=len(local),
         )
 
-    def _why_no_backend(self, spec: PolicySpec, backends: list[Pod], serving: list[Pod]) -> str:
+    def _why_no_backend(self, spec: PolicySpec, selected: list[Pod], serving: list[Pod]) -> str:
         if serving:
             return "no usable Pod is on a node that spec.config.nodeLabelSelector matches"
-        if any(pod.usable for pod in backends):
-            return "no usable Pod has an IP of the frontends' address family"
-        if backends:
-            return "no Pod that spec.backend.endpointSelector matches is Ready"
+        not_ready = "no Pod that spec.backend.endpointSelector matches is Ready"
+        return why_no_backend(
+            selected, none_selected=self._why_none_is_selected(spec), none_usable=lambda _pods: not_ready
+        )
+
+    def _why_none_is_selected(self, spec: PolicySpec) -> str:
         namespaces = namespaces_of(spec, self._redirect)
         if namespaces is None:
             return "no Pod matches spec.backend.endpointSelector"

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from actors.framework.messages import Message
 from actors.messages.desired import ApplyDesiredState
-from actors.resolving.decision import Decided, reports
-from actors.resolving.desired import Frontends, Outcome, Servers, decide, mind_server
+from actors.resolving.decision import OF_NODE, Decided, reports
+from actors.resolving.desired import Outcome, decide
+from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.indexes import NodeIndex
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
@@ -15,10 +16,10 @@ from k8s.objects.model import Pod, PodQuery, Policy, Service
 
 
 class AgentDecision:
-    of_cluster = False
+    scope = OF_NODE
 
     def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
-        """`servers`: where the API server is, see `mind_server`."""
+        """`servers`: where the API server is, see `with_server_remark`."""
         self._redirect = redirect
         self._servers = servers
 
@@ -36,7 +37,7 @@ class AgentDecision:
         loss: Loss | None,
     ) -> Outcome:
         own = next(iter(nodes), None)
-        frontends = mind_server(policy, frontends, self._servers)
+        frontends = with_server_remark(policy, frontends, self._servers)
         return decide(
             policy, frontends=frontends, service=service, pods=pods, node=own, loss=loss, redirect=self._redirect
         )

@@ -7,16 +7,16 @@ MetricsExporter), WatchServices (ServiceWatcher), ResyncSource (the watchers, at
 In the controller, what is decided is a verdict on each policy: ApplyVerdicts (StatusWriter) goes out in
 ApplyDesiredState's place, and WatchPods (EndpointWatcher) asks for the Pods.
 
-Handlers edit the indexes; decisions are taken at Flush, which queues behind the facts that wait already: a burst of
-facts is decided once. Nothing goes out before every source is synced, and the first thing that goes is complete.
+Handlers hand facts to Facts; decisions are taken at Flush, which queues behind the facts that wait already, so a burst
+of facts is decided once. Nothing goes out before every source is synced (SyncGate), and the first message that
+goes out is complete. Subscriptions holds what the watchers were asked for, LeaseRounds joins the lease probes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 from actors.framework.actor import AgentActor
 from actors.framework.messages import Message
@@ -33,41 +33,18 @@ from actors.messages.facts import (
     SourceName,
     SourceSynced,
 )
-from actors.messages.subscriptions import ResyncSource, WatchPods, WatchServices
+from actors.messages.subscriptions import ResyncSource
 from actors.messages.upkeep import LeaseProbe
-from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.decision import Decided, Decision
-from actors.resolving.desired import named_service
+from actors.resolving.frontends import named_service
+from actors.resolving.lease_rounds import LeaseRounds
 from actors.resolving.resolver_state import ResolverState
-from config.domain.ids import NamespacedName
+from actors.resolving.subscriptions import Answer, Subscriptions
+from actors.resolving.sync_gate import SyncGate
 from config.settings import DatapathSettings, RedirectSettings
-from k8s.objects.model import PodQuery, Policy
+from k8s.objects.model import Policy
 
 _WATCHERS = ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher")
-_W = TypeVar("_W", NamespacedName, PodQuery)
-
-
-@dataclass(slots=True)
-class _Wish(Generic[_W]):
-    """What a watcher is asked for, beside what it tells anyway."""
-
-    told: frozenset[_W] | None = None
-    revision: int = 0
-    """Of the newest wish; 0 before the first. Grows across a restart, so that an answer to the resolver before us is
-    not taken for one to us."""
-    covered: frozenset[_W] = frozenset()
-    """What the source has confirmed that it holds completely."""
-
-    def changes_to(self, wanted: frozenset[_W]) -> bool:
-        if wanted == self.told:
-            return False
-        self.told = wanted
-        self.revision = time.monotonic_ns()
-        self.covered &= wanted
-        return True
-
-    def confirm(self) -> None:
-        self.covered = self.told or frozenset()
 
 
 class ConflictResolver(AgentActor):
@@ -86,137 +63,101 @@ class ConflictResolver(AgentActor):
         Flush: "_on_flush",
     }
 
-    def __init__(
-        self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[Any] | None = None
-    ) -> None:
+    def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[Any]) -> None:
         super().__init__()
-        self._decision = decision or AgentDecision(redirect)
-        self._state = ResolverState[Any](datapath=datapath, redirect=redirect, decision=self._decision)
-        self._synced: set[SourceName] = set()
-        """Sources that have ended a listing; where there is a wish, one that covers what the policies need."""
-        self._open = False
-        """All sources are synced: the gate to the kernel."""
-        self._complete = False
-        """The next thing that goes out is everything."""
+        self._decision = decision
+        self._state = ResolverState[Any](datapath=datapath, redirect=redirect, decision=decision)
+        self._facts = self._state.facts
+        self._subscriptions = Subscriptions(pods=decision.scope.asks_for_pods)
+        self._is_known = self._has_its_facts if decision.scope.waits_for_facts else None
+        self._gate = SyncGate()
+        self._rounds = LeaseRounds()
+        self._complete = True
+        """The next message that goes out holds everything."""
         self._oldest: float | None = None
-        """When the oldest event that is not decided yet was received; None when a Flush is not on its way."""
-        self._services = _Wish[NamespacedName]()
-        self._pods = _Wish[PodQuery]()
-        """In the controller."""
-        self._probes: dict[SourceName, LeaseProbe] = {}
-        """The newest that each watcher passed on."""
-        self._probed_ns = 0
-        self._as_of: dict[SourceName, float] = {}
-        """When the newest listing of each source was read."""
+        """When the oldest event that is not decided yet was received; None when no Flush is on its way."""
         self._conflicts = 0
-        """As last told."""
+        """The number that was reported last."""
 
     def started(self) -> None:
         for watcher in _WATCHERS:
             self.send(watcher, ResyncSource())
 
     def _on_policy_upserted(self, message: PolicyUpserted) -> None:
-        self._state.upsert_policy(message.policy, message.listing)
+        self._facts.upsert_policy(message.policy, message.listing)
         self._wake(message.received_at)
 
     def _on_policy_removed(self, message: PolicyRemoved) -> None:
-        self._state.remove_policy(message.key)
+        self._facts.remove_policy(message.key)
         self._wake(message.received_at)
 
     def _on_service_upserted(self, message: ServiceUpserted) -> None:
-        if self._services.told is not None and message.service.key not in self._services.told:
-            return  # told before the watcher heard that it is not wanted; of its end we would not hear
-        self._state.upsert_service(message.service, message.listing)
+        if self._subscriptions.unsubscribed(message.service.key):
+            return
+        self._facts.upsert_service(message.service, message.listing)
         self._wake(message.received_at)
 
     def _on_service_removed(self, message: ServiceRemoved) -> None:
-        self._state.remove_service(message.key)
+        self._facts.remove_service(message.key)
         self._wake(message.received_at)
 
     def _on_pod_upserted(self, message: PodUpserted) -> None:
-        self._state.upsert_pod(message.pod, message.listing)
+        self._facts.upsert_pod(message.pod, message.listing)
         self._wake(message.received_at)
 
     def _on_pod_removed(self, message: PodRemoved) -> None:
-        self._state.remove_pod(message.key)
+        self._facts.remove_pod(message.key)
         self._wake(message.received_at)
 
     def _on_node_upserted(self, message: NodeUpserted) -> None:
-        self._state.upsert_node(message.node, message.listing)
+        self._facts.upsert_node(message.node, message.listing)
         self._wake(message.received_at)
 
     def _on_node_removed(self, message: NodeRemoved) -> None:
-        self._state.remove_node(message.name)
+        self._facts.remove_node(message.name)
         self._wake(message.received_at)
 
     def _on_source_synced(self, message: SourceSynced) -> None:
-        wish = self._wish_of(message.source)
-        if wish is not None and message.revision != wish.revision:
-            # It does not know what we want: an older wish, or a watcher that was restarted. Nothing was told, so
-            # nothing goes.
-            if message.revision < wish.revision:
-                self._send_wish(message.source)
+        answer = self._subscriptions.answer(message)
+        if answer == Answer.UNKNOWN:
+            self._request(message.source)
+        if answer != Answer.COVERS:
+            # The listing does not hold what we ask for, so what it did not tell may well exist.
             return
-        self._state.end_listing(message.source, message.listing)
-        self._as_of[message.source] = message.as_of
-        if wish is None or wish.revision:
-            self._synced.add(message.source)
-        if wish is not None:
-            wish.confirm()
+        self._facts.end_listing(message.source, message.listing)
+        requested = self._subscriptions.is_requested(message.source)
+        self._gate.listed(message.source, message.as_of, covers_policies=requested)
         self._wake(time.monotonic())
 
-    def _wish_of(self, source: SourceName) -> _Wish[NamespacedName] | _Wish[PodQuery] | None:
-        if source == SourceName.SERVICES:
-            return self._services
-        return self._pods if source == SourceName.ENDPOINTS and self._decision.of_cluster else None
-
-    def _watch(self) -> None:
-        if SourceName.POLICIES not in self._synced:
+    def _subscribe(self) -> None:
+        if not self._gate.has(SourceName.POLICIES):
             return
-        if self._services.changes_to(self._state.named_services):
-            self._send_wish(SourceName.SERVICES)
-            self._state.drop_unnamed_services()
-        # Pods that no policy selects any more need no such care: the source ends their watch, and tells of their end.
-        if self._decision.of_cluster and self._pods.changes_to(self._state.pod_queries):
-            self._send_wish(SourceName.ENDPOINTS)
+        for source in self._subscriptions.change(self._facts.named_services, self._facts.pod_queries):
+            self._request(source)
+            if source == SourceName.SERVICES:
+                self._facts.drop_unnamed_services()
+            # Pods that no policy selects any longer need no such care: the source ends their watch, and tells of that.
 
-    def _send_wish(self, source: SourceName) -> None:
-        services, pods = self._services, self._pods
-        if source == SourceName.SERVICES and services.told is not None:
-            self.send("ServiceWatcher", WatchServices(names=services.told, revision=services.revision))
-        elif source == SourceName.ENDPOINTS and pods.told is not None:
-            self.send("EndpointWatcher", WatchPods(queries=pods.told, revision=pods.revision))
+    def _request(self, source: SourceName) -> None:
+        request = self._subscriptions.request(source)
+        if request is not None:
+            self.send(*request)
 
-    def _waits(self, policy: Policy) -> bool:
-        """In the controller: for what the sources do not cover yet."""
-        service = named_service(policy)
-        if service is not None and service not in self._services.covered:
-            return True
-        return not self._pods.covered.issuperset(self._decision.pod_queries(policy))
+    def _has_its_facts(self, policy: Policy) -> bool:
+        return self._subscriptions.confirms(named_service(policy), frozenset(self._decision.pod_queries(policy)))
 
     def _on_resync_desired_state(self, _message: ResyncDesiredState) -> None:
         self._complete = True
         self._wake(time.monotonic())
 
     def _on_lease_probe(self, message: LeaseProbe) -> None:
-        """All watchers are well as of the oldest of what they passed on last. Told apart by time, not by round: a
-        watcher may be a round behind the others for long, and a restarted QosTicker counts from 1 again."""
-        if message.passed_by is not None:
-            self._probes[message.passed_by] = message
+        self._rounds.arrived(message)
         self._pass_probe()
 
     def _pass_probe(self) -> None:
-        """Not before what was told until now is decided, and told on."""
-        if len(self._probes) < len(SourceName) or self._oldest is not None:
-            return
-        oldest = min(self._probes.values(), key=lambda probe: probe.sent_ns)
-        if oldest.sent_ns > self._probed_ns:
-            self._probed_ns = oldest.sent_ns
-            self.send("MapWriter", replace(oldest, passed_by=None, as_of=self._listed_as_of()))
-
-    def _listed_as_of(self) -> float:
-        """When the oldest of the sources' newest listings was read; 0 while one has ended none."""
-        return min((self._as_of.get(source, 0.0) for source in SourceName), default=0.0)
+        """Not before everything that was told until now has been decided and told on."""
+        if self._oldest is None and (probe := self._rounds.join(self._gate.as_of)) is not None:
+            self.send("MapWriter", probe)
 
     def _wake(self, received_at: float) -> None:
         if self._oldest is None:
@@ -231,14 +172,12 @@ class ConflictResolver(AgentActor):
         self._pass_probe()
 
     def _decide(self, received_at: float) -> None:
-        self._watch()
-        if not self._open:
-            if self._synced != set(SourceName):
-                return
-            self._open = self._complete = True
-        changes = self._state.decide_changes(waits=self._waits if self._decision.of_cluster else None)
-        outcomes = self._state.all_outcomes() if self._complete else changes.outcomes
+        self._subscribe()
+        if not self._gate.is_open:
+            return
+        changes = self._state.decide_changes(is_known=self._is_known)
         complete, self._complete = self._complete, False
+        outcomes = self._state.all_outcomes() if complete else changes.outcomes
         if not (complete or outcomes or changes.removed) and self._conflicts == self._state.conflicts:
             return
         self._conflicts = self._state.conflicts
@@ -248,7 +187,7 @@ class ConflictResolver(AgentActor):
             removed=changes.removed,
             conflicts=self._conflicts,
             received_at=received_at,
-            as_of=self._listed_as_of(),
+            as_of=self._gate.as_of,
         )
         for peer, message in self._decision.messages(decided):
             self.send(peer, message)

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from actors.framework.messages import Message
 from actors.messages.reports import PoliciesResolved, PolicyCondition
-from actors.resolving.desired import Frontends
+from actors.resolving.frontends import Frontends
 from actors.resolving.indexes import NodeIndex
 from config.domain.ids import PolicyKey
 from k8s.objects.claims import Loss
@@ -46,12 +46,28 @@ def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> I
         yield reporter, resolved
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which facts there are, and which of them a decision needs."""
+
+    asks_for_pods: bool
+    """Pods must be asked for, by `Decision.pod_queries`; otherwise the source tells them anyway."""
+    waits_for_facts: bool
+    """A policy is decided only once the sources cover its Service and its Pods."""
+    counts_nodes: bool
+    """A Node that comes or goes concerns every policy, not only those that select Nodes."""
+
+
+OF_NODE = Scope(asks_for_pods=False, waits_for_facts=False, counts_nodes=False)
+"""In an agent. A policy that is new does not wait for another one's Service."""
+OF_CLUSTER = Scope(asks_for_pods=True, waits_for_facts=True, counts_nodes=True)
+"""In the controller. A verdict that holds for a moment would be written, and read, in vain."""
+
+
 class Decision(Protocol[T]):
     @property
-    def of_cluster(self) -> bool:
-        """The facts are the cluster's: Pods must be asked for, each Node counts for every policy, and a policy is
-        decided only once the source covers its Service and its Pods: a verdict that holds for a moment is written, and
-        read, in vain. In an agent a policy that is new should not wait for another one's Service."""
+    def scope(self) -> Scope:
+        """OF_NODE or OF_CLUSTER."""
 
     def pod_queries(self, policy: Policy) -> Iterable[PodQuery]:
         """Pods that have to be known to decide it, where they must be asked for."""

@@ -1,27 +1,19 @@
-"""The facts that the resolver was told, indexed so that a change touches only the policies that it may concern. Pure.
-
-Facts are kept with the number of the listing that told them; when a source has ended a newer listing, what only an
-older one told is gone.
-"""
+"""From facts to outcomes: who holds what, then what follows for each policy that a change may concern. Pure."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
-from actors.messages.facts import SourceName
 from actors.resolving.conflict import ClaimIndex
 from actors.resolving.decision import Decision, T
-from actors.resolving.desired import Frontends, find_frontends, named_service, namespaces_of
-from actors.resolving.indexes import Label, NodeIndex, PodIndex, demanded_label
-from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from actors.resolving.facts import Facts
+from actors.resolving.frontends import Frontends, find_frontends
+from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.claims import age, claims_of
-from k8s.objects.model import Node, Pod, PodQuery, Policy, Service
-
-_Key = TypeVar("_Key")
+from k8s.objects.model import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,177 +24,48 @@ class Changes(Generic[T]):
 
 
 class ResolverState(Generic[T]):
-    """Call what happened, then `decide_changes` once."""
+    """Tell `facts` what happened, then call `decide_changes` once."""
 
     def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[T]) -> None:
+        self.facts = Facts(pod_queries=decision.pod_queries, counts_nodes=decision.scope.counts_nodes)
         self._datapath = datapath
         self._redirect = redirect
         self._decision = decision
-        self._policies: dict[PolicyKey, Policy] = {}
-        self._services: dict[NamespacedName, Service] = {}
-        self._pods = PodIndex()
-        self._nodes = NodeIndex()
-        self._listings: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
-        """Source -> key -> number of the newest listing that told it."""
-        self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
-        self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
-        self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
-        """One label that the policy's selector demands, or None where it demands none by equality -> policies."""
         self._claims = ClaimIndex()
         self._frontends: dict[PolicyKey, Frontends] = {}
         self._outcomes: dict[PolicyKey, T] = {}
-        self._dirty: set[PolicyKey] = set()
-
-    # policies
-
-    def upsert_policy(self, policy: Policy, listing: int) -> None:
-        self._listings[SourceName.POLICIES][policy.key] = listing
-        former = self._policies.get(policy.key)
-        if former == policy:
-            return
-        self._unindex(former)
-        self._policies[policy.key] = policy
-        service = named_service(policy)
-        if service is not None:
-            self._by_service[service].add(policy.key)
-        for query in self._decision.pod_queries(policy):
-            self._by_query[query].add(policy.key)
-        for label in _demanded(policy):
-            self._by_label[label].add(policy.key)
-        self._dirty.add(policy.key)
-
-    def remove_policy(self, key: PolicyKey) -> None:
-        self._listings[SourceName.POLICIES].pop(key, None)
-        self._unindex(self._policies.pop(key, None))
-        self._dirty.add(key)
-
-    def _unindex(self, policy: Policy | None) -> None:
-        if policy is None:
-            return
-        service = named_service(policy)
-        if service is not None:
-            _discard(self._by_service, service, policy.key)
-        for query in self._decision.pod_queries(policy):
-            _discard(self._by_query, query, policy.key)
-        for label in _demanded(policy):
-            _discard(self._by_label, label, policy.key)
-        if policy.spec and policy.spec.node_selector:
-            self._nodes.forget(policy.spec.node_selector)
-
-    @property
-    def named_services(self) -> frozenset[NamespacedName]:
-        return frozenset(self._by_service)
-
-    @property
-    def pod_queries(self) -> frozenset[PodQuery]:
-        """What must be asked for to decide the policies; nothing in an agent."""
-        return frozenset(self._by_query)
+        self._undecided: set[PolicyKey] = set()
+        """Policies whose facts were not all known at the last `decide_changes`."""
 
     @property
     def conflicts(self) -> int:
+        """Policies that are out of force because an older one holds what they claim."""
         return self._claims.losers
 
-    # services
-
-    def upsert_service(self, service: Service, listing: int) -> None:
-        self._listings[SourceName.SERVICES][service.key] = listing
-        if self._services.get(service.key) != service:
-            self._services[service.key] = service
-            self._dirty |= self._by_service.get(service.key, set())
-
-    def remove_service(self, key: NamespacedName) -> None:
-        self._listings[SourceName.SERVICES].pop(key, None)
-        if self._services.pop(key, None):
-            self._dirty |= self._by_service.get(key, set())
-
-    def drop_unnamed_services(self) -> None:
-        """Facts of Services that no policy names any more: nobody would tell us of their end."""
-        for key in self._services.keys() - self._by_service.keys():
-            self.remove_service(key)
-
-    # Pods and Nodes
-
-    def upsert_pod(self, pod: Pod, listing: int) -> None:
-        self._listings[SourceName.ENDPOINTS][pod.key] = listing
-        former = self._pods.get(pod.key)
-        if former != pod:
-            self._pods.put(pod)
-            self._touch_selectors(pod.labels | (former.labels if former else frozenset()))
-
-    def remove_pod(self, key: NamespacedName) -> None:
-        self._listings[SourceName.ENDPOINTS].pop(key, None)
-        former = self._pods.get(key)
-        if former:
-            self._pods.drop(key)
-            self._touch_selectors(former.labels)
-
-    def _touch_selectors(self, labels: Iterable[Label]) -> None:
-        for label in (None, *labels):
-            self._dirty |= self._by_label.get(label, set())
-
-    def upsert_node(self, node: Node, listing: int) -> None:
-        self._listings[SourceName.ENDPOINTS][node.name] = listing
-        former = self._nodes.get(node.name)
-        if former != node:
-            self._nodes.put(node)
-            self._touch_nodes(counted=former is None)
-
-    def remove_node(self, name: str) -> None:
-        self._listings[SourceName.ENDPOINTS].pop(name, None)
-        if self._nodes.get(name):
-            self._nodes.drop(name)
-            self._touch_nodes(counted=True)
-
-    def _touch_nodes(self, *, counted: bool) -> None:
-        """`counted`: their number changed, not labels alone."""
-        all_of_them = counted and self._decision.of_cluster
-        self._dirty |= {
-            key for key, policy in self._policies.items() if all_of_them or (policy.spec and policy.spec.node_selector)
-        }
-
-    # listings
-
-    def end_listing(self, source: SourceName, listing: int) -> None:
-        """Removes what this source told only before the listing that ended."""
-        gone = [key for key, told in self._listings[source].items() if told < listing]
-        for key in gone:
-            self._remove(source, key)
-
-    def _remove(self, source: SourceName, key: object) -> None:
-        if isinstance(key, PolicyKey):
-            self.remove_policy(key)
-        elif isinstance(key, NamespacedName):
-            remove: Callable[[NamespacedName], None] = (
-                self.remove_service if source == SourceName.SERVICES else self.remove_pod
-            )
-            remove(key)
-        elif isinstance(key, str):
-            self.remove_node(key)
-
-    # decisions
-
-    def decide_changes(self, *, waits: Callable[[Policy], bool] | None = None) -> Changes[T]:
-        """Decides anew whatever the events since the last call may concern; what `waits`, in a later call."""
-        for key in self._dirty:
+    def decide_changes(self, *, is_known: Callable[[Policy], bool] | None = None) -> Changes[T]:
+        """Decides again whatever the events since the last call may concern. A policy whose facts are not all there
+        (`is_known`) is left for a later call; without `is_known` none is."""
+        concerned = self._undecided | self.facts.take_concerned()
+        for key in concerned:
             self._claim(key)
-        self._dirty |= self._claims.settle()
+        concerned |= self._claims.settle()
         outcomes: list[T] = []
         removed: list[PolicyKey] = []
-        waiting: set[PolicyKey] = set()
-        for key in self._dirty:
-            policy = self._policies.get(key)
+        undecided: set[PolicyKey] = set()
+        for key in concerned:
+            policy = self.facts.policy(key)
             if policy is None:
                 if self._outcomes.pop(key, None):
                     removed.append(key)
             elif key.kind == PolicyKind.LOCAL_REDIRECT:
-                if waits and waits(policy):
-                    waiting.add(key)
+                if is_known and not is_known(policy):
+                    undecided.add(key)
                     continue
                 outcome = self._decide(policy)
                 if outcome != self._outcomes.get(key):
                     self._outcomes[key] = outcome
                     outcomes.append(outcome)
-        self._dirty = waiting
+        self._undecided = undecided
         return Changes(outcomes=tuple(outcomes), removed=tuple(removed))
 
     def all_outcomes(self) -> tuple[T, ...]:
@@ -210,42 +73,20 @@ class ResolverState(Generic[T]):
         return tuple(self._outcomes.values())
 
     def _claim(self, key: PolicyKey) -> None:
-        policy = self._policies.get(key)
+        policy = self.facts.policy(key)
         if policy is None:
             self._frontends.pop(key, None)
             self._claims.claim(key, ("", "", ""), frozenset())
             return
-        self._frontends[key] = find_frontends(policy, self._service_of(policy), self._datapath)
+        self._frontends[key] = find_frontends(policy, self.facts.service_of(policy), self._datapath)
         self._claims.claim(key, age(policy), claims_of(policy, self._frontends[key].claimed))
 
     def _decide(self, policy: Policy) -> T:
         return self._decision.decide(
             policy,
             frontends=self._frontends[policy.key],
-            service=self._service_of(policy),
-            pods=self._pods_for(policy),
-            nodes=self._nodes,
+            service=self.facts.service_of(policy),
+            pods=self.facts.pods_of(policy, self._redirect),
+            nodes=self.facts.nodes,
             loss=self._claims.loss_of(policy.key),
         )
-
-    def _service_of(self, policy: Policy) -> Service | None:
-        name = named_service(policy)
-        return self._services.get(name) if name is not None else None
-
-    def _pods_for(self, policy: Policy) -> Iterable[Pod]:
-        if policy.spec is None:
-            return ()
-        return self._pods.candidates(namespaces_of(policy.spec, self._redirect), policy.spec.backend_selector)
-
-
-def _demanded(policy: Policy) -> tuple[Label | None, ...]:
-    """A label that a Pod must carry for the policy to select it; None: there is none, nothing: it selects no Pods."""
-    if policy.spec is None or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
-        return ()
-    return (demanded_label(policy.spec.backend_selector),)
-
-
-def _discard(index: dict[_Key, set[PolicyKey]], key: _Key, policy: PolicyKey) -> None:
-    index[key].discard(policy)
-    if not index[key]:
-        del index[key]

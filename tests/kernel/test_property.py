@@ -41,10 +41,10 @@ def datapath(lab: Lab) -> Iterator[Datapath]:
 def test_p9_only_valid_policies_have_rows_in_the_kernel(datapath: Datapath, raws: list[object]) -> None:
     known = [policy(address_spec(), name="valid"), *(parse_policy(raw, REDIRECT) for raw in raws)]
     state = ResolverState(datapath=SIZES, redirect=REDIRECT, decision=AgentDecision(REDIRECT))
-    state.upsert_pod(pod("cache-1", "10.0.0.5", "fd00::5"), 1)
-    state.upsert_service(SERVICE, 1)
+    state.facts.upsert_pod(pod("cache-1", "10.0.0.5", "fd00::5"), 1)
+    state.facts.upsert_service(SERVICE, 1)
     for each in known:
-        state.upsert_policy(each, 1)
+        state.facts.upsert_policy(each, 1)
     outcomes = state.decide_changes().outcomes
     maps = datapath.open_maps()
     tables = MapTables(maps)

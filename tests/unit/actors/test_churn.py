@@ -79,17 +79,17 @@ def test_the_resolvers_indexes(decision: Decision[Any], *, waits: bool) -> None:
         backend = pod(f"cache-{number}", namespace=f"ns-{number}", app=f"app-{number}")
         node = Node(name=f"n{number}", labels=frozenset({("zone", f"z{number}")}))
         for each in policies:
-            state.upsert_policy(each, 1)
-        state.upsert_service(service, 1)
-        state.upsert_pod(backend, 1)
-        state.upsert_node(node, 1)
-        state.decide_changes(waits=(lambda _policy: True) if waits else None)
+            state.facts.upsert_policy(each, 1)
+        state.facts.upsert_service(service, 1)
+        state.facts.upsert_pod(backend, 1)
+        state.facts.upsert_node(node, 1)
+        state.decide_changes(is_known=(lambda _policy: False) if waits else None)
         assert list(held(state)), "while they are there"
         for each in policies:
-            state.remove_policy(each.key)
-        state.drop_unnamed_services()
-        state.remove_pod(backend.key)
-        state.remove_node(node.name)
+            state.facts.remove_policy(each.key)
+        state.facts.drop_unnamed_services()
+        state.facts.remove_pod(backend.key)
+        state.facts.remove_node(node.name)
         state.decide_changes()
     assert list(held(state)) == []
 

@@ -12,7 +12,7 @@ from actors.controller.cluster_decision import Assessment, ClusterDecision
 from actors.messages.reports import PoliciesResolved, PolicyState
 from actors.messages.verdicts import Acceptance, ApplyVerdicts
 from actors.resolving.decision import Decided
-from actors.resolving.desired import find_frontends
+from actors.resolving.frontends import find_frontends
 from actors.resolving.indexes import NodeIndex
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind

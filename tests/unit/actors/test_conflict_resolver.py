@@ -28,6 +28,7 @@ from actors.messages.reports import PoliciesResolved, PolicyState
 from actors.messages.subscriptions import ResyncSource, WatchPods, WatchServices
 from actors.messages.upkeep import LeaseProbe
 from actors.messages.verdicts import ApplyVerdicts
+from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.conflict_resolver import ConflictResolver
 from actors.resolving.decision import Decision
 from config.domain.ids import NamespacedName, PolicyKind
@@ -61,6 +62,7 @@ class Setting:
         self.watchers = {name: Peer(name) for name in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher")}
         self.writer = Peer("MapWriter")
         self.reporters = [Peer("StatusReporter"), Peer("MetricsExporter")]
+        decision = decision or AgentDecision(RedirectSettings())
         self.ref = ConflictResolver.start(datapath=DatapathSettings(), redirect=RedirectSettings(), decision=decision)
         self._revision = 0
 
@@ -169,7 +171,9 @@ def test_an_answer_to_the_resolver_before_it_opens_nothing(setting: Setting) -> 
     setting.open(DNS, SERVICE)
     former = setting.revision()
     setting.ref.stop(timeout=10)
-    setting.ref = ConflictResolver.start(datapath=DatapathSettings(), redirect=RedirectSettings())
+    setting.ref = ConflictResolver.start(
+        datapath=DatapathSettings(), redirect=RedirectSettings(), decision=AgentDecision(RedirectSettings())
+    )
     setting.tell(fact(VIP))
     setting.sync(SourceName.POLICIES, SourceName.ENDPOINTS)
     assert setting.revision() > former
@@ -246,7 +250,9 @@ def test_a_removed_policy_is_named(setting: Setting) -> None:
 def test_a_burst_is_decided_once_and_timed_from_its_oldest_event() -> None:
     writer = Peer("MapWriter")
     wishes = Peer("ServiceWatcher")
-    resolver = ConflictResolver(datapath=DatapathSettings(), redirect=RedirectSettings())  # its thread is this test
+    resolver = ConflictResolver(
+        datapath=DatapathSettings(), redirect=RedirectSettings(), decision=AgentDecision(RedirectSettings())
+    )  # its thread is this test
 
     def handle(*messages: Message) -> None:
         for message in messages:

@@ -9,7 +9,9 @@ from ipaddress import ip_address
 import pytest
 
 from actors.messages.reports import PolicyState
-from actors.resolving.desired import Outcome, affinity_seconds, decide, find_frontends, namespaces_of
+from actors.resolving.backends import namespaces_of
+from actors.resolving.desired import Outcome, affinity_seconds, decide
+from actors.resolving.frontends import find_frontends
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from actors.resolving.desired import find_frontends
+from actors.resolving.frontends import find_frontends
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import PolicyKind
 from config.settings import DatapathSettings

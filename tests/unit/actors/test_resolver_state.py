@@ -46,26 +46,26 @@ def tell(state: S, *facts: Fact, listing: int = 1) -> S:
     for fact in facts:
         match fact:
             case Policy():
-                state.upsert_policy(fact, listing)
+                state.facts.upsert_policy(fact, listing)
             case Service():
-                state.upsert_service(fact, listing)
+                state.facts.upsert_service(fact, listing)
             case Pod():
-                state.upsert_pod(fact, listing)
+                state.facts.upsert_pod(fact, listing)
             case Node():
-                state.upsert_node(fact, listing)
+                state.facts.upsert_node(fact, listing)
     return state
 
 
 def forget(state: ResolverState[Any], fact: Fact) -> None:
     match fact:
         case Policy():
-            state.remove_policy(fact.key)
+            state.facts.remove_policy(fact.key)
         case Service():
-            state.remove_service(fact.key)
+            state.facts.remove_service(fact.key)
         case Pod():
-            state.remove_pod(fact.key)
+            state.facts.remove_pod(fact.key)
         case Node():
-            state.remove_node(fact.name)
+            state.facts.remove_node(fact.name)
 
 
 def states(state: AgentState) -> dict[str, PolicyState]:
@@ -205,16 +205,16 @@ def test_a_new_listing_ends_what_it_does_not_tell(
     assert states(state) == {"p": "Active"}
     tell(state, *kept, listing=2)
     assert states(state) == {"p": "Active"}, "nothing goes before the listing has ended"
-    state.end_listing(source, 2)
+    state.facts.end_listing(source, 2)
     assert states(state) == expected
 
 
 def test_services_that_nobody_names_any_more_are_dropped() -> None:
     state = tell(new_state(), policy(DNS), SERVICE, pod())
-    assert state.named_services == {NAME}
-    state.remove_policy(policy(DNS).key)
-    assert state.named_services == frozenset()
-    state.drop_unnamed_services()
+    assert state.facts.named_services == {NAME}
+    state.facts.remove_policy(policy(DNS).key)
+    assert state.facts.named_services == frozenset()
+    state.facts.drop_unnamed_services()
     assert states(tell(state, policy(DNS))) == {"p": "NoFrontend"}
 
 
@@ -229,7 +229,7 @@ def test_the_same_facts_again_change_nothing() -> None:
 
 def test_a_policy_that_came_and_went_between_decisions_is_not_spoken_of() -> None:
     state = tell(new_state(), policy(DNS))
-    state.remove_policy(policy(DNS).key)
+    state.facts.remove_policy(policy(DNS).key)
     changes = state.decide_changes()
     assert (changes.outcomes, changes.removed) == ((), ())
 
@@ -241,7 +241,9 @@ def test_a_policy_that_came_and_went_between_decisions_is_not_spoken_of() -> Non
         pytest.param(lambda state: tell(state, pod("p7", "10.1.0.7", app="nobody")), 4, id="a Pod that leaves"),
         pytest.param(lambda state: tell(state, pod("new", "10.1.1.7", app="nobody")), 0, id="a Pod of no policy"),
         pytest.param(lambda state: tell(state, NODE), 0, id="the Node, which no policy asks for"),
-        pytest.param(lambda state: state.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "p7")), 0, id="a policy"),
+        pytest.param(
+            lambda state: state.facts.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "p7")), 0, id="a policy"
+        ),
     ],
 )
 def test_work_grows_with_what_changed(change: Callable[[AgentState], object], decided: int) -> None:
@@ -350,17 +352,17 @@ def test_agents_and_controller_agree_on_who_is_in_force() -> None:
 def test_the_pods_to_ask_for_are_those_of_all_policies() -> None:
     state = tell(new_cluster(), policy(DNS, name="a"), policy(DNS, name="b"), policy(address_spec(), name="c"))
     of_service, everywhere = (PodQuery(namespace=each, selector=SELECTOR) for each in ("kube-system", ""))
-    assert state.pod_queries == {of_service, everywhere}
-    state.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "a"))
-    assert state.pod_queries == {of_service, everywhere}
-    state.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "b"))
-    assert state.pod_queries == {everywhere}
+    assert state.facts.pod_queries == {of_service, everywhere}
+    state.facts.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "a"))
+    assert state.facts.pod_queries == {of_service, everywhere}
+    state.facts.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "b"))
+    assert state.facts.pod_queries == {everywhere}
     tell(state, policy(None, name="c", faults=("spec: is wrong",)))
-    assert state.pod_queries == frozenset()
+    assert state.facts.pod_queries == frozenset()
 
 
 def test_an_agent_asks_for_no_pods() -> None:
-    assert tell(new_state(), policy(DNS)).pod_queries == frozenset()
+    assert tell(new_state(), policy(DNS)).facts.pod_queries == frozenset()
 
 
 def test_a_policy_that_waits_is_decided_later_and_holds_up_no_other() -> None:
@@ -368,7 +370,7 @@ def test_a_policy_that_waits_is_decided_later_and_holds_up_no_other() -> None:
     state.decide_changes()
     tell(state, policy(replace(address_spec(), enabled=False), name="a", policy_id=1))
     tell(state, policy(address_spec("169.254.0.91"), name="b", policy_id=2))
-    first = state.decide_changes(waits=lambda each: each.key.name == "a")
+    first = state.decide_changes(is_known=lambda each: each.key.name != "a")
     assert [each.verdict.key.name for each in first.outcomes] == ["b"]
     assert {each.verdict.key.name: each.verdict.reason for each in state.all_outcomes()} == {
         "a": "Accepted",

@@ -12,7 +12,7 @@ import pytest
 from actors.controller.cluster_decision import ClusterDecision
 from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.decision import Decision
-from actors.resolving.desired import Servers, find_frontends
+from actors.resolving.frontends import Servers, find_frontends
 from actors.resolving.indexes import NodeIndex
 from config.domain.ids import NamespacedName
 from config.settings import DatapathSettings, RedirectSettings

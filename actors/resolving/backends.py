@@ -1,0 +1,50 @@
+"""Which Pods back a policy (rules P4, P5 and P6), and why none does. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from actors.resolving.frontends import Frontends
+from config.domain.addresses import Endpoint, Frontend, endpoint_order
+from config.settings import ANY_NAMESPACE, RedirectSettings
+from k8s.objects.model import Pod, PolicySpec, ServiceFrontend
+from k8s.objects.selector import matches
+
+
+def namespaces_of(spec: PolicySpec, redirect: RedirectSettings) -> frozenset[str] | None:
+    """P6: namespaces of the backend Pods; None is all."""
+    if spec.backend_namespace:
+        return frozenset({spec.backend_namespace})
+    if isinstance(spec.frontend, ServiceFrontend):
+        return frozenset({spec.frontend.service.namespace})
+    allowed = redirect.address_backend_namespaces
+    return None if ANY_NAMESPACE in allowed else allowed
+
+
+def selected_pods(spec: PolicySpec, pods: Iterable[Pod]) -> list[Pod]:
+    """P4: Pods that the policy selects and that run, ready or not, sorted by name."""
+    found = (pod for pod in pods if not pod.finished and matches(spec.backend_selector, pod.labels))
+    return sorted(found, key=lambda pod: pod.key)
+
+
+def serving_pods(frontends: Frontends, usable: Iterable[Pod]) -> list[Pod]:
+    """P5: those with an IP of a frontend's family."""
+    families = {frontend.address.version for frontend, _ in frontends.ports}
+    return [pod for pod in usable if any(ip.version in families for ip in pod.ips)]
+
+
+def backend_endpoints(usable: Iterable[Pod], frontend: Frontend, port: int) -> tuple[Endpoint, ...]:
+    """P5: each usable Pod's first IP of the frontend's family; two Pods of the host network are one endpoint."""
+    found = set()
+    for pod in usable:
+        ip = next((ip for ip in pod.ips if ip.version == frontend.address.version), None)
+        if ip is not None:
+            found.add(Endpoint(ip, port))
+    return tuple(sorted(found, key=endpoint_order))
+
+
+def why_no_backend(selected: Sequence[Pod], *, none_selected: str, none_usable: Callable[[Sequence[Pod]], str]) -> str:
+    """Of a policy none of whose Pods serves a frontend."""
+    if any(pod.usable for pod in selected):
+        return "no usable Pod has an IP of the frontends' address family"
+    return none_usable(selected) if selected else none_selected

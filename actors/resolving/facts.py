@@ -1,0 +1,196 @@
+"""The facts that the resolver was told, indexed so that a change touches only the policies that it may concern. Pure.
+
+Facts are kept with the number of the listing that told them; when a source has ended a newer listing, what only an
+older one told is gone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from actors.messages.facts import SourceName
+from actors.resolving.backends import namespaces_of
+from actors.resolving.frontends import named_service
+from actors.resolving.indexes import Label, NodeIndex, PodIndex, demanded_label
+from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from config.settings import RedirectSettings
+from k8s.objects.model import Node, Pod, PodQuery, Policy, Service
+
+_Key = TypeVar("_Key")
+
+
+class Facts:
+    """Call what happened, then `take_concerned` for the policies that must be decided again."""
+
+    def __init__(self, *, pod_queries: Callable[[Policy], Iterable[PodQuery]], counts_nodes: bool) -> None:
+        """`pod_queries`: the Pods that must be asked for to decide a policy. `counts_nodes`: a Node that comes or goes
+        concerns every policy, not only those that select Nodes."""
+        self._pod_queries = pod_queries
+        self._counts_nodes = counts_nodes
+        self.nodes = NodeIndex()
+        self._policies: dict[PolicyKey, Policy] = {}
+        self._services: dict[NamespacedName, Service] = {}
+        self._pods = PodIndex()
+        self._listings: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
+        """Source -> key -> number of the newest listing that told it."""
+        self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
+        self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
+        self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
+        """One label that the policy's selector demands, or None where it demands none by equality -> policies."""
+        self._concerned: set[PolicyKey] = set()
+
+    def take_concerned(self) -> set[PolicyKey]:
+        """Policies that what happened since the last call may concern; those that are gone included."""
+        concerned, self._concerned = self._concerned, set()
+        return concerned
+
+    def policy(self, key: PolicyKey) -> Policy | None:
+        return self._policies.get(key)
+
+    def service_of(self, policy: Policy) -> Service | None:
+        """The Service that the policy matches, when it matches one and that one exists."""
+        name = named_service(policy)
+        return self._services.get(name) if name is not None else None
+
+    def pods_of(self, policy: Policy, redirect: RedirectSettings) -> Iterable[Pod]:
+        """Pods that the policy may select, in its namespaces."""
+        if policy.spec is None:
+            return ()
+        return self._pods.candidates(namespaces_of(policy.spec, redirect), policy.spec.backend_selector)
+
+    # policies
+
+    def upsert_policy(self, policy: Policy, listing: int) -> None:
+        self._listings[SourceName.POLICIES][policy.key] = listing
+        former = self._policies.get(policy.key)
+        if former == policy:
+            return
+        self._unindex(former)
+        self._policies[policy.key] = policy
+        service = named_service(policy)
+        if service is not None:
+            self._by_service[service].add(policy.key)
+        for query in self._pod_queries(policy):
+            self._by_query[query].add(policy.key)
+        for label in _demanded(policy):
+            self._by_label[label].add(policy.key)
+        self._concerned.add(policy.key)
+
+    def remove_policy(self, key: PolicyKey) -> None:
+        self._listings[SourceName.POLICIES].pop(key, None)
+        self._unindex(self._policies.pop(key, None))
+        self._concerned.add(key)
+
+    def _unindex(self, policy: Policy | None) -> None:
+        if policy is None:
+            return
+        service = named_service(policy)
+        if service is not None:
+            _discard(self._by_service, service, policy.key)
+        for query in self._pod_queries(policy):
+            _discard(self._by_query, query, policy.key)
+        for label in _demanded(policy):
+            _discard(self._by_label, label, policy.key)
+        if policy.spec and policy.spec.node_selector:
+            self.nodes.forget(policy.spec.node_selector)
+
+    @property
+    def named_services(self) -> frozenset[NamespacedName]:
+        return frozenset(self._by_service)
+
+    @property
+    def pod_queries(self) -> frozenset[PodQuery]:
+        """What must be asked for to decide the policies; nothing in an agent."""
+        return frozenset(self._by_query)
+
+    # services
+
+    def upsert_service(self, service: Service, listing: int) -> None:
+        self._listings[SourceName.SERVICES][service.key] = listing
+        if self._services.get(service.key) != service:
+            self._services[service.key] = service
+            self._concerned |= self._by_service.get(service.key, set())
+
+    def remove_service(self, key: NamespacedName) -> None:
+        self._listings[SourceName.SERVICES].pop(key, None)
+        if self._services.pop(key, None):
+            self._concerned |= self._by_service.get(key, set())
+
+    def drop_unnamed_services(self) -> None:
+        """Facts of Services that no policy names any more: nobody would tell us of their end."""
+        for key in self._services.keys() - self._by_service.keys():
+            self.remove_service(key)
+
+    # Pods and Nodes
+
+    def upsert_pod(self, pod: Pod, listing: int) -> None:
+        self._listings[SourceName.ENDPOINTS][pod.key] = listing
+        former = self._pods.get(pod.key)
+        if former != pod:
+            self._pods.put(pod)
+            self._touch_selectors(pod.labels | (former.labels if former else frozenset()))
+
+    def remove_pod(self, key: NamespacedName) -> None:
+        self._listings[SourceName.ENDPOINTS].pop(key, None)
+        former = self._pods.get(key)
+        if former:
+            self._pods.drop(key)
+            self._touch_selectors(former.labels)
+
+    def _touch_selectors(self, labels: Iterable[Label]) -> None:
+        for label in (None, *labels):
+            self._concerned |= self._by_label.get(label, set())
+
+    def upsert_node(self, node: Node, listing: int) -> None:
+        self._listings[SourceName.ENDPOINTS][node.name] = listing
+        former = self.nodes.get(node.name)
+        if former != node:
+            self.nodes.put(node)
+            self._touch_nodes(counted=former is None)
+
+    def remove_node(self, name: str) -> None:
+        self._listings[SourceName.ENDPOINTS].pop(name, None)
+        if self.nodes.get(name):
+            self.nodes.drop(name)
+            self._touch_nodes(counted=True)
+
+    def _touch_nodes(self, *, counted: bool) -> None:
+        """`counted`: their number changed, not labels alone."""
+        all_of_them = counted and self._counts_nodes
+        self._concerned |= {
+            key for key, policy in self._policies.items() if all_of_them or (policy.spec and policy.spec.node_selector)
+        }
+
+    # listings
+
+    def end_listing(self, source: SourceName, listing: int) -> None:
+        """Removes what this source told only before the listing that ended."""
+        gone = [key for key, told in self._listings[source].items() if told < listing]
+        for key in gone:
+            self._remove(source, key)
+
+    def _remove(self, source: SourceName, key: object) -> None:
+        if isinstance(key, PolicyKey):
+            self.remove_policy(key)
+        elif isinstance(key, NamespacedName):
+            remove: Callable[[NamespacedName], None] = (
+                self.remove_service if source == SourceName.SERVICES else self.remove_pod
+            )
+            remove(key)
+        elif isinstance(key, str):
+            self.remove_node(key)
+
+
+def _demanded(policy: Policy) -> tuple[Label | None, ...]:
+    """A label that a Pod must carry for the policy to select it; None: there is none, nothing: it selects no Pods."""
+    if policy.spec is None or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
+        return ()
+    return (demanded_label(policy.spec.backend_selector),)
+
+
+def _discard(index: dict[_Key, set[PolicyKey]], key: _Key, policy: PolicyKey) -> None:
+    index[key].discard(policy)
+    if not index[key]:
+        del index[key]

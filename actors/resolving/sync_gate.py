@@ -1,0 +1,32 @@
+"""The gate to the kernel: nothing goes out before every source has ended a listing. Pure."""
+
+from __future__ import annotations
+
+from actors.messages.facts import SourceName
+
+
+class SyncGate:
+    def __init__(self) -> None:
+        self._listed_at: dict[SourceName, float] = {}
+        """When the newest listing of each source was read (time.monotonic())."""
+        self._synced: set[SourceName] = set()
+        """Sources that have ended a listing of what the policies need."""
+
+    def listed(self, source: SourceName, as_of: float, *, covers_policies: bool) -> None:
+        """A listing ended. `covers_policies`: it holds all that the policies that are known need of this source."""
+        self._listed_at[source] = as_of
+        if covers_policies:
+            self._synced.add(source)
+
+    def has(self, source: SourceName) -> bool:
+        return source in self._synced
+
+    @property
+    def is_open(self) -> bool:
+        """Once open it stays open: a source that lists again has told what it knows before."""
+        return len(self._synced) == len(SourceName)
+
+    @property
+    def as_of(self) -> float:
+        """When the oldest of the sources' newest listings was read; 0 while a source has ended none."""
+        return min(self._listed_at.get(source, 0.0) for source in SourceName)
