@@ -95,7 +95,7 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     from actors.agent_wiring import child_specs, find_sources  # noqa: PLC0415
     from bpf.datapath import prepare  # noqa: PLC0415
 
-    process = _Process("the programs go on with the last state")
+    process = _Process("the attached programs keep working with the last state")
     sources = find_sources(settings)
     datapath = prepare(settings.datapath)
     _log.info(
@@ -112,7 +112,7 @@ def _controller(_options: argparse.Namespace, settings: Settings) -> int:
     from actors.controller_wiring import controller_specs  # noqa: PLC0415
 
     _log.info("LocalRedirect %s: controller", VERSION)
-    process = _Process("what it wrote stays; redirects do not depend on it")
+    process = _Process("redirects do not depend on the controller, and statuses that it wrote stay")
     return process.run(controller_specs(settings, process.end))
 
 
@@ -194,10 +194,10 @@ def _detach(options: argparse.Namespace, settings: Settings) -> int:
     removed = detach(settings.datapath.bpffs)
     print(
         "\n".join(f"removed {each}" for each in removed)
-        or f"nothing of ours is in the kernel ({settings.datapath.bpffs})"
+        or f"nothing to remove: the kernel holds nothing of ours under {settings.datapath.bpffs}"
     )
     for name in foreign(settings.datapath.bpffs):
-        print(f"left {settings.datapath.bpffs / name} alone: it is not ours")
+        print(f"kept {settings.datapath.bpffs / name}: it is not ours")
     if options.stay:
         sys.stdout.flush()
         configure(settings.log)

@@ -103,21 +103,21 @@ class StatusWriter(AgentActor):
             self._writes.put(self._writing)
 
     def _log_answer(self, write: Write, answer: WriteAnswer) -> None:
-        what = "an Event of" if isinstance(write, EventWrite) else "the status of"
+        what = "an Event for" if isinstance(write, EventWrite) else "the status of"
         if answer.result == WriteResult.UNAVAILABLE:
             if not self._away:
-                _log.warning("nothing can be written, tried again from time to time: %s", answer.error)
+                _log.warning("cannot write to the API server: %s; retrying with back-off", answer.error)
             self._away = answer.error
             return
         if self._away:
             self._away = ""
-            _log.info("the API server takes what we write again")
+            _log.info("the API server accepts writes again")
         if answer.result == WriteResult.WRITTEN:
             self._complaints.pop(write.key, None)
-            _log.debug("%s policy %s is written", what, write.key.name)
+            _log.debug("wrote %s policy %s", what, write.key.name)
         elif answer.gone:
             self._complaints.pop(write.key, None)
-            _log.debug("policy %s is gone", write.key.name)
+            _log.debug("policy %s no longer exists; nothing was written", write.key.name)
         elif self._complaints.get(write.key) != answer.error:
             self._complaints[write.key] = answer.error
-            _log.warning("%s policy %s is refused: %s", what, write.key.name, answer.error)
+            _log.warning("the API server refused %s policy %s: %s", what, write.key.name, answer.error)

@@ -35,7 +35,7 @@ def send(name: str, message: Message) -> bool:
         except pykka.ActorDeadError:
             continue
         return True
-    _log.debug("%s is not there; dropped %s", name, type(message).__name__)
+    _log.debug("%s is not running; dropped %s", name, type(message).__name__)
     return False
 
 
@@ -77,7 +77,7 @@ class AgentActor(pykka.ThreadingActor):
             return self.name
         handler = self.HANDLERS.get(type(message))
         if handler is None:
-            msg = f"{self.name} got {type(message).__name__}"
+            msg = f"{self.name} has no handler for {type(message).__name__}"
             raise UnknownMessageError(msg)
         getattr(self, handler)(message)
         return None

@@ -98,9 +98,9 @@ class HttpServer:
         except OSError as error:
             # The text of `error` names the address once more.
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            fault = f"{keys}: can't listen on {self._address} port {self._port}: {reason}"
+            fault = f"{keys}: cannot listen on {self._address} port {self._port}: {reason}"
             if fault != self._fault:
-                _log.warning("%s; everything else goes on, and it is tried again each second", fault)
+                _log.warning("%s; retrying each second, everything else keeps running", fault)
             self._fault = fault
             self._on_fault(fault)
             return None
@@ -180,10 +180,10 @@ class _Service:
                         self._take_step(key.data, self._next_step(key.data))
                 self._answer_whole()
                 while (left := self._seconds_left()) is not None and left <= 0:
-                    self._close(next(iter(self._connections)), "took too long")
+                    self._close(next(iter(self._connections)), "the exchange took too long")
         finally:
             for connection in list(self._connections):
-                self._close(connection, "the server stops")
+                self._close(connection, "the server is stopping")
 
     def _seconds_left(self) -> float | None:
         """Until the first deadline; None when there is no connection."""
@@ -210,9 +210,9 @@ class _Service:
 
     def _give_up_a_descriptor(self, error: OSError) -> None:
         """Most likely there is none left. One of ours will do; else others have them all, and we wait."""
-        _log.debug("%s: a connection can't be accepted: %s", self._section, error)
+        _log.debug("%s: cannot accept a connection: %s", self._section, error)
         if self._connections:
-            self._close(one_to_close(self._connections), "there is no descriptor left")
+            self._close(one_to_close(self._connections), "no file descriptor is left")
         else:
             time.sleep(_NO_DESCRIPTOR_SECONDS)  # the listener stays readable meanwhile
 
@@ -222,13 +222,13 @@ class _Service:
         if now - self._complained_at >= _COMPLAINT_SECONDS:
             self._complained_at = now
             _log.warning(
-                "%s: clients hold %d connections, more are not kept: the oldest ones of the client with the most, "
-                "now %s, are closed",
+                "%s: %d connections are open, and more are not allowed; closing the oldest ones of the client that has "
+                "the most, now %s",
                 self._section,
                 MOST_CONNECTIONS,
                 connection.client,
             )
-        self._close(connection, "there are too many connections")
+        self._close(connection, "too many connections are open")
 
     def _next_step(self, connection: _Connection) -> _Step:
         if connection.answer is None:
@@ -243,13 +243,13 @@ class _Service:
         except OSError as error:
             self._close(connection, str(error))
         except Exception:  # noqa: BLE001  (whatever a client sends ends its own connection, and nothing else)
-            _log.exception("%s: a request of %s can't be answered", self._section, connection.client)
-            self._close(connection, "it can't be answered")
+            _log.exception("%s: cannot answer a request from %s", self._section, connection.client)
+            self._close(connection, "its request cannot be answered")
 
     def _receive(self, connection: _Connection) -> None:
         chunk = connection.socket.recv(LONGEST_REQUEST + 1 - len(connection.request))
         if not chunk:
-            self._close(connection, "the client left")
+            self._close(connection, "the client closed it")
             return
         connection.request += chunk
         if _is_whole(connection.request) or len(connection.request) > LONGEST_REQUEST:
@@ -278,16 +278,16 @@ class _Service:
             return
         unfetched = [each for each in self._connections if each.answer]
         if len(unfetched) > 1 and sum(len(each.answer or b"") for each in unfetched) > MOST_UNSENT:
-            self._close(one_to_close(unfetched), "too many answers are not fetched")
+            self._close(one_to_close(unfetched), "clients do not read their answers")
 
     def _discard(self, connection: _Connection) -> None:
         chunk = connection.socket.recv(_CHUNK)
         connection.discarded += len(chunk)
         if not chunk or connection.discarded > _MOST_DISCARDED:
-            self._close(connection, "it is done")
+            self._close(connection, "the exchange is complete")
 
     def _close(self, connection: _Connection, reason: str) -> None:
-        _log.debug("%s: the connection of %s is closed: %s", self._section, connection.client, reason)
+        _log.debug("%s: closing the connection of %s: %s", self._section, connection.client, reason)
         del self._connections[connection]
         self._selector.unregister(connection.socket)
         connection.socket.close()
@@ -341,7 +341,7 @@ class _Exchange(BaseHTTPRequestHandler):
         try:
             answer = route() if route else Answer(HTTPStatus.NOT_FOUND, "text/plain", b"not found\n")
         except Exception:  # noqa: BLE001  (the one who asked learns of it, and so does the log)
-            _log.exception("%s can't be answered", path)
+            _log.exception("cannot answer %s", path)
             answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"see the agent's log\n")
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)

@@ -115,7 +115,7 @@ class Supervisor(AgentActor):
                 if now >= child.restart_at:
                     self._restart(child)
             elif child.ref is None or not child.ref.is_alive():
-                _log.error("%s ended without a word", child.spec.name)
+                _log.error("%s exited unexpectedly", child.spec.name)
                 self._plan_restart(child)
         self._report()
         # Last, so that pings are not counted as messages that wait.
@@ -133,7 +133,7 @@ class Supervisor(AgentActor):
             return
         child.planned += (now,)
         child.restart_at = now + delay
-        _log.warning("%s is restarted in %.2f s", child.spec.name, delay)
+        _log.warning("restarting %s in %.2f s", child.spec.name, delay)
         timer = threading.Timer(delay, self._wake)
         timer.daemon = True
         timer.start()
@@ -158,7 +158,7 @@ class Supervisor(AgentActor):
         try:
             child.ref = child.spec.start()
         except Exception:  # noqa: BLE001  (whatever it is: it is logged, counted and tried again)
-            _log.exception("%s can't be started", child.spec.name)
+            _log.exception("cannot start %s", child.spec.name)
             self._plan_restart(child)
 
     def _ping(self, ref: pykka.ActorRef[AgentActor], child: _Child, now: float) -> None:

@@ -105,7 +105,7 @@ class AgentState:
         """What is missing; empty when the agent is ready. `attaches`: programs are ours to attach."""
         missing = [f"source {source} is not synced" for source in SourceName if source not in self.synced]
         if not self.resolved:
-            missing.append("policies are not decided yet")
+            missing.append("policies are not resolved yet")
         if attaches and not self.applied.attached:
             missing.append("not all programs are attached")
         return missing + self.blind(contacts)

@@ -80,7 +80,7 @@ class ChangeLog:
         recent.said.add(line.text)
         if recent.left_out:
             changes = "1 change" if recent.left_out == 1 else f"{recent.left_out} changes"
-            text = f"{line.text} ({changes} before this one not logged: it changes often)"
+            text = f"{line.text} ({changes} before this one not logged, because they are frequent)"
             line = replace(line, text=text, level=max(line.level, recent.level))
         recent.waiting, recent.left_out, recent.level = None, 0, 0
         return [line]

@@ -27,7 +27,7 @@ _SHOWN_AFTER = {
     TroubleKind.ABSENT: 0.0,
 }
 _WHAT = {
-    TroubleKind.REFUSED: "source {} has been refused for {:.0f} s, and knows nothing of what changed since: {}",
+    TroubleKind.REFUSED: "source {} has been refused for {:.0f} s, so that recent changes are missing: {}",
     TroubleKind.OUTAGE: "source {} has heard nothing for {:.0f} s: {}",
     TroubleKind.ABSENT: "source {} has had no objects for {:.0f} s: {}",
 }
@@ -68,7 +68,7 @@ def contact(heard: SourceHeard | None, now: float, *, watched: bool) -> Contact:
 def problem(source: SourceName, found: Contact, *, at_once: bool) -> str:
     """What /readyz and the log say of a source; "" for nothing. `at_once`: something waits for it."""
     if found.state == "silent":
-        return f"source {source} has heard nothing for {found.silent_seconds:.0f} s, for no known reason"
+        return f"source {source} has heard nothing for {found.silent_seconds:.0f} s, and the cause is not known"
     kind = next((each for each in TroubleKind if each.value == found.state), None)
     if kind is None:
         return ""

@@ -122,7 +122,7 @@ class _KernelCollector(Collector):
         try:
             reading = self._read()
         except OSError as error:
-            _log.warning("the kernel's counters can't be read: %s", error)
+            _log.warning("cannot read the kernel's counters: %s", error)
             self._metrics.collect_errors.inc()
             return
         yield from _counter_metrics(conditions, reading)

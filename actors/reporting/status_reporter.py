@@ -131,9 +131,9 @@ class StatusReporter(AgentActor):
             source: text for source, each in self._contacts().items() if (text := problem(source, each, at_once=False))
         }
         for source in found.keys() - self._blind:
-            _log.error("%s; what it told last stays in force", found[source])
+            _log.error("%s; the last known state stays in force", found[source])
         for source in self._blind - found.keys():
-            _log.info("source %s is well again", source)
+            _log.info("source %s has recovered", source)
         self._blind = frozenset(found)
 
     def _contacts(self) -> dict[SourceName, Contact]:
@@ -144,7 +144,8 @@ class StatusReporter(AgentActor):
         if limited - self._limited:
             names = {each.policy_id: each.key.name for each in self._state.conditions().values()}
             for policy_id in limited - self._limited:
-                text = f"policy {names.get(policy_id, policy_id)} is at its limit: further calls pass"
+                name = names.get(policy_id, policy_id)
+                text = f"policy {name} is at its limit: further calls of this second are not redirected"
                 line = Line(level=logging.INFO, text=text)
                 self._log_lines(self._changes.changed(policy_id, line, time.monotonic()))
         self._limited = limited
@@ -204,7 +205,7 @@ def _line(change: ConditionChange) -> Line | None:
     """None for a change that is not worth a line."""
     key, former, present = change
     if present is None:
-        return Line(level=logging.INFO, text=f"policy {key.name} is gone")
+        return Line(level=logging.INFO, text=f"policy {key.name} no longer exists")
     if former is not None and (former.state, former.message) == (present.state, present.message):
         return None
     level = logging.INFO if present.state in _QUIET else logging.WARNING

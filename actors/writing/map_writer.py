@@ -136,7 +136,7 @@ class MapWriter(AgentActor):
         for policy_id in targets.keys() - refused.keys():
             self._refused.pop(policy_id, None)
         for policy_id, refusal in refused.items():
-            _log.debug("policy id %d refused: %s", policy_id, refusal.message)
+            _log.debug("policy id %d was not installed: %s", policy_id, refusal.message)
             self._refused[policy_id] = refusal  # at its place in the queue, when it is in there already
 
     def _is_counted(self, policy_id: int) -> bool:
@@ -201,18 +201,18 @@ class MapWriter(AgentActor):
         attached = len(self._datapath.attached_hooks()) == len(HOOKS)
         if attached != self._attached or self._faults() != self._reported or withheld != self._withheld:
             if not attached:
-                _log.error("the programs were detached by somebody; restart the agent to attach them again")
+                _log.error("somebody detached the programs; restart the agent to attach them again")
             self._report(-1.0)
 
     def _renew_lease(self, sent_ns: int, as_of: float) -> None:
         judgement = self._lease.judge(sent_ns, as_of, read_clock())
         if judgement == Judgement.RELIST:
-            _log.warning("this process was stopped or stuck for longer than its lease: all sources are read again")
+            _log.warning("this process was stopped or stuck for longer than its lease; reading all sources again")
             for watcher in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher"):
                 self.send(watcher, ResyncSource(since=time.monotonic()))
         if judgement == Judgement.RENEW or not self._lease.lease_ns:
             if self._withheld:
-                _log.info("all sources were read again: the lease is renewed")
+                _log.info("all sources have been read again; the lease is renewed")
             self._withheld = ""
             self._tables.maps.renew_lease(sent_ns)
             return
@@ -268,7 +268,7 @@ class MapWriter(AgentActor):
             faults += [WriteFault(key=key, failed=True, message=why.message) for key in self._in_force(policy_id)]
         for policy_id, pods in self._unfound.items():
             names = ", ".join(sorted(str(pod.key) for pod in pods))
-            message = f"no cgroup was found for {names}: its own calls are redirected, too, until it is"
+            message = f"no cgroup was found for {names}; until one is found, calls from there are redirected as well"
             faults += [WriteFault(key=key, failed=False, message=message) for key in self._in_force(policy_id)]
         return tuple(faults)
 

@@ -130,8 +130,8 @@ def _why(size: Room, left: Room, need: Room) -> str:
     name = next(name for name in Room._fields if getattr(need, name) > getattr(left, name))
     number = getattr(need, name)
     return (
-        f"the kernel map {name} ({getattr(size, name)} rows, by {SIZE_KEYS[name]}) has no room for the "
-        f"{'1 row' if number == 1 else f'{number} rows'} that the policy needs; it is tried again when there is room"
+        f"the kernel map {name} ({getattr(size, name)} rows, set by {SIZE_KEYS[name]}) has no room for the "
+        f"{'1 row' if number == 1 else f'{number} rows'} that the policy needs; the agent retries when rows become free"
     )
 
 

@@ -105,7 +105,7 @@ def test_the_commands_leave_a_shared_directory_as_it_is(lab: Lab, bpffs: Path) -
     assert result.returncode == 1
     assert f"datapath.bpffs: {directory} holds what is not this agent's: cilium, tc;" in result.stderr
     assert agent.inspect("programs") == []
-    assert f"left {directory}/cilium alone" in agent.command("detach").stdout
+    assert f"kept {directory}/cilium" in agent.command("detach").stdout
     assert content(bpffs) == before
 
 
@@ -132,7 +132,7 @@ def test_without_a_bpffs_it_says_what_to_mount_and_touches_nothing(lab: Lab, tmp
     assert result.returncode == 1
     assert f"datapath.bpffs: {directory} is not on a bpffs" in result.stderr
     assert "mount -t bpf bpf /sys/fs/bpf" in result.stderr
-    assert agent.command("detach").stdout.startswith("nothing of ours")
+    assert agent.command("detach").stdout.startswith("nothing to remove")
     assert agent.inspect("programs") == []
     assert content(tmp_path) == before
 
@@ -153,7 +153,7 @@ def test_what_others_add_later_outlives_detach(lab: Lab, bpffs: Path) -> None:
     agent.terminate()
     said = agent.command("detach").stdout
     assert "removed link connect4" in said
-    assert f"left {directory}/cilium alone: it is not ours" in said
+    assert f"kept {directory}/cilium: it is not ours" in said
     assert content(directory) == later | {"links", "loading", build, f"{build}/maps"}
 
 

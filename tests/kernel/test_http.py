@@ -81,7 +81,7 @@ def test_a_port_that_is_taken_ends_no_redirect_and_is_used_once_it_is_free(
     taker.do("serve", address="127.0.0.1", port=port, protocol="TCP")
     agent.start(ready=section == "metrics")
     wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == "pod0", "calls are redirected", 30)
-    told = f"{section}.address, {section}.port: can't listen on 0.0.0.0 port {port}: Address already in use"
+    told = f"{section}.address, {section}.port: cannot listen on 0.0.0.0 port {port}: Address already in use"
     if section == "metrics":
         assert agent.status()["metrics"] == {"fault": told}
     taker.kill()

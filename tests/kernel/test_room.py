@@ -196,7 +196,7 @@ def test_cgroups_make_room_for_cgroups_and_a_full_map_refuses_the_policy(watched
         )
     watched.tables = MapTables(maps)
     refused = watched.tables.apply({1: write(1, "ab", cgroups=frozenset({1}))}, known=set())
-    assert "the kernel map backend_cgroups (16384 rows, by datapath.max_backends)" in refused[1].message
+    assert "the kernel map backend_cgroups (16384 rows, set by datapath.max_backends)" in refused[1].message
     assert watched.frontends() == {}
     targets = {0: None, 2: write(2, "a", cgroups=frozenset({5})), 1: write(1, "ab", cgroups=frozenset({1, 2}))}
     assert watched.apply(targets) == set()
@@ -210,7 +210,7 @@ def test_a_full_map_of_policies_refuses_one_more(watched: Watched) -> None:
     maps["counters"].update_many([(key, bytes(maps["counters"].value_size)) for key in others])
     watched.tables = MapTables(maps)
     refused = watched.tables.apply({1: write(1, "a")}, known=set())
-    assert "the kernel map policies (16384 rows, by datapath.max_frontends)" in refused[1].message
+    assert "the kernel map policies (16384 rows, set by datapath.max_frontends)" in refused[1].message
     assert watched.apply({100: None, 1: write(1, "a")}) == set(), "one goes and gives its room in the same round"
 
 

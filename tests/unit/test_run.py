@@ -123,7 +123,7 @@ def test_detach_can_stay_and_answer_the_agents_health_checks_until_a_signal(
     command = [sys.executable, "run.py", "detach", "--stay", "--config", str(config)]
     with subprocess.Popen(command, cwd=EXAMPLES.parents[1], stdout=subprocess.PIPE, text=True) as staying:
         assert staying.stdout
-        assert staying.stdout.readline().startswith("nothing of ours is in the kernel")
+        assert staying.stdout.readline().startswith("nothing to remove")
         try:
             answers = wait_for(lambda: [_status(port, path) for path in ("/healthz", "/readyz", "/status")])
         finally:
@@ -231,7 +231,10 @@ def test_an_actor_that_keeps_failing_ends_the_agent_with_1(
     monkeypatch.setattr(supervising, "RESTART_LIMIT", 2)
     _install(monkeypatch, None)
     assert run.main(["--config", str(config)]) == 1
-    assert "Child failed more than 2 times within 60 s; the programs go on with the last state" in caplog.messages
+    assert (
+        "Child failed more than 2 times within 60 s; the attached programs keep working with the last state"
+        in caplog.messages
+    )
 
 
 @pytest.mark.parametrize("error", [DatapathError("this kernel lacks everything"), PermissionError(13, "no rights")])
@@ -301,7 +304,7 @@ def test_a_controller_that_another_took_over_from_ends_with_1(
 
     monkeypatch.setattr(controller_wiring, "controller_specs", specs)
     assert run.main(["controller", "--config", str(_cluster_config(tmp_path))]) == 1
-    assert "b leads now; what it wrote stays; redirects do not depend on it" in caplog.messages
+    assert "b leads now; redirects do not depend on the controller, and statuses that it wrote stay" in caplog.messages
 
 
 def test_the_controllers_actors_are_built_without_a_kernel_side() -> None:

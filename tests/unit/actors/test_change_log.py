@@ -33,7 +33,9 @@ def test_further_ones_are_one_line_that_tells_the_newest_state_and_their_number(
     assert len(flap(log, BURST_LINES + 20)) == BURST_LINES
     assert log.due(100.0 + PAUSE - 0.1) == []
     (line,) = log.due(100.0 + PAUSE + 0.1)
-    assert line.text == (f"state {(BURST_LINES + 19) % 2} (19 changes before this one not logged: it changes often)")
+    assert line.text == (
+        f"state {(BURST_LINES + 19) % 2} (19 changes before this one not logged, because they are frequent)"
+    )
     assert log.due(10_000.0) == [], "it is told once"
 
 

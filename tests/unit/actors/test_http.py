@@ -95,7 +95,7 @@ def test_more_connections_than_are_kept_close_the_oldest_and_an_honest_client_is
         young.sendall(UNFINISHED.removeprefix(sent) + b"\r\n")
         assert received(young).endswith(b"ok\n")
     (told,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert told.startswith(f"test: clients hold {MOST_CONNECTIONS} connections"), "once, not for each connection"
+    assert told.startswith(f"test: {MOST_CONNECTIONS} connections are open"), "once, not for each connection"
     assert "now 127.0.0.1, are closed" in told
 
 
@@ -178,9 +178,9 @@ def test_every_connection_ends_when_its_time_is_over(
     port = start()
     with connect(port, sent):
         told = ""
-        while "is closed" not in told:
+        while "closing the connection" not in told:
             told = closed.get(timeout=WAIT_SECONDS)
-        assert told == "test: the connection of 127.0.0.1 is closed: took too long"
+        assert told == "test: closing the connection of 127.0.0.1: the exchange took too long"
 
 
 def test_answers_that_nobody_fetches_are_bounded_and_the_newest_is_kept(start: Start) -> None:
@@ -228,7 +228,7 @@ def test_a_mistake_of_ours_ends_the_connection_and_not_the_server(
         patched.setattr(serving, "answer_to", lambda *_: 1 / 0)
         client.sendall(UNFINISHED + b"\r\n")
         assert received(client) == b""
-    assert "test: a request of 127.0.0.1 can't be answered" in caplog.messages
+    assert "test: cannot answer a request from 127.0.0.1" in caplog.messages
     assert get(port) == (200, b"ok\n")
 
 
@@ -294,13 +294,13 @@ def test_a_busy_port_is_told_once_and_taken_as_soon_as_it_is_free(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         start(port=port, on_fault=faults.put)
-        told = f"test.address, test.port: can't listen on 127.0.0.1 port {port}: Address already in use"
+        told = f"test.address, test.port: cannot listen on 127.0.0.1 port {port}: Address already in use"
         assert [faults.get(timeout=WAIT_SECONDS) for _ in range(3)] == [told] * 3
     while faults.get(timeout=WAIT_SECONDS):
         pass
     assert get(port) == (200, b"ok\n")
     assert caplog.messages == [
-        f"{told}; everything else goes on, and it is tried again each second",
+        f"{told}; retrying each second, everything else keeps running",
         f"test.address, test.port: now listening on 127.0.0.1 port {port}",
     ]
 
@@ -313,5 +313,5 @@ def test_a_server_that_waits_for_its_port_can_be_stopped(start: Start) -> None:
 def test_an_address_that_the_machine_does_not_have_is_told(start: Start) -> None:
     faults: SimpleQueue[str] = SimpleQueue()
     port = start(address="192.0.2.1", on_fault=faults.put)
-    told = f"test.address, test.port: can't listen on 192.0.2.1 port {port}: Cannot assign requested address"
+    told = f"test.address, test.port: cannot listen on 192.0.2.1 port {port}: Cannot assign requested address"
     assert faults.get(timeout=WAIT_SECONDS) == told

@@ -121,7 +121,7 @@ def test_a_port_in_use_ends_nothing_and_is_told_until_it_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = MetricsSettings(address="127.0.0.1", port=taken.getsockname()[1])
         MetricsExporter.start(metrics=settings)
-        told = f"metrics.address, metrics.port: can't listen on 127.0.0.1 port {settings.port}: Address already in use"
+        told = f"metrics.address, metrics.port: cannot listen on 127.0.0.1 port {settings.port}: Address already in use"
         assert reporter.next() == MetricsServed(fault=told)
     while reporter.next() != MetricsServed(fault=""):
         pass

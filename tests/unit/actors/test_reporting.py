@@ -138,7 +138,7 @@ def test_readyz_names_what_is_missing_until_nothing_is() -> None:
     assert code == 503
     assert body.splitlines() == [
         *(f"source {source} is not synced" for source in ("policies", "services", "endpoints")),
-        "policies are not decided yet",
+        "policies are not resolved yet",
         "not all programs are attached",
     ]
     reporting.tell(*(SourceSynced(source=source, listing=1) for source in SourceName), RESOLVED)
@@ -311,7 +311,7 @@ def test_an_answer_that_cannot_be_given_is_a_500_and_the_next_one_works(caplog: 
 
     reporting = Reporting(hooks=unreadable)
     assert reporting.get("/status") == (500, "see the agent's log\n")
-    assert "/status can't be answered" in caplog.messages
+    assert "cannot answer /status" in caplog.messages
     assert reporting.get("/healthz") == (200, "ok\n")
 
 
@@ -337,7 +337,7 @@ def test_a_port_in_use_ends_nothing_and_is_told_with_its_configuration_keys(capl
         )
         ref = StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
         fence(ref)
-    assert f"health.address, health.port: can't listen on 127.0.0.1 port {port}: Address already in use" in caplog.text
+    assert f"health.address, health.port: cannot listen on 127.0.0.1 port {port}: Address already in use" in caplog.text
     assert supervisor.heard() == []
 
 
@@ -440,7 +440,7 @@ def test_each_transition_is_one_line_and_no_transition_is_none(caplog: pytest.Lo
     assert lines == [
         ("INFO", "policy dns is Active: 1 backend"),
         ("WARNING", "policy dns is Conflict: older holds 10.96.0.10:53/UDP"),
-        ("INFO", "policy dns is gone"),
+        ("INFO", "policy dns no longer exists"),
     ]
 
 
@@ -452,7 +452,7 @@ def test_a_policy_at_its_limit_is_named_once_while_that_lasts(caplog: pytest.Log
         for limited in ((7,), (7,), (), (7,)):
             reporting.tell(QosWindowElapsed(limited=limited))
     lines = [each.getMessage() for each in caplog.records if each.name == "actors.reporting.status_reporter"]
-    assert lines == ["policy dns is at its limit: further calls pass"] * 2
+    assert lines == ["policy dns is at its limit: further calls of this second are not redirected"] * 2
 
 
 def test_a_backend_that_flaps_is_a_few_lines_the_last_of_which_is_the_present_state(
@@ -468,4 +468,4 @@ def test_a_backend_that_flaps_is_a_few_lines_the_last_of_which_is_the_present_st
         monkeypatch.setattr(TokenBucket, "take", lambda _self, _now: True)  # later
         reporting.tell(ActorsReported(actors=()))
     assert caplog.messages[-1].startswith("policy dns is NoBackend: no Pod (")
-    assert caplog.messages[-1].endswith(" changes before this one not logged: it changes often)")
+    assert caplog.messages[-1].endswith(" changes before this one not logged, because they are frequent)")

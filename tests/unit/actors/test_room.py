@@ -48,9 +48,9 @@ def test_who_gets_room(used: int, present: dict[int, Room], needs: dict[int, Roo
 )
 def test_the_message_names_the_map_and_the_key(need: Room, name: str, key: str, rows: str) -> None:
     (message,) = admit(SIZE, NOTHING, {1: NOTHING}, {1: need}).values()
-    assert f"the kernel map {name} (10 rows, by {key})" in message
+    assert f"the kernel map {name} (10 rows, set by {key})" in message
     assert rows in message
-    assert "tried again" in message
+    assert "retries" in message
 
 
 def endpoints(text: str) -> tuple[Endpoint, ...]:

@@ -142,12 +142,12 @@ def test_a_failed_write_is_tried_again() -> None:
         pytest.param(
             AWAY,
             [
-                "nothing can be written, tried again from time to time: connection refused",
-                "the API server takes what we write again",
+                "cannot write to the API server: connection refused; retrying with back-off",
+                "the API server accepts writes again",
             ],
             id="away",
         ),
-        pytest.param(REFUSED, ["the status of policy dns is refused: 422 Invalid: no"], id="refused"),
+        pytest.param(REFUSED, ["the API server refused the status of policy dns: 422 Invalid: no"], id="refused"),
         pytest.param(replace(REFUSED, gone=True), [], id="gone"),
     ],
 )
