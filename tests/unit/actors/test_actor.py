@@ -65,7 +65,7 @@ def test_a_message_of_an_unknown_type_is_a_failure_that_names_it() -> None:
     failure = supervisor.next()
     assert isinstance(failure, ActorFailed)
     assert (failure.name, failure.phase) == ("Example", "handle")
-    assert "Example got ResyncSource" in failure.error
+    assert "Example has no handler for ResyncSource" in failure.error
     wait_until_dead(ref)
 
 
@@ -142,10 +142,10 @@ def test_a_clock_ticks_on_a_grid_until_its_actor_stops() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "Example-clock"]
 
 
-def test_a_message_to_an_actor_that_is_not_there_is_dropped_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_to_an_actor_that_is_not_running_is_dropped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="actors.framework.actor"):
         assert not send("Nobody", Flush())
-    assert caplog.messages == ["Nobody is not there; dropped Flush"]
+    assert caplog.messages == ["Nobody is not running; dropped Flush"]
 
 
 def test_a_name_leads_to_the_actor_that_lives_now() -> None:
