@@ -1,14 +1,17 @@
-"""What README and docs point at is there, and the settings that they show are ones that the agent takes."""
+"""What README and docs point at is there (pages, headings, files, tests, maps, rules), and the settings that they show
+are ones that the agent takes."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from bpf.build import MAP_NAMES, SHARED_MAPS
 from config.load import load
 
 ROOT = Path(__file__).parents[2]
@@ -39,8 +42,65 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
-    reached = {(path.parent / file).resolve() for path in DOCUMENTS for file, _ in links(path)}
+    reached: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in DOCUMENTS and page not in reached:
+            reached.add(page)
+            waiting += [(page.parent / file).resolve() for file, _ in links(page) if file]
     assert {path for path in DOCUMENTS if ROOT / "docs" in path.parents} <= reached
+
+
+CODE = [
+    ROOT / "run.py",
+    *(
+        path
+        for folder in ("actors", "bpf", "config", "k8s", "tests")
+        for path in sorted(ROOT.glob(f"{folder}/**/*"))
+        if path.suffix in {".py", ".c", ".h", ".yaml"}
+    ),
+]
+FOLDERS = "actors|bpf|config|docs|k8s|tests"
+
+
+def named_paths(text: str) -> set[str]:
+    """What looks like the path of a file or folder of the repository; of a pattern (`tests/unit/*.py`) the folder."""
+    return {found.rstrip(".") for found in re.findall(rf"(?<![\w./-])(?:{FOLDERS})/[\w./-]*", text)}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_files_that_a_page_names_are_there(path: Path) -> None:
+    assert not {name for name in named_paths(path.read_text()) if not (ROOT / name).exists()}
+
+
+def test_tests_that_a_page_names_are_there() -> None:
+    named = {name for page in DOCUMENTS for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert named <= {name for path in CODE for name in re.findall(r"def (test_\w+)\(", path.read_text())}
+
+
+RULES = ROOT / "docs" / "rules.md"
+
+
+def cited_rules() -> Iterator[tuple[str, str]]:
+    """Rule and file, of comments, docstrings and names of tests (`test_p8_...`)."""
+    for path in CODE:
+        for number in re.findall(r"\bP(\d{1,2})\b|\btest_p(\d{1,2})_", path.read_text()):
+            yield f"P{''.join(number)}", str(path.relative_to(ROOT))
+
+
+def test_every_rule_that_the_code_cites_is_explained() -> None:
+    explained = set(re.findall(r"^## (P\d+) ", RULES.read_text(), re.MULTILINE))
+    assert not {f"{rule} in {file}" for rule, file in cited_rules() if rule not in explained}
+
+
+def test_the_architecture_names_the_writer_of_every_kernel_map() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    table = text.partition("## Every kernel map")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|$", table, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted((*MAP_NAMES, *SHARED_MAPS))
+    for name, writers in rows:
+        assert any((ROOT / writer).is_file() for writer in named_paths(writers)), name
 
 
 def config_maps() -> dict[str, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,18 +58,32 @@ def test_a_table_names_messages_and_methods_that_exist(actor: type[AgentActor]) 
         assert callable(getattr(actor, handler))
 
 
-def test_the_actors_are_those_of_the_design() -> None:
-    assert {each.__name__ for each in ACTORS} - {"Watcher"} == {
-        "AffinityAger",
-        "ConflictResolver",
-        "EndpointWatcher",
-        "LeaderElector",
-        "MapWriter",
-        "MetricsExporter",
-        "PolicyWatcher",
-        "QosTicker",
-        "ServiceWatcher",
-        "StatusReporter",
-        "StatusWriter",
-        "Supervisor",
+def _page() -> str:
+    return (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
+
+
+def _receivers_on_the_page() -> dict[str, set[str]]:
+    """Message -> actors that its row in docs/architecture.md names as its receivers."""
+    table = _page().partition("## What is told to whom")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+`) \| [^|]+ \| ([^|]+) \|$", table, re.MULTILINE)
+    names = {each.__name__ for each in ACTORS}
+    return {
+        message: names & set(re.findall(r"\w+", receivers))
+        for messages, receivers in rows
+        for message in re.findall(r"`(\w+)`", messages)
+        if message[0].isupper()
     }
+
+
+def test_the_architecture_page_says_who_receives_each_message() -> None:
+    receivers = {
+        message.__name__: {actor.__name__ for actor in ACTORS if message in actor.HANDLERS} - {"Watcher"}
+        for message in MESSAGES
+    }
+    assert _receivers_on_the_page() == receivers
+
+
+def test_the_architecture_page_says_what_each_actor_owns() -> None:
+    rows = re.findall(r"^\| (\w+)[^|]* \| `(actors/[^`]+)` \| [^|]+ \|$", _page(), re.MULTILINE)
+    actors = {each.__name__: each.__module__.replace(".", "/") + ".py" for each in ACTORS if each.__name__ != "Watcher"}
+    assert dict(rows) == actors
