@@ -1,7 +1,7 @@
 """Kubernetes: its objects as values, where they come from, and what is written back. The only package that imports the
 official client.
 
-`objects` is the lowest room; `api` speaks to the API server; `sources` deliver objects; `status` writes what the
+`objects` is the lowest layer; `api` speaks to the API server; `sources` deliver objects; `status` writes what the
 controller has to say; `commands` serve the command line. `crd.yaml`, `install.yaml`, `chart/`, `examples/` and the
 other YAML files here are what users apply.
 

@@ -14,7 +14,7 @@ OBJECTS = {"k8s.objects", *GROUND}
 API = {"k8s.api", *OBJECTS}
 K8S = {"k8s.sources", "k8s.status", *API}
 MESSAGES = {"actors.framework", "actors.messages", *K8S}
-FLOORS: dict[str, set[str]] = {
+MAY_IMPORT: dict[str, set[str]] = {
     "config.domain": set(),
     "config": {"config.domain"},
     "bpf": GROUND,
@@ -35,7 +35,7 @@ FLOORS: dict[str, set[str]] = {
     | {"bpf", "actors.watching", "actors.resolving", "actors.writing", "actors.reporting", "actors.controller"},
     "run": {"actors", "actors.framework", "bpf", "k8s.api", "k8s.commands", *GROUND},
 }
-"""Room -> other rooms that it may import. A folder without its sub-folders: `actors` stands for the wiring in it."""
+"""Package -> others of ours that it may import. A package does not include those in it: `actors` is the wiring."""
 HOMES = {"bcc": "bpf", "kubernetes": "k8s", "pykka": "actors"}
 """Library -> the one package that imports it; of bpf/ it is the loader alone that imports bcc."""
 
@@ -48,14 +48,14 @@ MODULES = {
 }
 
 
-def _package(module: str) -> str:
+def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _room(module: str) -> str:
-    """The innermost room that the module, or a name in it, belongs to."""
+def _package(module: str) -> str:
+    """The innermost package that the module, or a name in it, belongs to."""
     parts = module.removesuffix(".__init__").split(".")
-    return next((room for n in (2, 1) if (room := ".".join(parts[:n])) in FLOORS), "")
+    return next((package for n in (2, 1) if (package := ".".join(parts[:n])) in MAY_IMPORT), "")
 
 
 def _imports(path: Path) -> set[str]:
@@ -84,26 +84,26 @@ ACTORS = {name for name, path in MODULES.items() if name.startswith("actors.") a
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_down(module: str) -> None:
-    room = _room(module)
-    others = {found for name in _imports(MODULES[module]) if (found := _room(name))} - {room}
-    assert others <= FLOORS[room], f"{room} may import {sorted(FLOORS[room])}"
+    package = _package(module)
+    others = {found for name in _imports(MODULES[module]) if (found := _package(name))} - {package}
+    assert others <= MAY_IMPORT[package], f"{package} may import {sorted(MAY_IMPORT[package])}"
 
 
-def test_no_two_rooms_import_each_other() -> None:
-    for room, allowed in FLOORS.items():
-        assert not {other for other in allowed if room in FLOORS[other]}, room
+def test_no_two_packages_import_each_other() -> None:
+    for package, allowed in MAY_IMPORT.items():
+        assert not {other for other in allowed if package in MAY_IMPORT[other]}, package
 
 
-def test_every_room_says_what_it_is_for_and_what_it_may_import() -> None:
-    for room in FLOORS.keys() - {"run"}:
-        docstring = ast.get_docstring(ast.parse(MODULES[f"{room}.__init__"].read_text())) or ""
-        assert "import" in docstring, f"{room}/__init__.py"
+def test_every_package_says_what_it_is_for_and_what_it_may_import() -> None:
+    for package in MAY_IMPORT.keys() - {"run"}:
+        docstring = ast.get_docstring(ast.parse(MODULES[f"{package}.__init__"].read_text())) or ""
+        assert "import" in docstring, f"{package}/__init__.py"
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_library_is_imported_in_its_own_package_only(module: str) -> None:
-    imported = {_package(name) for name in _imports(MODULES[module])}
-    strangers = {library for library, home in HOMES.items() if library in imported and home != _package(module)}
+    imported = {_top(name) for name in _imports(MODULES[module])}
+    strangers = {library for library, home in HOMES.items() if library in imported and home != _top(module)}
     assert strangers <= ({"pykka"} if module == "run" else set())
     assert "bcc" not in imported or module == "bpf.loader"
 

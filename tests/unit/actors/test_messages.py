@@ -64,7 +64,7 @@ def _page() -> str:
 
 def _receivers_on_the_page() -> dict[str, set[str]]:
     """Message -> actors that its row in docs/architecture.md names as its receivers."""
-    table = _page().partition("## What is told to whom")[2].partition("\n## ")[0]
+    table = _page().partition("## Messages")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]+`) \| [^|]+ \| ([^|]+) \|$", table, re.MULTILINE)
     names = {each.__name__ for each in ACTORS}
     return {
