@@ -13,12 +13,12 @@ from config.domain.ids import NamespacedName, PolicyKey
 class DesiredFrontend:
     frontend: Frontend
     backends: tuple[Endpoint, ...]
-    """Usable ones, not empty, sorted by `endpoint_order`."""
+    """The usable backends: at least one, sorted by `endpoint_order`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendPod:
-    """A Pod whose processes are not redirected (P12)."""
+    """A Pod whose own calls are not redirected (P12)."""
 
     key: NamespacedName
     uid: str
@@ -29,37 +29,40 @@ class BackendPod:
 class DesiredPolicy:
     """What one existing policy asks of the kernel.
 
-    Out of force (invalid, in conflict, disabled, not for this node): `in_force` False, no frontends, no pods; its
-    counters stay, unless `policy_id` was another policy's.
+    A policy that is not in force (invalid, in conflict, disabled, or not for this node) has no frontends and no
+    excluded Pods. Its counters stay, unless another policy had this `policy_id` before.
     """
 
     key: PolicyKey
     uid: str = ""
-    """Of the object: one of the same name and another uid is another policy, whose counters begin at zero."""
+    """An object with the same name and another uid is another policy, and its counters start at zero."""
     policy_id: int
     in_force: bool
     limit: int = 0
+    """Redirects in each second; 0 means no limit."""
     affinity_seconds: int = 0
+    """0 means no session affinity."""
     redirect_from_host: bool = True
     frontends: tuple[DesiredFrontend, ...] = ()
     excluded: tuple[BackendPod, ...] = ()
-    """Selected Pods, ready or not; empty when skipRedirectFromBackend is false."""
+    """The selected Pods, ready or not; empty when skipRedirectFromBackend is false."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyDesiredState(Message):
-    """Changed policies, after every change; all of them when `complete`.
+    """ConflictResolver -> MapWriter, after every change: the policies that changed, or all of them when `complete`.
 
-    With `complete`, what is installed and not named here goes. Sent only when all sources are synced.
+    It is sent only while all sources are synced. With `complete`, MapWriter removes every row that belongs to none of
+    the policies in the message.
     """
 
     complete: bool
     upserted: tuple[DesiredPolicy, ...] = ()
     removed: tuple[PolicyKey, ...] = ()
     received_at: float
-    """Of the oldest event that led here."""
+    """time.monotonic() at which the oldest event behind this change was received."""
     as_of: float = 0.0
-    """As of LeaseProbe."""
+    """See LeaseProbe.as_of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +70,11 @@ class ResyncDesiredState(Message):
     """MapWriter, StatusWriter, StatusReporter or MetricsExporter -> ConflictResolver, at their start: send everything
     again.
 
-    The answer is a complete ApplyDesiredState (in the controller, ApplyVerdicts) and a complete PoliciesResolved, once
-    all sources are synced.
+    ConflictResolver answers, once all sources are synced, with a complete ApplyDesiredState (in the controller,
+    ApplyVerdicts) and a complete PoliciesResolved.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flush(Message):
-    """ConflictResolver -> itself: all facts that waited are in the indexes now; decide once."""
+    """ConflictResolver -> itself: every fact that was waiting has been handled, so decide once for all of them."""

@@ -1,4 +1,4 @@
-"""What the sources told: PolicyWatcher, ServiceWatcher and EndpointWatcher -> ConflictResolver."""
+"""Facts from the sources: PolicyWatcher, ServiceWatcher and EndpointWatcher -> ConflictResolver."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class PolicyUpserted(Message):
 
     policy: Policy
     listing: int
+    """Number of the listing under which the watcher reports it; see SourceSynced."""
     received_at: float
-    """time.monotonic() when the event reached the agent."""
+    """time.monotonic() at which the event reached this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class PodRemoved(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeUpserted(Message):
-    """This agent's own Node; in the controller, any."""
+    """The Node of this agent; in the controller, any Node."""
 
     node: Node
     listing: int
@@ -80,21 +81,22 @@ class NodeRemoved(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSynced(Message):
-    """Ends a first listing and every new one: what this source reported only under an older one is gone.
+    """A watcher -> ConflictResolver, StatusReporter: listing number `listing` is complete.
 
-    To ConflictResolver, StatusReporter and MetricsExporter. `revision` is, for SERVICES and ENDPOINTS, the revision of
-    the newest `WatchServices` or `WatchPods` that the listing covers.
+    Every object that still exists has been reported under this number, so an object that was reported only under an
+    older number no longer exists.
     """
 
     source: SourceName
     listing: int
     revision: int = 0
+    """For SERVICES and ENDPOINTS: revision of the newest WatchServices or WatchPods that the listing covers."""
     as_of: float = 0.0
-    """time.monotonic() at which the oldest part of the listing was asked of where it comes from."""
+    """time.monotonic() at which the oldest part of the listing was requested from the server or read from disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceDelivered(Message):
-    """A watcher's reader thread -> that watcher."""
+    """A watcher's reader thread -> that watcher: one event of its source."""
 
     event: SourceEvent

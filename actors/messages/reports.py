@@ -1,4 +1,4 @@
-"""What people are told: everything that goes to StatusReporter and MetricsExporter."""
+"""What the reporting actors receive: everything that goes to StatusReporter and MetricsExporter."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class PolicyCondition:
     policy_id: int
     state: PolicyState
     reason: str
-    """CamelCase word, as in Kubernetes conditions."""
+    """One CamelCase word, as in the conditions of Kubernetes objects."""
     message: str
-    """One sentence: what the user must know."""
+    """One sentence that says what the user must know."""
     frontends: tuple[Frontend, ...] = ()
     backends: tuple[Endpoint, ...] = ()
     usable_pods: int = 0
@@ -39,61 +39,69 @@ class PolicyCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoliciesResolved(Message):
-    """ConflictResolver: conditions as decided; LocalRedirectPolicies only."""
+    """ConflictResolver -> StatusReporter, MetricsExporter: the conditions that changed, or all when `complete`.
+
+    They describe LocalRedirectPolicies only.
+    """
 
     complete: bool
     conditions: tuple[PolicyCondition, ...] = ()
     removed: tuple[PolicyKey, ...] = ()
     conflicts: int = 0
-    """Policies, of both kinds, that are out of force because an older one holds what they claim."""
+    """Number of policies, of both kinds, that lost a conflict with an older policy (P8)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteFault:
-    """Why one policy is not, or not wholly, in the kernel."""
+    """Why one policy is missing from the kernel, or is there only in part."""
 
     key: PolicyKey
     failed: bool
-    """True: out of force, state Failed. False: in force, `message` is a warning (a Pod's cgroup was not found)."""
+    """True: the policy is not in force, and its state is Failed. False: it is in force, and `message` is a warning,
+    such as that a Pod's cgroup was not found."""
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredStateApplied(Message):
-    """MapWriter, after every write: all present faults, and what was taken to write it."""
+    """MapWriter -> StatusReporter, MetricsExporter, after every write: how the kernel stands now."""
 
     faults: tuple[WriteFault, ...]
+    """All faults that there are now."""
     attached: bool
-    """All hooks are attached."""
-    seconds: float
-    """Event received to kernel written; negative when no event led here."""
+    """Whether all hooks are attached."""
+    apply_seconds: float | None
+    """From the event that caused the write to the last row written; None when no event caused it."""
     lease_withheld: str = ""
-    """Why the lease ran out and is not renewed yet, in one sentence; "" when it is renewed."""
+    """One sentence that says why the lease ran out and is not renewed yet; "" while it is renewed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QosWindowElapsed(Message):
-    """QosTicker -> StatusReporter: policies that reached their limit in the window that ended."""
+    """QosTicker -> StatusReporter: the policies that reached their limit in the present or in the previous second."""
 
     limited: tuple[int, ...]
-    """Service ids."""
+    """Policy ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsServed(Message):
-    """Whether the address of /metrics can be listened on: sent with each attempt, the last of which succeeds."""
+    """MetricsExporter -> StatusReporter, after each attempt to listen on the address of /metrics."""
 
     fault: str
-    """Why not; "" when it is served."""
+    """Why the attempt failed; "" when /metrics is served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceHeard(Message):
-    """A watcher -> StatusReporter, MetricsExporter: how its source stands (`Heard` of `k8s.sources`), when that changes
-    and about each second in which something was heard; or a listing began, or a part was listed again (then
-    `relist_reason` says why)."""
+    """A watcher -> StatusReporter, MetricsExporter: the contact that its source has with its server or directory.
+
+    It is sent when that contact changes, about once in each second in which something was heard, and when a listing
+    begins. The fields are those of `k8s.sources.source.Heard`.
+    """
 
     source: SourceName
     heard_at: float | None
     trouble: Trouble | None = None
     relist_reason: str = ""
+    """Why a listing began, or why a part of the source was listed again; "" when neither happened."""

@@ -1,4 +1,4 @@
-"""What the watchers are asked to tell: ConflictResolver, MapWriter -> watchers."""
+"""What the watchers are asked to report: ConflictResolver, MapWriter, StatusWriter -> watchers."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ from k8s.objects.model import PodQuery
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchServices(Message):
-    """ConflictResolver -> ServiceWatcher: the Services that policies name, all of them."""
+    """ConflictResolver -> ServiceWatcher: report these Services, which are all that policies name, and no others."""
 
     names: frozenset[NamespacedName]
     revision: int
+    """Grows with each request. SourceSynced carries it back when the source covers the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchPods(Message):
-    """ConflictResolver -> EndpointWatcher, in the controller: the Pods that policies select, by all their selectors."""
+    """ConflictResolver -> EndpointWatcher, in the controller: report the Pods that these queries find, and no others.
+
+    The queries are those of all policies.
+    """
 
     queries: frozenset[PodQuery]
     revision: int
+    """As in WatchServices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncSource(Message):
-    """To a watcher: tell everything again, under a new generation.
+    """ConflictResolver, MapWriter, StatusWriter -> a watcher: report everything again, under a new listing.
 
-    By whoever lost its facts (a restarted resolver), and by MapWriter, whose lease ran out: then what is told must have
-    been read at `since` or later.
+    ConflictResolver and StatusWriter send it at their start, when they know nothing. MapWriter sends it when the lease
+    ran out; it needs objects that were read after that, and says so by `since`.
     """
 
     since: float = 0.0
-    """time.monotonic(); 0: as it is known."""
+    """time.monotonic(): what is reported must have been read then or later. 0: report what is known already."""

@@ -1,4 +1,4 @@
-"""What keeps the kernel maps fresh: the lease, and the affinity rows that go."""
+"""What keeps the kernel maps current: renewing the lease, and removing affinity rows."""
 
 from __future__ import annotations
 
@@ -10,32 +10,36 @@ from actors.messages.facts import SourceName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseProbe(Message):
-    """QosTicker -> each watcher -> ConflictResolver -> MapWriter: travels the way of facts, so a stuck actor stops it.
+    """QosTicker -> each watcher -> ConflictResolver -> MapWriter, each second: the path of facts works.
 
-    The resolver passes a round on when all three watchers have passed it on, and what they told before is decided;
-    MapWriter renews the lease as of `sent_ns`. One that ran out is renewed only when `as_of` is later than its end.
+    A probe takes the path that facts take, so an actor that is stuck stops it. ConflictResolver passes a probe on when
+    all three watchers have passed theirs on and it has decided everything that they reported before. MapWriter then
+    renews the lease as of `sent_ns`. A lease that ran out is renewed only by a probe whose `as_of` is later than its
+    end.
     """
 
     round: int
     sent_ns: int
-    """CLOCK_MONOTONIC when QosTicker sent it."""
+    """CLOCK_MONOTONIC at which QosTicker sent it."""
     passed_by: SourceName | None = None
     as_of: float = 0.0
-    """By the resolver: the oldest `as_of` of the sources' newest listings; 0 while one has ended none."""
+    """Set by ConflictResolver: the oldest `as_of` among the newest listings of the sources; 0 while a source has not
+    completed a listing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepAffinity(Message):
-    """AffinityAger -> MapWriter: remove rows that expired, or whose backend or frontend is gone."""
+    """AffinityAger -> MapWriter: remove the affinity rows that expired, or that name a frontend or backend that no
+    longer exists."""
 
     now_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendsRemoved(Message):
-    """MapWriter -> AffinityAger: backends went away, rows that name them are of no use."""
+    """MapWriter -> AffinityAger: some backends were removed, so affinity rows that name them are useless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AffinitySliceDue(Message):
-    """MapWriter -> itself: the next rows of the sweep, behind what waits already."""
+    """MapWriter -> itself: continue the sweep, after the messages that are waiting already."""

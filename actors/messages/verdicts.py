@@ -1,4 +1,4 @@
-"""What there is to say of policies in the whole cluster: the controller's messages, to StatusWriter and from it."""
+"""The controller's verdicts on policies, and their way to the API server: the messages to and from StatusWriter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from k8s.status.writes import Write, WriteAnswer
 
 
 class Acceptance(StrEnum):
-    """Reasons of the condition `Accepted` in a policy's status; it holds with the first alone."""
+    """Reasons of the condition `Accepted` in a policy's status. The condition is True only with ACCEPTED."""
 
     ACCEPTED = "Accepted"
     CONFLICT = "Conflict"
@@ -22,17 +22,17 @@ class Acceptance(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyVerdict:
-    """What there is to say of one policy in the whole cluster."""
+    """What the controller says about one policy, for the whole cluster."""
 
     key: PolicyKey
     uid: str
     generation: int
-    """The one that was judged."""
+    """metadata.generation of the object that the verdict is about."""
     reason: Acceptance
     message: str
     """One sentence."""
     frontend: str
-    """What the policy matches: `namespace/name` of a Service, or an IP; "" for one that can't be read."""
+    """What the policy matches: `namespace/name` of a Service, or an IP; "" for a policy that cannot be parsed."""
     frontends: tuple[str, ...]
     nodes_ready: int
     nodes_selected: int
@@ -40,7 +40,7 @@ class PolicyVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyVerdicts(Message):
-    """ConflictResolver -> StatusWriter: verdicts that changed, and policies that are gone; all when `complete`."""
+    """ConflictResolver -> StatusWriter: the verdicts that changed, or all of them when `complete`."""
 
     complete: bool
     verdicts: tuple[PolicyVerdict, ...] = ()
@@ -49,7 +49,10 @@ class ApplyVerdicts(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStatusSeen(Message):
-    """PolicyWatcher -> StatusWriter: what the API holds of a policy, told before the policy itself."""
+    """PolicyWatcher -> StatusWriter: the status that the API server has for a policy.
+
+    It is sent before the policy itself goes to ConflictResolver.
+    """
 
     key: PolicyKey
     uid: str
@@ -58,14 +61,14 @@ class PolicyStatusSeen(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStatusGone(Message):
-    """PolicyWatcher -> StatusWriter: the API holds no such policy, or no longer."""
+    """PolicyWatcher -> StatusWriter: the API server has no such policy."""
 
     key: PolicyKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteEnded(Message):
-    """StatusWriter's writing thread -> StatusWriter, and from there -> MetricsExporter."""
+    """StatusWriter's writing thread -> StatusWriter -> MetricsExporter: one write was answered."""
 
     write: Write
     answer: WriteAnswer

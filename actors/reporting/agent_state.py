@@ -33,7 +33,7 @@ class ConditionChange(NamedTuple):
 class AgentState:
     """Merges what the reporting actor hears; a message costs what it changes, however many policies there are."""
 
-    applied: DesiredStateApplied = DesiredStateApplied(faults=(), attached=False, seconds=-1)
+    applied: DesiredStateApplied = DesiredStateApplied(faults=(), attached=False, apply_seconds=None)
     actors: tuple[ActorReport, ...] = ()
     synced: set[SourceName] = field(default_factory=set)
     heard: dict[SourceName, SourceHeard] = field(default_factory=dict)

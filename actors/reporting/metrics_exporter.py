@@ -65,8 +65,8 @@ class MetricsExporter(AgentActor):
 
     def _on_desired_state_applied(self, message: DesiredStateApplied) -> None:
         self._state.apply(message)
-        if message.seconds >= 0:
-            self._metrics.apply_seconds.observe(message.seconds)
+        if message.apply_seconds is not None:
+            self._metrics.apply_seconds.observe(message.apply_seconds)
 
     def _on_source_heard(self, message: SourceHeard) -> None:
         if message.heard_at is not None:  # else a part is new, and what was heard before stays the last

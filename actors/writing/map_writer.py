@@ -202,7 +202,7 @@ class MapWriter(AgentActor):
         if attached != self._attached or self._faults() != self._reported or withheld != self._withheld:
             if not attached:
                 _log.error("somebody detached the programs; restart the agent to attach them again")
-            self._report(-1.0)
+            self._report(None)
 
     def _renew_lease(self, sent_ns: int, as_of: float) -> None:
         judgement = self._lease.judge(sent_ns, as_of, read_clock())
@@ -275,11 +275,11 @@ class MapWriter(AgentActor):
     def _in_force(self, policy_id: int) -> list[PolicyKey]:
         return [key for key in self._by_id.get(policy_id, ()) if self._policies[key].in_force]
 
-    def _report(self, seconds: float) -> None:
+    def _report(self, apply_seconds: float | None) -> None:
         self._reported = self._faults()
         self._attached = len(self._datapath.attached_hooks()) == len(HOOKS)
         report = DesiredStateApplied(
-            faults=self._reported, attached=self._attached, seconds=seconds, lease_withheld=self._withheld
+            faults=self._reported, attached=self._attached, apply_seconds=apply_seconds, lease_withheld=self._withheld
         )
         self.send("StatusReporter", report)
         self.send("MetricsExporter", report)

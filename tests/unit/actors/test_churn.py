@@ -171,9 +171,9 @@ def test_conditions_and_faults() -> None:
         )
         state.resolve(PoliciesResolved(complete=False, conditions=(condition,)))
         fault = WriteFault(key=key(number), failed=True, message="full")
-        state.apply(DesiredStateApplied(faults=(fault,), attached=True, seconds=0.0))
+        state.apply(DesiredStateApplied(faults=(fault,), attached=True, apply_seconds=0.0))
         state.resolve(PoliciesResolved(complete=False, removed=(key(number),)))
-        state.apply(DesiredStateApplied(faults=(), attached=True, seconds=0.0))
+        state.apply(DesiredStateApplied(faults=(), attached=True, apply_seconds=0.0))
     assert list(held(state)) == []
 
 

@@ -132,7 +132,7 @@ def test_names_and_labels_are_those_of_the_contract() -> None:
     exporting = Exporting()
     exporting.tell(
         PoliciesResolved(complete=True, conditions=(ACTIVE,)),
-        DesiredStateApplied(faults=(), attached=True, seconds=0.002),
+        DesiredStateApplied(faults=(), attached=True, apply_seconds=0.002),
         SourceHeard(source=SourceName.POLICIES, heard_at=5.0, relist_reason="start"),
         ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=1, mailbox=4),)),
     )
@@ -211,7 +211,7 @@ def test_a_write_that_failed_shows_as_the_policys_state() -> None:
     fault = WriteFault(key=ACTIVE.key, failed=True, message="full")
     exporting.tell(
         PoliciesResolved(complete=True, conditions=(ACTIVE,)),
-        DesiredStateApplied(faults=(fault,), attached=True, seconds=-1.0),
+        DesiredStateApplied(faults=(fault,), attached=True, apply_seconds=None),
     )
     scraped = exporting.scrape()
     assert scraped[sample("policy_state", policy="dns", state="Failed")] == 1
@@ -220,8 +220,8 @@ def test_a_write_that_failed_shows_as_the_policys_state() -> None:
 
 def test_writes_without_an_event_are_not_timed() -> None:
     exporting = Exporting()
-    for seconds in (0.002, -1.0):
-        exporting.tell(DesiredStateApplied(faults=(), attached=True, seconds=seconds))
+    for seconds in (0.002, None):
+        exporting.tell(DesiredStateApplied(faults=(), attached=True, apply_seconds=seconds))
     assert exporting.scrape()[sample("apply_seconds_count")] == 1
 
 

@@ -51,7 +51,7 @@ ACTIVE = PolicyCondition(
     usable_pods=1,
 )
 RESOLVED = PoliciesResolved(complete=True, conditions=(ACTIVE,))
-ATTACHED = DesiredStateApplied(faults=(), attached=True, seconds=0.001)
+ATTACHED = DesiredStateApplied(faults=(), attached=True, apply_seconds=0.001)
 
 
 class Reporting:
