@@ -207,7 +207,8 @@ def _detach(options: argparse.Namespace, settings: Settings) -> int:
 
 def _stay(health: HealthSettings) -> None:
     """Keeps the agent's probes content, so that a patch of the DaemonSet has nothing but the command to change."""
-    from actors.framework.http import Answer, HttpServer  # noqa: PLC0415
+    from actors.framework.http import HttpServer  # noqa: PLC0415
+    from actors.framework.http_exchange import Answer  # noqa: PLC0415
 
     def detached() -> Answer:
         return Answer(HTTPStatus.OK, "text/plain", b"detached\n")

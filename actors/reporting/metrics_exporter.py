@@ -14,7 +14,8 @@ from typing import ClassVar
 from prometheus_client import generate_latest
 
 from actors.framework.actor import AgentActor, OwnedThread
-from actors.framework.http import Answer, HttpServer
+from actors.framework.http import HttpServer
+from actors.framework.http_exchange import Answer
 from actors.framework.messages import ActorsReported, Message
 from actors.messages.desired import ResyncDesiredState
 from actors.messages.reports import DesiredStateApplied, MetricsServed, PoliciesResolved, SourceHeard

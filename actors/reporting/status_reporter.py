@@ -16,7 +16,8 @@ from http import HTTPStatus
 from typing import ClassVar, Protocol
 
 from actors.framework.actor import AgentActor, OwnedThread
-from actors.framework.http import Answer, HttpServer
+from actors.framework.http import HttpServer
+from actors.framework.http_exchange import Answer
 from actors.framework.messages import ActorsReported, Message
 from actors.messages.desired import ResyncDesiredState
 from actors.messages.facts import SourceName, SourceSynced

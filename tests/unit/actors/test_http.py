@@ -1,4 +1,4 @@
-"""The HTTP server against clients that mean no good, and addresses that can't be listened on. Real sockets."""
+"""The HTTP server against hostile clients, and on addresses that it cannot listen on. Real sockets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from typing import Any
 
 import pytest
 
-from actors.framework import http as serving
-from actors.framework.http import LONGEST_REQUEST, MOST_CONNECTIONS, Answer, HttpServer, Routes
+from actors.framework import http as listening
+from actors.framework import http_connections as serving
+from actors.framework.http import HttpServer
+from actors.framework.http_connections import MOST_CONNECTIONS, Connection, one_to_close
+from actors.framework.http_exchange import LONGEST_REQUEST, Answer, Routes
 from tests.unit.peers import WAIT_SECONDS, free_port
 
 BIG = 10 * 1024 * 1024
@@ -33,7 +36,7 @@ Start = Callable[..., int]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a server, and gives its port."""
+    """Starts a server and returns its port."""
     running = []
 
     def begin(**arguments: Any) -> int:
@@ -69,7 +72,7 @@ def connect(port: int, sent: bytes = b"") -> socket.socket:
 
 
 def received(client: socket.socket) -> bytes:
-    """All that comes until the server ends the connection; it fails when that lasts."""
+    """Returns everything that arrives until the server closes the connection. Raises TimeoutError when it does not."""
     parts = []
     with contextlib.suppress(ConnectionResetError):
         while part := client.recv(1 << 20):
@@ -81,7 +84,7 @@ def received(client: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", UNFINISHED], ids=["nothing", "a byte", "unfinished headers"])
-def test_more_connections_than_are_kept_close_the_oldest_and_an_honest_client_is_answered(
+def test_an_honest_client_is_answered_while_a_hostile_one_opens_more_connections_than_are_kept(
     sent: bytes, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = start()
@@ -94,19 +97,19 @@ def test_more_connections_than_are_kept_close_the_oldest_and_an_honest_client_is
         young = clients[-1]
         young.sendall(UNFINISHED.removeprefix(sent) + b"\r\n")
         assert received(young).endswith(b"ok\n")
-    (told,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert told.startswith(f"test: {MOST_CONNECTIONS} connections are open"), "once, not for each connection"
-    assert "now 127.0.0.1" in told
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert warning.startswith(f"test: {MOST_CONNECTIONS} connections are open"), "once, not for each connection"
+    assert "now 127.0.0.1" in warning
 
 
 def test_the_client_with_the_most_connections_loses_its_oldest() -> None:
-    def held(client: str) -> serving._Connection:
-        return serving._Connection(socket=socket.socket(), client=client, deadline=0.0)
+    def held(client: str) -> Connection:
+        return Connection(socket=socket.socket(), client=client, deadline=0.0)
 
     connections = [held(client) for client in ("honest", "hostile", "other", "hostile")]
-    assert serving.one_to_close(connections) is connections[1]
-    assert serving.one_to_close(connections[:1]) is connections[0]
-    assert serving.one_to_close(connections[:3]) is connections[0], "the oldest when all have as many"
+    assert one_to_close(connections) is connections[1]
+    assert one_to_close(connections[:1]) is connections[0]
+    assert one_to_close(connections[:3]) is connections[0], "the oldest when all have as many"
     for each in connections:
         each.socket.close()
 
@@ -117,16 +120,16 @@ TOO_LONG = [
     ("many headers", b"GET /ok HTTP/1.1\r\n" + b"A: a\r\n" * LONGEST_REQUEST, 431),
     ("more headers than are parsed", b"GET /ok HTTP/1.1\r\n" + b"A: a\r\n" * 200 + b"\r\n", 431),
     (
-        "a body of a method that is not known",
+        "a body of an unknown method",
         b"POST /ok HTTP/1.1\r\nContent-Length: 500000\r\n\r\n" + bytes(500_000),
         501,
     ),
-    ("a body that no length tells of", b"GET /ok HTTP/1.1\r\n\r\n" + bytes(500_000), 200),
+    ("a body without a length", b"GET /ok HTTP/1.1\r\n\r\n" + bytes(500_000), 200),
 ]
 
 
 @pytest.mark.parametrize(("sent", "status"), [row[1:] for row in TOO_LONG], ids=[row[0] for row in TOO_LONG])
-def test_what_is_too_long_is_answered_and_not_kept(sent: bytes, status: int, start: Start) -> None:
+def test_a_request_that_is_too_long_is_refused_and_not_kept(sent: bytes, status: int, start: Start) -> None:
     port = start()
     with connect(port, sent) as client:
         assert received(client).startswith(f"HTTP/1.0 {status} ".encode())
@@ -144,7 +147,9 @@ def test_a_body_without_an_end_is_cut(start: Start) -> None:
     assert get(port) == (200, b"ok\n")
 
 
-def test_a_client_that_drips_is_cut_however_steadily_it_does(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_sends_byte_by_byte_is_cut_off_however_steadily_it_sends(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(serving, "EXCHANGE_SECONDS", 0.5)
     port = start()
     with connect(port, UNFINISHED) as client:
@@ -166,13 +171,13 @@ def test_a_client_that_drips_is_cut_however_steadily_it_does(start: Start, monke
 @pytest.mark.parametrize(
     "sent",
     [b"", UNFINISHED, b"GET /big HTTP/1.1\r\n\r\n", b"GET /ok HTTP/1.1\r\n\r\n"],
-    ids=["nothing is sent", "headers have no end", "the answer is not fetched", "the client stays after its answer"],
+    ids=["nothing is sent", "headers have no end", "the answer is not read", "the client stays after its answer"],
 )
-def test_every_connection_ends_when_its_time_is_over(
+def test_every_connection_ends_when_its_time_is_up(
     sent: bytes, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(serving, "EXCHANGE_SECONDS", 0.2)
-    caplog.set_level(logging.DEBUG, logger="actors.framework.http")
+    caplog.set_level(logging.DEBUG, logger="actors.framework.http_connections")
     closed: SimpleQueue[str] = SimpleQueue()
     monkeypatch.setattr(serving._log, "debug", lambda text, *rest: closed.put(text % rest))
     port = start()
@@ -183,7 +188,7 @@ def test_every_connection_ends_when_its_time_is_over(
         assert told == "test: closing the connection of 127.0.0.1: the exchange took too long"
 
 
-def test_answers_that_nobody_fetches_are_bounded_and_the_newest_is_kept(start: Start) -> None:
+def test_answers_that_nobody_reads_are_bounded_and_the_newest_is_kept(start: Start) -> None:
     port = start()
     with connect(port, b"GET /big HTTP/1.0\r\n\r\n") as first, connect(port, b"GET /big HTTP/1.0\r\n\r\n") as second:
         assert len(received(first)) < BIG
@@ -191,27 +196,27 @@ def test_answers_that_nobody_fetches_are_bounded_and_the_newest_is_kept(start: S
         assert len(get(port, "/big")[1]) == BIG
 
 
-def test_requests_that_wait_together_are_one_work_and_their_answer_is_not_older_than_they_are(start: Start) -> None:
-    at_work, go_on = threading.Event(), threading.Event()
+def test_requests_that_wait_together_share_one_answer_that_is_not_older_than_they_are(start: Start) -> None:
+    working, release = threading.Event(), threading.Event()
     counted = itertools.count(1)
 
     def count() -> Answer:
         number = next(counted)
-        at_work.set()
-        go_on.wait(WAIT_SECONDS)
+        working.set()
+        release.wait(WAIT_SECONDS)
         return Answer(HTTPStatus.OK, "text/plain", str(number).encode())
 
     port = start(routes={"/count": count})
     request = b"GET /count HTTP/1.0\r\n\r\n"
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(connect(port, request))
-        assert at_work.wait(WAIT_SECONDS)
+        assert working.wait(WAIT_SECONDS)
         others = [stack.enter_context(connect(port, request)) for _ in range(10)]
-        go_on.set()
+        release.set()
         assert [received(each)[-1:] for each in (first, *others)] == [b"1"] + [b"2"] * 10
 
 
-def test_a_client_that_leaves_at_any_time_does_no_harm(start: Start) -> None:
+def test_a_client_may_leave_at_any_time(start: Start) -> None:
     port = start()
     for sent in (b"", b"GET", UNFINISHED, b"GET /big HTTP/1.0\r\n\r\n", b"GET /ok HTTP/1.0\r\n\r\n"):
         for linger in (b"\0" * 8, b"\1\0\0\0\0\0\0\0"):  # an orderly end, and a reset
@@ -220,7 +225,7 @@ def test_a_client_that_leaves_at_any_time_does_no_harm(start: Start) -> None:
     assert get(port) == (200, b"ok\n")
 
 
-def test_a_mistake_of_ours_ends_the_connection_and_not_the_server(
+def test_a_bug_of_ours_ends_the_connection_and_not_the_server(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = start()
@@ -232,11 +237,12 @@ def test_a_mistake_of_ours_ends_the_connection_and_not_the_server(
     assert get(port) == (200, b"ok\n")
 
 
-def test_a_process_without_descriptors_left_gives_up_connections_and_goes_on() -> None:
+def test_a_process_that_has_no_descriptors_left_closes_connections_and_keeps_serving() -> None:
     program = """
 import resource, sys
 from http import HTTPStatus
-from actors.framework.http import Answer, HttpServer
+from actors.framework.http import HttpServer
+from actors.framework.http_exchange import Answer
 server = HttpServer(section="test", address="127.0.0.1", port=int(sys.argv[1]),
     routes={"/ok": lambda: Answer(HTTPStatus.OK, "text/plain", b"ok\\n")})
 resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
@@ -285,11 +291,11 @@ def test_a_single_address_listens_there_only(address: str, other: str, start: St
         get(port, address=other)
 
 
-def test_a_busy_port_is_told_once_and_taken_as_soon_as_it_is_free(
+def test_a_busy_port_is_logged_once_and_used_as_soon_as_it_is_free(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="actors.framework.http")
-    monkeypatch.setattr(serving, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(listening, "_RETRY_SECONDS", 0.01)
     faults: SimpleQueue[str] = SimpleQueue()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -310,7 +316,7 @@ def test_a_server_that_waits_for_its_port_can_be_stopped(start: Start) -> None:
         start(port=taken.getsockname()[1])
 
 
-def test_an_address_that_the_machine_does_not_have_is_told(start: Start) -> None:
+def test_an_address_that_the_machine_does_not_have_is_reported(start: Start) -> None:
     faults: SimpleQueue[str] = SimpleQueue()
     port = start(address="192.0.2.1", on_fault=faults.put)
     told = f"test.address, test.port: cannot listen on 192.0.2.1 port {port}: Cannot assign requested address"
