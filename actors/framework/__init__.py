@@ -1,4 +1,4 @@
-"""What any program of actors needs, and what knows nothing of policies: actors, supervision, HTTP, stop signals, rates.
+"""What any program of actors needs, and what knows nothing about policies: actors, supervision, HTTP, signals, rates.
 
 May import: `config.backoff`, and no other package of ours.
 """

@@ -1,7 +1,7 @@
-"""What every actor shares: dispatch by message type, sending by name, threads that it owns, and saying that it failed.
+"""What every actor shares: dispatch by message type, sending by name, owned threads, and reporting its own failure.
 
-Peers are addressed by name and found when the message is sent, so that a restarted actor is found with no re-wiring. A
-message to an actor that is not there is dropped: whoever starts asks for what it needs.
+Peers are addressed by name and looked up when a message is sent, so a restarted actor needs no rewiring. A message to
+an actor that is not running is dropped, because every actor asks its peers for what it needs when it starts.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _JOIN_SECONDS = 2.0
 
 
 class UnknownMessageError(Exception):
-    """An actor was sent what its table does not name: a mistake of ours."""
+    """An actor received a message that its HANDLERS do not name, which is a bug."""
 
 
 def send(name: str, message: Message) -> bool:
-    """Tells the live actor of that class name; False when there is none."""
+    """Sends to the running actor of that class name. Returns False when there is none."""
     for ref in pykka.ActorRegistry.get_by_class_name(name):
         try:
             ref.tell(message)
@@ -57,14 +57,14 @@ class AgentActor(pykka.ThreadingActor):
         """Runs in the actor's thread before its first message."""
 
     def stopped(self) -> None:
-        """Runs in the actor's thread after its last message, its threads being stopped; also after a failure, but not
-        after one of `started`."""
+        """Runs in the actor's thread after its last message, when its own threads have stopped. It also runs after a
+        failure, except when `started` failed."""
 
     def send(self, name: str, message: Message) -> None:
         send(name, message)
 
     def tell_self(self, message: Message) -> None:
-        """Queues behind what waits already."""
+        """The message queues behind those that are waiting already."""
         self.actor_ref.tell(message)
 
     def own(self, thread: OwnedThread) -> None:
@@ -83,7 +83,7 @@ class AgentActor(pykka.ThreadingActor):
         return None
 
     def on_start(self) -> None:
-        # Pykka reports no failure here, and would leave the actor dead in silence.
+        # Pykka does not report an exception in on_start: the actor would be dead without anybody noticing.
         try:
             self.started()
         except Exception as error:
@@ -92,7 +92,7 @@ class AgentActor(pykka.ThreadingActor):
             raise
 
     def on_stop(self) -> None:
-        self._wind_up()
+        self._clean_up()
 
     def on_failure(
         self,
@@ -101,12 +101,12 @@ class AgentActor(pykka.ThreadingActor):
         traceback: Any,
     ) -> None:
         del exception_type, traceback
-        # First what we hold (a port) is let go, then the supervisor hears of it: the next of us needs it.
-        self._wind_up()
+        # Release what the actor holds (such as a port) before telling the supervisor, since the successor needs it.
+        self._clean_up()
         self._failed("handle", exception_value)
 
     def thread_failed(self, error: BaseException) -> None:
-        """Called in an owned thread that ended before its time."""
+        """Called in an owned thread that ended although nobody stopped it."""
         self._failed("thread", error)
         self.actor_ref.stop(block=False)
 
@@ -115,7 +115,7 @@ class AgentActor(pykka.ThreadingActor):
         _log.error("%s failed (%s): %s", self.name, phase, text, exc_info=error)
         send(SUPERVISOR, ActorFailed(name=self.name, phase=phase, error=text))
 
-    def _wind_up(self) -> None:
+    def _clean_up(self) -> None:
         self._stop_threads()
         self.stopped()
 
@@ -125,7 +125,7 @@ class AgentActor(pykka.ThreadingActor):
 
 
 class OwnedThread:
-    """A blocking loop in a thread that an actor owns. Ending by itself is a failure of the actor."""
+    """A blocking loop in a thread that an actor owns. When the loop ends before it is stopped, the actor has failed."""
 
     def __init__(self, actor: AgentActor, name: str, run: Callable[[], None], stop: Callable[[], None]) -> None:
         self._actor = actor
@@ -146,7 +146,7 @@ class OwnedThread:
     def _main(self) -> None:
         try:
             self._run()
-        except Exception as error:  # noqa: BLE001  (told to the supervisor, which restarts the actor)
+        except Exception as error:  # noqa: BLE001  (the supervisor is told, and restarts the actor)
             if not self._stopping:
                 self._actor.thread_failed(error)
             return
@@ -155,17 +155,17 @@ class OwnedThread:
 
 
 def clock(actor: AgentActor, interval: float) -> OwnedThread:
-    """A thread that tells the actor TickElapsed each `interval` seconds, on a grid that does not drift."""
-    over = threading.Event()
+    """Returns a thread that sends the actor a TickElapsed each `interval` seconds, without drift."""
+    stopped = threading.Event()
 
     def run() -> None:
         due = time.monotonic() + interval
-        while not over.wait(max(0.0, due - time.monotonic())):
+        while not stopped.wait(max(0.0, due - time.monotonic())):
             try:
                 actor.actor_ref.tell(TickElapsed(due=due))
             except pykka.ActorDeadError:
                 return
-            # Ticks that were slept through (a suspended machine) are skipped, not made up for.
+            # Ticks that were missed while the machine was suspended are skipped.
             due = max(due + interval, time.monotonic())
 
-    return OwnedThread(actor, f"{actor.name}-clock", run, over.set)
+    return OwnedThread(actor, f"{actor.name}-clock", run, stopped.set)

@@ -1,4 +1,4 @@
-"""What the framework says of itself: life, death and ticks of actors. `Message` is the base of all messages."""
+"""Messages of the framework itself: ticks, failures and health of actors. `Message` is the base of all messages."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickElapsed(Message):
-    """An actor's own clock thread -> that actor; `due` is time.monotonic() at which the tick was due."""
+    """An actor's own clock thread -> that actor."""
 
     due: float
+    """time.monotonic() at which the tick was due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorFailed(Message):
-    """An actor -> Supervisor: it stopped, or ends now. Phase is `start`, `handle` or `thread`."""
+    """An actor -> Supervisor: it failed, and has stopped or is about to."""
 
     name: str
     phase: str
+    """`start`, `handle` (a message) or `thread` (one that the actor owns)."""
     error: str
 
 
@@ -34,6 +36,7 @@ class ActorReport:
     """`running`, `restarting` or `stuck`."""
     restarts: int
     mailbox: int
+    """Number of messages that are waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,4 +48,4 @@ class ActorsReported(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ping(Message):
-    """Asked with a time-out; answered with the actor's name by `AgentActor` itself."""
+    """Anybody -> any actor, by `ask` with a timeout: `AgentActor` answers with the actor's name."""

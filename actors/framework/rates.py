@@ -1,16 +1,19 @@
-"""Limits on how often something is done or said. Pure; the clock is passed in."""
+"""Limits on how often something is done. Pure; the clock is passed in."""
 
 from __future__ import annotations
 
 
 class TokenBucket:
+    """Allows `burst` takes at once and `rate` takes per second in the long run."""
+
     def __init__(self, rate: float, burst: float) -> None:
         self._rate = rate
         self._burst = burst
         self._tokens = burst
-        self._at = 0.0
+        self._filled_at = 0.0
 
     def take(self, now: float) -> bool:
+        """Takes one token. Returns False when there is none."""
         self._fill(now)
         if self._tokens < 1:
             return False
@@ -18,10 +21,10 @@ class TokenBucket:
         return True
 
     def is_full(self, now: float) -> bool:
-        """Nothing was taken for so long that a new bucket would be the same."""
+        """Whether it behaves like a new bucket, since nothing has been taken for long."""
         self._fill(now)
         return self._tokens >= self._burst
 
     def _fill(self, now: float) -> None:
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now

@@ -1,8 +1,10 @@
-"""Supervisor: owns the list of actors; starts them in order, notices when one ends or is stuck, restarts it.
+"""Supervisor: owns the actors. It starts them in order, notices when one exits or is stuck, and restarts it.
 
 In: ActorFailed (every actor), TickElapsed (own clock). Out: ActorsReported (StatusReporter, MetricsExporter).
-A restarted actor asks for what it needs again by itself. Too many restarts of one actor are fatal: the process ends
-with code 1, the DaemonSet starts it anew, and the attached programs serve with the last maps meanwhile.
+
+An actor that was restarted asks its peers again for what it needs. Too many restarts of one actor are fatal: the
+process exits with code 1, the DaemonSet starts it again, and meanwhile the attached programs keep working with the maps
+as they were written last.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 STUCK_SECONDS = 5.0
+"""An actor that does not answer a ping for so long is reported as stuck."""
 RESTART_LIMIT = 10
 RESTART_WINDOW_SECONDS = 60.0
 _BACKOFF = Backoff(first=0.05, longest=5.0)
@@ -46,8 +49,9 @@ class _Child:
     ref: pykka.ActorRef[Any] | None = None
     restarts: int = 0
     planned: tuple[float, ...] = ()
-    """When restarts were planned, within the window."""
+    """time.monotonic() of each restart that was planned within the window."""
     restart_at: float | None = None
+    """time.monotonic() of the restart that is due next; None while the actor runs."""
     ping: pykka.Future[object] | None = None
     pinged_at: float = 0.0
 
@@ -57,9 +61,9 @@ def within_window(planned: Iterable[float], now: float) -> tuple[float, ...]:
 
 
 def restart_delay(recent: int, jitter: float) -> float | None:
-    """Seconds before the next restart, after `recent` ones within the window; None: one more is too many.
+    """Returns the seconds to wait before the next restart, or None when one more restart would be too many.
 
-    `jitter` is 0 to 1.
+    `recent` is the number of restarts within the window, and `jitter` is 0 to 1.
     """
     if recent >= RESTART_LIMIT:
         return None
@@ -67,7 +71,7 @@ def restart_delay(recent: int, jitter: float) -> float | None:
 
 
 class Supervisor(AgentActor):
-    """`on_fatal` is called, in any thread, when nothing more can be done here; at the latest, when it is stopped."""
+    """`on_fatal` is called with a reason, in any thread, when the supervisor gives up, fails, or is stopped."""
 
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {ActorFailed: "_on_actor_failed", TickElapsed: "_on_tick_elapsed"}
 
@@ -118,7 +122,7 @@ class Supervisor(AgentActor):
                 _log.error("%s exited unexpectedly", child.spec.name)
                 self._plan_restart(child)
         self._report()
-        # Last, so that pings are not counted as messages that wait.
+        # Last, so that the report does not count pings as messages that are waiting.
         for child in self._children.values():
             if child.restart_at is None and child.ref is not None:
                 self._ping(child.ref, child, now)
@@ -140,7 +144,7 @@ class Supervisor(AgentActor):
         self._timers = [each for each in self._timers if each.is_alive()] + [timer]
 
     def _wake(self) -> None:
-        """In a timer's thread: restarts wait for no tick."""
+        """In a timer's thread: a restart does not wait for the next tick."""
         try:
             self.actor_ref.tell(TickElapsed(due=time.monotonic()))
         except pykka.ActorDeadError:
@@ -157,7 +161,7 @@ class Supervisor(AgentActor):
     def _start(self, child: _Child) -> None:
         try:
             child.ref = child.spec.start()
-        except Exception:  # noqa: BLE001  (whatever it is: it is logged, counted and tried again)
+        except Exception:  # noqa: BLE001  (whatever it is, it is logged and counted, and the start is retried)
             _log.exception("cannot start %s", child.spec.name)
             self._plan_restart(child)
 
@@ -166,9 +170,9 @@ class Supervisor(AgentActor):
             try:
                 child.ping.get(timeout=0)
             except pykka.Timeout:
-                return  # still no answer: stuck, when that lasts
+                return  # no answer yet; _report calls the actor stuck when that lasts
             except pykka.ActorDeadError:
-                pass  # the next tick finds it dead
+                pass  # the next tick notices that it is dead
         child.ping = ref.ask(Ping(), block=False)
         child.pinged_at = now
 
@@ -188,5 +192,6 @@ class Supervisor(AgentActor):
 
 
 def _waiting(inbox: object) -> int:
-    """A threading actor's inbox is a queue; Pykka promises less of it."""
+    """Returns the number of messages in an inbox, which is a queue for every threading actor. Pykka's type promises
+    less."""
     return inbox.qsize() if isinstance(inbox, queue.Queue) else 0

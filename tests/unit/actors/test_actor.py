@@ -1,4 +1,4 @@
-"""The frame of all actors: dispatch, addressing by name, owned threads, and failures that are told."""
+"""What all actors share: dispatch, addressing by name, owned threads, and the report of a failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 
 class Example(AgentActor):
-    """Handles what it is told by calling `handle`; `start` runs at its start."""
+    """Passes each message to `handle`; `start` runs at its start, and `stop` when it has stopped."""
 
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {Flush: "_on_any", TickElapsed: "_on_any"}
 
@@ -78,7 +78,7 @@ def test_a_message_of_an_unknown_type_is_a_failure_that_names_it() -> None:
         ("thread", lambda: Example.start(start=lambda actor: actor.own(OwnedThread(actor, "t", fail, lambda: None)))),
     ],
 )
-def test_whatever_fails_the_supervisor_hears_of_it_once(phase: str, example: Callable[[], object]) -> None:
+def test_the_supervisor_hears_once_of_any_failure(phase: str, example: Callable[[], object]) -> None:
     supervisor = Peer("Supervisor")
     example()
     assert supervisor.next() == ActorFailed(name="Example", phase=phase, error="ValueError: out of luck")
@@ -94,34 +94,34 @@ def test_a_thread_that_ends_by_itself_ends_its_actor() -> None:
     wait_until_dead(ref)
 
 
-def test_a_thread_is_stopped_and_joined_before_the_actor_is_gone() -> None:
+def test_a_thread_is_stopped_and_joined_before_its_actor_has_stopped() -> None:
     supervisor = Peer("Supervisor")
-    over, story = threading.Event(), list[str]()
+    stop, events = threading.Event(), list[str]()
 
     def run() -> None:
-        over.wait(WAIT_SECONDS)
-        story.append("thread ended")
+        stop.wait(WAIT_SECONDS)
+        events.append("thread ended")
 
     ref = Example.start(
-        start=lambda actor: actor.own(OwnedThread(actor, "reader", run, over.set)),
-        stop=lambda: story.append("stopped"),
+        start=lambda actor: actor.own(OwnedThread(actor, "reader", run, stop.set)),
+        stop=lambda: events.append("stopped"),
     )
     ref.stop(timeout=WAIT_SECONDS)
-    assert story == ["thread ended", "stopped"]
+    assert events == ["thread ended", "stopped"]
     assert supervisor.heard() == []
 
 
 @pytest.mark.usefixtures("expects_failures")
 @pytest.mark.parametrize("phase", ["start", "handle"])
-def test_a_failed_actor_has_let_its_threads_go_when_the_supervisor_hears_of_it(phase: str) -> None:
+def test_a_failed_actor_stops_its_threads_before_the_supervisor_hears_of_it(phase: str) -> None:
     supervisor = Peer("Supervisor")
-    over = threading.Event()
+    stop = threading.Event()
 
     def run() -> None:
-        over.wait(WAIT_SECONDS)
+        stop.wait(WAIT_SECONDS)
 
     def start(actor: AgentActor) -> None:
-        actor.own(OwnedThread(actor, "reader", run, over.set))
+        actor.own(OwnedThread(actor, "reader", run, stop.set))
         if phase == "start":
             fail()
 
@@ -129,10 +129,10 @@ def test_a_failed_actor_has_let_its_threads_go_when_the_supervisor_hears_of_it(p
     if phase == "handle":
         ref.tell(Flush())
     assert isinstance(supervisor.next(), ActorFailed)
-    assert over.is_set()
+    assert stop.is_set()
 
 
-def test_a_clock_ticks_on_a_grid_until_its_actor_stops() -> None:
+def test_a_clock_ticks_without_drift_until_its_actor_stops() -> None:
     ticks: SimpleQueue[Message] = SimpleQueue()
     ref = Example.start(handle=ticks.put, start=lambda actor: actor.own(clock(actor, 0.01)))
     first, second = ticks.get(timeout=WAIT_SECONDS), ticks.get(timeout=WAIT_SECONDS)
@@ -148,7 +148,7 @@ def test_a_message_to_an_actor_that_is_not_running_is_dropped_and_logged(caplog:
     assert caplog.messages == ["Nobody is not running; dropped Flush"]
 
 
-def test_a_name_leads_to_the_actor_that_lives_now() -> None:
+def test_a_name_stands_for_the_actor_that_is_running_now() -> None:
     former = Peer("Example")
     former.ref.stop(timeout=WAIT_SECONDS)
     present = Peer("Example")

@@ -19,9 +19,9 @@ def run(body: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
-def test_a_signal_stops_the_process_though_it_interrupts_no_call_of_the_main_thread(number: str) -> None:
-    # A signal that another thread takes interrupts no call of the main thread. Neither does one that arrives just
-    # before the main thread blocks, which no test can time.
+def test_a_signal_stops_the_process_even_when_it_interrupts_no_call_of_the_main_thread(number: str) -> None:
+    # A signal that another thread receives interrupts no call of the main thread. Nor does a signal that arrives just
+    # before the main thread blocks, but a test cannot time that.
     done = run(
         f"""
 stop = StopSignals()
@@ -35,7 +35,7 @@ print("stopped")
     assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
 
 
-def test_a_signal_that_came_before_the_main_thread_waits_counts() -> None:
+def test_a_signal_that_arrived_before_the_main_thread_waits_is_not_lost() -> None:
     done = run("stop = StopSignals()\nsignal.raise_signal(signal.SIGTERM)\nstop.wait()\nprint('stopped')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
 

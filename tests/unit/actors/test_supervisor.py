@@ -22,20 +22,20 @@ pytestmark = pytest.mark.usefixtures("no_ticks")
 
 @pytest.fixture
 def no_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ticks come from the test alone."""
+    """Only the test sends ticks."""
     monkeypatch.setattr(supervising, "TICK_SECONDS", 3600.0)
 
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """What a stuck child waits for."""
+    """A stuck child waits for this event."""
     event = threading.Event()
     yield event
     event.set()
 
 
 class _Child(AgentActor):
-    """Does what the test says at a Flush; each start and stop is told by class name."""
+    """Does what the test wants at a Flush, and notes each start and stop under its class name."""
 
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {Flush: "_on_flush"}
 
@@ -57,8 +57,8 @@ def fail() -> None:
     raise ValueError("out of luck")
 
 
-class Family:
-    """A supervisor over children of the given names."""
+class Supervised:
+    """A supervisor and its children, which have the given names."""
 
     def __init__(self, *names: str, flush: Callable[[], object] = fail) -> None:
         self.events: SimpleQueue[str] = SimpleQueue()
@@ -79,7 +79,7 @@ class Family:
         return ref
 
     def tick(self) -> dict[str, ActorReport]:
-        """What is reported at a tick, by actor."""
+        """Sends a tick and returns what the supervisor reports then, by actor."""
         fence(self.ref)
         self.reporter.heard()
         self.ref.tell(TickElapsed(due=0.0))
@@ -90,10 +90,10 @@ class Family:
 
 
 def test_children_start_in_order_and_stop_in_reverse() -> None:
-    family = Family("First", "Second")
-    fence(family.ref)
-    family.ref.stop(timeout=WAIT_SECONDS)
-    assert [family.next_event() for _ in range(4)] == [
+    supervised = Supervised("First", "Second")
+    fence(supervised.ref)
+    supervised.ref.stop(timeout=WAIT_SECONDS)
+    assert [supervised.next_event() for _ in range(4)] == [
         "First started",
         "Second started",
         "Second stopped",
@@ -102,42 +102,42 @@ def test_children_start_in_order_and_stop_in_reverse() -> None:
 
 
 def test_each_tick_reports_every_actor_and_the_supervisor_itself() -> None:
-    reports = Family("First", "Second").tick()
+    reports = Supervised("First", "Second").tick()
     assert list(reports) == ["Supervisor", "First", "Second"]
     assert reports["First"] == ActorReport(name="First", state="running", restarts=0, mailbox=0)
 
 
 @pytest.mark.usefixtures("expects_failures")
-def test_a_child_that_fails_is_replaced_and_the_others_go_on() -> None:
-    family = Family("First", "Second")
-    fence(family.ref)
-    failed, other = family.child("First"), family.child("Second")
+def test_a_child_that_fails_is_replaced_and_the_others_keep_running() -> None:
+    supervised = Supervised("First", "Second")
+    fence(supervised.ref)
+    failed, other = supervised.child("First"), supervised.child("Second")
     failed.tell(Flush())
-    assert [family.next_event() for _ in range(4)] == [
+    assert [supervised.next_event() for _ in range(4)] == [
         "First started",
         "Second started",
         "First stopped",
         "First started",
     ]
-    reports = family.tick()
+    reports = supervised.tick()
     assert (reports["First"].state, reports["First"].restarts) == ("running", 1)
     assert reports["Second"].restarts == 0
-    assert family.child("First").actor_urn != failed.actor_urn
-    assert family.child("Second").actor_urn == other.actor_urn
+    assert supervised.child("First").actor_urn != failed.actor_urn
+    assert supervised.child("Second").actor_urn == other.actor_urn
 
 
 def test_a_child_stopped_from_outside_is_replaced_after_the_next_tick() -> None:
-    family = Family("First")
-    fence(family.ref)
-    family.child("First").stop(timeout=WAIT_SECONDS)
-    assert family.tick()["First"].state == "restarting"
-    assert [family.next_event() for _ in range(3)] == ["First started", "First stopped", "First started"]
-    report = family.tick()["First"]
+    supervised = Supervised("First")
+    fence(supervised.ref)
+    supervised.child("First").stop(timeout=WAIT_SECONDS)
+    assert supervised.tick()["First"].state == "restarting"
+    assert [supervised.next_event() for _ in range(3)] == ["First started", "First stopped", "First started"]
+    report = supervised.tick()["First"]
     assert (report.state, report.restarts) == ("running", 1)
 
 
 @pytest.mark.usefixtures("expects_failures")
-def test_a_child_that_cannot_be_made_is_tried_again() -> None:
+def test_a_start_that_fails_is_retried() -> None:
     tries: SimpleQueue[None] = SimpleQueue()
     started = threading.Event()
 
@@ -155,17 +155,17 @@ def test_a_child_that_cannot_be_made_is_tried_again() -> None:
     assert started.wait(WAIT_SECONDS)
 
 
-def test_a_child_that_answers_no_ping_is_reported_as_stuck(
+def test_a_child_that_does_not_answer_a_ping_is_reported_as_stuck(
     monkeypatch: pytest.MonkeyPatch, release: threading.Event
 ) -> None:
     monkeypatch.setattr(supervising, "STUCK_SECONDS", -1.0)
-    family = Family("First", flush=lambda: release.wait(WAIT_SECONDS))
-    fence(family.ref)
-    child = family.child("First")
+    supervised = Supervised("First", flush=lambda: release.wait(WAIT_SECONDS))
+    fence(supervised.ref)
+    child = supervised.child("First")
     child.tell(Flush())
     child.tell(Flush())
-    assert family.tick()["First"].state == "running"
-    report = family.tick()["First"]
+    assert supervised.tick()["First"].state == "running"
+    report = supervised.tick()["First"]
     assert report.state == "stuck"
     assert report.mailbox >= 1
 
@@ -184,7 +184,7 @@ def test_a_child_that_answers_no_ping_is_reported_as_stuck(
         (11, 0.5, None),
     ],
 )
-def test_back_off_doubles_from_a_twentieth_to_five_seconds_and_then_gives_up(
+def test_the_delay_doubles_from_50_ms_to_5_s_and_the_supervisor_gives_up_at_the_limit(
     recent: int, jitter: float, delay: float | None
 ) -> None:
     assert restart_delay(recent, jitter) == delay
@@ -197,15 +197,15 @@ def test_only_restarts_of_the_last_minute_count() -> None:
 @pytest.mark.usefixtures("expects_failures")
 def test_too_many_failures_of_one_child_are_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervising, "RESTART_LIMIT", 1)
-    family = Family("First")
-    fence(family.ref)
-    assert family.next_event() == "First started"
+    supervised = Supervised("First")
+    fence(supervised.ref)
+    assert supervised.next_event() == "First started"
     for expected in ("First started", None):
-        family.child("First").tell(Flush())
-        assert family.next_event() == "First stopped"
+        supervised.child("First").tell(Flush())
+        assert supervised.next_event() == "First stopped"
         if expected:
-            assert family.next_event() == expected
-    assert family.fatal.get(timeout=WAIT_SECONDS) == "First failed more than 1 times within 60 s"
+            assert supervised.next_event() == expected
+    assert supervised.fatal.get(timeout=WAIT_SECONDS) == "First failed more than 1 times within 60 s"
 
 
 @pytest.mark.usefixtures("expects_failures")
@@ -216,19 +216,19 @@ def test_too_many_failures_of_one_child_are_fatal(monkeypatch: pytest.MonkeyPatc
         (lambda ref: ref.stop(timeout=WAIT_SECONDS), "the supervisor was stopped"),
     ],
 )
-def test_however_the_supervisor_ends_it_says_so_and_takes_its_children_along(
+def test_the_end_of_the_supervisor_is_reported_and_stops_its_children(
     end: Callable[[pykka.ActorRef[Any]], object], reason: str
 ) -> None:
-    family = Family("First")
-    fence(family.ref)
-    child = family.child("First")
-    end(family.ref)
+    supervised = Supervised("First")
+    fence(supervised.ref)
+    child = supervised.child("First")
+    end(supervised.ref)
     wait_until_dead(child)
-    reasons = [family.fatal.get(timeout=WAIT_SECONDS)]
+    reasons = [supervised.fatal.get(timeout=WAIT_SECONDS)]
     if reason not in reasons:
-        reasons.append(family.fatal.get(timeout=WAIT_SECONDS))
+        reasons.append(supervised.fatal.get(timeout=WAIT_SECONDS))
     assert reason in reasons
 
 
 def test_a_ping_is_answered_while_children_live() -> None:
-    assert Family("First").ref.ask(Ping(), timeout=WAIT_SECONDS) == "Supervisor"
+    assert Supervised("First").ref.ask(Ping(), timeout=WAIT_SECONDS) == "Supervisor"
