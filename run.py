@@ -93,7 +93,7 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
     # Late: the other commands need none of it, and start sooner.
     from actors.agent_wiring import child_specs, find_sources  # noqa: PLC0415
-    from bpf.datapath import prepare  # noqa: PLC0415
+    from bpf.startup import prepare  # noqa: PLC0415
 
     process = _Process("the attached programs keep working with the last state")
     sources = find_sources(settings)
@@ -188,8 +188,8 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _detach(options: argparse.Namespace, settings: Settings) -> int:
-    from bpf.bpffs import foreign  # noqa: PLC0415
-    from bpf.datapath import detach  # noqa: PLC0415
+    from bpf.detaching import detach  # noqa: PLC0415
+    from bpf.pins import foreign  # noqa: PLC0415
 
     removed = detach(settings.datapath.bpffs)
     print(

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,16 @@ def find_cgroup(configured: str) -> Path:
         msg = f"datapath.cgroup: {configured} is no cgroup2 directory; allowed: auto, or one below a cgroup2 mount"
         raise DatapathError(msg)
     return path
+
+
+@contextmanager
+def opened_cgroup(path: Path) -> Iterator[int]:
+    """Descriptor of the directory, by which the kernel attaches and lists programs."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _cgroup2_mount() -> Path:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bpf import datapath
+from bpf.attachments import active_build, attachments
 from bpf.cgroups import cgroup_path, find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
@@ -26,7 +26,7 @@ def view(name: str, bpffs: Path) -> list[Row]:
     try:
         if name == "programs":
             return _programs(bpffs)
-        build = datapath.active_build(bpffs)
+        build = active_build(bpffs)
         if build is None:
             return []
         maps = PinnedMaps(bpffs / build / "maps")
@@ -138,19 +138,19 @@ def redirects_in(window: Window | None, limit: int, second: int) -> int:
 
 
 def _programs(bpffs: Path) -> list[Row]:
-    rows = datapath.programs(bpffs)
-    root = find_cgroup("auto") if rows else Path()
-    paths = {row["cgroup_id"]: cgroup_path(int(str(row["cgroup_id"])), root) for row in rows if row["cgroup_id"]}
+    found = attachments(bpffs)
+    root = find_cgroup("auto") if found else Path()
+    paths = {cgroup_id: cgroup_path(cgroup_id, root) for each in found if (cgroup_id := each.cgroup_id)}
     return [
         {
-            "hook": row["hook"],
-            "attached": row["attached"],
-            "cgroup": os.fspath(paths.get(row["cgroup_id"]) or ""),
-            "program_id": row["program_id"],
-            "link_id": row["link_id"],
-            "build": row["build"],
+            "hook": each.hook,
+            "attached": each.attached,
+            "cgroup": os.fspath(paths.get(each.cgroup_id) or ""),
+            "program_id": each.program_id,
+            "link_id": each.link_id,
+            "build": each.build,
         }
-        for row in rows
+        for each in found
     ]
 
 

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from ctypes import byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from pathlib import Path
+from typing import NamedTuple
 
 BPF_ANY = 0
 BPF_NOEXIST = 1
@@ -98,6 +99,15 @@ def open_pin(path: Path) -> int:
     return _check(_lib.bpf_obj_get(os.fsencode(path)), f"open {path}")
 
 
+@contextlib.contextmanager
+def opened_pin(path: Path) -> Iterator[int]:
+    descriptor = open_pin(path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def pin(descriptor: int, path: Path) -> None:
     _check(_lib.bpf_obj_pin(descriptor, os.fsencode(path)), f"pin {path}")
 
@@ -114,13 +124,17 @@ def program_id(program: int) -> int:
     return int(struct.unpack_from("=I", info(program, 8), 4)[0])
 
 
-class LinkInfo:
-    """Of a cgroup link: its id, its program's id, the id of the cgroup (0 once that is gone) and attach type."""
+class LinkInfo(NamedTuple):
+    link_id: int
+    program_id: int
+    cgroup_id: int
+    """0 when the cgroup is gone, or somebody detached the link."""
+    attach_type: int
 
-    __slots__ = ("attach_type", "cgroup_id", "link_id", "program_id")
 
-    def __init__(self, link: int) -> None:
-        _, self.link_id, self.program_id, self.cgroup_id, self.attach_type = struct.unpack("=IIIxxxxQI", info(link, 28))
+def link_info(link: int) -> LinkInfo:
+    """Of a cgroup link."""
+    return LinkInfo(*struct.unpack("=4xIIxxxxQI", info(link, 28)))
 
 
 def link_create(program: int, cgroup: int, attach_type: int, flags: int) -> int:

@@ -1,4 +1,4 @@
-"""What is mounted where, as /proc/self/mountinfo has it."""
+"""What is mounted where, according to /proc/self/mountinfo (proc_pid_mountinfo(5))."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import NamedTuple
 class Mount(NamedTuple):
     number: int
     root: str
-    """The directory of the file system that is mounted. Of cgroup2 it is relative to the root of our cgroup namespace:
-    `/../..` shows two levels more than `/`."""
+    """The directory within the file system that is mounted. For cgroup2 it is relative to the root of our cgroup
+    namespace: `/../..` shows two levels more than `/`."""
     point: Path
     kind: str
 
@@ -28,12 +28,12 @@ def parse(line: bytes) -> Mount:
 
 
 def _text(field: bytes) -> str:
-    """Spaces and the like are written as octal numbers."""
+    """Undoes the kernel's escapes: it writes spaces, tabs, newlines and backslashes as octal numbers."""
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field))
 
 
 def mount_of(path: Path) -> Mount | None:
-    """The mount that `path` is on; None when that can't be told. Raises OSError when there is no such path."""
+    """The mount that `path` is on; None when we don't see it. Raises OSError when there is no such path."""
     descriptor = os.open(path, os.O_PATH)
     try:
         lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
@@ -41,3 +41,9 @@ def mount_of(path: Path) -> Mount | None:
         os.close(descriptor)
     number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
     return next((mount for mount in mounts() if mount.number == number), None)
+
+
+def file_system(path: Path) -> str:
+    """Type of the file system that `path` is on; "" when we don't see its mount."""
+    mount = mount_of(path)
+    return mount.kind if mount else ""

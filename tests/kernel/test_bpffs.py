@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bpf.attachments import attached_builds
 from bpf.bpffs import prepare_directory
-from bpf.datapath import detach, programs
+from bpf.detaching import detach
 from bpf.errors import DatapathError
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, run
@@ -88,7 +89,7 @@ def test_a_directory_with_other_content_is_refused_and_left_as_it_is(
     with pytest.raises(DatapathError, match="Allowed: a directory of the agent's own") as refused:
         prepare_directory(directory)
     assert f"datapath.bpffs: {directory} holds what is not this agent's: {named};" in str(refused.value)
-    assert [row for row in programs(directory) if row["attached"]] == []
+    assert attached_builds(directory) == []
     detach(directory)
     after = content(bpffs)
     assert before - after <= {f"shared/{BUILD}/maps"}, "an empty directory of ours may go"

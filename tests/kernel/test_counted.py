@@ -11,8 +11,9 @@ from actors.messages.desired import ApplyDesiredState, DesiredPolicy
 from actors.messages.upkeep import AffinitySliceDue, SweepAffinity
 from actors.writing.lease import LeaseKeeper, read_clock
 from actors.writing.map_writer import SWEEP_SLICE, MapWriter
-from bpf import bpffs as pins
-from bpf.datapath import Datapath, detach
+from bpf import pins
+from bpf.datapath import Datapath
+from bpf.detaching import detach
 from bpf.maps import PinnedMaps
 from bpf.rows import POLICY_ID, AffinityRow, pack_affinity
 from config.domain.addresses import Endpoint

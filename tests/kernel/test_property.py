@@ -13,7 +13,9 @@ from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.resolver_state import ResolverState
 from actors.writing.map_tables import MapTables
 from actors.writing.room import PolicyWrite
-from bpf.datapath import Datapath, detach, prepare
+from bpf.datapath import Datapath
+from bpf.detaching import detach
+from bpf.startup import prepare
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.policy import parse_policy
 from tests.lab.lab import Lab

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from bpf import cgroups, datapath, rows
+from bpf import cgroups, rows, startup
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
+from bpf.detaching import detach
 from bpf.maps import PinnedMaps
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from config.settings import DatapathSettings
@@ -31,13 +32,13 @@ ONE = rows.POLICY_ID.pack(1)
 def maps(lab: Lab) -> Iterator[PinnedMaps]:
     """Loaded, and attached to nothing."""
     bpffs = lab.bpffs.with_name(f"{lab.prefix}-rows")
-    made = datapath.prepare(
+    made = startup.prepare(
         DatapathSettings(cgroup=str(lab.cgroup), bpffs=bpffs, max_frontends=8, max_backends=8, max_affinity=8)
     )
     yield made.maps
     made.maps.close()
     made.close()
-    datapath.detach(bpffs)
+    detach(bpffs)
 
 
 def as_the_kernel_sees(path: Path) -> dict[str, Any]:

@@ -217,7 +217,7 @@ class Lab:
         for pod in self._pods:
             pod.kill()
         if self.bpffs.exists():
-            from bpf.datapath import detach  # noqa: PLC0415  (needs libbpf, which the unit tests' machine may lack)
+            from bpf.detaching import detach  # noqa: PLC0415  (needs libbpf, which the unit tests' machine may lack)
 
             detach(self.bpffs)
         for netns in reversed(self._netns):

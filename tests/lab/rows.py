@@ -10,7 +10,9 @@ from typing import Any
 
 from actors.messages.desired import DesiredFrontend, DesiredPolicy
 from actors.writing.room import PolicyWrite
-from bpf.datapath import Datapath, detach, prepare
+from bpf.datapath import Datapath
+from bpf.detaching import detach
+from bpf.startup import prepare
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import DatapathSettings

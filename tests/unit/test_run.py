@@ -23,7 +23,7 @@ from actors import agent_wiring, controller_wiring
 from actors.framework import supervisor as supervising
 from actors.framework.actor import AgentActor
 from actors.framework.supervisor import ChildSpec
-from bpf import datapath
+from bpf import startup
 from bpf.errors import DatapathError
 from bpf.tables import table
 from config.version import VERSION
@@ -211,7 +211,7 @@ class Child(AgentActor):
 
 def _install(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None) -> None:
     prepared = SimpleNamespace(build="abc", cgroup=Path("/sys/fs/cgroup"))
-    monkeypatch.setattr(datapath, "prepare", lambda _: prepared)
+    monkeypatch.setattr(startup, "prepare", lambda _: prepared)
     monkeypatch.setattr(agent_wiring, "child_specs", lambda *_: [ChildSpec("Child", lambda: Child.start(number))])
 
 
@@ -244,7 +244,7 @@ def test_a_datapath_that_cannot_be_prepared_is_1_and_one_line(
     def prepare(_settings: object) -> None:
         raise error
 
-    monkeypatch.setattr(datapath, "prepare", prepare)
+    monkeypatch.setattr(startup, "prepare", prepare)
     assert run.main(["--config", str(config)]) == 1
     assert capsys.readouterr().err == f"{error}\n"
 

@@ -1,0 +1,107 @@
+"""Attaching a build's programs to the cgroup, or swapping them in where another build's programs are attached.
+
+Calls are never unhandled meanwhile. A link that is on the right cgroup gets the new program in place, and any other
+link stays until the new one is attached.
+
+The way back (recvmsg, getpeername) needs more. Only a program of the same layout of socket storages knows the sockets
+that were redirected before, and only one on the same cgroup sees their calls. So a way-back link of another layout, or
+on another cgroup, is kept beside the new one, as a former link.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from bpf import libbpf, pins
+from bpf.attachments import builds_by_program
+from bpf.build import HOOKS, WAY_BACK, sockets_layout
+from bpf.cgroups import opened_cgroup
+
+_log = logging.getLogger(__name__)
+
+
+class HeldLink(NamedTuple):
+    """A link that this process keeps open, to see later whether it is still attached and has our program."""
+
+    descriptor: int
+    program_id: int
+
+    def holds(self) -> bool:
+        info = libbpf.link_info(self.descriptor)
+        return info.cgroup_id != 0 and info.program_id == self.program_id
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def attach(bpffs: Path, build: str, cgroup: Path) -> dict[str, HeldLink]:
+    """Attaches the build's program at every hook. Returns the links by hook; the caller closes them."""
+    (bpffs / pins.LINKS).mkdir(exist_ok=True)
+    links = {}
+    with opened_cgroup(cgroup) as directory:
+        for hook in HOOKS:
+            with libbpf.opened_pin(bpffs / build / "programs" / hook) as program:
+                if _update_link(bpffs, hook, program, directory):
+                    _log.info("%s: the program of build %s takes over", hook, build)
+                link = libbpf.open_pin(bpffs / pins.LINKS / hook)
+                links[hook] = HeldLink(link, libbpf.program_id(program))
+    return links
+
+
+def _update_link(bpffs: Path, hook: str, program: int, cgroup: int) -> bool:
+    """Whether an existing link got the program in the place of another one."""
+    path = bpffs / pins.LINKS / hook
+    cgroup_id = os.fstat(cgroup).st_ino
+    if path.exists():
+        with libbpf.opened_pin(path) as link:
+            info = libbpf.link_info(link)
+            layout = _sockets_layout_of(bpffs, hook, info.program_id)
+            knows_sockets = hook not in WAY_BACK or layout == sockets_layout()
+            if info.cgroup_id == cgroup_id and knows_sockets:
+                if info.program_id == libbpf.program_id(program):
+                    return False
+                libbpf.link_update(link, program)
+                return True
+        # The link is on another cgroup, or its program knows sockets that ours does not. Attach ours before dropping
+        # this link, so that calls are never unhandled. A way-back link stays even then.
+        path.rename(pins.former_link(path, layout, info.cgroup_id))
+    new = _create_link(program, cgroup, HOOKS[hook])
+    try:
+        libbpf.pin(new, path)
+    finally:
+        os.close(new)
+    _drop_former_links(path, cgroup_id)
+    return False
+
+
+def _create_link(program: int, cgroup: int, attach_type: int) -> int:
+    """Before all other programs on the cgroup, where the kernel supports that: a CNI's socket load balancer would
+    translate a virtual IP before we see it."""
+    try:
+        return libbpf.link_create(program, cgroup, attach_type, libbpf.BPF_F_BEFORE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return libbpf.link_create(program, cgroup, attach_type, 0)
+
+
+def _drop_former_links(link: Path, cgroup_id: int) -> None:
+    """Removes the hook's former links, apart from those that sockets still need: of a way-back hook, those of another
+    layout or another cgroup, for as long as that cgroup exists."""
+    replaced = pins.former_link(link, sockets_layout(), cgroup_id)
+    for path in pins.former_links(link):
+        with libbpf.opened_pin(path) as former:
+            cgroup_is_gone = libbpf.link_info(former).cgroup_id == 0
+        if cgroup_is_gone or path == replaced or link.name not in WAY_BACK:
+            path.unlink()
+
+
+def _sockets_layout_of(bpffs: Path, hook: str, program_id: int) -> str:
+    """Layout of the socket storages that a program uses. A build that names none has its own: then the program's id
+    stands for the layout, so that it equals no other."""
+    build = builds_by_program(bpffs, hook).get(program_id)
+    return (pins.sockets_layout_of(bpffs / build) if build else "") or str(program_id)

@@ -1,0 +1,62 @@
+"""Rows that a new build takes over from the build that it replaces: counters, and which backend a client has.
+
+A build of another layout of rows leaves nothing: its rows can't be read by ours.
+
+It happens twice. When the build was loaded, `start_with_former_counters` gives it the counters and their policies, so
+that metrics don't fall to zero. Meanwhile the former build's programs go on counting. Just before ours are attached,
+`carry_over` copies what they have counted until then, and the affinity rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from bpf import pins
+from bpf.build import rows_layout
+from bpf.maps import PinnedMaps
+from bpf.rows import POLICY_ID
+
+_log = logging.getLogger(__name__)
+
+
+def start_with_former_counters(bpffs: Path, build: str) -> None:
+    """The new build's counters go on from those of the former one, and belong to the same policies."""
+    new = PinnedMaps(bpffs / build / "maps")
+    for former in _maps_of_same_layout(bpffs, build):
+        for name in ("counters", "policies"):
+            _copy(former, new, name)
+        former.close()
+    new.close()
+
+
+def carry_over(bpffs: Path, build: str, maps: PinnedMaps) -> None:
+    """Brings the counters up to date and copies affinity. `maps` are the build's own.
+
+    By now MapWriter has removed the rows of policies that no longer exist; their counters are not copied back.
+    """
+    for former in _maps_of_same_layout(bpffs, build):
+        theirs, ours = former.counted_policies(), maps.counted_policies()
+        shared = {POLICY_ID.pack(each) for each, row in ours.items() if row.is_same_policy(theirs.get(each))}
+        _copy(former, maps, "counters", shared)
+        _copy(former, maps, "affinity")
+        former.close()
+
+
+def _maps_of_same_layout(bpffs: Path, build: str) -> Iterator[PinnedMaps]:
+    """Of the other builds whose rows are laid out like this one's."""
+    for other in pins.builds(bpffs):
+        if other != build and (bpffs / other / (pins.LAYOUT + rows_layout())).exists():
+            yield PinnedMaps(bpffs / other / "maps")
+
+
+def _copy(former: PinnedMaps, new: PinnedMaps, name: str, keys: Container[bytes] | None = None) -> None:
+    """Copies the rows of one map; with `keys`, only those."""
+    for key, value in former[name].items():
+        if keys is None or key in keys:
+            try:
+                new[name].update(key, value)
+            except OSError as error:
+                _log.warning("some %s rows of the former build are lost: %s", name, error)
+                return

@@ -1,0 +1,133 @@
+"""What the agent does with the kernel before its actors run: probe it, lock our directory, have this build loaded.
+
+Nothing is attached here. A build that is pinned already is adopted; otherwise a short-lived child process (bpf.loader)
+compiles and loads it, so that the agent never has BCC in its memory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bpf import libbpf, pins
+from bpf.attachments import attached_builds
+from bpf.bpffs import prepare_directory
+from bpf.build import MapSizes, build_name, rows_layout, sockets_layout
+from bpf.carry_over import start_with_former_counters
+from bpf.cgroups import find_cgroup, own_cgroup
+from bpf.datapath import Datapath
+from bpf.errors import DatapathError
+from bpf.probes import missing_features
+from config.settings import DatapathSettings
+
+_log = logging.getLogger(__name__)
+
+_ROOT = Path(__file__).resolve().parent.parent
+_OUTPUT_LINES = 25
+"""Of a failed child process, the last lines that are shown: what the compiler says comes at the end."""
+
+
+def prepare(settings: DatapathSettings) -> Datapath:
+    """Makes this build ready to be attached. Raises DatapathError, which says what is missing or wrong."""
+    missing = missing_features()
+    if missing:
+        raise DatapathError("this kernel or container lacks: " + "; ".join(missing))
+    cgroup = find_cgroup(settings.cgroup)
+    prepare_directory(settings.bpffs)
+    lock = _take_lock(settings.bpffs)
+    sizes = MapSizes(settings.max_frontends, settings.max_backends, settings.max_affinity)
+    build = build_name(sizes)
+    pins.remove_build(settings.bpffs / pins.LOADING)
+    if (settings.bpffs / build).exists():
+        _log.info("adopting the pinned programs and maps of build %s", build)
+    else:
+        _log.info("compiling and loading build %s", build)
+        _load(settings.bpffs, build, sizes)
+        start_with_former_counters(settings.bpffs, build)
+        _warn_of_lost_lease(settings)
+    _exempt_agent(settings.bpffs)
+    datapath = Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
+    for warning in datapath.warnings():
+        _log.warning("%s", warning)
+    return datapath
+
+
+def _take_lock(bpffs: Path) -> int:
+    """Descriptor of a lock on the directory. The kernel drops it when this process ends, and it also holds between
+    containers, since all of them see the node's directory."""
+    lock = os.open(bpffs, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        msg = (
+            f"another agent already runs on {bpffs}, and goes on undisturbed; "
+            "stop it first, or give this one another datapath.bpffs"
+        )
+        raise DatapathError(msg) from None
+    return lock
+
+
+def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
+    """Compiles, loads and pins the build. It appears under its name only when it is complete."""
+    loading = bpffs / pins.LOADING
+    loading.mkdir()
+    (loading / (pins.LAYOUT + rows_layout())).mkdir()
+    (loading / (pins.SOCKETS + sockets_layout())).mkdir()
+    sockets = bpffs / (pins.SOCKETS + sockets_layout())
+    sockets.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "bpf.loader", str(loading), str(sockets), *map(str, sizes)]
+    result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        pins.remove_build(loading)
+        lines = (result.stderr + result.stdout).strip().splitlines() or ["no output"]
+        raise DatapathError("the programs could not be compiled or loaded:\n" + "\n".join(lines[-_OUTPUT_LINES:]))
+    loading.rename(bpffs / build)
+
+
+def _warn_of_lost_lease(settings: DatapathSettings) -> None:
+    """Warns when the attached build lost its lease while ours was compiled.
+
+    Why nobody renewed it meanwhile: the lease says that somebody watches the Pods, and nobody does before the actors
+    run. While the lease is lost, calls take the normal way, as they do on a node without an agent. Had we renewed it, a
+    call might have gone to a Pod that no longer exists.
+    """
+    for build in attached_builds(settings.bpffs):
+        lease = libbpf.Map(settings.bpffs / build / "maps" / "lease")  # another version may have other maps than ours
+        age = (time.monotonic_ns() - int.from_bytes(lease.lookup(bytes(4)) or bytes(8), "little")) / 1e9
+        lease.close()
+        if 0 < settings.lease_seconds < age:
+            _log.warning(
+                "the attached build %s lost its lease while this build was compiled: it was renewed %.0f s ago, and "
+                "datapath.lease_seconds is %d. Calls take the normal way until this agent knows the node's Pods. If "
+                "this node always compiles that slowly, raise datapath.lease_seconds",
+                build,
+                age,
+                settings.lease_seconds,
+            )
+
+
+def _exempt_agent(bpffs: Path) -> None:
+    """Tells the programs of every build which cgroup is the agent's own, so that it is never redirected (P17).
+
+    A former build must know it as well: its programs stay attached until ours are, and may redirect the API server's
+    own address.
+    """
+    own = own_cgroup(find_cgroup("auto"))
+    if own is None:
+        _log.warning(
+            "the agent's own cgroup was not found below the cgroup2 mounts, so the agent's own calls are redirected "
+            "like those of others. Mount the node's cgroups into its container, and let no policy claim the API "
+            "server's address"
+        )
+    for build in pins.builds(bpffs):
+        pin = bpffs / build / "maps" / "agent_cgroup"
+        if pins.is_pin(pin):  # an older version has no such map
+            row = libbpf.Map(pin)
+            row.update(bytes(4), (own or 0).to_bytes(8, sys.byteorder))
+            row.close()
