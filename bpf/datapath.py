@@ -1,7 +1,7 @@
 """The agent's handle on the kernel side: its maps, the moment of attaching, and what is attached now.
 
 `bpf.startup.prepare` makes it. Attaching is the commit: it comes last, once MapWriter has filled the maps. Until then
-an earlier build's programs go on with their own maps.
+an earlier build's programs go on with their own maps. Why: docs/decisions/0002-pinned-and-adopted.md.
 """
 
 from __future__ import annotations

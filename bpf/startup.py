@@ -66,7 +66,7 @@ def _take_lock(bpffs: Path) -> int:
     except BlockingIOError:
         os.close(lock)
         msg = (
-            f"another agent already runs on {bpffs}, and goes on undisturbed; "
+            f"another agent is already running on {bpffs}, and was left alone; "
             "stop it first, or give this one another datapath.bpffs"
         )
         raise DatapathError(msg) from None
