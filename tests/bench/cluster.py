@@ -22,7 +22,7 @@ from bpf.maps import PinnedMaps
 from bpf.rows import pack_frontend
 from config.domain.addresses import Frontend, Protocol
 from tests.bench.events import resident
-from tests.cluster import dns, images, paper
+from tests.cluster import dns, hollow, images
 from tests.cluster.binaries import ROOT
 from tests.cluster.conftest import apply_crds
 from tests.cluster.node import CLUSTER_DNS, Node
@@ -31,7 +31,7 @@ from tests.lab.lab import wait_until
 
 FLIPS = 300
 OWN = "bench-0"
-"""The paper node that the agent is told it is on: its Pods are ours alone to make ready."""
+"""The hollow node that the agent is told it is on: its Pods are ours alone to make ready."""
 POLICIES = 1000
 PODS = 250
 FOREIGN_PODS = 2000
@@ -99,11 +99,11 @@ def measure() -> list[tuple[str, str]]:
 
 def readiness_to_kernel(node: Node) -> list[tuple[str, str]]:
     """From the moment before a Pod's status is patched at the API to the row in the kernel, as seen from outside."""
-    paper.add_nodes(node.api, 1, prefix="bench")
+    hollow.add_nodes(node.api, 1, prefix="bench")
     for number in range(PODS):
-        (name,) = paper.add_pods(node.api, [OWN], prefix=f"own-{number}", labels={"app": f"app{number}"})
+        (name,) = hollow.add_pods(node.api, [OWN], prefix=f"own-{number}", labels={"app": f"app{number}"})
         uid = node.api.get(f"/api/v1/namespaces/default/pods/{name}")["metadata"]["uid"]
-        (node.cgroup / "paper" / f"pod{uid}").mkdir(parents=True)  # as its kubelet would
+        (node.cgroup / "hollow" / f"pod{uid}").mkdir(parents=True)  # as its kubelet would
     for number in range(POLICIES):
         body = manifests.policy(f"bench-{number}", ip=vip(number), app=f"app{number % PODS}")
         node.api.create(
@@ -121,7 +121,7 @@ def readiness_to_kernel(node: Node) -> list[tuple[str, str]]:
         maps.close()
     for number in range(POLICIES):
         node.api.delete(f"/apis/{manifests.GROUP}/localredirectpolicies/bench-{number}")
-    paper.remove_pods(node.api)
+    hollow.remove_pods(node.api)
     return rows
 
 
@@ -153,10 +153,10 @@ def idle(node: Node, log: Path) -> list[tuple[str, str]]:
     rows = []
     nodes = 1  # the agent's own
     for number, pods in ((10, 0), (200, FOREIGN_PODS)):
-        names = paper.add_nodes(node.api, number - nodes, prefix=f"of-{number}")
+        names = hollow.add_nodes(node.api, number - nodes, prefix=f"of-{number}")
         nodes = number
         for batch in range(pods // len(names)):
-            paper.add_pods(node.api, names, prefix=f"foreign-{batch}", labels={"app": "foreign"})
+            hollow.add_pods(node.api, names, prefix=f"foreign-{batch}", labels={"app": "foreign"})
         with agent_on(node, OWN) as agent:
             requests, before = _requests(log), _bytes(node, agent)
             seen: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The API server over one kept connection, in raw JSON: what tests do too often for a kubectl each."""
+"""The API server in raw JSON over one kept connection, for requests that tests make too often to run kubectl."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ APPLY = "application/apply-patch+yaml"  # JSON is YAML
 
 
 class ApiRefused(Exception):
-    """An answer other than 2xx; `code` is the HTTP status, `body` what came with it."""
+    """The API server answered with another status than 2xx: `code` is the status, `body` the answer."""
 
     def __init__(self, method: str, path: str, code: int, body: str) -> None:
         super().__init__(f"{method} {path}: {code} {body[:2000]}")
@@ -25,7 +25,7 @@ class ApiRefused(Exception):
 
 
 class Api:
-    """Not for several threads at a time. `inside` makes the sockets of its body belong to the server's namespace."""
+    """For one thread at a time. Sockets that are opened within `inside()` belong to the server's network namespace."""
 
     def __init__(
         self, port: int, token: str, certificate: Path, inside: Callable[[], AbstractContextManager[None]]
@@ -64,7 +64,7 @@ class Api:
         except (OSError, RemoteDisconnected):
             if not kept:
                 raise
-        # The server closes a connection that idles; that shows only when it is used.
+        # The server closes an idle connection, and we notice only when we use it.
         return self._ask(method, path, body, kind)
 
     def _ask(self, method: str, path: str, body: Json | None, kind: str) -> tuple[int, str]:
@@ -73,7 +73,7 @@ class Api:
             connection = HTTPSConnection("127.0.0.1", self._port, timeout=30, context=context)
             with self._inside():
                 connection.connect()
-            # Without this it would connect again by itself, and in another namespace.
+            # Otherwise it would reconnect on its own, in our network namespace.
             connection.auto_open = 0
             self._connection = connection
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json", "Content-Type": kind}
@@ -89,7 +89,7 @@ class Api:
         return answer.status, text
 
     def close(self) -> None:
-        """The next call connects anew: needed after the server was started again."""
+        """The next call opens a new connection, as is necessary once the server was restarted."""
         if self._connection:
             self._connection.close()
             self._connection = None

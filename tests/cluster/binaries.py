@@ -1,8 +1,8 @@
-"""The programs of the test bed, built from sources in this folder when those have changed.
+"""The programs of the test bed, built from the sources in this folder when those have changed.
 
-Each build has a folder of its own in `.cluster/bin`, named after a hash of its sources and how it is built, so that an
-unchanged one costs nothing and two checkouts' builds never mix. The first builds take minutes (Go modules are
-downloaded and compiled); Go's own cache makes later ones short.
+Each build has its own folder in `.cluster/bin`, named after a hash of its sources and build flags. So an unchanged
+program is not built again, and the builds of two checkouts never mix. The first builds take minutes, since Go modules
+are downloaded and compiled; after that Go's own cache makes them short.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube
 
 
 def kubernetes(command: str) -> Path:
-    """One of COMMANDS; all are links to one binary."""
+    """The path of one of COMMANDS. All of them are links to one binary."""
     _, minor, _ = KUBERNETES.split(".")
     version = {"gitVersion": KUBERNETES, "gitMajor": "1", "gitMinor": minor}
     flags = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in version.items())
@@ -58,7 +58,7 @@ def helm() -> Path:
 
 
 def lookup(libc: str) -> Path:
-    """The DNS client of tests, linked statically with `musl` or dynamically with `glibc`: their resolvers differ."""
+    """The DNS client for tests, linked statically to `musl` or dynamically to `glibc`, whose resolvers differ."""
     compiler = {"musl": ("musl-gcc", "-static"), "glibc": ("gcc",)}[libc]
 
     def build(folder: Path) -> None:
@@ -68,7 +68,7 @@ def lookup(libc: str) -> Path:
 
 
 def pause() -> Path:
-    """What holds a Pod's namespaces."""
+    """The first process of every Pod, which holds its namespaces."""
 
     def build(folder: Path) -> None:
         _compile(("musl-gcc", "-static"), HERE / "pause" / "pause.c", folder / "pause")
@@ -77,13 +77,13 @@ def pause() -> Path:
 
 
 def go() -> str:
-    """The one that `make setup` got, where the machine has none that is new enough; else the machine's."""
+    """The compiler that `make setup` installed, if the machine had none that is new enough; else the machine's."""
     ours = ROOT / ".venv" / "bin" / "go"
     return str(ours) if ours.exists() else "go"
 
 
 def _go_build(name: str, folder: Path, flags: str, package: str = ".") -> None:
-    # nice: the machine has other work. Static, so that the binaries run in images that have nothing else.
+    # Run with nice, since the machine has other work. Static, so that the binary runs in an image with nothing else.
     command = ["nice", go(), "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(folder / name), package]
     run(*command, cwd=HERE / "go" / name, environment={**os.environ, "CGO_ENABLED": "0"})
 
@@ -98,7 +98,7 @@ def _built(name: str, sources: Path, how: str, build: Callable[[Path], None], no
     if folder.exists():
         return folder
     with locked(folder.parent):
-        if folder.exists():  # by who held the lock before
+        if folder.exists():  # whoever held the lock before us has built it
             return folder
         with step(f"building {name}{f' ({note})' if note else ''}"), new_folder(folder) as unfinished:
             build(unfinished)
@@ -106,7 +106,7 @@ def _built(name: str, sources: Path, how: str, build: Callable[[Path], None], no
 
 
 def digest_of(sources: Path, how: str) -> str:
-    """Sixteen hex digits for the files below a folder, their names and one more text."""
+    """Sixteen hex digits of a hash over the names and contents of all files below a folder, and `how`."""
     digest = hashlib.sha256(how.encode())
     for path in sorted(path for path in sources.rglob("*") if path.is_file()):
         digest.update(f"\0{path.relative_to(sources)}\0".encode() + path.read_bytes())
@@ -115,7 +115,7 @@ def digest_of(sources: Path, how: str) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One builder at a time in a folder, among processes too."""
+    """Lets one builder at a time work in a folder, across processes."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -124,7 +124,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder that takes its name only when it is complete."""
+    """A temporary folder that is renamed to `target` once it is complete."""
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target.parent))
     try:
         yield unfinished

@@ -1,6 +1,6 @@
-"""The commands of README and docs, run as they stand against a control plane of a test.
+"""The commands that README and docs show, run literally against a test's control plane.
 
-`Checkout` has a copy of `k8s/`, as an operator's checkout has it, and `kubectl` and `helm` on its path.
+`Checkout` is a copy of `k8s/` as an operator has it after cloning, with `kubectl` and `helm` on its path.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
 
 REGISTRY = "registry.test/team"
-"""What stands for REGISTRY in the commands. No name of ours resolves; only what was loaded under it can run."""
+"""Replaces REGISTRY in the commands. The name does not resolve, so only images that were loaded under it can run."""
 DNS_EXAMPLE = "k8s/examples/node-local-dns/README.md"
 INSTALLATION = "docs/installation.md"
 
 
 def block(document: str, words: str, language: str = "") -> str:
-    """The only code block of a document that has these words."""
+    """The one code block of a document that contains these words. Raises LookupError if it is not exactly one."""
     text = (ROOT / document).read_text()
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     found = [str(body) for name, body in blocks if name == language and words in body]
@@ -36,7 +36,7 @@ def block(document: str, words: str, language: str = "") -> str:
 
 
 def inline(document: str, words: str) -> str:
-    """The only command within a line of text that has these words."""
+    """The one command within the text (`like this`) that contains these words. Raises LookupError likewise."""
     spans: list[str] = re.findall(r"`([^`\n]+)`", (ROOT / document).read_text())
     found = {each for each in spans if words in each}
     if len(found) != 1:
@@ -50,7 +50,7 @@ def yaml_block(document: str, words: str) -> Any:
 
 
 class Checkout:
-    """In a folder of the plane's, and gone with it."""
+    """Lives in the control plane's folder, and is removed with it."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self.folder = plane.folder / "checkout"
@@ -68,7 +68,8 @@ class Checkout:
         path.chmod(0o755)
 
     def run(self, commands: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """By a shell that ends at the first failure. Both streams are in `stdout`, and in the error's notes."""
+        """Runs them in a shell that exits at the first failure. `stdout` has both streams, and so has a note of the
+        error."""
         done = subprocess.run(
             ["bash", "-euc", commands],
             cwd=self.folder,
@@ -85,7 +86,7 @@ class Checkout:
         return done
 
     def change(self, path: str, added: Any) -> None:
-        """Adds to a YAML file: keys to mappings, entries to lists."""
+        """Adds to a YAML file: keys to its mappings, entries to its lists."""
         file = self.folder / path
         file.write_text(yaml.safe_dump(_merged(yaml.safe_load(file.read_text()), added), sort_keys=False))
 

@@ -1,4 +1,4 @@
-"""One control plane and one node for all tests of a session, each started by the first that needs it."""
+"""One control plane and one node for all tests of a session. The first test that needs one starts it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.cluster.node import Node
 
 CRDS = ROOT / "k8s" / "crd.yaml"
 TIMEOUT_SECONDS = 300
-"""Of a test that names none. Fixtures are part of it; what takes minutes is built before (tests.cluster.ready)."""
+"""The time-out of a test that names none. It includes fixtures; what takes minutes is built before that
+(tests.cluster.ready)."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,7 +40,7 @@ def node() -> Iterator[Node]:
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
-    """The agent and the controller by `kubectl apply -f k8s/install.yaml`, on a node of their own."""
+    """The agent and the controller, installed by `kubectl apply -f k8s/install.yaml` on a node of their own."""
     with Node() as made:
         load_images(made)
         installed = Installation(made)
@@ -48,7 +49,7 @@ def installation() -> Iterator[Installation]:
 
 
 def apply_crds(plane: ControlPlane) -> None:
-    """Returns when objects of these kinds can be made."""
+    """Returns when objects of these kinds can be created."""
     if CRDS.exists():
         plane.apply(CRDS.read_text())
         plane.wait("condition=Established", 30, "crd", "--all")

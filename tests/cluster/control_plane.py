@@ -1,6 +1,6 @@
-"""etcd and kube-apiserver alone: a real API for tests of CRDs, sources and controllers, up in a few seconds.
+"""Only etcd and kube-apiserver: a real API for tests of CRDs, sources and controllers, which starts in a few seconds.
 
-No controllers run: what a Deployment or a garbage collector would do does not happen, the aggregated roles (view, edit,
+No controllers run. So Deployments create nothing, nothing is garbage-collected, the aggregated roles (view, edit,
 admin) are empty, and Pods need no service account.
 """
 
@@ -35,11 +35,12 @@ Manifest = dict[str, Any]
 
 
 class ControlPlane:
-    """Context manager. Everything of it is in one sandbox, and gone after `close`, however this process ends."""
+    """Context manager. All of it lives in one sandbox, which is removed by `close` or when this process ends in any
+    way."""
 
     _namespaces = False
     _addresses: tuple[str, ...] = ("127.0.0.1", "10.96.0.1", "fd00:96::1")
-    """What API clients know the server by."""
+    """The addresses by which API clients reach the server, and which its certificate names."""
 
     def __init__(self, *, apiserver_flags: Sequence[str] = ()) -> None:
         self._apiserver_flags = tuple(apiserver_flags)
@@ -84,7 +85,7 @@ class ControlPlane:
             "etcd",
             "/usr/bin/etcd",
             f"--data-dir={self.folder}/etcd",
-            "--unsafe-no-fsync",  # nothing here outlives the machine
+            "--unsafe-no-fsync",  # the data need not survive a crash of the machine
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
             f"--listen-peer-urls={peer}",
@@ -95,7 +96,7 @@ class ControlPlane:
         self.start_apiserver()
 
     def _choose_ports(self) -> tuple[int, int, int]:
-        """Of the API server, of etcd, and of etcd's peers; in the machine's namespace, where others have theirs."""
+        """Free ports for the API server, etcd and etcd's peers, in the machine's own network namespace."""
         with contextlib.ExitStack() as held:
             sockets = [held.enter_context(socket.socket()) for _ in range(3)]
             for each in sockets:
@@ -113,7 +114,8 @@ class ControlPlane:
             run("openssl", "req", "-x509", *elliptic, "-days", "3", "-subj", f"/CN={subject}", *usage, *files)
 
     def start_apiserver(self) -> None:
-        """At the same port, with the objects that it had; returns when it is ready. Raises TimeoutError."""
+        """Starts it (again), at the same port and with the same objects. Returns when it is ready. Raises
+        TimeoutError."""
         assert self._api
         self._api.close()
         self._apiserver = self.daemon(
@@ -139,10 +141,10 @@ class ControlPlane:
     def _placement_flags(self) -> list[str]:
         return [
             "--bind-address=127.0.0.1",
-            # Loopback addresses can't be endpoints of the Service `kubernetes`; nobody reaches the server by that here.
+            # The Service `kubernetes` may not have a loopback address as its endpoint. Nobody uses that Service here.
             "--advertise-address=192.0.2.1",
             "--endpoint-reconciler-type=none",
-            # The controller that makes service accounts does not run.
+            # The controller that creates service accounts does not run.
             "--disable-admission-plugins=ServiceAccount",
         ]
 
@@ -159,13 +161,13 @@ class ControlPlane:
             return False
 
     def stop_apiserver(self) -> None:
-        """SIGKILL; returns when it is gone."""
+        """Kills it with SIGKILL. Returns when it has ended."""
         assert self._apiserver
         self._apiserver.kill()
         self._apiserver.wait(STOP_SECONDS)
 
     def pause_apiserver(self) -> None:
-        """It keeps its connections, takes new ones, and answers nothing."""
+        """Stops the process: connections stay open, the kernel accepts new ones, and nobody answers."""
         assert self._apiserver
         self._apiserver.send_signal(signal.SIGSTOP)
 
@@ -175,12 +177,12 @@ class ControlPlane:
 
     @property
     def api(self) -> Api:
-        """As admin."""
+        """The API, with the rights of an admin."""
         assert self._api
         return self._api
 
     def make_kubeconfig(self, token: str) -> Path:
-        """A file for another identity, such as `kubectl("create", "token", ...)` gives."""
+        """A kubeconfig for another identity, whose token `kubectl("create", "token", ...)` gives."""
         path = self.folder / f"kubeconfig-{next(self._numbers)}"
         path.write_text(self._kubeconfig_text(token))
         return path
@@ -207,7 +209,7 @@ class ControlPlane:
         check: bool = True,
         kubeconfig: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Raises CalledProcessError, with what kubectl said as a note, unless `check` is false."""
+        """Raises CalledProcessError with kubectl's output as a note, unless `check` is false."""
         done = subprocess.run(
             self.kubectl_command(*args, kubeconfig=kubeconfig), input=input, capture_output=True, text=True, check=False
         )
@@ -218,14 +220,14 @@ class ControlPlane:
         return done
 
     def kubectl_command(self, *args: str, kubeconfig: Path | None = None) -> list[str]:
-        """For a Popen of one's own, such as a watch or a long exec."""
+        """The command line, for callers that start the process themselves, such as a watch or a long exec."""
         enter = self.sandbox.enter(mounts=False)
-        # Its cache of the API's groups would be kept in the home directory, for a server that soon is gone.
+        # Otherwise its cache of the API's groups would stay in the home directory, for a server that no longer exists.
         cache = f"--cache-dir={self.folder}/kubectl"
         return [*enter, str(self._kubectl), f"--kubeconfig={kubeconfig or self.kubeconfig}", cache, *args]
 
     def apply(self, manifests: str | Manifest | Sequence[Manifest], *, server_side: bool = False) -> None:
-        """The text of a file of manifests, or one or several as objects."""
+        """Applies manifests, given as the text of a file, as an object, or as several objects."""
         if isinstance(manifests, dict):
             manifests = [manifests]
         text = manifests if isinstance(manifests, str) else "\n---\n".join(map(json.dumps, manifests))
@@ -236,12 +238,12 @@ class ControlPlane:
         self.kubectl("wait", f"--for={condition}", f"--timeout={seconds:g}s", *what)
 
     def daemon(self, name: str, *argv: str | Path) -> subprocess.Popen[bytes]:
-        """A process of the cluster itself. It writes `<name>.log` in the folder, and to its end on a further start."""
+        """Starts a process of the cluster itself, which appends its output to `<name>.log` in the folder."""
         with (self.folder / f"{name}.log").open("ab") as log:
             return self.sandbox.spawn(argv, stdout=log, stderr=log)
 
     def logs(self, *names: str, lines: int = 15) -> str:
-        """The last lines of daemons' logs; of all when none is named."""
+        """The last lines of the named daemons' logs, or of all when none is named."""
         paths = sorted(path for path in self.folder.glob("*.log") if not names or path.stem in names)
         return "\n".join(
             f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) for path in paths

@@ -6,9 +6,9 @@
         node.wait_pod_ready("client")
         node.exec("client", "wget", "-O-", "http://server")
 
-Beside the control plane run controller-manager, scheduler, containerd with runc, the kubelet and kube-proxy (nftables).
-Pods get IPv4 and IPv6 addresses from a bridge; Services have both families. There is no cluster DNS unless a test
-deploys one; Pods are told to look for it at CLUSTER_DNS.
+Beside the control plane it runs controller-manager, scheduler, containerd with runc, the kubelet and kube-proxy
+(nftables). Pods get IPv4 and IPv6 addresses on a bridge, and Services have both families. The kubelet tells Pods that
+the cluster's DNS is at CLUSTER_DNS, but nothing answers there unless a test deploys it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ POD_RANGE6 = "fd00:244::/112"
 CLUSTER_DNS = "10.96.0.10"
 CLUSTER_DOMAIN = "cluster.local"
 UPSTREAM_DNS = NODE_ADDRESS
-"""The node's own resolver as /etc/resolv.conf has it. Nothing listens there unless a test starts something."""
+"""The resolver that the node's own /etc/resolv.conf names. Nothing listens there unless a test starts it."""
 CONTAINERD = "/run/containerd/containerd.sock"
 NODE_SECONDS = 120.0
 
 
 class Node(ControlPlane):
-    """Context manager; see ControlPlane for the API server's part. `url` and `port` are those inside the namespace."""
+    """Context manager. ControlPlane has the API server's part; here `url` and `port` are valid in the node's
+    namespace."""
 
     _namespaces = True
     _addresses = ("127.0.0.1", "10.96.0.1", "fd00:96::1", NODE_ADDRESS, NODE_ADDRESS6)
@@ -56,10 +57,11 @@ class Node(ControlPlane):
         self._controllers: list[subprocess.Popen[bytes]] = []
         self.node_name = NODE_NAME
         self.resolv_conf = self.folder / "resolv.conf"
-        """What Pods with dnsPolicy Default, and the cluster's DNS, get as /etc/resolv.conf (read when a Pod starts)."""
+        """Becomes /etc/resolv.conf of Pods with dnsPolicy Default, such as the cluster's DNS. Read when a Pod
+        starts."""
 
     def _choose_ports(self) -> tuple[int, int, int]:
-        return 6443, 2379, 2380  # nobody else is in the namespace
+        return 6443, 2379, 2380  # the namespace is the node's own
 
     def _placement_flags(self) -> list[str]:
         return [f"--advertise-address={NODE_ADDRESS}", "--kubelet-preferred-address-types=InternalIP"]
@@ -80,7 +82,7 @@ class Node(ControlPlane):
             NODE_SECONDS,
         )
         self.wait("condition=Ready", NODE_SECONDS, node)
-        # Pods can't be created before the controller made this.
+        # Pods can't be created before the controller has created this.
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         wait_for(lambda: self.api_has(account), "the service account `default` is there", NODE_SECONDS)
 
@@ -88,7 +90,7 @@ class Node(ControlPlane):
         return self.api.raw("GET", path)[0] == 200
 
     def _open_network(self) -> None:
-        """An address that is no loopback one, a way out for what has no other route, and the switches of a router."""
+        """Gives the node an address other than loopback, a default route, and forwarding."""
         for arguments in (
             "link add node0 type veth peer name node1",
             f"addr add {NODE_ADDRESS}/24 dev node0",
@@ -100,7 +102,8 @@ class Node(ControlPlane):
         ):
             run("ip", "-n", self.netns, *arguments.split())
         settings = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
-        # Else the answer of a Service's Pod to one on the same bridge would not pass where it is translated back.
+        # A Service's Pod may answer a Pod on the same bridge. Without these settings that answer would bypass the rules
+        # that translate it back.
         settings += ["net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1"]
         run(*self.sandbox.enter(mounts=False), "sysctl", "--quiet", "--write", *settings)
         (self.folder / "cni").mkdir()
@@ -120,11 +123,11 @@ class Node(ControlPlane):
         (self.folder / "cni" / "10-pods.conflist").write_text(json.dumps(network))
 
     def _make_cgroups(self) -> None:
-        """The root of the kubelet's own, in every hierarchy."""
+        """Makes the kubelet's root cgroup in every hierarchy."""
         for hierarchy in hierarchies():
             cgroup = hierarchy / self.sandbox.id
             cgroup.mkdir(exist_ok=True)
-            for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new one of cgroup v1, and nothing runs there then
+            for name in ("cpuset.cpus", "cpuset.mems"):  # a new cgroup of v1 has none, and no process can run in it
                 if hierarchy.name == "cpuset":
                     (cgroup / name).write_text((hierarchy / name).read_text())
 
@@ -172,14 +175,15 @@ SystemdCgroup = false
             *common,
             f"--service-account-private-key-file={self.folder}/service-accounts.key",
             f"--root-ca-file={self.folder}/tls.crt",
-            # Nodes that exist on paper only (tests.cluster.paper) have no kubelet that says they live.
+            # Hollow nodes (tests.cluster.hollow) have no kubelet that renews their Lease.
             "--node-monitor-grace-period=24h",
         )
         scheduler = self.daemon("kube-scheduler", binaries.kubernetes("kube-scheduler"), *common)
         self._controllers = [manager, scheduler]
 
     def restart_controllers(self) -> None:
-        """After an outage of the API server they wait for up to a minute before they try again."""
+        """Restarts them after an outage of the API server: they would wait for up to a minute before their next
+        attempt."""
         for each in self._controllers:
             each.kill()
             each.wait()
@@ -193,7 +197,7 @@ SystemdCgroup = false
             "hostnameOverride": self.node_name,
             "clientConnection": {"kubeconfig": str(self.kubeconfig)},
             "clusterCIDR": f"{POD_RANGE},{POD_RANGE6}",
-            # These are the whole machine's.
+            # These settings are the whole machine's, so kube-proxy must leave them.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
             "nftables": {"syncPeriod": "30s", "minSyncPeriod": "100ms"},
         }
@@ -204,14 +208,14 @@ SystemdCgroup = false
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-            "authorization": {"mode": "AlwaysAllow"},  # nobody but the node's own processes reaches its port
+            "authorization": {"mode": "AlwaysAllow"},  # only the node's own processes can reach its port
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": f"/{self.sandbox.id}",
             "failCgroupV1": False,
             "localStorageCapacityIsolation": False,
             "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
             "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-            "imageGCHighThresholdPercent": 100,  # what it removes could not be pulled again
+            "imageGCHighThresholdPercent": 100,  # an image that it removes could not be pulled again
             "resolvConf": str(self.resolv_conf),
             "clusterDNS": [CLUSTER_DNS],
             "clusterDomain": CLUSTER_DOMAIN,
@@ -237,20 +241,20 @@ SystemdCgroup = false
         return [*self.sandbox.enter(), "ctr", "--address", CONTAINERD, "--namespace", "k8s.io", *arguments]
 
     def load_image(self, archive: Path) -> None:
-        """A `docker-archive`, as tests.cluster.images makes them, under the names that it says itself."""
+        """Imports a `docker-archive` (see tests.cluster.images) under the names that are in it."""
         run(*self._ctr("images", "import", str(archive.resolve())))
 
     def tag_image(self, name: str, further: str) -> None:
-        """Gives an image that is there a further name."""
+        """Gives a loaded image another name as well."""
         run(*self._ctr("images", "tag", name, further))
 
     def images(self) -> list[str]:
-        """Names of those that Pods can use."""
+        """Names of the images that Pods can use."""
         names = run(*self._ctr("images", "list", "--quiet")).split()
         return [name for name in names if not name.startswith("sha256:")]
 
     def run(self, *command: str, check: bool = True, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
-        """A command on the node: in its namespaces, with its mounts, in the cgroup `host`."""
+        """Runs a command on the node: in its namespaces, with its mounts, in the cgroup `host`."""
         process = self.host_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -263,11 +267,11 @@ SystemdCgroup = false
         return done
 
     def host_process(self, argv: Sequence[str | Path], **popen: Any) -> subprocess.Popen[Any]:
-        """A process of the node itself: its network namespace, its mounts, the cgroup `host`. It dies with the node."""
+        """Starts a process of the node itself, like `run`. It is killed with the node."""
         return self.sandbox.spawn(argv, cgroup="host", **popen)
 
     def path(self, inside: str) -> Path:
-        """A path of the node's mount namespace (`/sys/fs/bpf/...`, `/run/...`, `/var/...`), usable from outside it."""
+        """Translates a path of the node's mount namespace (`/sys/fs/bpf/...`, `/run/...`) for use from outside it."""
         return self.sandbox.path(inside)
 
     def exec(
@@ -278,7 +282,7 @@ SystemdCgroup = false
         return self.kubectl("exec", "-n", namespace, pod, *chosen, "--", *command, check=check)
 
     def wait_pod_ready(self, pod: str, *, namespace: str = "default", seconds: float = 60) -> None:
-        """It may not exist yet. A failure says what the kubelet thinks of it."""
+        """The Pod may not exist yet. An error carries what `kubectl describe` says."""
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
         try:
             wait_for(lambda: self.api_has(path), f"Pod {pod} exists", seconds)
@@ -288,7 +292,7 @@ SystemdCgroup = false
             raise
 
     def pod_cgroup(self, pod: str, *, namespace: str = "default") -> Path:
-        """The Pod's directory in cgroup2, its containers' below it. Raises LookupError when there is none."""
+        """The Pod's cgroup2 directory, which has its containers' below it. Raises LookupError when there is none."""
         found = self.api.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")
         uid = found["metadata"]["uid"]
         for directory, names, _ in os.walk(self.cgroup):
@@ -298,6 +302,6 @@ SystemdCgroup = false
         raise LookupError(msg)
 
     def delete_pod(self, pod: str, *, namespace: str = "default") -> None:
-        """At once; returns when it is gone from the API."""
+        """Deletes the Pod with the shortest grace period. Returns when the API no longer has it."""
         with suppress(subprocess.CalledProcessError):
             self.kubectl("delete", "pod", pod, "-n", namespace, "--grace-period=1", "--ignore-not-found")

@@ -1,4 +1,4 @@
-"""The agent comes and goes, and so does the API server: redirects stay as they are, and converge when both are back."""
+"""The agent or the API server goes away and comes back: redirects stay as they are meanwhile, and converge after."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ OUTAGE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
-def world(installation: Installation) -> Iterator[Installation]:
-    """Two policies, one with affinity, three backends, and a client under load."""
+def installation(installation: Installation) -> Iterator[Installation]:
+    """Runs two policies, one of them with affinity, three backends and a client."""
     node = installation.node
     backends = [workers.server(f"backend-{i}", labels={"app": "backend"}, udp=(53,), tcp=(80,)) for i in range(3)]
     node.apply([*backends, workers.idle("client")])
@@ -40,15 +40,15 @@ def world(installation: Installation) -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="module")
-def client(world: Installation) -> Iterator[WorkerProcess]:
-    made = workers.beside(world.node, "client")
+def client(installation: Installation) -> Iterator[WorkerProcess]:
+    made = workers.beside(installation.node, "client")
     yield made
     made.kill()
 
 
 @pytest.fixture(scope="module")
-def load(world: Installation) -> Iterator[WorkerProcess]:
-    made = workers.beside(world.node, "client")
+def load(installation: Installation) -> Iterator[WorkerProcess]:
+    made = workers.beside(installation.node, "client")
     yield made
     made.kill()
 
@@ -58,36 +58,36 @@ def backends(tally: dict[str, int]) -> set[str]:
 
 
 def sticky(client: WorkerProcess) -> str:
-    """The backend that the client has by affinity."""
+    """The one backend that answers the client."""
     answers = {client.do("udp", address=STICKY_VIP, port=53)["who"] for _ in range(6)}
     assert len(answers) == 1
     return str(answers.pop())
 
 
 def test_a_rollout_of_the_agent_fails_no_call_and_keeps_affinity(
-    world: Installation, client: WorkerProcess, load: WorkerProcess
+    installation: Installation, client: WorkerProcess, load: WorkerProcess
 ) -> None:
     before = sticky(client)
     load.do("load_start", address=VIP, port=80, protocol="TCP", threads=2)
-    former = world.agent_pod()["metadata"]["name"]
-    world.node.kubectl("rollout", "restart", f"daemonset/{DAEMONSET}", "-n", NAMESPACE)
-    world.wait_ready()
+    former = installation.agent_pod()["metadata"]["name"]
+    installation.node.kubectl("rollout", "restart", f"daemonset/{DAEMONSET}", "-n", NAMESPACE)
+    installation.wait_ready()
     tally = load.do("load_stop")["tally"]
-    assert world.agent_pod()["metadata"]["name"] != former
+    assert installation.agent_pod()["metadata"]["name"] != former
     assert backends(tally) == {"backend-0", "backend-1", "backend-2"}
     assert sticky(client) == before
 
 
 def test_an_agent_that_stays_away_longer_than_its_lease_leaves_the_normal_way(
-    world: Installation, client: WorkerProcess
+    installation: Installation, client: WorkerProcess
 ) -> None:
-    """The virtual IP is nobody's: the normal way leads nowhere."""
-    node = world.node
+    """Nothing listens on the virtual IP itself, so a call that takes the normal way fails."""
+    node = installation.node
     nowhere = {"nodeSelector": {"no-such-node": "true"}}
     patch = {"spec": {"template": {"spec": nowhere}}}
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{DAEMONSET}"
     node.api.patch(path, patch)
-    world.wait_gone(DAEMONSET)
+    installation.wait_gone(DAEMONSET)
     began = time.monotonic()
     assert client.do("udp", address=STICKY_VIP, port=53)["who"].startswith("backend")
     wait_until(lambda: "error" in client.do("udp", address=STICKY_VIP, port=53), "redirects have ended", 60)
@@ -96,16 +96,16 @@ def test_an_agent_that_stays_away_longer_than_its_lease_leaves_the_normal_way(
     wait_until(
         lambda: client.do("udp", address=STICKY_VIP, port=53).get("who", "").startswith("backend"), "it is back", 60
     )
-    world.wait_ready()
-    assert world.metric('localredirect_passes_total{policy="sticky",reason="lease"}') > 0
+    installation.wait_ready()
+    assert installation.metric('localredirect_passes_total{policy="sticky",reason="lease"}') > 0
 
 
-def test_an_outage_of_the_api_server_changes_nothing_and_ends_in_what_is_true(
-    world: Installation, load: WorkerProcess
+def test_an_outage_of_the_api_server_changes_nothing_and_the_agent_catches_up_after_it(
+    installation: Installation, load: WorkerProcess
 ) -> None:
-    """A backend is deleted meanwhile, as far as that is possible: from the API server's store, and its processes end
-    when the kubelet hears of it."""
-    node = world.node
+    """Meanwhile a backend Pod is deleted in the only way that is left: from etcd. Its processes end when the kubelet
+    learns of it, after the outage."""
+    node = installation.node
     load.do("load_start", address=VIP, port=80, protocol="TCP", threads=1)
     node.stop_apiserver()
     forget_pod(node, "backend-2")
@@ -118,16 +118,16 @@ def test_an_outage_of_the_api_server_changes_nothing_and_ends_in_what_is_true(
     node.restart_controllers()
     gone = node.api.raw("GET", "/api/v1/namespaces/default/pods/backend-2")[0]
     assert gone == 404
-    wait_until(lambda: not any("backend-2" in str(row) for row in rows(world)), "its rows are gone", 30)
+    wait_until(lambda: not any("backend-2" in str(row) for row in rows(installation)), "its rows are removed", 30)
     tally = load.do("load_stop")["tally"]
     assert backends(tally) <= {"backend-0", "backend-1", "backend-2"}
 
 
-def rows(world: Installation) -> list[str]:
-    """Addresses of installed backends, by the Pods that have them."""
-    pods = world.node.api.get("/api/v1/namespaces/default/pods")["items"]
+def rows(installation: Installation) -> list[str]:
+    """The Pods whose addresses are installed as backends."""
+    pods = installation.node.api.get("/api/v1/namespaces/default/pods")["items"]
     names = {pod["status"].get("podIP"): pod["metadata"]["name"] for pod in pods}
-    return [names.get(row["address"], "backend-2") for row in world.inspect("backends")]
+    return [names.get(row["address"], "backend-2") for row in installation.inspect("backends")]
 
 
 def forget_pod(node: Node, name: str) -> None:

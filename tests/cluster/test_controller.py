@@ -17,7 +17,7 @@ from k8s.api.client import Api
 from k8s.objects.model import PolicyStatus
 from k8s.status.status_api import StatusApi
 from k8s.status.writes import StatusWrite, WriteAnswer, WriteResult
-from tests.cluster import paper
+from tests.cluster import hollow
 from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.controller import NAMESPACE, Controller, install_rights
@@ -133,7 +133,7 @@ def wait_for_events(cluster: ControlPlane, name: str, wanted: list[tuple[str, st
 
 
 def report(cluster: ControlPlane, name: str, *, ready: bool) -> None:
-    paper.report(cluster.api, cluster.api.get(f"{PODS}/{name}"), ready=ready)
+    hollow.report(cluster.api, cluster.api.get(f"{PODS}/{name}"), ready=ready)
 
 
 # --- what is said of one policy ---------------------------------------------------------------------------------------
@@ -141,8 +141,8 @@ def report(cluster: ControlPlane, name: str, *, ready: bool) -> None:
 
 @pytest.mark.usefixtures("controller")
 def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
-    nodes = paper.add_nodes(cluster.api, 3)
-    pods = paper.add_pods(cluster.api, nodes[:2], labels=APP)
+    nodes = hollow.add_nodes(cluster.api, 3)
+    pods = hollow.add_pods(cluster.api, nodes[:2], labels=APP)
     matcher = {"serviceMatcher": {"serviceName": "dns", "namespace": "default"}}
     made = cluster.api.create(LR, policy("p", "", frontend=matcher))
     said = wait_for_reason(cluster, "p", "Accepted")
@@ -178,9 +178,9 @@ def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
 
 @pytest.mark.usefixtures("controller")
 def test_the_nodes_that_a_policy_selects(cluster: ControlPlane) -> None:
-    near = paper.add_nodes(cluster.api, 2, prefix="near", labels={"zone": "near"})
-    far = paper.add_nodes(cluster.api, 2, prefix="far", labels={"zone": "far"})
-    paper.add_pods(cluster.api, [near[0], *far], labels=APP)
+    near = hollow.add_nodes(cluster.api, 2, prefix="near", labels={"zone": "near"})
+    far = hollow.add_nodes(cluster.api, 2, prefix="far", labels={"zone": "far"})
+    hollow.add_pods(cluster.api, [near[0], *far], labels=APP)
     selector = {"nodeLabelSelector": {"matchLabels": {"zone": "near"}}}
     cluster.apply([policy("near", virtual_ip(), config=selector), policy("all", virtual_ip())])
     wait_for_nodes(cluster, "near", "1/2")
@@ -190,14 +190,14 @@ def test_the_nodes_that_a_policy_selects(cluster: ControlPlane) -> None:
     cluster.api.delete(f"/api/v1/nodes/{near[0]}")
     wait_for_nodes(cluster, "near", "1/2")
     wait_for_nodes(cluster, "all", "2/3")
-    paper.add_nodes(cluster.api, 1, prefix="new", labels={"zone": "near"})
+    hollow.add_nodes(cluster.api, 1, prefix="new", labels={"zone": "near"})
     wait_for_nodes(cluster, "near", "1/3")
     wait_for_nodes(cluster, "all", "2/4")
 
 
 @pytest.mark.usefixtures("controller")
 def test_a_conflict_is_seen_on_the_loser_who_takes_over_when_the_winner_goes(cluster: ControlPlane) -> None:
-    paper.add_pods(cluster.api, paper.add_nodes(cluster.api, 1), labels=APP)
+    hollow.add_pods(cluster.api, hollow.add_nodes(cluster.api, 1), labels=APP)
     ip = virtual_ip()
     cluster.apply(policy("winner", ip))
     wait_for_nodes(cluster, "winner", "1/1")
@@ -223,7 +223,7 @@ def test_a_conflict_is_seen_on_the_loser_who_takes_over_when_the_winner_goes(clu
 
 @pytest.mark.usefixtures("controller")
 def test_policies_that_are_invalid_or_disabled(cluster: ControlPlane) -> None:
-    paper.add_pods(cluster.api, paper.add_nodes(cluster.api, 1), labels=APP)
+    hollow.add_pods(cluster.api, hollow.add_nodes(cluster.api, 1), labels=APP)
     ip = virtual_ip()
     cluster.apply([policy("p", "192.0.2.1"), policy("off", ip, enabled=False), policy("on", ip)])
     invalid = wait_for_reason(cluster, "p", "Invalid")
@@ -249,9 +249,9 @@ def test_policies_that_are_invalid_or_disabled(cluster: ControlPlane) -> None:
 
 @pytest.mark.usefixtures("controller")
 def test_a_policy_that_is_changed_is_judged_anew(cluster: ControlPlane) -> None:
-    nodes = paper.add_nodes(cluster.api, 2)
-    paper.add_pods(cluster.api, nodes[:1], labels=APP)
-    paper.add_pods(cluster.api, nodes, prefix="web", labels={"app": "web"})
+    nodes = hollow.add_nodes(cluster.api, 2)
+    hollow.add_pods(cluster.api, nodes[:1], labels=APP)
+    hollow.add_pods(cluster.api, nodes, prefix="web", labels={"app": "web"})
     ip = virtual_ip()
     cluster.apply(policy("p", ip))
     wait_for_nodes(cluster, "p", "1/2")
@@ -272,9 +272,9 @@ def test_a_policy_that_is_changed_is_judged_anew(cluster: ControlPlane) -> None:
 
 
 def test_many_policies_are_watched_by_one_watch(cluster: ControlPlane, controller: Controller) -> None:
-    nodes = paper.add_nodes(cluster.api, 2)
+    nodes = hollow.add_nodes(cluster.api, 2)
     for number in range(25):
-        paper.add_pods(cluster.api, nodes[: 1 + number % 2], prefix=f"p{number}", labels={"app": f"a{number}"})
+        hollow.add_pods(cluster.api, nodes[: 1 + number % 2], prefix=f"p{number}", labels={"app": f"a{number}"})
     port = {"port": "53", "protocol": "UDP"}
 
     def of_app(number: int) -> Json:
@@ -294,7 +294,7 @@ def test_many_policies_are_watched_by_one_watch(cluster: ControlPlane, controlle
 
 @pytest.mark.usefixtures("controller")
 def test_what_somebody_writes_over_is_put_right(cluster: ControlPlane) -> None:
-    paper.add_nodes(cluster.api, 1)
+    hollow.add_nodes(cluster.api, 1)
     cluster.apply(policy("p", virtual_ip()))
     wait_for_nodes(cluster, "p", "0/1")
     cluster.api.patch(f"{LR}/p/status", {"status": {"nodes": "7/7", "conditions": []}})
@@ -306,7 +306,7 @@ def test_what_somebody_writes_over_is_put_right(cluster: ControlPlane) -> None:
 
 
 def test_a_controller_that_starts_anew_writes_nothing(cluster: ControlPlane, start: Start) -> None:
-    paper.add_pods(cluster.api, paper.add_nodes(cluster.api, 3), labels=APP)
+    hollow.add_pods(cluster.api, hollow.add_nodes(cluster.api, 3), labels=APP)
     ip = virtual_ip()
     cluster.apply([policy("a", ip), policy("b", ip), policy("c", virtual_ip(), enabled=False)])
     first = start()
@@ -330,7 +330,7 @@ def versions(cluster: ControlPlane) -> dict[str, str]:
 
 
 def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start) -> None:
-    paper.add_nodes(cluster.api, 1)
+    hollow.add_nodes(cluster.api, 1)
     first = start()
     first.wait_until_leading()
     second = start()
@@ -388,8 +388,8 @@ def test_a_leader_whose_lease_another_has_taken_ends_with_1(cluster: ControlPlan
 
 
 def test_an_api_server_that_goes_away_and_comes_back(cluster: ControlPlane, start: Start) -> None:
-    nodes = paper.add_nodes(cluster.api, 3)
-    pods = paper.add_pods(cluster.api, nodes, labels=APP)
+    nodes = hollow.add_nodes(cluster.api, 3)
+    pods = hollow.add_pods(cluster.api, nodes, labels=APP)
     cluster.apply([policy("p", virtual_ip()), policy("q", virtual_ip(), enabled=False)])
     running = start()
     running.wait_until_leading()
@@ -428,9 +428,9 @@ def test_an_api_server_that_answers_nothing_delays_no_end(cluster: ControlPlane,
 
 
 def test_two_hundred_nodes_whose_pods_become_ready_one_after_another(cluster: ControlPlane, start: Start) -> None:
-    nodes = paper.add_nodes(cluster.api, 200)
-    pods = paper.add_pods(cluster.api, nodes, labels=APP, ready=False)
-    paper.add_pods(cluster.api, nodes, prefix="other", labels={"app": "other"})
+    nodes = hollow.add_nodes(cluster.api, 200)
+    pods = hollow.add_pods(cluster.api, nodes, labels=APP, ready=False)
+    hollow.add_pods(cluster.api, nodes, prefix="other", labels={"app": "other"})
     running = start()
     running.wait_until_leading()
     cluster.apply([policy("p", virtual_ip()), policy("q", virtual_ip())])

@@ -12,7 +12,7 @@ import yaml
 
 from bpf.build import HOOKS
 from config.version import VERSION
-from tests.cluster import dns, examples, paper, workers
+from tests.cluster import dns, examples, hollow, workers
 from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, REGISTRY, Checkout, block, inline, yaml_block
 from tests.cluster.installation import (
     CONTROLLER,
@@ -218,7 +218,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     assert answers(bare) == LOCAL
 
     # A node that reports and has no agent that could detach: nothing is deleted, and there is a way back.
-    (other,) = paper.add_nodes(bare.api, 1)
+    (other,) = hollow.add_nodes(bare.api, 1)
     checkout.run(f"kubectl cordon {other}")  # the hook's own Pod would not run there
     said = checkout.run("helm uninstall localredirect -n elf", check=False)
     assert said.returncode
@@ -235,8 +235,8 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     bare.api.patch(f"/api/v1/nodes/{other}/status", {"status": {"conditions": [unknown]}})
     said = checkout.run("helm uninstall localredirect -n elf --wait=false")
     assert f"node {other}: its kubelet does not report" in said.stdout
-    paper.remove_pods(bare.api, namespace=NAMESPACE, selector="app.kubernetes.io/component=agent")
-    paper.remove_nodes(bare.api, [other])
+    hollow.remove_pods(bare.api, namespace=NAMESPACE, selector="app.kubernetes.io/component=agent")
+    hollow.remove_nodes(bare.api, [other])
     helm.wait_gone(DAEMONSET)
     helm.wait_gone(CONTROLLER)
     wait_normal(helm)

@@ -1,7 +1,7 @@
-"""Node-local DNS, the main use: the documented example on a real node, and what its lookups suffer.
+"""Node-local DNS, the main use: the documented example on a real node, and how many lookups each fault costs.
 
-Lost lookups are counted under constant load and printed. Where the kubelet is told before the cache stops serving
-(deletion, roll-out, readiness), none may be lost.
+Lost lookups are counted under constant load, and printed. None may be lost where the kubelet knows of the end before
+the cache stops serving: deletion, roll-out, readiness.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Tell = Callable[[str, list[dns.Result]], None]
 
 
 @pytest.fixture(scope="module")
-def world(installation: Installation) -> Iterator[Installation]:
-    """With the cluster's DNS and the example."""
+def installation(installation: Installation) -> Iterator[Installation]:
+    """Runs the cluster's DNS and the example."""
     node = installation.node
     with dns.upstream(node):
         dns.deploy(node)
@@ -39,13 +39,13 @@ def world(installation: Installation) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def node(world: Installation) -> Node:
-    return world.node
+def node(installation: Installation) -> Node:
+    return installation.node
 
 
 @pytest.fixture
 def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Prints what was lost, to be seen in every run."""
+    """Prints what was lost in every run, also when the test passes."""
 
     def say(what: str, results: list[dns.Result]) -> None:
         with capsys.disabled():
@@ -54,12 +54,12 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return say
 
 
-def redirects(world: Installation) -> float:
-    return world.metric(f'localredirect_redirects_total{{policy="{dns.POLICY}"}}')
+def redirects(installation: Installation) -> float:
+    return installation.metric(f'localredirect_redirects_total{{policy="{dns.POLICY}"}}')
 
 
 def cache_pods(node: Node) -> list[str]:
-    """Names of those that are not on their way out."""
+    """Names of those that are not being deleted."""
     path = f"/api/v1/namespaces/kube-system/pods?labelSelector=app%3D{dns.CACHE}"
     pods = node.api.get(path)["items"]
     return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
@@ -82,87 +82,90 @@ def process_of(node: Node, pod: str) -> int:
 @pytest.mark.parametrize("libc", dns.LIBCS)
 @pytest.mark.parametrize("name", [dns.NAME, "any.upstream.test"])
 def test_lookups_of_both_c_libraries_land_on_the_local_cache(
-    world: Installation, node: Node, libc: str, name: str
+    installation: Installation, node: Node, libc: str, name: str
 ) -> None:
-    before = redirects(world)
+    before = redirects(installation)
     said = json.loads(node.exec("resolver", f"lookup-{libc}", name, "5").stdout)
     assert (said["calls"], said["failed"]) == (5, 0)
-    assert redirects(world) - before >= 5
+    assert redirects(installation) - before >= 5
 
 
 @pytest.mark.parametrize("protocol", ["udp", "udp-connected", "tcp"])
-def test_every_lookup_is_redirected_over_udp_and_tcp(world: Installation, node: Node, protocol: str) -> None:
-    before = redirects(world)
+def test_every_lookup_is_redirected_over_udp_and_tcp(installation: Installation, node: Node, protocol: str) -> None:
+    before = redirects(installation)
     lookup = ("lookup-musl", "--raw", CLUSTER_DNS, dns.NAME, "--proto", protocol, "--count", "50")
     said = json.loads(node.exec("resolver", *lookup).stdout)
     assert (said["queries"], said["answers"]) == (50, 50)
-    assert redirects(world) - before == 50
+    assert redirects(installation) - before == 50
 
 
-def test_the_cache_reaches_the_clusters_dns_through_the_same_service(world: Installation, node: Node) -> None:
-    """A name that nobody asked for before; over a connection that CoreDNS keeps, so not each lookup is a call."""
+def test_the_cache_reaches_the_clusters_dns_through_the_same_service(installation: Installation, node: Node) -> None:
+    """It asks for a new name, which is not in the cache. CoreDNS keeps its connections upstream, so not every lookup
+    makes a call: one is enough."""
     lookup = ("lookup-musl", "--raw", CLUSTER_DNS, f"x{os.getpid()}.upstream.test", "--proto", "udp", "--count", "1")
     assert json.loads(node.exec("resolver", *lookup).stdout)["answers"] == 1
-    assert world.metric(f'localredirect_passes_total{{policy="{dns.POLICY}",reason="from_backend"}}') >= 1
+    assert installation.metric(f'localredirect_passes_total{{policy="{dns.POLICY}",reason="from_backend"}}') >= 1
 
 
-def test_a_cache_that_is_deleted_costs_no_lookup(world: Installation, node: Node, tell: Tell) -> None:
+def test_a_cache_that_is_deleted_costs_no_lookup(installation: Installation, node: Node, tell: Tell) -> None:
     with dns.Lookups(node, "resolver", rates=RATES) as lookups:
         (pod,) = cache_pods(node)
         node.kubectl("delete", "pod", pod, "-n", "kube-system", "--wait=true")
         wait_until(lambda: [p for p in cache_pods(node) if is_ready(node, p)], "a new one is Ready", 60)  # type: ignore[arg-type, return-value]
-        world.wait_state(dns.POLICY, "Active")
+        installation.wait_state(dns.POLICY, "Active")
     tell("cache deleted", lookups.results)
     assert [result.unanswered for result in lookups.results] == [0, 0, 0]
 
 
-def test_a_rolling_update_costs_no_lookup(world: Installation, node: Node, tell: Tell) -> None:
+def test_a_rolling_update_costs_no_lookup(installation: Installation, node: Node, tell: Tell) -> None:
     with dns.Lookups(node, "resolver", rates=RATES) as lookups:
         node.kubectl("rollout", "restart", f"daemonset/{dns.CACHE}", "-n", "kube-system")
         node.kubectl("rollout", "status", f"daemonset/{dns.CACHE}", "-n", "kube-system", "--timeout=90s")
-        wait_until(lambda: len(cache_pods(node)) == 1, "the former one is on its way out", 60)
-        world.wait_state(dns.POLICY, "Active")
+        wait_until(lambda: len(cache_pods(node)) == 1, "the former one is being deleted", 60)
+        installation.wait_state(dns.POLICY, "Active")
     tell("rolling update", lookups.results)
     assert [result.unanswered for result in lookups.results] == [0, 0, 0]
 
 
-def test_a_cache_that_fails_its_readiness_costs_no_lookup(world: Installation, node: Node, tell: Tell) -> None:
-    """Its probe's port is closed; it serves on, as one does that is overloaded or drained."""
+def test_a_cache_that_fails_its_readiness_costs_no_lookup(installation: Installation, node: Node, tell: Tell) -> None:
+    """The port of its probe is blocked and it goes on serving, like a cache that is overloaded or drained."""
     (pod,) = cache_pods(node)
     inside = ["nsenter", f"--net=/proc/{process_of(node, pod)}/ns/net", "nft"]
     with dns.Lookups(node, "resolver", rates=RATES) as lookups:
         rules = "table inet t { chain c { type filter hook input priority 0; tcp dport 8181 drop; }; }"
         subprocess.run([*inside, rules], check=True)
-        world.wait_state(dns.POLICY, "NoBackend")
+        installation.wait_state(dns.POLICY, "NoBackend")
         subprocess.run([*inside, "delete table inet t"], check=True)
-        world.wait_state(dns.POLICY, "Active")
+        installation.wait_state(dns.POLICY, "Active")
     tell("readiness failing", lookups.results)
     assert [result.unanswered for result in lookups.results] == [0, 0, 0]
 
 
-def test_after_a_crash_lookups_go_on(world: Installation, node: Node, tell: Tell) -> None:
-    """Nobody is told of a crash before the kubelet notices: what is asked until then is lost, and counted here."""
+def test_after_a_crash_lookups_go_on(installation: Installation, node: Node, tell: Tell) -> None:
+    """Until the kubelet notices a crash, nobody knows of it. Lookups until then are lost, and counted here."""
     (pod,) = cache_pods(node)
     with dns.Lookups(node, "resolver", rates=RATES) as lookups:
         crashed = process_of(node, pod)
         os.kill(crashed, signal.SIGKILL)
-        world.wait_state(dns.POLICY, "NoBackend")
+        installation.wait_state(dns.POLICY, "NoBackend")
         wait_until(lambda: process_of(node, pod) not in (0, crashed) and is_ready(node, pod), "it is back", 60)
-        world.wait_state(dns.POLICY, "Active")
+        installation.wait_state(dns.POLICY, "Active")
     tell("cache crashed (kill -9)", lookups.results)
     assert all(result.answers > result.queries / 2 for result in lookups.results)
 
 
-def test_a_cache_that_hangs_is_left_when_its_probe_has_failed(world: Installation, node: Node, tell: Tell) -> None:
+def test_a_cache_that_hangs_is_left_when_its_probe_has_failed(
+    installation: Installation, node: Node, tell: Tell
+) -> None:
     (pod,) = cache_pods(node)
     hung = process_of(node, pod)
     with dns.Lookups(node, "resolver", rates=RATES) as lookups:
         os.kill(hung, signal.SIGSTOP)
         try:
-            world.wait_state(dns.POLICY, "NoBackend")
+            installation.wait_state(dns.POLICY, "NoBackend")
             before = json.loads(node.exec("resolver", "lookup-musl", "other.upstream.test", "3").stdout)
         finally:
             os.kill(hung, signal.SIGCONT)
-        world.wait_state(dns.POLICY, "Active")
+        installation.wait_state(dns.POLICY, "Active")
     tell("cache hung (SIGSTOP)", lookups.results)
     assert before["failed"] == 0

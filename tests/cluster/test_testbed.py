@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import binaries, images, leftovers, paper
+from tests.cluster import binaries, hollow, images, leftovers
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane, Manifest
 from tests.cluster.node import CLUSTER_DNS, NODE_ADDRESS, UPSTREAM_DNS, Node
@@ -158,20 +158,20 @@ def test_the_nodes_bpf_file_system_is_its_own(busy: Node) -> None:
     busy.path("/sys/fs/bpf/of-a-test").rmdir()
 
 
-def test_the_scheduler_and_the_daemonset_controller_take_paper_nodes(busy: Node) -> None:
-    paper.add_nodes(busy.api, 20, labels={"role": "agent"})
+def test_the_scheduler_and_the_daemonset_controller_accept_hollow_nodes(busy: Node) -> None:
+    hollow.add_nodes(busy.api, 20, labels={"role": "agent"})
     labels = {"app": "agent"}
     containers = pod("agent", "true")["spec"]["containers"]
     template = {"metadata": {"labels": labels}, "spec": {"nodeSelector": {"role": "agent"}, "containers": containers}}
     spec = {"selector": {"matchLabels": labels}, "template": template}
     busy.apply({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent"}, "spec": spec})
     try:
-        wait_for(lambda: paper.make_ready(busy.api, selector="app=agent") == 20, "20 Pods are scheduled", 30)
+        wait_for(lambda: hollow.make_ready(busy.api, selector="app=agent") == 20, "20 Pods are scheduled", 30)
         busy.kubectl("rollout", "status", "daemonset/agent", "--timeout=30s")
     finally:
         busy.kubectl("delete", "daemonset", "agent", "--cascade=foreground", "--wait=false")
-        wait_for(lambda: not paper.remove_pods(busy.api, selector="app=agent"), "its Pods are gone", 30)
-        paper.remove_nodes(busy.api, [f"paper-{number}" for number in range(20)])
+        wait_for(lambda: not hollow.remove_pods(busy.api, selector="app=agent"), "its Pods are gone", 30)
+        hollow.remove_nodes(busy.api, [f"hollow-{number}" for number in range(20)])
 
 
 COREFILE = """.:53 {
@@ -307,15 +307,15 @@ def test_another_identity_has_no_rights_until_it_is_given_some(control_plane: Co
     wait_for(allowed, "the binding has come to the authorizer", 10)
 
 
-def test_paper_pods_need_no_controllers(control_plane: ControlPlane) -> None:
+def test_hollow_pods_need_no_controllers(control_plane: ControlPlane) -> None:
     api = control_plane.api
-    nodes = paper.add_nodes(api, 30)
-    paper.add_pods(api, nodes, labels={"app": "paper"})
-    items = api.get("/api/v1/namespaces/default/pods?labelSelector=app%3Dpaper")["items"]
+    nodes = hollow.add_nodes(api, 30)
+    hollow.add_pods(api, nodes, labels={"app": "hollow"})
+    items = api.get("/api/v1/namespaces/default/pods?labelSelector=app%3Dhollow")["items"]
     assert len({item["status"]["podIP"] for item in items}) == 30
-    control_plane.wait("condition=Ready", 10, "pod", "-l", "app=paper")
-    assert paper.remove_pods(api, selector="app=paper") == 30
-    paper.remove_nodes(api, nodes)
+    control_plane.wait("condition=Ready", 10, "pod", "-l", "app=hollow")
+    assert hollow.remove_pods(api, selector="app=hollow") == 30
+    hollow.remove_nodes(api, nodes)
 
 
 def test_two_nodes_live_side_by_side_and_leave_nothing(busy: Node) -> None:

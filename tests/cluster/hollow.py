@@ -1,7 +1,8 @@
-"""Nodes and Pods that exist on paper only: objects as a kubelet would report them, without one.
+"""Hollow nodes and their Pods: objects in the API as a kubelet would report them, with no kubelet behind them.
 
-The scheduler and the DaemonSet controller take such nodes for real; nothing runs on them. A Pod that a controller puts
-there stays Pending until `make_ready`, and one that is deleted stays until `remove_pods`: nobody confirms its end.
+The scheduler and the DaemonSet controller treat such a node like a real one, but nothing runs on it. A Pod that a
+controller puts there stays Pending until `make_ready`. A Pod that somebody deletes stays until `remove_pods`, since no
+kubelet confirms that it has ended.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from urllib.parse import quote
 
 from tests.cluster.api import Api, Json
 
-IMAGE = "localhost/paper:1"
-LABEL = "localredirect.test/paper"
+IMAGE = "localhost/hollow:1"
+LABEL = "localredirect.test/hollow"
 _addresses = (str(IPv4Address("10.200.0.1") + number) for number in itertools.count())
 
 
 def add_nodes(
-    api: Api, count: int, *, prefix: str = "paper", labels: Mapping[str, str] | None = None, ready: bool = True
+    api: Api, count: int, *, prefix: str = "hollow", labels: Mapping[str, str] | None = None, ready: bool = True
 ) -> list[str]:
-    """Names of new nodes, `<prefix>-0` and so on; each has LABEL too."""
+    """Names of the new nodes, `<prefix>-0` and so on. Each has LABEL among its labels."""
     names = [f"{prefix}-{number}" for number in range(count)]
     for name in names:
         all_labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", LABEL: "true", **(labels or {})}
@@ -48,7 +49,7 @@ def add_pods(
     ready: bool = True,
     ports: Sequence[Mapping[str, object]] = (),
 ) -> list[str]:
-    """Names of new Pods, `<prefix>-<node>`, one bound to each node; `ports` are its container's."""
+    """Names of the new Pods, `<prefix>-<node>`: one on each node. `ports` are those of its container."""
     names = []
     for node in nodes:
         name = f"{prefix}-{node}"
@@ -62,16 +63,16 @@ def add_pods(
 
 
 def make_ready(api: Api, *, namespace: str = "default", selector: str = "", ready: bool = True) -> int:
-    """Reports every Pod that is bound to a paper node; how many these were."""
-    on_paper = {node["metadata"]["name"] for node in api.get(f"/api/v1/nodes?labelSelector={LABEL}")["items"]}
-    pods = [pod for pod in _list(api, namespace, selector) if pod["spec"].get("nodeName") in on_paper]
+    """Reports the state of every Pod that is bound to a hollow node. Returns their number."""
+    hollow = {node["metadata"]["name"] for node in api.get(f"/api/v1/nodes?labelSelector={LABEL}")["items"]}
+    pods = [pod for pod in _list(api, namespace, selector) if pod["spec"].get("nodeName") in hollow]
     for pod in pods:
         report(api, pod, ready=ready)
     return len(pods)
 
 
 def report(api: Api, pod: Json, *, ready: bool = True, address: str = "") -> None:
-    """Says that a Pod runs, as its kubelet would; an address once given is kept, unless another is named."""
+    """Reports that a Pod runs, as its kubelet would. The Pod keeps its address unless `address` names another."""
     address = address or pod.get("status", {}).get("podIP") or next(_addresses)
     conditions = [_condition("Initialized"), _condition("PodScheduled")]
     conditions += [_condition(kind, holds=ready) for kind in ("Ready", "ContainersReady")]
@@ -95,7 +96,7 @@ def report(api: Api, pod: Json, *, ready: bool = True, address: str = "") -> Non
 
 
 def remove_pods(api: Api, *, namespace: str = "default", selector: str = "") -> int:
-    """At once; how many these were."""
+    """Deletes them at once. Returns their number."""
     pods = _list(api, namespace, selector)
     for pod in pods:
         api.delete(f"{_pods(namespace)}/{pod['metadata']['name']}", grace_seconds=0)
