@@ -40,7 +40,7 @@ def prepare_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except (OSError, subprocess.CalledProcessError) as error:
         why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
-        msg = f"datapath.bpffs: {directory} can't be made: {why}; allowed: a directory on a mounted bpffs"
+        msg = f"datapath.bpffs: {directory} cannot be made: {why}; allowed: a directory on a mounted bpffs"
         raise DatapathError(msg) from error
     _refuse_shared(directory)
 

@@ -139,7 +139,7 @@ def test_without_a_bpffs_it_says_what_to_mount_and_touches_nothing(lab: Lab, tmp
 
 
 def test_a_pin_in_the_place_of_the_directory_is_refused(bpffs: Path) -> None:
-    with pytest.raises(DatapathError, match="can't be made"):
+    with pytest.raises(DatapathError, match="cannot be made"):
         prepare_directory(bpffs / "tc" / "globals" / "cilium_lb4")
 
 
