@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from actors.framework.supervisor import ChildSpec
+from actors.health.container_watcher import ContainerWatcher
 from actors.reporting.metrics import KernelReading
 from actors.reporting.metrics_exporter import MetricsExporter
 from actors.reporting.status_reporter import DatapathView, StatusReporter
@@ -103,6 +104,7 @@ def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
                 decision=AgentDecision(settings.redirect, sources.servers),
             ),
         ),
+        ChildSpec("ContainerWatcher", lambda: ContainerWatcher.start(cgroup=datapath.cgroup)),
         ChildSpec("AffinityAger", AffinityAger.start),
         ChildSpec("QosTicker", lambda: QosTicker.start(read=_window_reader(datapath))),
         ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints)),

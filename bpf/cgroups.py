@@ -180,6 +180,10 @@ class PodCgroups:
                 return found
         return ()
 
+    def directories(self, uid: str, config_hash: str) -> tuple[Path, ...]:
+        """The Pod's directories as of the last `update`, those that are still there."""
+        return tuple(Path(each.path) for each in self._directories(uid, config_hash) if _exists(each))
+
     def update(self, pods: Iterable[tuple[str, str]], *, all_found: bool = False) -> frozenset[str]:
         """Looks again when one of these Pods (uid and config hash) is not known or is elsewhere by now; `all_found`:
         or one that was ever found. Names of those that `find` would no longer tell the same of."""

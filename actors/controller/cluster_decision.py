@@ -6,7 +6,7 @@ something new to know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from actors.framework.messages import Message
@@ -18,7 +18,7 @@ from actors.resolving.desired import why_out_of_force
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.indexes import NodeIndex
 from actors.resolving.wording import also, count
-from config.domain.ids import PolicyKind
+from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import AddressFrontend, Pod, PodQuery, Policy, PolicySpec, Service
@@ -65,10 +65,11 @@ class ClusterDecision:
         frontends: Frontends,
         service: Service | None,
         pods: Iterable[Pod],
+        out_of_use: Mapping[NamespacedName, str],
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> Assessment:
-        del service
+        del service, out_of_use  # of the nodes' agents nothing is heard here: NODES counts readiness
         spec = policy.spec
         selected = nodes.selected(spec.node_selector) if spec else frozenset[str]()
         why = why_out_of_force(policy, loss)
@@ -105,7 +106,7 @@ class ClusterDecision:
             return "no usable Pod is on a node that spec.config.nodeLabelSelector matches"
         not_ready = "no Pod that spec.backend.endpointSelector matches is Ready"
         return why_no_backend(
-            selected, none_selected=self._why_none_is_selected(spec), none_usable=lambda _pods: not_ready
+            selected, (), none_selected=self._why_none_is_selected(spec), none_usable=lambda _pods: not_ready
         )
 
     def _why_none_is_selected(self, spec: PolicySpec) -> str:

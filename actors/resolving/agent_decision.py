@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from actors.framework.messages import Message
+from actors.messages.backends import BackendsSelected, PolicyBackends
 from actors.messages.desired import ApplyDesiredState
 from actors.resolving.decision import OF_NODE, Decided, reports
 from actors.resolving.desired import Outcome, decide
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.indexes import NodeIndex
+from config.domain.ids import NamespacedName, PolicyKey
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import Pod, PodQuery, Policy, Service
@@ -22,6 +24,8 @@ class AgentDecision:
         """`servers`: where the API server is, see `with_server_remark`."""
         self._redirect = redirect
         self._servers = servers
+        self._selected: dict[PolicyKey, PolicyBackends] = {}
+        """As ContainerWatcher was told."""
 
     def pod_queries(self, _policy: Policy) -> Iterable[PodQuery]:
         return ()  # this node's Pods are told anyway
@@ -33,13 +37,21 @@ class AgentDecision:
         frontends: Frontends,
         service: Service | None,
         pods: Iterable[Pod],
+        out_of_use: Mapping[NamespacedName, str],
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> Outcome:
         own = next(iter(nodes), None)
         frontends = with_server_remark(policy, frontends, self._servers)
         return decide(
-            policy, frontends=frontends, service=service, pods=pods, node=own, loss=loss, redirect=self._redirect
+            policy,
+            frontends=frontends,
+            service=service,
+            pods=pods,
+            out_of_use=out_of_use,
+            node=own,
+            loss=loss,
+            redirect=self._redirect,
         )
 
     def messages(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
@@ -55,4 +67,20 @@ class AgentDecision:
                     as_of=decided.as_of,
                 ),
             )
+            yield from self._selections(decided)
         yield from reports(decided, tuple(outcome.condition for outcome in decided.outcomes))
+
+    def _selections(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
+        changed = [
+            outcome.backends
+            for outcome in decided.outcomes
+            if decided.complete or self._selected.get(outcome.backends.key) != outcome.backends
+        ]
+        if decided.complete:
+            self._selected.clear()
+        for key in decided.removed:
+            self._selected.pop(key, None)
+        self._selected.update((each.key, each) for each in changed)
+        if decided.complete or changed or decided.removed:
+            message = BackendsSelected(complete=decided.complete, policies=tuple(changed), removed=decided.removed)
+            yield "ContainerWatcher", message

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from actors.resolving.frontends import Frontends
 from config.domain.addresses import Endpoint, Frontend, endpoint_order
+from config.domain.ids import NamespacedName
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.model import Pod, PolicySpec, ServiceFrontend
 from k8s.objects.selector import matches
@@ -43,8 +44,14 @@ def backend_endpoints(usable: Iterable[Pod], frontend: Frontend, port: int) -> t
     return tuple(sorted(found, key=endpoint_order))
 
 
-def why_no_backend(selected: Sequence[Pod], *, none_selected: str, none_usable: Callable[[Sequence[Pod]], str]) -> str:
+def why_no_backend(
+    selected: Sequence[Pod],
+    out_of_use: Container[NamespacedName],
+    *,
+    none_selected: str,
+    none_usable: Callable[[Sequence[Pod]], str],
+) -> str:
     """Of a policy none of whose Pods serves a frontend."""
-    if any(pod.usable for pod in selected):
+    if any(pod.usable and pod.key not in out_of_use for pod in selected):
         return "no usable Pod has an IP of the frontends' address family"
     return none_usable(selected) if selected else none_selected

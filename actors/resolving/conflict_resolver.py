@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from actors.framework.actor import AgentActor
 from actors.framework.messages import Message
+from actors.messages.backends import ContainersEnded
 from actors.messages.desired import Flush, ResyncDesiredState
 from actors.messages.facts import (
     NodeRemoved,
@@ -59,6 +60,7 @@ class ConflictResolver(AgentActor):
         NodeRemoved: "_on_node_removed",
         SourceSynced: "_on_source_synced",
         ResyncDesiredState: "_on_resync_desired_state",
+        ContainersEnded: "_on_containers_ended",
         LeaseProbe: "_on_lease_probe",
         Flush: "_on_flush",
     }
@@ -115,6 +117,10 @@ class ConflictResolver(AgentActor):
 
     def _on_node_removed(self, message: NodeRemoved) -> None:
         self._facts.remove_node(message.name)
+        self._wake(message.received_at)
+
+    def _on_containers_ended(self, message: ContainersEnded) -> None:
+        self._facts.containers_ended(message)
         self._wake(message.received_at)
 
     def _on_source_synced(self, message: SourceSynced) -> None:

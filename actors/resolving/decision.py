@@ -6,7 +6,7 @@ the decision's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -14,7 +14,7 @@ from actors.framework.messages import Message
 from actors.messages.reports import PoliciesResolved, PolicyCondition
 from actors.resolving.frontends import Frontends
 from actors.resolving.indexes import NodeIndex
-from config.domain.ids import PolicyKey
+from config.domain.ids import NamespacedName, PolicyKey
 from k8s.objects.claims import Loss
 from k8s.objects.model import Pod, PodQuery, Policy, Service
 
@@ -79,10 +79,12 @@ class Decision(Protocol[T]):
         frontends: Frontends,
         service: Service | None,
         pods: Iterable[Pod],
+        out_of_use: Mapping[NamespacedName, str],
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> T:
-        """`pods`: what the policy may select, in its namespaces."""
+        """`pods`: what the policy may select, in its namespaces. `out_of_use`: those of them that don't serve although
+        the API says that they are usable (P18, P19), and why."""
 
     def messages(self, decided: Decided[T]) -> Iterable[tuple[str, Message]]:
         """Name of an actor, and what it is to be told."""

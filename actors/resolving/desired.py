@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from actors.messages.backends import PolicyBackends, SelectedPod
 from actors.messages.desired import BackendPod, DesiredFrontend, DesiredPolicy
 from actors.messages.reports import PolicyCondition, PolicyState
 from actors.resolving.backends import backend_endpoints, selected_pods, serving_pods, why_no_backend
 from actors.resolving.frontends import Frontends
 from actors.resolving.wording import also, count
 from config.domain.addresses import endpoint_order
+from config.domain.ids import NamespacedName
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import LabelSelector, Node, Pod, Policy, PolicySpec, Service, ServiceFrontend
@@ -24,6 +26,8 @@ _NAMED_PODS = 3
 class Outcome:
     desired: DesiredPolicy
     condition: PolicyCondition
+    backends: PolicyBackends
+    """Selected Pods that are usable as far as the API says."""
 
 
 def decide(
@@ -32,6 +36,7 @@ def decide(
     frontends: Frontends,
     service: Service | None,
     pods: Iterable[Pod],
+    out_of_use: Mapping[NamespacedName, str],
     node: Node | None,
     loss: Loss | None,
     redirect: RedirectSettings,
@@ -46,14 +51,15 @@ def decide(
         message = "spec.config.nodeLabelSelector does not match this node's labels"
         return _out_of_force(policy, PolicyState.NODE_NOT_SELECTED, message)
     selected = selected_pods(spec, pods)
-    usable = [pod for pod in selected if pod.usable]
+    candidates = [pod for pod in selected if pod.usable]
+    usable = [pod for pod in candidates if pod.key not in out_of_use]
     serving = serving_pods(frontends, usable)
     installed = tuple(
-        DesiredFrontend(frontend=frontend, backends=backends)
+        DesiredFrontend(frontend=frontend, backends=endpoints)
         for frontend, port in frontends.ports
-        if (backends := backend_endpoints(usable, frontend, port))
+        if (endpoints := backend_endpoints(usable, frontend, port))
     )
-    state, message = _state(frontends, selected, serving, installed)
+    state, message = _state(frontends, selected, out_of_use, serving, installed)
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
         key=policy.key,
@@ -76,7 +82,8 @@ def decide(
         backends=tuple(sorted({b for each in installed for b in each.backends}, key=endpoint_order)),
         usable_pods=len(serving),
     )
-    return Outcome(desired=desired, condition=condition)
+    backends = PolicyBackends(key=policy.key, pods=tuple(map(_selected, candidates)))
+    return Outcome(desired=desired, condition=condition, backends=backends)
 
 
 def why_out_of_force(policy: Policy, loss: Loss | None) -> tuple[PolicyState, str] | None:
@@ -96,6 +103,7 @@ def _out_of_force(policy: Policy, state: PolicyState, message: str) -> Outcome:
         condition=PolicyCondition(
             key=policy.key, policy_id=policy.policy_id, state=state, reason=state.value, message=message
         ),
+        backends=PolicyBackends(key=policy.key),
     )
 
 
@@ -103,33 +111,65 @@ def _selects_node(selector: LabelSelector | None, node: Node | None) -> bool:
     return selector is None or matches(selector, node.labels if node else frozenset())
 
 
+def _selected(pod: Pod) -> SelectedPod:
+    return SelectedPod(
+        key=pod.key,
+        uid=pod.uid,
+        config_hash=pod.config_hash,
+        containers=pod.containers,
+        has_runtime_class=bool(pod.runtime_class),
+        addresses=pod.ips,
+    )
+
+
 def _state(
-    frontends: Frontends, selected: list[Pod], serving: list[Pod], installed: tuple[DesiredFrontend, ...]
+    frontends: Frontends,
+    selected: list[Pod],
+    out_of_use: Mapping[NamespacedName, str],
+    serving: list[Pod],
+    installed: tuple[DesiredFrontend, ...],
 ) -> tuple[PolicyState, str]:
     if not frontends.ports:
         return PolicyState.NO_FRONTEND, frontends.why_none
     if not installed:
         nobody = "no Pod on this node matches spec.backend.endpointSelector"
-        why = why_no_backend(selected, none_selected=nobody, none_usable=_why_none_is_usable)
+        why = why_no_backend(
+            selected,
+            out_of_use,
+            none_selected=nobody,
+            none_usable=lambda pods: _why_none_is_usable(pods, out_of_use),
+        )
         return PolicyState.NO_BACKEND, f"{why}; clients take the normal way" + also(frontends.remark)
     number = len(frontends.ports)
     which = count(number, "frontend") if len(installed) == number else f"{len(installed)} of {number} frontends"
     message = f"{which} redirected to {count(len(serving), 'local Pod')}"
-    return PolicyState.ACTIVE, message + also(frontends.remark)
+    return PolicyState.ACTIVE, message + also(_out_of_use_remark(selected, out_of_use)) + also(frontends.remark)
 
 
-def _why_none_is_usable(selected: Sequence[Pod]) -> str:
-    names = [f"{pod.key} ({_why_unusable(pod)})" for pod in selected[:_NAMED_PODS]]
-    if len(selected) > _NAMED_PODS:
-        names.append("...")
+def _out_of_use_remark(selected: Sequence[Pod], out_of_use: Mapping[NamespacedName, str]) -> str:
+    names = [f"{pod.key} ({out_of_use[pod.key]})" for pod in selected if pod.usable and pod.key in out_of_use]
+    if not names:
+        return ""
+    are = "Pod is" if len(names) == 1 else "Pods are"
+    return f"{len(names)} Ready {are} out of use: {_listed(names)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_NAMED_PODS], *(["..."] if len(names) > _NAMED_PODS else [])])
+
+
+def _why_none_is_usable(selected: Sequence[Pod], out_of_use: Mapping[NamespacedName, str]) -> str:
+    names = [f"{pod.key} ({_why_unusable(pod, out_of_use)})" for pod in selected]
     matching = "1 Pod matches" if len(selected) == 1 else f"{len(selected)} Pods match"
-    return f"{matching}, none is usable: {', '.join(names)}"
+    return f"{matching}, none is usable: {_listed(names)}"
 
 
-def _why_unusable(pod: Pod) -> str:
+def _why_unusable(pod: Pod, out_of_use: Mapping[NamespacedName, str]) -> str:
     if pod.terminating:
         return "being deleted"
-    return "no IP" if not pod.ips else "not Ready"
+    if not pod.ips:
+        return "no IP"
+    return out_of_use.get(pod.key, "not Ready") if pod.ready else "not Ready"
 
 
 def affinity_seconds(spec: PolicySpec, service: Service | None) -> int:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from actors.messages.backends import ContainersEnded
 from actors.messages.facts import SourceName
 from actors.resolving.backends import namespaces_of
 from actors.resolving.frontends import named_service
@@ -39,6 +40,8 @@ class Facts:
         self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
         self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
         """One label that the policy's selector demands, or None where it demands none by equality -> policies."""
+        self._ended: dict[NamespacedName, ContainersEnded] = {}
+        """Pods of which containers have ended, or whose cgroup is gone (P18)."""
         self._concerned: set[PolicyKey] = set()
 
     def take_concerned(self) -> set[PolicyKey]:
@@ -59,6 +62,19 @@ class Facts:
         if policy.spec is None:
             return ()
         return self._pods.candidates(namespaces_of(policy.spec, redirect), policy.spec.backend_selector)
+
+    def out_of_use(self, policy: Policy, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
+        """Pods that don't serve although the API says that they are usable, and why."""
+        del policy
+        return {pod.key: why for pod in pods if (why := self._why_ended(pod))}
+
+    def _why_ended(self, pod: Pod) -> str:
+        ended = self._ended.get(pod.key)
+        if ended is None or ended.uid != pod.uid:
+            return ""
+        if ended.is_gone:
+            return "its cgroup is gone"
+        return "a container of it has ended" if ended.containers & pod.containers else ""
 
     # policies
 
@@ -135,9 +151,22 @@ class Facts:
     def remove_pod(self, key: NamespacedName) -> None:
         self._listings[SourceName.ENDPOINTS].pop(key, None)
         former = self._pods.get(key)
+        self._ended.pop(key, None)
         if former:
             self._pods.drop(key)
             self._touch_selectors(former.labels)
+
+    def containers_ended(self, ended: ContainersEnded) -> None:
+        """Rule P18. Counts until the Pod's status names other containers, or no container of it is ended."""
+        if ended.containers or ended.is_gone:
+            self._ended[ended.pod] = ended
+        else:
+            self._ended.pop(ended.pod, None)
+        pod = self._pods.get(ended.pod)
+        if pod is None:
+            self._ended.pop(ended.pod, None)
+        else:
+            self._touch_selectors(pod.labels)
 
     def _touch_selectors(self, labels: Iterable[Label]) -> None:
         for label in (None, *labels):

@@ -82,11 +82,13 @@ class ResolverState(Generic[T]):
         self._claims.claim(key, age(policy), claims_of(policy, self._frontends[key].claimed))
 
     def _decide(self, policy: Policy) -> T:
+        pods = list(self.facts.pods_of(policy, self._redirect))
         return self._decision.decide(
             policy,
             frontends=self._frontends[policy.key],
             service=self.facts.service_of(policy),
-            pods=self.facts.pods_of(policy, self._redirect),
+            pods=pods,
+            out_of_use=self.facts.out_of_use(policy, pods),
             nodes=self.facts.nodes,
             loss=self._claims.loss_of(policy.key),
         )

@@ -157,6 +157,10 @@ class Pod:
     finished: bool = False
     """phase is Succeeded or Failed."""
     host_network: bool = False
+    containers: frozenset[str] = frozenset()
+    """Ids of the regular containers that status names, without the runtime's name."""
+    runtime_class: str = ""
+    """spec.runtimeClassName."""
 
     @property
     def usable(self) -> bool:

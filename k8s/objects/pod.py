@@ -36,6 +36,8 @@ def parse_pod(raw: object) -> Pod:
         terminating=metadata.has("deletionTimestamp"),
         finished=status.get("phase") in ("Succeeded", "Failed"),
         host_network=spec.boolean("hostNetwork", False),
+        containers=_read_containers(status),
+        runtime_class=_text(spec.get("runtimeClassName")),
     )
     refuse_faulty("Pod", raw, report)
     return pod
@@ -79,6 +81,20 @@ def _read_ips(status: Fields) -> tuple[Address, ...]:
         elif address not in ips:
             ips.append(address)
     return tuple(ips)
+
+
+def _read_containers(status: Fields) -> frozenset[str]:
+    """`containerd://ID` -> ID. A container that has none yet, or one that can't be read, is not there: nothing in the
+    API server checks what a kubelet writes."""
+    found = [
+        _text(Fields(raw, path, status.report).get("containerID")) for path, raw in status.items("containerStatuses")
+    ]
+    names = [identifier.rpartition("://")[2] for identifier in found]
+    return frozenset(name for name in names if name and _is_plain(name))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _is_ready(status: Fields) -> bool:

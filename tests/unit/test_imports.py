@@ -29,10 +29,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "actors.watching": MESSAGES,
     "actors.resolving": MESSAGES - {"k8s.sources", "k8s.status", "k8s.api"},
     "actors.writing": (MESSAGES | {"bpf"}) - K8S | GROUND,
+    "actors.health": (MESSAGES | {"bpf"}) - K8S | GROUND,
     "actors.reporting": MESSAGES | {"bpf"},
     "actors.controller": MESSAGES | {"actors.resolving"},
     "actors": MESSAGES
-    | {"bpf", "actors.watching", "actors.resolving", "actors.writing", "actors.reporting", "actors.controller"},
+    | {
+        "bpf",
+        "actors.watching",
+        "actors.resolving",
+        "actors.writing",
+        "actors.health",
+        "actors.reporting",
+        "actors.controller",
+    },
     "run": {"actors", "actors.framework", "bpf", "k8s.api", "k8s.commands", *GROUND},
 }
 """Package -> others of ours that it may import. A package does not include those in it: `actors` is the wiring."""

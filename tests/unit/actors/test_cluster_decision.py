@@ -53,6 +53,7 @@ def assess(
         frontends=find_frontends(subject, service, datapath or DatapathSettings()),
         service=service,
         pods=pods,
+        out_of_use={},
         nodes=index,
         loss=loss,
     )

@@ -13,7 +13,7 @@ from actors.resolving.backends import namespaces_of
 from actors.resolving.desired import Outcome, affinity_seconds, decide
 from actors.resolving.frontends import find_frontends
 from config.domain.addresses import Frontend, Protocol
-from config.domain.ids import PolicyKey, PolicyKind
+from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import LabelSelector, Node, Pod, PolicySpec, Requirement, Service
@@ -29,6 +29,7 @@ def outcome(
     loss: Loss | None = None,
     faults: tuple[str, ...] = (),
     qos_limit: int = 0,
+    out_of_use: Mapping[NamespacedName, str] | None = None,
 ) -> Outcome:
     subject = policy(spec, faults=faults)
     return decide(
@@ -36,6 +37,7 @@ def outcome(
         frontends=find_frontends(subject, service, DatapathSettings()),
         service=service,
         pods=pods,
+        out_of_use=out_of_use or {},
         node=node,
         loss=loss,
         redirect=RedirectSettings(qos_limit=qos_limit),
@@ -85,6 +87,22 @@ def test_p5_usable_backends(candidate: Pod, usable: bool, why: str) -> None:
     assert redirects(found) == ({"169.254.0.90:53/UDP": ["10.1.0.1:5353"]} if usable else {})
     assert found.condition.state == (PolicyState.ACTIVE if usable else PolicyState.NO_BACKEND)
     assert why in found.condition.message
+
+
+def test_a_ready_pod_that_is_out_of_use_is_no_backend_and_the_message_says_why() -> None:
+    ended, well = pod("cache-1", "10.1.0.1"), pod("cache-2", "10.1.0.2")
+    reasons = {ended.key: "a container of it has ended"}
+    found = outcome(address_spec(), [ended, well], out_of_use=reasons)
+    assert redirects(found) == {"169.254.0.90:53/UDP": ["10.1.0.2:5353"]}
+    assert found.condition.message == (
+        "1 frontend redirected to 1 local Pod; 1 Ready Pod is out of use: "
+        "kube-system/cache-1 (a container of it has ended)"
+    )
+    alone = outcome(address_spec(), [ended], out_of_use=reasons)
+    assert alone.condition.state == PolicyState.NO_BACKEND
+    assert alone.condition.message == (
+        "1 Pod matches, none is usable: kube-system/cache-1 (a container of it has ended); clients take the normal way"
+    )
 
 
 def test_p5_each_family_has_its_backends() -> None:

@@ -70,6 +70,7 @@ def test_the_message_says_that_a_frontend_is_the_api_servers(case: str, who: str
         frontends=find_frontends(subject, service, DatapathSettings()),
         service=service,
         pods=pods,
+        out_of_use={},
         nodes=nodes,
         loss=None,
     )

@@ -1,0 +1,183 @@
+"""ContainerWatcher: owns the watches of backend Pods' containers in the kernel's cgroups (rule P18).
+
+In: BackendsSelected (ConflictResolver), CgroupChanged (own reader thread), TickElapsed (own clock). Out:
+ContainersEnded (ConflictResolver), ResyncDesiredState (ConflictResolver) at its start.
+
+The kubelet needs a second or more to notice that a container has ended, and says so by way of the API server. The
+kernel says so within some milliseconds, and whether or not the API server can be reached.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pykka
+
+from actors.framework.actor import AgentActor, OwnedThread, clock
+from actors.framework.messages import Message, TickElapsed
+from actors.messages.backends import BackendsSelected, CgroupChanged, ContainersEnded, PolicyBackends, SelectedPod
+from actors.messages.desired import ResyncDesiredState
+from bpf.cgroups import PodCgroups
+from bpf.container_cgroups import CgroupEvents, containers_below, is_populated
+from config.domain.ids import NamespacedName, PolicyKey
+
+_log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Watched:
+    pod: SelectedPod
+    was_found: bool = False
+    """The Pod's cgroup was there."""
+    containers: dict[str, Path] = field(default_factory=dict)
+    """Every container of it that was found -> its directory."""
+    ended: frozenset[str] = frozenset()
+    """As the resolver was told."""
+    is_gone: bool = False
+    """As the resolver was told."""
+
+
+class ContainerWatcher(AgentActor):
+    HANDLERS: ClassVar[Mapping[type[Message], str]] = {
+        BackendsSelected: "_on_backends_selected",
+        CgroupChanged: "_on_cgroup_changed",
+        TickElapsed: "_on_tick_elapsed",
+    }
+
+    def __init__(self, *, cgroup: Path) -> None:
+        super().__init__()
+        self._cgroups = PodCgroups(cgroup)
+        self._events = CgroupEvents(self._deliver)
+        self._policies: dict[PolicyKey, PolicyBackends] = {}
+        self._selected_by: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
+        self._watched: dict[NamespacedName, _Watched] = {}
+        self._pod_of: dict[Path, NamespacedName] = {}
+        """Directory of a container that is watched -> its Pod."""
+        self._complained = False
+
+    def started(self) -> None:
+        self.own(OwnedThread(self, "container-events", self._events.run, self._events.stop))
+        self.own(clock(self, TICK_SECONDS))
+        self.send("ConflictResolver", ResyncDesiredState())
+
+    def _deliver(self, directory: Path) -> None:
+        """In the reader's thread."""
+        try:
+            self.actor_ref.tell(CgroupChanged(directory=str(directory), received_at=time.monotonic()))
+        except pykka.ActorDeadError:
+            return
+
+    def _on_backends_selected(self, message: BackendsSelected) -> None:
+        present = {each.key: each for each in message.policies}
+        gone = self._policies.keys() - present.keys() if message.complete else set(message.removed)
+        changed: dict[NamespacedName, SelectedPod | None] = {}
+        for policy_key in [*gone, *present]:
+            for former in self._policies.pop(policy_key, PolicyBackends(key=policy_key)).pods:
+                self._selected_by[former.key].discard(policy_key)
+                changed[former.key] = None
+        for policy in present.values():
+            self._policies[policy.key] = policy
+            for selected in policy.pods:
+                self._selected_by[selected.key].add(policy.key)
+                changed[selected.key] = selected
+        for key, pod in changed.items():
+            if not self._selected_by[key]:
+                del self._selected_by[key]
+                self._forget(key)
+            elif pod is not None:
+                self._select(pod)
+        self._look(changed.keys() & self._watched.keys(), time.monotonic(), told_again=message.complete)
+
+    def _select(self, pod: SelectedPod) -> None:
+        watched = self._watched.get(pod.key)
+        if watched is None or watched.pod.uid != pod.uid:
+            self._forget(pod.key)
+            self._watched[pod.key] = _Watched(pod)
+            return
+        for identifier in watched.containers.keys() - pod.containers:
+            self._unwatch(watched.containers.pop(identifier))
+        watched.pod = pod
+
+    def _forget(self, key: NamespacedName) -> None:
+        watched = self._watched.pop(key, None)
+        for directory in watched.containers.values() if watched else ():
+            self._unwatch(directory)
+
+    def _unwatch(self, directory: Path) -> None:
+        self._events.unwatch(directory)
+        self._pod_of.pop(directory, None)
+
+    def _on_cgroup_changed(self, message: CgroupChanged) -> None:
+        pod = self._pod_of.get(Path(message.directory))
+        if pod is not None:
+            self._look([pod], message.received_at)
+
+    def _on_tick_elapsed(self, _message: TickElapsed) -> None:
+        """Finds what no event tells: a Pod's cgroup that appears or goes, and containers that are not watched."""
+        self._cgroups.update((each.pod.uid, each.pod.config_hash) for each in self._watched.values())
+        self._look([key for key, each in self._watched.items() if self._must_look(each)], time.monotonic())
+
+    def _must_look(self, watched: _Watched) -> bool:
+        pod = watched.pod
+        is_there = bool(self._cgroups.directories(pod.uid, pod.config_hash))
+        events_tell = all(self._events.is_watched(directory) for directory in watched.containers.values())
+        return is_there == watched.is_gone or not events_tell or not pod.containers <= watched.containers.keys()
+
+    def _look(self, keys: Iterable[NamespacedName], received_at: float, *, told_again: bool = False) -> None:
+        pods = [self._watched[key] for key in keys]
+        self._cgroups.update((each.pod.uid, each.pod.config_hash) for each in pods)
+        for each in pods:
+            ended, is_gone = self._ended(each)
+            was_told = (each.ended, each.is_gone) == (ended, is_gone)
+            if was_told and not (told_again and (ended or is_gone)):
+                continue
+            each.ended, each.is_gone = ended, is_gone
+            self.send(
+                "ConflictResolver",
+                ContainersEnded(
+                    pod=each.pod.key, uid=each.pod.uid, containers=ended, is_gone=is_gone, received_at=received_at
+                ),
+            )
+
+    def _ended(self, watched: _Watched) -> tuple[frozenset[str], bool]:
+        """Containers of the Pod that have ended, and whether its whole cgroup is gone."""
+        pod = watched.pod
+        directories = self._cgroups.directories(pod.uid, pod.config_hash)
+        if not directories:
+            # A Pod whose cgroup was never found may be one that can't be seen from here (docs/rules.md, P12).
+            return frozenset(), watched.was_found
+        watched.was_found = True
+        missing = pod.containers - watched.containers.keys()
+        if missing:
+            found = containers_below(directories)
+            for identifier in missing & found.keys():
+                self._watch(pod.key, found[identifier])
+                watched.containers[identifier] = found[identifier]
+            missing -= found.keys()
+        # The status names a container once it runs. So one without a cgroup has ended, before we looked for the first
+        # time, unless the Pod's runtime keeps its containers elsewhere (in a virtual machine).
+        ended = frozenset() if pod.has_runtime_class else missing
+        return ended | {key for key, path in watched.containers.items() if not is_populated(path)}, False
+
+    def _watch(self, pod: NamespacedName, directory: Path) -> None:
+        self._pod_of[directory] = pod
+        try:
+            self._events.watch(directory)
+        except OSError as error:
+            if not self._complained and directory.exists():
+                self._complained = True
+                _log.warning(
+                    "the kernel refuses to watch %s (%s), so that a container that ends is noticed after up to %g s; "
+                    "raise fs.inotify.max_user_watches on this node",
+                    directory,
+                    error,
+                    TICK_SECONDS,
+                )

@@ -1,0 +1,104 @@
+"""Containers' cgroups: finding them below a Pod's, and hearing when the last process of one has ended (rule P18).
+
+A container has a directory of its own in its Pod's: `<id>` with the cgroupfs driver, `cri-containerd-<id>.scope`,
+`crio-<id>.scope` or `docker-<id>.scope` with systemd's. `populated` in its `cgroup.events` becomes 0 when it has no
+process any longer, in its sub-directories neither, and who watches the file is notified (cgroup-v2.rst, "[Un]populated
+Notification").
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from inotify_simple import Event, INotify, flags
+
+_EVENTS = "cgroup.events"
+
+
+def container_id(directory_name: str) -> str:
+    """The id of the container whose directory has such a name; any name may be one of containerd's ids.
+
+    CRI-O's monitor of a container lives beside it, in `crio-conmon-<id>.scope`, and outlives it: "" for that one.
+    """
+    name = directory_name.removesuffix(".scope")
+    return "" if name.startswith("crio-conmon-") else name.rpartition("-")[2]
+
+
+def containers_below(pods_directories: Iterable[Path]) -> dict[str, Path]:
+    """Container id -> its directory, of all that the Pod has now."""
+    found: dict[str, Path] = {}
+    for directory in pods_directories:
+        try:
+            with os.scandir(directory) as entries:
+                found |= {container_id(each.name): Path(each.path) for each in entries if each.is_dir()}
+        except OSError:  # it was removed meanwhile
+            continue
+    return found
+
+
+def is_populated(directory: Path) -> bool:
+    """Whether a process lives in the cgroup or below; False for one that was removed."""
+    try:
+        events = (directory / _EVENTS).read_text()
+    except OSError:
+        return False
+    return "populated 1" in events.splitlines()
+
+
+class CgroupEvents:
+    """One inotify descriptor for all containers. `run` blocks in a thread of its own; the rest is the owner's."""
+
+    def __init__(self, on_change: Callable[[Path], None]) -> None:
+        """`on_change` is called in the thread of `run`, with a directory whose `cgroup.events` has changed."""
+        self._on_change = on_change
+        self._inotify = INotify()
+        self._waker, self._woken = socket.socketpair()
+        self._watches: dict[Path, int] = {}
+        self._directories: dict[int, Path] = {}
+        """Written by the owner, read by the thread: an entry is added before its first event can come."""
+
+    def watch(self, directory: Path) -> None:
+        """Raises OSError: the directory is gone, or fs.inotify.max_user_watches is reached (ENOSPC)."""
+        if directory not in self._watches:
+            watch = self._inotify.add_watch(directory / _EVENTS, flags.MODIFY)
+            self._watches[directory] = watch
+            self._directories[watch] = directory
+
+    def is_watched(self, directory: Path) -> bool:
+        return directory in self._watches
+
+    def unwatch(self, directory: Path) -> None:
+        """Harmless for one that is not watched, or gone."""
+        watch = self._watches.pop(directory, None)
+        if watch is None:
+            return
+        self._directories.pop(watch, None)
+        try:
+            self._inotify.rm_watch(watch)
+        except OSError:  # the kernel removed the watch together with the file
+            return
+
+    def run(self) -> None:
+        with self._inotify, self._woken:
+            waiting = select.poll()
+            for descriptor in (self._inotify.fileno(), self._woken.fileno()):
+                waiting.register(descriptor, select.POLLIN)
+            while all(descriptor != self._woken.fileno() for descriptor, _ in waiting.poll()):
+                for event in self._inotify.read(timeout=0):
+                    for directory in self._named(event):
+                        self._on_change(directory)
+
+    def _named(self, event: Event) -> list[Path]:
+        """All directories when the kernel had no room for their events."""
+        if event.mask & flags.Q_OVERFLOW:
+            return list(self._directories.values())
+        directory = self._directories.get(event.wd)
+        return [directory] if directory is not None else []
+
+    def stop(self) -> None:
+        """In any thread: makes `run` return."""
+        self._waker.close()
