@@ -184,6 +184,10 @@ class PodCgroups:
         """The Pod's directories as of the last `update`, those that are still there."""
         return tuple(Path(each.path) for each in self._directories(uid, config_hash) if _exists(each))
 
+    def reread(self) -> None:
+        """Reads the whole tree, although every Pod may be known: one may have got a further directory."""
+        self._index = _indexed(_walk(self._top(), into_pods=False))
+
     def update(self, pods: Iterable[tuple[str, str]], *, all_found: bool = False) -> frozenset[str]:
         """Looks again when one of these Pods (uid and config hash) is not known or is elsewhere by now; `all_found`:
         or one that was ever found. Names of those that `find` would no longer tell the same of."""
@@ -193,7 +197,7 @@ class PodCgroups:
             checked += [self._known(name) for name in self._given]
         if all(directories and all(map(_exists, directories)) for directories in checked):
             return frozenset()
-        self._index = _indexed(_walk(self._top(), into_pods=False))
+        self.reread()
         self._nested = {name: kept for name, each in self._nested.items() if (kept := list(filter(_exists, each)))}
         if not all(self._directories(*pod) for pod in wanted):
             self._look_within_pods()

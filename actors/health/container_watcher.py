@@ -39,6 +39,8 @@ class _Watched:
     """The Pod's cgroup was there."""
     containers: dict[str, Path] = field(default_factory=dict)
     """Every container of it that was found -> its directory."""
+    searched: frozenset[str] = frozenset()
+    """Containers that the whole tree of cgroups was searched for."""
     ended: frozenset[str] = frozenset()
     """As the resolver was told."""
     is_gone: bool = False
@@ -155,17 +157,25 @@ class ContainerWatcher(AgentActor):
             # A Pod whose cgroup was never found may be one that can't be seen from here (docs/rules.md, P12).
             return frozenset(), watched.was_found
         watched.was_found = True
-        missing = pod.containers - watched.containers.keys()
-        if missing:
-            found = containers_below(directories)
-            for identifier in missing & found.keys():
-                self._watch(pod.key, found[identifier])
-                watched.containers[identifier] = found[identifier]
-            missing -= found.keys()
+        missing = self._find(watched, directories)
+        if missing - watched.searched:
+            # A kubelet that was restarted with another cgroup driver gives the Pod a second directory.
+            self._cgroups.reread()
+            watched.searched = missing
+            missing = self._find(watched, self._cgroups.directories(pod.uid, pod.config_hash))
         # The status names a container once it runs. So one without a cgroup has ended, before we looked for the first
         # time, unless the Pod's runtime keeps its containers elsewhere (in a virtual machine).
         ended = frozenset() if pod.has_runtime_class else missing
         return ended | {key for key, path in watched.containers.items() if not is_populated(path)}, False
+
+    def _find(self, watched: _Watched, directories: Iterable[Path]) -> frozenset[str]:
+        """Watches the containers that are there; returns those that are not."""
+        missing = watched.pod.containers - watched.containers.keys()
+        found = containers_below(directories) if missing else {}
+        for identifier in missing & found.keys():
+            self._watch(watched.pod.key, found[identifier])
+            watched.containers[identifier] = found[identifier]
+        return missing - found.keys()
 
     def _watch(self, pod: NamespacedName, directory: Path) -> None:
         self._pod_of[directory] = pod
