@@ -84,7 +84,7 @@ class Decision(Protocol[T]):
         loss: Loss | None,
     ) -> T:
         """`pods`: what the policy may select, in its namespaces. `out_of_use`: those of them that don't serve although
-        the API says that they are usable (P18, P19), and why."""
+        the API says that they are usable (P18), and why."""
 
     def messages(self, decided: Decided[T]) -> Iterable[tuple[str, Message]]:
         """Name of an actor, and what it is to be told."""
