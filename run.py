@@ -106,7 +106,7 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
 
 def _controller(_options: argparse.Namespace, settings: Settings) -> int:
     if settings.source.kind != "kubernetes":
-        print(f"source.kind: {settings.source.kind} is not allowed here; allowed: kubernetes", file=sys.stderr)
+        print(f"source.kind: {settings.source.kind} is wrong for a controller; it must be kubernetes", file=sys.stderr)
         return USAGE
     configure(settings.log)
     from actors.controller_wiring import controller_specs  # noqa: PLC0415

@@ -15,10 +15,18 @@ from config.domain.addresses import endpoint_order
 from config.domain.ids import NamespacedName
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
-from k8s.objects.model import LabelSelector, Node, Pod, Policy, PolicySpec, Service, ServiceFrontend
+from k8s.objects.model import (
+    DEFAULT_AFFINITY_SECONDS,
+    LabelSelector,
+    Node,
+    Pod,
+    Policy,
+    PolicySpec,
+    Service,
+    ServiceFrontend,
+)
 from k8s.objects.selector import matches
 
-DEFAULT_AFFINITY_SECONDS = 10800
 _NAMED_PODS = 3
 
 

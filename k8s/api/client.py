@@ -225,7 +225,7 @@ class Api:
                 _load_default(configuration)
         except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
             where = self._kubeconfig or "in-cluster, then ~/.kube/config"
-            msg = f"source.kubeconfig: {where}: {error}; allowed: the path of a kubeconfig file, or empty in a Pod"
+            msg = f"source.kubeconfig: {where}: {error}; it must be the path of a kubeconfig file, or empty in a Pod"
             raise SourceConfigError(msg) from error
         client = ApiClient(configuration)
         client.user_agent = "localredirect"

@@ -37,8 +37,8 @@ from k8s.api.absence import is_absent
 from k8s.api.client import Api, ApiError, Raw, Silence, Unreachable, WatchStream, api_error
 from k8s.api.resource import Reduce, Resource
 from k8s.api.trouble import Trouble, TroubleKind
-from k8s.objects.fields import ObjectError
-from k8s.objects.manifests import Identity, identity_text, raw_identity
+from k8s.objects.identity import Identity, identity_text, raw_identity
+from k8s.objects.metadata import ObjectError
 from k8s.objects.model import KubeObject, Policy, Service
 
 _log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
-"""`run.py validate`: policy manifests checked without a cluster, one line for each fault.
+"""`run.py validate`: checks policy manifests without a cluster, and prints one line for each fault.
 
-Beside a policy's own faults: what policies would contend for (P8), unknown fields, of which the agent only warns, what
-the API server refuses and an agent does not, and files in which there is no policy.
+Besides a policy's own faults it finds policies that would conflict (P8), unknown fields (of which an agent only warns),
+what the API server refuses although an agent would accept it, and files without any policy.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 
 from config.domain.addresses import Frontend
 from config.domain.ids import PolicyKey, PolicyKind
+from config.input.faults import shown
+from config.input.parsing import FileFault
 from config.settings import RedirectSettings
 from k8s.objects.api_rules import api_faults
 from k8s.objects.claims import Claim, Claimant, age, claims_of, decide_losses
-from k8s.objects.fields import shown
-from k8s.objects.manifests import POLICY_KINDS, Document, FileFault, identity, identity_text, read_documents
+from k8s.objects.documents import Document, read_documents
+from k8s.objects.identity import POLICY_KINDS, identity, identity_text
 from k8s.objects.metadata import display_name
 from k8s.objects.model import AddressFrontend, Policy
 from k8s.objects.policy import API_VERSION, SERVICE_ID_ANNOTATION, parse_policy
@@ -25,8 +27,8 @@ from k8s.sources.directory import read_file
 
 GROUP, _, _ = API_VERSION.partition("/")
 _NEAR = 0.9
-"""How much alike a word and the one that was probably meant are, from 0 to 1: one or two letters wrong."""
-_IN_QUOTES = "; kubectl reads it like this, write it in quotes"
+"""From this similarity (0 to 1) on, a word counts as a misspelling of another: one or two letters differ."""
+_IN_QUOTES = "; this is how kubectl reads it without quotes, so put it in quotes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class _Found:
 
 
 def validate(paths: Sequence[Path], redirect: RedirectSettings) -> list[str]:
-    """One line for each fault; empty when there is none. Objects of other kinds are left alone."""
+    """One line for each fault; empty when there is none. Objects of other kinds are not checked."""
     lines: list[str] = []
     found: list[_Found] = []
     for path in paths:
@@ -51,7 +53,7 @@ def validate(paths: Sequence[Path], redirect: RedirectSettings) -> list[str]:
             continue
         lines.extend(f"{path}: {fault}" for fault in faults)
         if not documents and not faults:
-            lines.append(f"{path}: is empty, must hold at least one {PolicyKind.LOCAL_REDIRECT}")
+            lines.append(f"{path}: is empty; it must hold at least one {PolicyKind.LOCAL_REDIRECT}")
         lines.extend(f"{path}: {fault}" for document in documents if (fault := _misspelt(document)))
         for document, other in zip(_policies(documents), _policies(as_kubectl), strict=True):
             policy = parse_policy(document.raw, redirect)
@@ -59,10 +61,10 @@ def validate(paths: Sequence[Path], redirect: RedirectSettings) -> list[str]:
             found.append(_Found(place=f"{path}: {_label(policy)}", policy=policy, faults=all_faults))
     for entry in found:
         lines.extend(f"{entry.place}: {fault}" for fault in entry.faults)
-        lines.extend(f"{entry.place}: {field}: is no field that we know" for field in entry.policy.unknown_fields)
+        lines.extend(f"{entry.place}: {field}: is not a known field" for field in entry.policy.unknown_fields)
     if not found and not lines:
         names = ", ".join(map(str, paths))
-        lines.append(f"{names}: no {PolicyKind.LOCAL_REDIRECT} is there; objects of other kinds are not checked")
+        lines.append(f"{names}: there is no {PolicyKind.LOCAL_REDIRECT}; objects of other kinds are not checked")
     return [*lines, *_repeated(found), *_contended(found)]
 
 
@@ -71,7 +73,8 @@ def _policies(documents: list[Document]) -> list[Document]:
 
 
 def _all_faults(policy: Policy, as_kubectl: Mapping[object, object], redirect: RedirectSettings) -> tuple[str, ...]:
-    """What an agent refuses that reads the file, and what the API server refuses that is sent it: a field once."""
+    """The faults that an agent finds when it reads the file, and those that the API server finds when kubectl sends it.
+    Each field is named once."""
     faults = list(policy.faults)
     named = {_path(fault) for fault in faults}
     others = parse_policy(as_kubectl, redirect).faults
@@ -86,7 +89,7 @@ def _path(fault: str) -> str:
 
 
 def _misspelt(document: Document) -> str:
-    """What is wrong with an object that is no policy, and was probably meant to be one; "" for any other."""
+    """What is wrong with an object that is not a policy, but was probably meant to be one; "" for any other object."""
     version = document.raw.get("apiVersion")
     group = version.partition("/")[0] if isinstance(version, str) else ""
     kinds = {kind.lower(): kind for kind in sorted(POLICY_KINDS)}
@@ -94,10 +97,10 @@ def _misspelt(document: Document) -> str:
     near_group = get_close_matches(group.lower(), [GROUP], cutoff=_NEAR)
     if document.kind in POLICY_KINDS or not (near or near_group):
         return ""
-    wrong = f"apiVersion: {shown(version)} is wrong, must be {API_VERSION}, with a kind of this group"
+    wrong = f"apiVersion: {shown(version)} is wrong; it must be {API_VERSION}, with a kind of this group"
     if group == GROUP:
         meant = f" (did you mean {kinds[near[0]]}?)" if near else ""
-        wrong = f"kind: is no kind of {GROUP}, must be {' or '.join(kinds.values())}{meant}"
+        wrong = f"kind: is not a kind of {GROUP}{meant}; it must be {' or '.join(kinds.values())}"
     return f"{document.kind}/{display_name(document.raw)}: {wrong}"
 
 
@@ -109,7 +112,7 @@ def _repeated(found: list[_Found]) -> Iterator[str]:
     first: dict[object, _Found] = {}
     for entry in found:
         if entry.policy.key.name and first.setdefault(entry.policy.key, entry) is not entry:
-            yield f"{entry.place}: metadata.name: the same policy is there already in {first[entry.policy.key].place}"
+            yield f"{entry.place}: metadata.name: the same policy already appears in {first[entry.policy.key].place}"
 
 
 def _contended(found: list[_Found]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Reading IP addresses, and which of them can be a frontend or a backend. Pure."""
+"""Reading IP addresses, and which of them can be frontends or backends. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BROADCAST = IPv4Address("255.255.255.255")
 
 
 def read_address(raw: object) -> Address | None:
-    """None for what is no address, or has a zone."""
+    """None for what is not an address, and for one with a zone."""
     try:
         return ip_address(raw) if isinstance(raw, str) and "%" not in raw else None
     except ValueError:
@@ -18,14 +18,14 @@ def read_address(raw: object) -> Address | None:
 
 
 def why_no_target(address: Address) -> str:
-    """Why a Pod can't reach another one at this address, as a phrase that follows the address; "" if it can.
+    """Why a Pod can't reach another Pod at this address, as a phrase that follows the address; "" if it can.
 
-    IPv4 link-local addresses are fine: unlike those of IPv6 they need no interface beside them, and node-local DNS has
-    one of them.
+    IPv4 link-local addresses are allowed: unlike those of IPv6 they work without naming an interface, and node-local
+    DNS uses one.
     """
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         inner = why_no_target(address.ipv4_mapped)
-        return inner or f"is an IPv4 address mapped to IPv6, write {address.ipv4_mapped}"
+        return inner or f"is an IPv4 address mapped to IPv6 (write {address.ipv4_mapped})"
     if address.is_unspecified:
         return "is the unspecified address"
     if address.is_loopback:

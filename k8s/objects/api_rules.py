@@ -1,6 +1,6 @@
-"""What the API server refuses in a policy beyond what an agent does: for `validate`. Pure.
+"""What the API server refuses in a policy although an agent would accept it; for `validate`. Pure.
 
-An agent takes such a manifest from a directory all the same: metadata that it makes no use of does it no harm.
+An agent takes such a manifest from a directory, since metadata that it does not use does it no harm.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from k8s.objects.fields import Fields, Report, shown
+from config.input.faults import Report, WrongValue, shown
+from config.input.fields import Fields
 from k8s.objects.selector import LABEL_KEY_RULE, LABEL_VALUE_RULE, is_label_key, is_label_value
 
 _METADATA = {
@@ -28,7 +29,7 @@ _METADATA = {
     "finalizers": list,
     "managedFields": list,
 }
-"""Fields of ObjectMeta, and what they are."""
+"""The fields of ObjectMeta and their types."""
 _WORDS = {str: "a string (in quotes)", int: "a whole number", dict: "a mapping", list: "a list"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]\d\d:\d\d)")
 _MOST_ANNOTATIONS = 256 << 10
@@ -57,7 +58,7 @@ def api_faults(raw: object) -> tuple[str, ...]:
             values = expression.get("values") if isinstance(expression, dict) else None
             if isinstance(values, list) and len(values) > MOST_VALUES:
                 report.fault(f"{path}.matchExpressions[{index}].values", _too_many(values, MOST_VALUES))
-    unknown = (f"{field}: is no field of metadata" for field in report.unknown)
+    unknown = (f"{field}: is not a field of metadata" for field in report.unknown)
     return (*report.all_faults(), *unknown)
 
 
@@ -65,11 +66,11 @@ def _check_metadata(metadata: Fields) -> None:
     for name, kind in _METADATA.items():
         value = metadata.get(name)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            metadata.fault(name, f"{shown(value)} is wrong, must be {_WORDS[kind]}")
+            metadata.fault(name, str(WrongValue(value, _WORDS[kind])))
     for name in ("creationTimestamp", "deletionTimestamp"):
         value = metadata.get(name)
         if isinstance(value, str) and not _TIME.fullmatch(value):
-            metadata.fault(name, f"{shown(value)} is wrong, must be a time like 2026-01-31T12:00:00Z")
+            metadata.fault(name, str(WrongValue(value, "a time like 2026-01-31T12:00:00Z")))
     _check_strings(metadata, "labels", is_label_key, is_label_value)
     _check_strings(metadata, "annotations", lambda key: is_label_key(key.lower()), lambda _: True)
     _check_finalizers(metadata)
@@ -83,17 +84,17 @@ def _check_strings(metadata: Fields, name: str, is_key: Callable[[str], bool], i
     size = 0
     for key, value in fields.entries():
         if not isinstance(key, str) or not is_key(key):
-            metadata.fault(name, f"key {shown(key)} is wrong, must be {LABEL_KEY_RULE}")
+            metadata.fault(name, f"key {shown(key)} is wrong; it must be {LABEL_KEY_RULE}")
         elif value is None:
-            continue  # counts as an empty string
+            continue  # to the API server this is an empty string
         elif not isinstance(value, str):
-            fields.fault(key, f"{shown(value)} is wrong, must be a string (in quotes)")
+            fields.fault(key, str(WrongValue(value, _WORDS[str])))
         elif not is_value(value):
-            fields.fault(key, f"{shown(value)} is wrong, must be {LABEL_VALUE_RULE}")
+            fields.fault(key, str(WrongValue(value, LABEL_VALUE_RULE)))
         else:
             size += len(key.encode()) + len(value.encode())
     if name == "annotations" and size > _MOST_ANNOTATIONS:
-        metadata.fault(name, f"{size} bytes are too many, must be at most {_MOST_ANNOTATIONS}")
+        metadata.fault(name, f"{size} bytes are too many; they must be at most {_MOST_ANNOTATIONS}")
 
 
 def _check_finalizers(metadata: Fields) -> None:
@@ -101,7 +102,7 @@ def _check_finalizers(metadata: Fields) -> None:
         return
     for path, value in metadata.items("finalizers"):
         if not isinstance(value, str) or not is_label_key(value):
-            metadata.report.fault(path, f"{shown(value)} is wrong, must be a name like example.com/finalizer")
+            metadata.report.fault(path, str(WrongValue(value, "a name like example.com/finalizer")))
 
 
 def _check_owners(metadata: Fields) -> None:
@@ -120,7 +121,7 @@ def _check_size(raw: object, path: str, most: int, report: Report) -> None:
 
 
 def _too_many(value: list[object] | dict[object, object], most: int) -> str:
-    return f"{len(value)} entries are too many, must be at most {most}"
+    return f"{len(value)} entries are too many; they must be at most {most}"
 
 
 def _at(raw: object, path: str) -> object:

@@ -1,4 +1,4 @@
-"""Object metadata: names, time of creation, labels, and the number of a policy. Pure."""
+"""Object metadata: names, creation time, labels, and the number of a policy. Pure."""
 
 from __future__ import annotations
 
@@ -6,32 +6,46 @@ import hashlib
 from datetime import UTC, date, datetime
 
 from config.domain.ids import NamespacedName
-from k8s.objects.fields import DNS_LABEL, DNS_SUBDOMAIN, Fields, ObjectError, Report, shown
+from config.domain.names import DNS_LABEL, DNS_SUBDOMAIN
+from config.input.faults import Report, WrongValue, shown
+from config.input.fields import Fields
 
 MAX_POLICY_ID = 2**32 - 1
 MAX_NAME = 253
 
 
+class ObjectError(ValueError):
+    """A Service, Pod or Node that can't be used: which object, which field, what is wrong."""
+
+    def __init__(self, name: str, faults: tuple[str, ...]) -> None:
+        super().__init__(f"{name}: {'; '.join(faults)}")
+        self.faults = faults
+
+
 def key_name(raw: object) -> str:
-    """A name to know an object by, whatever it is called: printable ASCII, not longer than a valid one; "" for none."""
+    """The name under which an object is kept, even if that name is invalid: printable ASCII, no longer than a valid
+    name. "" when there is none."""
     if not isinstance(raw, str):
         return ""
     name = raw if raw.isascii() and raw.isprintable() else ascii(raw)[1:-1]
     if len(name) <= MAX_NAME:
         return name
-    # Names that differ only behind the cut must stay two objects.
+    # Two names that differ only after the cut must stay two objects.
     digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
     return f"{name[:40]}...{digest}"
 
 
 def derived_policy_id(kind: str, uid: str, name: str) -> int:
-    """Stable over restarts and nodes, never 0."""
+    """The same on every node and after every restart, and never 0."""
     seed = uid or f"{kind}/{name}"
     return int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest()) or 1
 
 
 def read_created(metadata: Fields) -> str:
-    """creationTimestamp in whole seconds of UTC, as the API server keeps it, so that strings sort by time."""
+    """creationTimestamp in UTC and whole seconds, as the API server keeps it, so that strings sort by time.
+
+    "" when it is absent or faulty.
+    """
     raw = metadata.get("creationTimestamp")
     if raw is None:
         return ""
@@ -45,7 +59,7 @@ def read_created(metadata: Fields) -> str:
             return utc.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
     except (ValueError, OverflowError):
         pass
-    metadata.fault("creationTimestamp", f"{shown(raw)} is wrong, must be a time like 2026-01-31T12:00:00Z")
+    metadata.fault("creationTimestamp", str(WrongValue(raw, "a time like 2026-01-31T12:00:00Z")))
     return ""
 
 
@@ -54,13 +68,14 @@ def check_name(metadata: Fields) -> None:
 
 
 def read_labels(metadata: Fields) -> frozenset[tuple[str, str]]:
-    """Labels of an object that the API server has checked, or that a user wrote: strings, no more is asked."""
+    """The labels of an object; that they are strings is all that is checked, since the API server checks the rest."""
     fields = metadata.mapping("labels")
     if fields is None:
         return frozenset()
     for key, value in fields.entries():
         if not isinstance(key, str) or not isinstance(value, str):
-            fields.report.fault(fields.path, f"{shown(key)}: {shown(value)} is wrong, keys and values must be strings")
+            wrong = f"key {shown(key)} with value {shown(value)} is wrong"
+            fields.report.fault(fields.path, f"{wrong}; keys and values must be strings")
     return frozenset((key, value) for key, value in fields.entries() if isinstance(key, str) and isinstance(value, str))
 
 
@@ -80,6 +95,6 @@ def display_name(raw: object) -> str:
 
 
 def refuse_faulty(kind: str, raw: object, report: Report) -> None:
-    """Raises ObjectError when anything was wrong."""
+    """Raises ObjectError when the report has a fault."""
     if report.faults:
         raise ObjectError(f"{kind}/{display_name(raw)}", report.all_faults())

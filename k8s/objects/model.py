@@ -11,6 +11,9 @@ from typing import TypeAlias
 from config.domain.addresses import Address, Protocol
 from config.domain.ids import NamespacedName, PolicyKey
 
+DEFAULT_AFFINITY_SECONDS = 10800
+"""Kubernetes' own default for `timeoutSeconds` of a Service's ClientIP affinity; an address frontend has it, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortSpec:
@@ -40,7 +43,7 @@ class LabelSelector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodQuery:
-    """The Pods of one namespace ("": of all) that a selector matches."""
+    """The Pods that a selector matches in one namespace, or in all namespaces where `namespace` is ""."""
 
     namespace: str
     selector: LabelSelector
@@ -61,32 +64,32 @@ class AddressFrontend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySpec:
-    """A valid policy. Of a BalancingPolicy only `frontend` means anything."""
+    """The spec of a valid policy. Of a BalancingPolicy only `frontend` is read."""
 
     frontend: ServiceFrontend | AddressFrontend
     backend_selector: LabelSelector = LabelSelector()
     backend_ports: tuple[PortSpec, ...] = ()
     backend_namespace: str = ""
-    """"": see rule P6."""
+    """"" when the policy names none: rule P6 then decides."""
     enabled: bool = True
     node_selector: LabelSelector | None = None
     """None: all nodes."""
     qos_limit: int | None = None
-    """None: the agent's; 0: no limit."""
+    """None: the limit of the agent's configuration; 0: no limit."""
     redirect_from_host: bool = True
     skip_redirect_from_backend: bool = True
     session_affinity: bool | None = None
     """None: the Service's, or off for an address."""
     affinity_seconds: int | None = None
-    """None: the Service's, or 10800."""
+    """None: the Service's, or DEFAULT_AFFINITY_SECONDS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStatus:
-    """What `status` of a LocalRedirectPolicy holds, of that which the controller writes."""
+    """The part of a LocalRedirectPolicy's `status` that the controller writes."""
 
     accepted: str = ""
-    """Condition Accepted: `True` or `False`; "" when there is none."""
+    """Status of the condition Accepted: `True` or `False`; "" when there is no such condition."""
     reason: str = ""
     message: str = ""
     observed_generation: int = 0
@@ -98,7 +101,7 @@ class PolicyStatus:
     nodes_selected: int | None = None
     nodes: str = ""
     version: int = field(default=0, compare=False)
-    """Of the object that holds it: of two states the greater is the later one; 0 where that is not known."""
+    """The object's resourceVersion as a number, so that the later of two states has the greater one; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,19 +114,19 @@ class Policy:
     key: PolicyKey
     uid: str = ""
     generation: int = 0
-    """metadata.generation: the API server counts changes of the spec."""
+    """metadata.generation, which the API server increments at each change of the spec."""
     policy_id: int
-    """1 to 2^32-1: the annotation's, else derived from the uid, else from the name."""
+    """1 to 2^32-1: from the annotation, else derived from the uid, else from the name."""
     policy_id_explicit: bool = False
     created: str = ""
-    """creationTimestamp (RFC 3339, UTC, so that strings sort by time); "" counts as oldest."""
+    """creationTimestamp (RFC 3339 in UTC, so that strings sort by time); "" counts as oldest."""
     spec: PolicySpec | None
     faults: tuple[str, ...] = ()
-    """One sentence each: field, what is wrong, what is allowed."""
+    """One sentence each: which field, what is wrong, what is allowed."""
     unknown_fields: tuple[str, ...] = ()
-    """Paths of fields that we do not know; no fault."""
+    """Paths of fields that we do not know. They do not make the policy invalid."""
     status: PolicyStatus | None = None
-    """Read for the controller alone: None in an agent."""
+    """Read only in the controller; None in an agent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,21 +137,21 @@ class Service:
     ports: tuple[PortSpec, ...] = ()
     """TCP and UDP ports only."""
     client_ip_affinity: bool = False
-    affinity_seconds: int = 10800
+    affinity_seconds: int = DEFAULT_AFFINITY_SECONDS
     faults: tuple[str, ...] = ()
-    """One sentence each: field, what is wrong. With any, the Service counts as one without addresses (P5)."""
+    """One sentence each: which field, what is wrong. A Service with a fault counts as one without addresses (P5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A Pod of this node; in the controller, of any."""
+    """In an agent, a Pod of its node; in the controller, a Pod of any node."""
 
     key: NamespacedName
     uid: str = ""
     node: str = ""
     """spec.nodeName; "" before it is scheduled."""
     config_hash: str = ""
-    """Annotation kubernetes.io/config.hash: a static Pod's cgroup directory carries it instead of the uid."""
+    """Annotation kubernetes.io/config.hash, which names the cgroup directory of a static Pod in place of the uid."""
     labels: frozenset[tuple[str, str]] = frozenset()
     ips: tuple[Address, ...] = ()
     ready: bool = False
@@ -164,7 +167,7 @@ class Pod:
 
     @property
     def usable(self) -> bool:
-        """Rule P5, but for the address family."""
+        """Rule P5, except for the address family, which depends on the frontend."""
         return self.ready and not self.terminating and not self.finished and bool(self.ips)
 
 

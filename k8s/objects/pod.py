@@ -1,10 +1,11 @@
-"""Raw Pod and Node -> `Pod` and `Node`: what rules P5 and P12 and node selectors ask for. Pure."""
+"""Raw Pod and Node -> `Pod` and `Node`: the fields that rules P5 and P12 and node selectors need. Pure."""
 
 from __future__ import annotations
 
 from config.domain.addresses import Address
+from config.input.faults import Report, shown
+from config.input.fields import Fields
 from k8s.objects.addresses import read_address, why_no_target
-from k8s.objects.fields import Fields, Report, shown
 from k8s.objects.metadata import check_name, key_name, read_labels, read_namespaced_name, refuse_faulty
 from k8s.objects.model import Node, Pod
 
@@ -55,14 +56,14 @@ def parse_node(raw: object) -> Node:
 
 
 def _read_config_hash(metadata: Fields) -> str:
-    """Empty when there is none. Users may write anything there: a wrong annotation is no annotation."""
+    """ "" when there is none. Users may write anything there, so a malformed annotation is ignored."""
     annotations = metadata.get("annotations")
     found = annotations.get(CONFIG_HASH_ANNOTATION) if isinstance(annotations, dict) else None
     return found if isinstance(found, str) and _is_plain(found) else ""
 
 
 def _is_plain(text: str) -> bool:
-    """Such a value becomes part of a cgroup's path."""
+    """Whether the value may become part of a cgroup's path."""
     return text.isascii() and text.isprintable() and "/" not in text and len(text) <= 128
 
 
@@ -77,7 +78,8 @@ def _read_ips(status: Fields) -> tuple[Address, ...]:
         address = read_address(raw)
         wrong = "is wrong" if address is None else why_no_target(address)
         if address is None or wrong:
-            status.report.fault(path, f"{shown(raw)} {wrong}, must be an IP address at which other Pods reach this one")
+            allowed = "an IP address at which other Pods reach this one"
+            status.report.fault(path, f"{shown(raw)} {wrong}; it must be {allowed}")
         elif address not in ips:
             ips.append(address)
     return tuple(ips)

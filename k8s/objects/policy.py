@@ -1,6 +1,6 @@
 """Raw LocalRedirectPolicy and BalancingPolicy -> `Policy`, with every fault by the path of its field. Pure.
 
-Never raises: an invalid policy is a `Policy` without a spec (P9).
+Nothing here raises: an invalid policy becomes a `Policy` without a spec (P9).
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from ipaddress import IPv6Address, ip_address
 
 from config.domain.addresses import Address
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from config.domain.names import DNS_LABEL
+from config.input.faults import Report, shown
+from config.input.fields import Fields
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.addresses import why_no_target
-from k8s.objects.fields import DNS_LABEL, Fields, Report, shown
 from k8s.objects.metadata import MAX_POLICY_ID, check_name, derived_policy_id, key_name, read_created
 from k8s.objects.model import AddressFrontend, Policy, PolicySpec, ServiceFrontend
 from k8s.objects.ports import check_partners, read_ports
@@ -33,11 +35,11 @@ _CONFIG_FIELDS = (
 
 
 def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
-    """Any value whatever -> a policy; `redirect` says which addresses and namespaces are allowed (P6)."""
+    """`raw` may be any value; `redirect` says which addresses and namespaces policies may use (P6)."""
     report = Report()
     is_balancing = isinstance(raw, dict) and raw.get("kind") == PolicyKind.BALANCING
     kind = PolicyKind.BALANCING if is_balancing else PolicyKind.LOCAL_REDIRECT
-    # A BalancingPolicy belongs to another product: beyond its frontend, it is not ours to judge.
+    # A BalancingPolicy belongs to another product. We read its frontend, and do not judge its other fields.
     fields = Fields(raw, "", report, None if is_balancing else _TOP_FIELDS)
     fields.text("apiVersion", API_VERSION.__eq__, API_VERSION, needed=True)
     fields.text("kind", kind.__eq__, str(kind), needed=True)
@@ -59,7 +61,7 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
         created=created,
         spec=None if report.faults else spec,
         faults=report.all_faults(),
-        unknown_fields=tuple(report.unknown),
+        unknown_fields=tuple(map(str, report.unknown)),
     )
 
 
@@ -67,7 +69,7 @@ def _read_policy_id(metadata: Fields) -> int | None:
     annotations = metadata.mapping("annotations")
     if annotations is None:
         return None
-    return annotations.integer(SERVICE_ID_ANNOTATION, 1, MAX_POLICY_ID, as_text=True)
+    return annotations.integer(SERVICE_ID_ANNOTATION, 1, MAX_POLICY_ID, quoted=True)
 
 
 def _read_balancing_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
@@ -122,12 +124,12 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
 def _read_frontend(
     fields: Fields, redirect: RedirectSettings
 ) -> tuple[ServiceFrontend | AddressFrontend, Fields] | None:
-    """The frontend and the matcher that it stands in; None when there is none to speak of."""
+    """The frontend and the matcher that holds it; None when the policy has no usable one."""
     service = fields.mapping("serviceMatcher", ("serviceName", "namespace", "toPorts"))
     address = fields.mapping("addressMatcher", ("ip", "toPorts"))
     if (service is None) == (address is None):
-        both = "both serviceMatcher and addressMatcher are there" if service else "no matcher is there"
-        fields.report.fault(fields.path, f"{both}, must be exactly one of serviceMatcher and addressMatcher")
+        wrong = "has both serviceMatcher and addressMatcher" if service else "has no matcher"
+        fields.report.fault(fields.path, f"{wrong}; it must have exactly one of serviceMatcher and addressMatcher")
     if service is not None:
         name = service.text("serviceName", DNS_LABEL.fullmatch, _LABEL_RULE, needed=True)
         namespace = service.text("namespace", DNS_LABEL.fullmatch, _LABEL_RULE, needed=True)
@@ -143,27 +145,27 @@ def _read_frontend(
 def _read_ip(matcher: Fields, redirect: RedirectSettings) -> Address | None:
     raw = matcher.get("ip")
     if raw is None:
-        matcher.fault("ip", "is missing, must be an IPv4 or IPv6 address")
+        matcher.fault("ip", "is missing; it must be an IPv4 or IPv6 address")
         return None
     ip: Address | None = None
-    wrong, allowed = "is wrong", "one host's IPv4 or IPv6 address, in quotes"
+    wrong, allowed = "is wrong", "the IPv4 or IPv6 address of one host, in quotes"
     try:
         ip = ip_address(raw) if isinstance(raw, str) else None
     except ValueError:
-        wrong = "is no IP address"
+        wrong = "is not an IP address"
     if isinstance(ip, IPv6Address) and ip.scope_id is not None:
         wrong = "has a zone id"
     elif ip is not None and (why := why_no_target(ip)):
         wrong = why
         if ip.is_loopback or ip.is_link_local:
-            allowed = "an address that all Pods may connect to, such as '169.254.20.10' or 'fd00::10'"
+            allowed = "an address that all Pods can connect to, such as '169.254.20.10' or 'fd00::10'"
     elif ip is not None:
         if any(ip.version == network.version and ip in network for network in redirect.address_cidrs):
             return ip
         cidrs = ", ".join(str(network) for network in redirect.address_cidrs) or "none"
         matcher.fault("ip", f"{ip} is outside redirect.address_cidrs of the agent's configuration (allowed: {cidrs})")
         return None
-    matcher.fault("ip", f"{shown(raw)} {wrong}, must be {allowed}")
+    matcher.fault("ip", f"{shown(raw)} {wrong}; it must be {allowed}")
     return None
 
 

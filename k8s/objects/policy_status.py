@@ -1,11 +1,12 @@
-"""A policy's `status`, read from a raw object. Pure."""
+"""The `status` of a raw policy -> `PolicyStatus`. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from config.input.faults import Report
+from config.input.fields import Fields
 from config.settings import RedirectSettings
-from k8s.objects.fields import Fields, Report
 from k8s.objects.model import Policy, PolicyStatus
 from k8s.objects.policy import parse_policy
 

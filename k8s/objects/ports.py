@@ -1,22 +1,21 @@
-"""Ports of frontends and backends: reading `toPorts` lists, and who belongs to whom (rule P3). Pure."""
+"""Ports of frontends and backends: reading `toPorts` lists, and which ports belong together (rule P3). Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from config.domain.addresses import Protocol
-from k8s.objects.fields import Fields
+from config.domain.names import QUALIFIED_NAME
+from config.input.fields import Fields
 from k8s.objects.model import PortSpec
 
-_NAME = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 PROTOCOLS = {str(protocol): protocol for protocol in Protocol}
 
 
 def partner_ports(
     frontend_ports: Sequence[PortSpec], backend_ports: Sequence[PortSpec]
 ) -> list[tuple[PortSpec, PortSpec]]:
-    """Rule P3: pairs of frontend and backend port, in the frontend's order, without the ports that have no partner."""
+    """Rule P3: pairs of frontend and backend ports, in the frontend's order; ports without a partner are left out."""
     if len(frontend_ports) == 1 and len(backend_ports) == 1:
         frontend, backend = frontend_ports[0], backend_ports[0]
         return [(frontend, backend)] if frontend.protocol == backend.protocol else []
@@ -29,10 +28,10 @@ def partner_ports(
 
 
 def read_ports(matcher: Fields, *, needed: bool, unique_ports: bool) -> tuple[PortSpec, ...]:
-    """The `toPorts` of a matcher or backend; `unique_ports` refuses one (port, protocol) twice."""
+    """The `toPorts` of a matcher or backend; with `unique_ports` no (port, protocol) may appear twice."""
     entries = matcher.items("toPorts")
     if needed and not entries and (not matcher.has("toPorts") or matcher.get("toPorts") == []):
-        matcher.fault("toPorts", "is missing or empty, needs at least one port")
+        matcher.fault("toPorts", "is missing or empty; it must have at least one port")
     ports: list[PortSpec] = []
     names: set[tuple[str, Protocol]] = set()
     numbers: set[tuple[int, Protocol]] = set()
@@ -42,9 +41,9 @@ def read_ports(matcher: Fields, *, needed: bool, unique_ports: bool) -> tuple[Po
         if port is None:
             continue
         if port.name and (port.name, port.protocol) in names:
-            entry.fault("name", f"{port.name!r} is there twice for {port.protocol}, must be unique for each protocol")
+            entry.fault("name", f"{port.name!r} appears twice for {port.protocol}; it must be unique for each protocol")
         if unique_ports and (port.port, port.protocol) in numbers:
-            entry.fault("port", f"{port.port}/{port.protocol} is there twice, must be listed once")
+            entry.fault("port", f"{port.port}/{port.protocol} appears twice; it must be listed once")
         names.add((port.name, port.protocol))
         numbers.add((port.port, port.protocol))
         ports.append(port)
@@ -52,19 +51,19 @@ def read_ports(matcher: Fields, *, needed: bool, unique_ports: bool) -> tuple[Po
 
 
 def _read_port(entry: Fields, *, named: bool) -> PortSpec | None:
-    number = entry.integer("port", 1, 65535, needed=True, as_text=True)
+    number = entry.integer("port", 1, 65535, needed=True, quoted=True)
     protocol = entry.choice("protocol", PROTOCOLS) if entry.has("protocol") else Protocol.TCP
-    allowed = (
-        "up to 63 letters, digits, '-', '_' or '.', as one of several ports" if named else "up to 63 letters or digits"
-    )
-    name = entry.text("name", _NAME.fullmatch, allowed, needed=named)
+    allowed = "up to 63 letters, digits, '-', '_' or '.'"
+    if named:
+        allowed += ", since there are several ports"
+    name = entry.text("name", QUALIFIED_NAME.fullmatch, allowed, needed=named)
     if number is None or protocol is None:
         return None
     return PortSpec(port=number, protocol=protocol, name=name)
 
 
 def check_partners(frontend: Fields, front: Sequence[PortSpec], backend: Fields, back: Sequence[PortSpec]) -> None:
-    """Rule P3: a `toPorts` entry without a partner is a fault. Both lists must be free of other faults."""
+    """Rule P3: reports each `toPorts` entry without a partner. Both lists must be free of other faults."""
     pairs = partner_ports(front, back)
     for side, ports, other, index in ((frontend, front, backend, 0), (backend, back, frontend, 1)):
         paired = {id(pair[index]) for pair in pairs}
@@ -73,6 +72,6 @@ def check_partners(frontend: Fields, front: Sequence[PortSpec], backend: Fields,
                 wanted = f"{port.protocol} and the name {port.name!r}" if len(ports) > 1 or port.name else port.protocol
                 side.fault(
                     f"toPorts[{position}]",
-                    f"port {port.port}/{port.protocol} has no partner, "
-                    f"{other.at('toPorts')} must have an entry of protocol {wanted}",
+                    f"port {port.port}/{port.protocol} has no partner; "
+                    f"{other.at('toPorts')} must have an entry with protocol {wanted}",
                 )

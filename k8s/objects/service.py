@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from config.domain.addresses import Address
+from config.input.faults import Report, WrongValue
+from config.input.fields import Fields
 from k8s.objects.addresses import read_address
-from k8s.objects.fields import Fields, ObjectError, Report, shown
-from k8s.objects.metadata import read_namespaced_name, refuse_faulty
-from k8s.objects.model import PortSpec, Service
+from k8s.objects.metadata import ObjectError, read_namespaced_name, refuse_faulty
+from k8s.objects.model import DEFAULT_AFFINITY_SECONDS, PortSpec, Service
 from k8s.objects.ports import PROTOCOLS
-
-_DEFAULT_AFFINITY_SECONDS = 10800
 
 
 def parse_service(raw: object) -> Service:
@@ -32,8 +31,8 @@ def parse_service(raw: object) -> Service:
 
 
 def read_service(raw: object) -> Service:
-    """As `parse_service`; but a Service that has a valid name and can't be understood otherwise is one without
-    addresses, which says why. Raises ObjectError for what has no such name."""
+    """As `parse_service`, but a Service with a valid name that can't be understood otherwise is returned without
+    addresses and with its faults. Raises ObjectError for one without a valid name."""
     try:
         return parse_service(raw)
     except ObjectError as error:
@@ -45,7 +44,7 @@ def read_service(raw: object) -> Service:
 
 
 def _read_cluster_ips(spec: Fields) -> tuple[Address, ...]:
-    """Both families, in order; `None` (headless) and "" (not given yet) are no addresses."""
+    """Of both families, in order. `None` (headless) and "" (not assigned yet) are not addresses."""
     listed = spec.items("clusterIPs") or [(spec.at("clusterIP"), spec.get("clusterIP"))]
     addresses: list[Address] = []
     for path, raw in listed:
@@ -53,7 +52,7 @@ def _read_cluster_ips(spec: Fields) -> tuple[Address, ...]:
             continue
         address = read_address(raw)
         if address is None:
-            spec.report.fault(path, f"{shown(raw)} is wrong, must be an IP address or None")
+            spec.report.fault(path, str(WrongValue(raw, "an IP address or None")))
         elif address not in addresses:
             addresses.append(address)
     return tuple(addresses)
@@ -75,4 +74,4 @@ def _read_affinity_seconds(spec: Fields) -> int:
     config = spec.mapping("sessionAffinityConfig")
     client_ip = config.mapping("clientIP") if config else None
     seconds = client_ip.integer("timeoutSeconds", 1, 86400) if client_ip else None
-    return seconds or _DEFAULT_AFFINITY_SECONDS
+    return seconds or DEFAULT_AFFINITY_SECONDS

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from k8s.api.resource import Resource
-from k8s.objects.manifests import Identity, identity
+from k8s.objects.identity import Identity, identity
 from k8s.objects.model import KubeObject
 
 

@@ -21,8 +21,10 @@ from typing import TypeAlias
 
 from inotify_simple import Event, INotify, flags
 
+from config.input.parsing import MAX_BYTES, FileFault
 from config.settings import RedirectSettings
-from k8s.objects.manifests import MAX_BYTES, FileFault, Identity, identity_text, may_hold, read_manifest
+from k8s.objects.identity import Identity, identity_text
+from k8s.objects.manifests import may_hold, read_manifest
 from k8s.objects.model import KubeObject
 from k8s.sources.links import Change, LinkWatcher, will_be_closed
 from k8s.sources.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, Upserted, Wanted

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from k8s.objects.manifests import Identity
+from k8s.objects.identity import Identity
 from k8s.objects.model import KubeObject
 
 

@@ -23,7 +23,7 @@ from k8s.api import listwatch
 from k8s.api.client import Api
 from k8s.api.resource import Resource
 from k8s.api.trouble import Trouble, TroubleKind
-from k8s.objects.manifests import identity, identity_text
+from k8s.objects.identity import identity, identity_text
 from k8s.objects.model import Node, Pod, Service
 from k8s.sources import resources
 from k8s.sources.kubernetes import KubernetesSource

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from bpf.inspect import view
 from config.settings import RedirectSettings
-from k8s.objects.manifests import ALL_KINDS, read_manifest
+from k8s.objects.identity import ALL_KINDS
+from k8s.objects.manifests import read_manifest
 from k8s.objects.model import Policy
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, wait_until
@@ -66,7 +67,7 @@ INVALID: dict[str, tuple[Change, str, str]] = {
     "no address": (
         lambda p: matcher(p).update(ip="300.1.1.1"),
         "spec.frontend.addressMatcher.ip",
-        "must be one host's IPv4 or IPv6 address",
+        "it must be the IPv4 or IPv6 address of one host",
     ),
     "a list for a mapping": (lambda p: p["spec"].update(frontend=[]), "spec.frontend", "no mapping"),
     "two matchers": (

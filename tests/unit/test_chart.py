@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from config.load import ENVIRONMENT, load
+from config.keys import ENVIRONMENT
+from config.load import load
 from k8s.status.writes import EVENT_NAMESPACE
 
 K8S = Path(__file__).parents[2] / "k8s"

@@ -9,14 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-GROUND = {"config", "config.domain"}
+GROUND = {"config", "config.domain", "config.input"}
 OBJECTS = {"k8s.objects", *GROUND}
 API = {"k8s.api", *OBJECTS}
 K8S = {"k8s.sources", "k8s.status", *API}
 MESSAGES = {"actors.framework", "actors.messages", *K8S}
 MAY_IMPORT: dict[str, set[str]] = {
     "config.domain": set(),
-    "config": {"config.domain"},
+    "config.input": set(),
+    "config": {"config.domain", "config.input"},
     "bpf": GROUND,
     "k8s": set(),
     "k8s.objects": GROUND,

@@ -254,7 +254,7 @@ def test_a_datapath_that_cannot_be_prepared_is_1_and_one_line(
 
 def test_a_controller_of_a_directory_is_a_wrong_configuration(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["controller", "--config", str(config)]) == 2
-    assert capsys.readouterr().err == "source.kind: directory is not allowed here; allowed: kubernetes\n"
+    assert capsys.readouterr().err == "source.kind: directory is wrong for a controller; it must be kubernetes\n"
 
 
 def test_a_controller_without_a_cluster_is_a_failure_that_names_the_key(

@@ -55,11 +55,11 @@ not: nobody knows that address before. */}}
 {{- $metrics := mergeOverwrite (dict "address" "0.0.0.0") (index . 1).metrics }}
 {{- $any := include "localredirect.isAny" $health.address }}
 {{- if and (index . 2) (not $any) }}
-{{- printf "\n%s.health.address: %s is not allowed, since %s and the kubelet asks at the Pod's address; allowed: 0.0.0.0 or ::, which both mean all addresses" $name $health.address (index . 2) }}
+{{- printf "\n%s.health.address: %s is wrong, since %s and the kubelet asks at the Pod's address; it must be 0.0.0.0 or ::, which both mean all addresses" $name $health.address (index . 2) }}
 {{- end }}
 {{- $overlap := or $any (include "localredirect.isAny" $metrics.address) (eq $health.address $metrics.address) }}
 {{- if and (eq (int $health.port) (int $metrics.port)) $overlap }}
-{{- printf "\n%s.health.port: %d is not allowed: %s.metrics.port is the same, and the addresses %s and %s overlap; allowed: another port for one of the two" $name (int $health.port) $name $health.address $metrics.address }}
+{{- printf "\n%s.health.port: %d is wrong: %s.metrics.port is the same, and the addresses %s and %s overlap; it must be another port" $name (int $health.port) $name $health.address $metrics.address }}
 {{- end }}
 {{- end }}
 

@@ -23,7 +23,7 @@ from actors.resolving.resolver_state import ResolverState
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.api.resource import Resource
-from k8s.objects.manifests import identity
+from k8s.objects.identity import identity
 from k8s.objects.model import LabelSelector, Node, Policy, PolicyStatus, Service, ServiceFrontend
 from k8s.sources.cache import ObjectCache
 from k8s.sources.store import ManifestStore

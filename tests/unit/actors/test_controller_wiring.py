@@ -18,7 +18,7 @@ from actors.framework.supervisor import Supervisor
 from actors.watching.watcher import SourceFactory, Sources
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import HealthSettings, MetricsSettings, Settings
-from k8s.objects.manifests import Identity, identity
+from k8s.objects.identity import Identity, identity
 from k8s.objects.model import KubeObject, Node, Pod, PodQuery, Policy, PolicyStatus, Service
 from k8s.objects.selector import matches
 from k8s.sources.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted, Wanted

@@ -94,9 +94,9 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
     ),
     "P5: a Service that can't be understood says what is wrong": (
         service_spec(),
-        Service(key=SERVICE.key, faults=("spec.clusterIP: 'x' is wrong, must be an IP address or None",)),
+        Service(key=SERVICE.key, faults=("spec.clusterIP: 'x' is wrong; it must be an IP address or None",)),
         {},
-        "Service kube-system/dns can't be used: spec.clusterIP: 'x' is wrong, must be an IP address or None",
+        "Service kube-system/dns can't be used: spec.clusterIP: 'x' is wrong; it must be an IP address or None",
     ),
     "P2: the address with each entry": (
         address_spec(to_ports=DNS_PORTS, backend=CACHE_PORTS),

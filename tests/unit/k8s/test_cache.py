@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from config.domain.ids import NamespacedName
 from k8s.api.resource import Resource
-from k8s.objects.manifests import identity
+from k8s.objects.identity import identity
 from k8s.objects.model import Pod
 from k8s.sources.cache import Change, ObjectCache
 

@@ -15,7 +15,7 @@ import pytest
 from inotify_simple import Event, INotify, flags
 
 from config.settings import RedirectSettings
-from k8s.objects.manifests import ALL_KINDS, identity, identity_text
+from k8s.objects.identity import ALL_KINDS, identity, identity_text
 from k8s.objects.model import Node, Service
 from k8s.sources.directory import DirectorySource
 from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted

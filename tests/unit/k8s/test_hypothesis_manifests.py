@@ -9,9 +9,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.input.parsing import FileFault
 from config.settings import RedirectSettings
-from k8s.objects.fields import ObjectError
-from k8s.objects.manifests import ALL_KINDS, FileFault, read_manifest
+from k8s.objects.identity import ALL_KINDS
+from k8s.objects.manifests import read_manifest
+from k8s.objects.metadata import ObjectError
 from k8s.objects.model import Policy
 from k8s.objects.pod import parse_node, parse_pod
 from k8s.objects.policy import parse_policy

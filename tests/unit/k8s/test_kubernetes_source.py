@@ -23,7 +23,7 @@ from k8s.api.client import Api
 from k8s.api.listwatch import Changed, Listed
 from k8s.api.resource import Resource
 from k8s.api.trouble import Trouble, TroubleKind
-from k8s.objects.manifests import identity, identity_text
+from k8s.objects.identity import identity, identity_text
 from k8s.objects.service import parse_service
 from k8s.sources import resources
 from k8s.sources.kubernetes import KubernetesSource, worst_trouble

@@ -296,7 +296,7 @@ def test_a_service_that_can_not_be_understood_is_one_without_addresses_that_says
     found = read({"metadata": {"name": "s", "namespace": "n"}, "spec": {"clusterIP": "10.0.0.x"}})
     assert found == Service(
         key=NamespacedName("n", "s"),
-        faults=("spec.clusterIP: '10.0.0.x' is wrong, must be an IP address or None",),
+        faults=("spec.clusterIP: '10.0.0.x' is wrong; it must be an IP address or None",),
     )
 
 

@@ -6,8 +6,11 @@ import json
 
 import pytest
 
+from config.input.parsing import FileFault
 from config.settings import RedirectSettings
-from k8s.objects.manifests import ALL_KINDS, FileFault, Identity, Manifest, identity_text, read_documents, read_manifest
+from k8s.objects.documents import read_documents
+from k8s.objects.identity import ALL_KINDS, Identity, identity_text
+from k8s.objects.manifests import Manifest, read_manifest
 from k8s.objects.model import KubeObject, Node
 from k8s.sources.store import ManifestStore
 
@@ -69,8 +72,8 @@ def test_an_invalid_policy_is_an_object_and_its_faults_are_told() -> None:
     )
     assert names(manifest) == ["LocalRedirectPolicy/p"]
     assert manifest.object_faults == (
-        "LocalRedirectPolicy/p: spec.frontend: is missing, and is needed",
-        "LocalRedirectPolicy/p: spec.backend: is missing, and is needed",
+        "LocalRedirectPolicy/p: spec.frontend: is missing; it is required",
+        "LocalRedirectPolicy/p: spec.backend: is missing; it is required",
         "LocalRedirectPolicy/p: unknown field spec.x",
     )
 
@@ -85,18 +88,18 @@ def test_an_object_without_a_name_is_a_fault_and_no_object(name: str) -> None:
 def test_the_first_of_two_documents_of_one_object_counts() -> None:
     manifest = read(SERVICE % "a" + "\n---\n" + SERVICE % "a")
     assert names(manifest) == ["Service/default/a"]
-    assert manifest.object_faults == ("Service/default/a: is there twice in this file; the first one counts",)
+    assert manifest.object_faults == ("Service/default/a: appears twice in this file; the first one counts",)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("just text", "document 1: 'just text' is no object"),
-        ("[1]", "document 1: a list is no object"),
+        ("just text", "document 1: 'just text' is not an object"),
+        ("[1]", "document 1: a list is not an object"),
         ("{}", "document 1: kind: is missing"),
         ("kind: 3", "document 1: kind: 3 is wrong"),
-        ("kind: List", "document 1: items: null is no list"),
-        ("{kind: List, items: [3]}", "document 1, items[0]: 3 is no object"),
+        ("kind: List", "document 1: items: null is wrong; it must be a list"),
+        ("{kind: List, items: [3]}", "document 1, items[0]: 3 is not an object"),
         ("{kind: List, items: [{kind: List, items: []}]}", "document 1, items[0]: a list within a list"),
     ],
 )
@@ -114,7 +117,7 @@ MERGES = "a0: &a0 {k0: 1, k1: 1, k2: 1, k3: 1, k4: 1, k5: 1, k6: 1, k7: 1, k8: 1
     ("data", "says"),
     [
         (b"a: 1\nb: [\n", "line 3: does not parse"),
-        (b"a: 1\na: 2\n", "line 2: does not parse: key 'a' is there twice"),
+        (b"a: 1\na: 2\n", "line 2: does not parse: key 'a' appears twice"),
         (b"a: \x00", "does not parse"),
         (b"ok: 1\nb: \xff", "line 2: is not UTF-8 text"),
         (b"[" * 100_000, "nested too deeply"),
@@ -144,7 +147,7 @@ def test_merge_keys_work_and_may_be_overridden() -> None:
     ("text", "says"),
     [
         ('{"a": 1,\n}', "line 2: does not parse"),
-        ('{"a": 1, "a": 2}', "key 'a' is there twice"),
+        ('{"a": 1, "a": 2}', "key 'a' appears twice"),
         ("[" * 100_000, "nested too deeply"),
         ("9" * 5000, "does not parse"),
         ("", "line 1: does not parse"),

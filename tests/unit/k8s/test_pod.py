@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from k8s.objects.fields import ObjectError
+from k8s.objects.metadata import ObjectError
 from k8s.objects.model import Node
 from k8s.objects.pod import node_of_pod, parse_node, parse_pod
 
@@ -82,9 +82,9 @@ def test_p5_an_address_at_which_a_pod_is_not_reached_is_none(ip: str) -> None:
     ("changes", "says"),
     [
         ({"metadata": {"uid": "../../x"}}, "Pod/n/p: metadata.uid: '../../x' is wrong"),
-        ({"metadata": {"labels": {"a": 1}}}, "Pod/n/p: metadata.labels: 'a': 1 is wrong"),
+        ({"metadata": {"labels": {"a": 1}}}, "Pod/n/p: metadata.labels: key 'a' with value 1 is wrong"),
         ({"status": {"podIPs": [{"ip": "x"}]}}, "Pod/n/p: status.podIPs[0].ip: 'x' is wrong"),
-        ({"status": {"podIPs": 3}}, "Pod/n/p: status.podIPs: 3 is no list"),
+        ({"status": {"podIPs": 3}}, "Pod/n/p: status.podIPs: 3 is wrong; it must be a list"),
         ({"spec": {"hostNetwork": "yes"}}, "Pod/n/p: spec.hostNetwork: 'yes' is wrong"),
     ],
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from k8s.objects.fields import Fields, Report
+from config.input.faults import Report
+from config.input.fields import Fields
 from k8s.objects.model import LabelSelector
 from k8s.objects.selector import matches, read_selector
 
@@ -14,7 +15,7 @@ LABELS = frozenset({("app", "dns"), ("tier", "node"), ("empty", "")})
 def read(raw: object, *, needed: bool = False) -> tuple[LabelSelector, list[str]]:
     report = Report()
     selector = read_selector(Fields({"s": raw}, "", report), "s", needed=needed)
-    return selector, report.faults
+    return selector, [str(fault) for fault in report.faults]
 
 
 def expression(key: str, operator: str, *values: str) -> dict[str, object]:
@@ -52,7 +53,7 @@ def test_p4_every_part_must_hold(raw: object, expected: bool) -> None:
     ("raw", "begins"),
     [
         (expression("a", "In"), "s.matchExpressions[0].values: is missing or empty"),
-        (expression("a", "Exists", "x"), "s.matchExpressions[0].values: must be absent"),
+        (expression("a", "Exists", "x"), "s.matchExpressions[0].values: has values; with Exists"),
         (expression("a", "in", "x"), "s.matchExpressions[0].operator: 'in' is wrong"),
         ({"matchExpressions": [{"key": "a"}]}, "s.matchExpressions[0].operator: is missing"),
         ({"matchExpressions": [{"operator": "Exists"}]}, "s.matchExpressions[0].key: is missing"),
@@ -63,8 +64,8 @@ def test_p4_every_part_must_hold(raw: object, expected: bool) -> None:
         ({"matchLabels": {"UP/a": "x"}}, "s.matchLabels: key 'UP/a' is wrong"),
         ({"matchLabels": {"x.io/": "x"}}, "s.matchLabels: key 'x.io/' is wrong"),
         ({"matchLabels": {3: "x"}}, "s.matchLabels: key 3 is wrong"),
-        ({"matchLabels": []}, "s.matchLabels: an empty list is no mapping"),
-        ([], "s: an empty list is no mapping"),
+        ({"matchLabels": []}, "s.matchLabels: an empty list is wrong; it must be a mapping"),
+        ([], "s: an empty list is wrong; it must be a mapping"),
     ],
 )
 def test_p4_a_wrong_selector_has_one_fault_that_names_the_field(raw: object, begins: str) -> None:

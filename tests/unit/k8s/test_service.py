@@ -9,7 +9,7 @@ import pytest
 
 from config.domain.addresses import Protocol
 from config.domain.ids import NamespacedName
-from k8s.objects.fields import ObjectError
+from k8s.objects.metadata import ObjectError
 from k8s.objects.model import PortSpec, Service
 from k8s.objects.service import parse_service
 
@@ -67,7 +67,7 @@ def test_without_a_namespace_it_is_in_default() -> None:
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (None, "Service/(no name): object: null is no mapping"),
+        (None, "Service/(no name): object: null is wrong; it must be a mapping"),
         ({"spec": {}}, "Service/(no name): metadata: is missing"),
         ({"metadata": {"name": "s"}}, "Service/s: spec: is missing"),
         ({"metadata": {"name": "s"}, "spec": {"clusterIP": "x"}}, "Service/s: spec.clusterIP: 'x' is wrong"),

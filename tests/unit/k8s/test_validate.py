@@ -45,12 +45,12 @@ def test_the_users_examples_have_no_fault() -> None:
 def test_each_fault_and_each_unknown_field_is_one_line(tmp_path: Path) -> None:
     faulty = policy("p", ip="10.0.0", enabled=1, enable=True)
     assert lines(tmp_path, faulty) == [
-        "LocalRedirectPolicy/p: spec.enabled: 1 is wrong, must be true or false (without quotes)",
+        "LocalRedirectPolicy/p: spec.enabled: 1 is wrong; it must be true or false (without quotes)",
         (
-            "LocalRedirectPolicy/p: spec.frontend.addressMatcher.ip: '10.0.0' is no IP address, "
-            "must be one host's IPv4 or IPv6 address, in quotes"
+            "LocalRedirectPolicy/p: spec.frontend.addressMatcher.ip: '10.0.0' is not an IP address; "
+            "it must be the IPv4 or IPv6 address of one host, in quotes"
         ),
-        "LocalRedirectPolicy/p: spec.enable (did you mean enabled?): is no field that we know",
+        "LocalRedirectPolicy/p: spec.enable (did you mean enabled?): is not a known field",
     ]
 
 
@@ -63,7 +63,7 @@ def test_other_kinds_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_files_without_any_policy_are_a_fault(tmp_path: Path) -> None:
-    assert lines(tmp_path, *OTHERS) == ["no LocalRedirectPolicy is there; objects of other kinds are not checked"]
+    assert lines(tmp_path, *OTHERS) == ["there is no LocalRedirectPolicy; objects of other kinds are not checked"]
 
 
 @pytest.mark.parametrize(
@@ -73,34 +73,34 @@ def test_a_file_in_which_there_is_nothing_is_a_fault(tmp_path: Path, text: str) 
     (tmp_path / "empty.yaml").write_text(text)
     (tmp_path / "good.json").write_text(json.dumps(policy("p")))
     (line,) = validate([tmp_path / "empty.yaml", tmp_path / "good.json"], RedirectSettings())
-    assert line == f"{tmp_path}/empty.yaml: is empty, must hold at least one LocalRedirectPolicy"
+    assert line == f"{tmp_path}/empty.yaml: is empty; it must hold at least one LocalRedirectPolicy"
 
 
-KINDS = "must be BalancingPolicy or LocalRedirectPolicy"
-VERSION = "must be balancing.elf.io/v1beta1"
+KINDS = "it must be BalancingPolicy or LocalRedirectPolicy"
+VERSION = "it must be balancing.elf.io/v1beta1"
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"kind": "LocalRedirectPolcy"}, f"kind: is no kind of balancing.elf.io, {KINDS} (did you mean LocalR"),
+        ({"kind": "LocalRedirectPolcy"}, "kind: is not a kind of balancing.elf.io (did you mean LocalR"),
         (
             {"kind": "localredirectpolicy"},
-            f"kind: is no kind of balancing.elf.io, {KINDS} (did you mean LocalR",
+            "kind: is not a kind of balancing.elf.io (did you mean LocalR",
         ),
         (
             {"kind": "LocalRedirectPolicies"},
-            f"kind: is no kind of balancing.elf.io, {KINDS} (did you mean LocalR",
+            "kind: is not a kind of balancing.elf.io (did you mean LocalR",
         ),
-        ({"kind": "Redirect"}, f"kind: is no kind of balancing.elf.io, {KINDS}"),
-        ({"kind": "Service"}, f"kind: is no kind of balancing.elf.io, {KINDS}"),
-        ({"apiVersion": "v1"}, f"apiVersion: 'v1' is wrong, {VERSION}"),
-        ({"apiVersion": "balancing.elf.io/v1"}, f"apiVersion: 'balancing.elf.io/v1' is wrong, {VERSION}"),
-        ({"apiVersion": "balancing.elf.io"}, f"apiVersion: 'balancing.elf.io' is wrong, {VERSION}"),
-        ({"apiVersion": None}, f"apiVersion: is missing, {VERSION}"),
-        ({"apiVersion": 1}, f"apiVersion: 1 is wrong, {VERSION}"),
-        ({"apiVersion": "v1", "kind": "LocalRedirectPolcy"}, f"apiVersion: 'v1' is wrong, {VERSION}"),
-        ({"apiVersion": None, "kind": "LocalRedirectPolcy"}, f"apiVersion: null is wrong, {VERSION}"),
+        ({"kind": "Redirect"}, f"kind: is not a kind of balancing.elf.io; {KINDS}"),
+        ({"kind": "Service"}, f"kind: is not a kind of balancing.elf.io; {KINDS}"),
+        ({"apiVersion": "v1"}, f"apiVersion: 'v1' is wrong; {VERSION}"),
+        ({"apiVersion": "balancing.elf.io/v1"}, f"apiVersion: 'balancing.elf.io/v1' is wrong; {VERSION}"),
+        ({"apiVersion": "balancing.elf.io"}, f"apiVersion: 'balancing.elf.io' is wrong; {VERSION}"),
+        ({"apiVersion": None}, f"apiVersion: is missing; {VERSION}"),
+        ({"apiVersion": 1}, f"apiVersion: 1 is wrong; {VERSION}"),
+        ({"apiVersion": "v1", "kind": "LocalRedirectPolcy"}, f"apiVersion: 'v1' is wrong; {VERSION}"),
+        ({"apiVersion": None, "kind": "LocalRedirectPolcy"}, f"apiVersion: null is wrong; {VERSION}"),
         (
             {"apiVersion": "balancing.elf.oi/v1beta1", "kind": "Redirect"},
             "apiVersion: 'balancing.elf.oi/v1beta1' is wrong",
@@ -124,43 +124,43 @@ def test_a_document_whose_kind_is_misspelt_is_a_fault(tmp_path: Path, key: str) 
     raw = policy("p")
     raw[key] = raw.pop("kind")
     (line,) = lines(tmp_path, raw, policy("q"))
-    assert "kind: is missing, must name the kind of the object" in line
+    assert "kind: is missing; it must name the kind of the object" in line
 
 
 METADATA: dict[str, tuple[dict[str, Any], str]] = {
-    "a label is a number": ({"labels": {"a": 1}}, "metadata.labels.a: 1 is wrong, must be a string"),
-    "a label is a boolean": ({"labels": {"a": True}}, "metadata.labels.a: true is wrong, must be a string"),
+    "a label is a number": ({"labels": {"a": 1}}, "metadata.labels.a: 1 is wrong; it must be a string"),
+    "a label is a boolean": ({"labels": {"a": True}}, "metadata.labels.a: true is wrong; it must be a string"),
     "a label is null": ({"labels": {"a": None}}, ""),
-    "a label with a space": ({"labels": {"a": "b c"}}, "metadata.labels.a: 'b c' is wrong, must be a label value"),
-    "a label's key": ({"labels": {"a b": "c"}}, "metadata.labels: key 'a b' is wrong, must be a label key"),
-    "labels are a list": ({"labels": ["a"]}, "metadata.labels: a list is wrong, must be a mapping"),
+    "a label with a space": ({"labels": {"a": "b c"}}, "metadata.labels.a: 'b c' is wrong; it must be a label value"),
+    "a label's key": ({"labels": {"a b": "c"}}, "metadata.labels: key 'a b' is wrong; it must be a label key"),
+    "labels are a list": ({"labels": ["a"]}, "metadata.labels: a list is wrong; it must be a mapping"),
     "an annotation is a number": (
         {"annotations": {"a": 1.5}},
-        "metadata.annotations.a: 1.5 is wrong, must be a string",
+        "metadata.annotations.a: 1.5 is wrong; it must be a string",
     ),
     "an annotation is a mapping": ({"annotations": {"a": {"b": 1}}}, "metadata.annotations.a: a mapping is wrong"),
     "the annotation is a number": (
         {"annotations": {"balancing.elf.io/serviceId": 7}},
-        "metadata.annotations.balancing.elf.io/serviceId: 7 is wrong, must be a string (in quotes)",
+        "metadata.annotations.balancing.elf.io/serviceId: 7 is wrong; it must be a string (in quotes)",
     ),
     "an annotation's key": ({"annotations": {"a/b/c": "d"}}, "metadata.annotations: key 'a/b/c' is wrong"),
     "an annotation's key in capitals": ({"annotations": {"A/b": "c"}}, ""),
     "annotations too large": (
         {"annotations": {"a": "x" * 262144}},
-        "metadata.annotations: 262145 bytes are too many, must be at most 262144",
+        "metadata.annotations: 262145 bytes are too many; they must be at most 262144",
     ),
     "annotations as large as may be": ({"annotations": {"a": "x" * 262143}}, ""),
     "the name is a number": ({"name": 7}, "metadata.name: 7 is wrong"),
-    "the uid is a number": ({"uid": 7}, "metadata.uid: 7 is wrong, must be a string"),
-    "a generation in quotes": ({"generation": "1"}, "metadata.generation: '1' is wrong, must be a whole number"),
+    "the uid is a number": ({"uid": 7}, "metadata.uid: 7 is wrong; it must be a string"),
+    "a generation in quotes": ({"generation": "1"}, "metadata.generation: '1' is wrong; it must be a whole number"),
     "a date without a time": ({"creationTimestamp": "2026-01-31"}, "metadata.creationTimestamp: '2026-01-31' is wrong"),
-    "finalizers are a word": ({"finalizers": "a"}, "metadata.finalizers: 'a' is wrong, must be a list"),
+    "finalizers are a word": ({"finalizers": "a"}, "metadata.finalizers: 'a' is wrong; it must be a list"),
     "a finalizer is a number": ({"finalizers": [1]}, "metadata.finalizers[0]: 1 is wrong"),
     "an owner without a uid": (
         {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x"}]},
         "metadata.ownerReferences[0].uid: is missing",
     ),
-    "an unknown field": ({"label": {}}, "metadata.label (did you mean labels?): is no field of metadata"),
+    "an unknown field": ({"label": {}}, "metadata.label (did you mean labels?): is not a field of metadata"),
 }
 
 
@@ -177,17 +177,17 @@ SIZES: dict[str, tuple[str, Any, str]] = {
     "ports": (
         "frontend",
         {"serviceMatcher": {"serviceName": "s", "namespace": "n", "toPorts": [{"port": 1}] * 129}},
-        "spec.frontend.serviceMatcher.toPorts: 129 entries are too many, must be at most 128",
+        "spec.frontend.serviceMatcher.toPorts: 129 entries are too many; they must be at most 128",
     ),
     "labels": (
         "backend",
         {"endpointSelector": {"matchLabels": {f"k{n}": "v" for n in range(65)}}, "toPorts": [{"port": 1}]},
-        "spec.backend.endpointSelector.matchLabels: 65 entries are too many, must be at most 64",
+        "spec.backend.endpointSelector.matchLabels: 65 entries are too many; they must be at most 64",
     ),
     "values": (
         "config",
         {"nodeLabelSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["v"] * 65}]}},
-        "spec.config.nodeLabelSelector.matchExpressions[0].values: 65 entries are too many, must be at most 64",
+        "spec.config.nodeLabelSelector.matchExpressions[0].values: 65 entries are too many; they must be at most 64",
     ),
 }
 
@@ -274,7 +274,7 @@ WINS = " is also claimed by FILE: LocalRedirectPolicy/{}, which wins (older crea
         ),
         pytest.param(
             [policy("a"), policy("a", ip="10.0.0.2")],
-            ["LocalRedirectPolicy/a: metadata.name: the same policy is there already in FILE: LocalRedirectPolicy/a"],
+            ["LocalRedirectPolicy/a: metadata.name: the same policy already appears in FILE: LocalRedirectPolicy/a"],
             id="the same policy twice",
         ),
         pytest.param([policy("a"), policy("b", port=81)], [], id="other port"),

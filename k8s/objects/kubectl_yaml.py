@@ -1,7 +1,7 @@
-"""What kubectl makes of a manifest's unquoted words, and so what the API server is sent.
+"""YAML as kubectl reads it, so that `validate` sees what the API server would be sent.
 
-kubectl's reader (go.yaml.in/yaml/v2, then JSON) differs from PyYAML: `y`, `n` and `1e3` are no strings there, dates
-are; and keys that are numbers or booleans become strings.
+kubectl (go.yaml.in/yaml/v2, then JSON) gives some unquoted words another type than PyYAML does: to kubectl `y` and `n`
+are booleans, `1e3` is a number, a date is a string, and keys that are numbers or booleans become strings.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from typing import Any
 
 import yaml
 
+from config.input.parsing import StrictLoader
+
 _TAG = "tag:yaml.org,2002:"
 _TRUE = frozenset(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"))
 _FALSE = frozenset(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"))
 _NUMBER = r"(?=[-+]?[0-9.])(?!0[bBoOxX])[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?"
 _LARGEST_WHOLE = 1e21
-"""From there on JSON writes a float with an exponent."""
+"""From this number on, JSON writes a float with an exponent."""
 
 
 def _words(words: frozenset[str]) -> str:
     return "|".join(map(re.escape, sorted(words)))
 
 
-class KubectlScalars(yaml.CSafeLoader):
-    """Mixed into a safe loader, it makes plain scalars those of kubectl."""
+class KubectlLoader(StrictLoader):
+    """The strict loader with kubectl's plain scalars."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's own way)
 
@@ -35,18 +37,18 @@ class KubectlScalars(yaml.CSafeLoader):
     def construct_yaml_bool(self, node: yaml.ScalarNode) -> bool:
         value = self.construct_scalar(node)
         if value not in _TRUE | _FALSE:
-            raise ValueError(f"{value!r} is no boolean")
+            raise ValueError(f"{value!r} is not a boolean")
         return value in _TRUE
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         digits = str(self.construct_scalar(node)).replace("_", "")
-        # A leading zero makes a number octal, as in C; Python wants an `o` after it.
+        # As in C, a leading zero makes a number octal; Python needs an `o` after the zero.
         return int(re.sub(r"^([-+]?)0(?=[0-7])", r"\g<1>0o", digits), 0)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float | int:
         text = str(self.construct_scalar(node)).replace("_", "").lower()
         value = float(text.replace(".inf", "inf").replace(".nan", "nan"))
-        # JSON knows no difference between 80 and 80.0.
+        # JSON does not distinguish 80 from 80.0.
         return int(value) if abs(value) < _LARGEST_WHOLE and value.is_integer() else value
 
 
@@ -64,6 +66,6 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
     ("merge", r"<<", "<"),
 ):
-    KubectlScalars.add_implicit_resolver(_TAG + _tag, re.compile(f"(?:{_pattern})\\Z"), list(_first))
+    KubectlLoader.add_implicit_resolver(_TAG + _tag, re.compile(f"(?:{_pattern})\\Z"), list(_first))
 for _tag in ("bool", "int", "float"):
-    KubectlScalars.add_constructor(_TAG + _tag, getattr(KubectlScalars, f"construct_yaml_{_tag}"))
+    KubectlLoader.add_constructor(_TAG + _tag, getattr(KubectlLoader, f"construct_yaml_{_tag}"))
