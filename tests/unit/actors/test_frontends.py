@@ -89,7 +89,7 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
         (
             "a cluster IP of Service kube-system/dns can't be a frontend: "
             "127.0.0.1 is a loopback address, at which every Pod reaches itself, "
-            f"{ip_address('::ffff:10.0.0.1')} is an IPv4 address mapped to IPv6, write 10.0.0.1"
+            f"{ip_address('::ffff:10.0.0.1')} is an IPv4 address mapped to IPv6 (write 10.0.0.1)"
         ),
     ),
     "P5: a Service that can't be understood says what is wrong": (
