@@ -92,11 +92,12 @@ def _config_option(default: str | None) -> argparse.ArgumentParser:
 def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
     # Late: the other commands need none of it, and start sooner.
-    from actors.agent_wiring import child_specs, find_sources  # noqa: PLC0415
+    from actors.agent_wiring import child_specs  # noqa: PLC0415
+    from actors.watching.sources import agent_sources  # noqa: PLC0415
     from bpf.startup import prepare  # noqa: PLC0415
 
     process = _Process("the attached programs keep working with the last state")
-    sources = find_sources(settings)
+    sources = agent_sources(settings)
     datapath = prepare(settings.datapath)
     _log.info(
         "LocalRedirect %s: node %s, build %s, cgroup %s", VERSION, settings.node_name, datapath.build, datapath.cgroup

@@ -18,7 +18,7 @@ from actors.resolving.conflict_resolver import ConflictResolver
 from actors.watching.endpoint_watcher import EndpointWatcher
 from actors.watching.policy_watcher import PolicyWatcher
 from actors.watching.service_watcher import ServiceWatcher
-from actors.watching.watcher import SourceFactory, Sources
+from actors.watching.sources import SourceFactory, Sources
 from config.domain.ids import PolicyKind
 from config.settings import Settings
 from k8s.api.client import Api

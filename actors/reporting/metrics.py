@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from actors.messages.facts import SourceName
 from actors.messages.reports import PolicyCondition, PolicyState
+from actors.reporting.kernel_reading import KernelReading
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
 from config.version import VERSION
@@ -21,21 +21,6 @@ from k8s.sources.source import NOTHING_TO_HEAR
 _log = logging.getLogger(__name__)
 _PREFIX = "localredirect"
 _APPLY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelReading:
-    """What a scrape reads of the kernel."""
-
-    counters: Mapping[int, Counters]
-    """By policy id."""
-    entries: Mapping[str, int]
-    """Map -> rows."""
-    capacity: Mapping[str, int]
-    attached: frozenset[str]
-    """Hooks."""
-    counted: Mapping[int, str] = field(default_factory=dict)
-    """Service id -> name of the policy whose counters these are."""
 
 
 class AgentMetrics:

@@ -21,7 +21,8 @@ from actors.messages.desired import ResyncDesiredState
 from actors.messages.reports import DesiredStateApplied, MetricsServed, PoliciesResolved, SourceHeard
 from actors.messages.verdicts import WriteEnded
 from actors.reporting.agent_state import AgentState
-from actors.reporting.metrics import AgentMetrics, KernelReading
+from actors.reporting.kernel_reading import KernelReading
+from actors.reporting.metrics import AgentMetrics
 from config.settings import MetricsSettings
 from k8s.status.writes import StatusWrite
 

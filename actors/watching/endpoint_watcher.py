@@ -1,7 +1,7 @@
-"""EndpointWatcher: owns what is known of this node's Pods, and of its own Node's labels; tells ConflictResolver.
+"""EndpointWatcher: reports the Pods of this node, and the Node itself, to ConflictResolver.
 
-In the controller: of all Nodes, and of the Pods that policies select. In, there, beside what every watcher hears:
-WatchPods (ConflictResolver).
+In the controller it reports all Nodes, and the Pods that policies select. There it receives one more message than the
+other watchers: WatchPods (ConflictResolver).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class EndpointWatcher(Watcher):
     SOURCE: ClassVar[SourceName] = SourceName.ENDPOINTS
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {**Watcher.HANDLERS, WatchPods: "_on_watch_pods"}
 
-    def tell_upserted(self, event: Upserted) -> None:
+    def report_upserted(self, event: Upserted) -> None:
         if isinstance(event.object, Pod):
             self.send(
                 "ConflictResolver",
@@ -34,12 +34,13 @@ class EndpointWatcher(Watcher):
                 NodeUpserted(node=event.object, listing=event.listing, received_at=event.received_at),
             )
 
-    def tell_removed(self, event: Removed) -> None:
+    def report_removed(self, event: Removed) -> None:
         if isinstance(event.key, NamespacedName):
             self.send("ConflictResolver", PodRemoved(key=event.key, received_at=event.received_at))
         elif isinstance(event.key, str):
             self.send("ConflictResolver", NodeRemoved(name=event.key, received_at=event.received_at))
 
     def _on_watch_pods(self, message: WatchPods) -> None:
-        """A resolver that lost what it knew has asked for everything (ResyncSource): what is covered was told."""
-        self.wish(frozenset(message.queries), message.revision)
+        """Unlike ServiceWatcher it reports no Pods here: a resolver that was restarted gets them by its
+        ResyncSource."""
+        self.subscribe(frozenset(message.queries), message.revision)

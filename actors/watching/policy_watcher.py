@@ -1,7 +1,7 @@
-"""PolicyWatcher: owns what is known of policies, of both kinds; tells ConflictResolver of each.
+"""PolicyWatcher: reports the policies of both kinds to ConflictResolver.
 
-Out, in the controller: PolicyStatusSeen, PolicyStatusGone (StatusWriter). A status is no fact that anything is decided
-by: the policy goes on without it, and what comes back of our own writes ends here.
+In the controller it also sends PolicyStatusSeen and PolicyStatusGone (StatusWriter). No decision depends on a policy's
+status, so the policy goes to ConflictResolver without it, and the controller's own writes do not cause new decisions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from k8s.sources.source import Removed, Upserted
 class PolicyWatcher(Watcher):
     SOURCE: ClassVar[SourceName] = SourceName.POLICIES
 
-    def tell_upserted(self, event: Upserted) -> None:
+    def report_upserted(self, event: Upserted) -> None:
         policy = event.object
         if not isinstance(policy, Policy):
             return
@@ -30,7 +30,7 @@ class PolicyWatcher(Watcher):
         fact = PolicyUpserted(policy=policy, listing=event.listing, received_at=event.received_at)
         self.send("ConflictResolver", fact)
 
-    def tell_removed(self, event: Removed) -> None:
+    def report_removed(self, event: Removed) -> None:
         if isinstance(event.key, PolicyKey):
             self.send("StatusWriter", PolicyStatusGone(key=event.key))
             self.send("ConflictResolver", PolicyRemoved(key=event.key, received_at=event.received_at))

@@ -1,16 +1,16 @@
-"""What the three watchers share: a source read in a thread of their own, and its events told on as facts.
+"""What the three watchers share: each reads its source in a thread of its own and reports the source's events as facts.
 
-In: SourceDelivered (own reader thread), ResyncSource (ConflictResolver, MapWriter), LeaseProbe (QosTicker). Out: facts
-(ConflictResolver), SourceSynced (ConflictResolver, StatusReporter), LeaseProbe (ConflictResolver), SourceHeard
+In: SourceDelivered (own reader thread), ResyncSource (ConflictResolver, MapWriter, StatusWriter), LeaseProbe
+(QosTicker). Out: facts and LeaseProbe (ConflictResolver), SourceSynced (ConflictResolver, StatusReporter), SourceHeard
 (StatusReporter, MetricsExporter).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
 
 import pykka
 
@@ -20,31 +20,8 @@ from actors.messages.facts import SourceDelivered, SourceName, SourceSynced
 from actors.messages.reports import SourceHeard
 from actors.messages.subscriptions import ResyncSource
 from actors.messages.upkeep import LeaseProbe
-from config.domain.addresses import Address
-from k8s.sources.source import (
-    Deliver,
-    Heard,
-    ListingEnded,
-    ListingStarted,
-    Removed,
-    Source,
-    SourceEvent,
-    Upserted,
-    Wanted,
-)
-
-SourceFactory: TypeAlias = Callable[[Deliver], Source]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where each watcher's objects come from."""
-
-    policies: SourceFactory
-    services: SourceFactory
-    endpoints: SourceFactory
-    servers: frozenset[tuple[Address, int]] | None = None
-    """Addresses and ports of the API server that they come from; None for a directory."""
+from actors.watching.sources import SourceFactory
+from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
 
 
 class Watcher(AgentActor):
@@ -61,41 +38,44 @@ class Watcher(AgentActor):
         super().__init__()
         self.source = source(self._deliver)
         self._listing = 0
-        """Of the listing that runs or ended last. Our own, so that it grows across a restart of this actor."""
-        self._ended = 0
-        """The newest listing that ended; 0 is none."""
-        self._revision = 0
-        """Of the resolver's newest wish; 0 before the first."""
-        self._answered: int | None = 0
-        """Newest wish that the source covers; None: it delivers whatever there is."""
+        """Number of the listing that is running or that ended last. The watcher numbers listings by the clock, so that
+        the numbers grow even when this actor is restarted."""
+        self._ended_listing = 0
+        """Number of the listing that ended last; 0 before the first."""
         self._as_of = 0.0
-        """Of the newest listing that ended."""
+        """SourceSynced.as_of of the listing that ended last."""
+        self._revision = 0
+        """Revision of ConflictResolver's newest subscription; 0 before the first."""
+        self._covered_revision: int | None = 0
+        """Revision of the newest subscription that the source covers; None for a source that delivers everything."""
         self._heard = Heard(None)
-        """As the source told last."""
+        """The newest `Heard` of the source."""
 
     def started(self) -> None:
         self.own(OwnedThread(self, f"{self.name}-source", self.source.run, self.source.stop))
 
-    def tell_upserted(self, event: Upserted) -> None:
+    def report_upserted(self, event: Upserted) -> None:
         raise NotImplementedError
 
-    def tell_removed(self, event: Removed) -> None:
+    def report_removed(self, event: Removed) -> None:
         raise NotImplementedError
 
     def forget_older(self, listing: int) -> None:
-        """A listing ended: what was seen only under older listings is gone."""
+        """This listing ended: objects that were seen only under older listings no longer exist."""
 
-    def wish(self, wanted: frozenset[Wanted], revision: int) -> None:
-        """What the resolver wants of the source from now on; SourceSynced says when that is covered."""
+    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
+        """Asks the source to deliver exactly this from now on. SourceSynced follows when the source covers it."""
         self._revision = revision
         self.source.subscribe(wanted, revision)
-        if self._answered is None:
-            self._tell_synced()
+        if self._covered_revision is None:
+            self._report_synced()
 
-    def _tell_synced(self) -> None:
-        covered = self._answered is None or self._answered >= self._revision
-        if self._ended and covered:
-            synced = SourceSynced(source=self.SOURCE, listing=self._ended, revision=self._revision, as_of=self._as_of)
+    def _report_synced(self) -> None:
+        covers = self._covered_revision is None or self._covered_revision >= self._revision
+        if self._ended_listing and covers:
+            synced = SourceSynced(
+                source=self.SOURCE, listing=self._ended_listing, revision=self._revision, as_of=self._as_of
+            )
             for peer in ("ConflictResolver", "StatusReporter"):
                 self.send(peer, synced)
 
@@ -103,27 +83,27 @@ class Watcher(AgentActor):
         """In the reader's thread."""
         try:
             self.actor_ref.tell(SourceDelivered(event=event))
-        except pykka.ActorDeadError:  # we are stopping, and so will the reader
+        except pykka.ActorDeadError:  # this actor is stopping, and will stop the reader as well
             return
 
     def _on_source_delivered(self, message: SourceDelivered) -> None:
         event = message.event
         if isinstance(event, ListingStarted):
             self._listing = time.monotonic_ns()
-            self._tell_heard(event.reason)
+            self._report_heard(event.reason)
         elif isinstance(event, Upserted):
-            self.tell_upserted(replace(event, listing=self._listing))
+            self.report_upserted(replace(event, listing=self._listing))
         elif isinstance(event, Removed):
-            self.tell_removed(event)
+            self.report_removed(event)
         elif isinstance(event, Heard):
             self._heard = event
-            self._tell_heard(event.relist_reason)
+            self._report_heard(event.relist_reason)
         elif isinstance(event, ListingEnded):
-            self._ended, self._answered, self._as_of = self._listing, event.revision, event.as_of
+            self._ended_listing, self._covered_revision, self._as_of = self._listing, event.revision, event.as_of
             self.forget_older(self._listing)
-            self._tell_synced()
+            self._report_synced()
 
-    def _tell_heard(self, relist_reason: str) -> None:
+    def _report_heard(self, relist_reason: str) -> None:
         heard = self._heard
         message = SourceHeard(
             source=self.SOURCE, heard_at=heard.heard_at, trouble=heard.trouble, relist_reason=relist_reason
@@ -136,4 +116,4 @@ class Watcher(AgentActor):
 
     def _on_lease_probe(self, message: LeaseProbe) -> None:
         self.send("ConflictResolver", replace(message, passed_by=self.SOURCE))
-        self._tell_heard("")  # for a reporter that was restarted
+        self._report_heard("")  # a reporter may have been restarted, and would not hear of a source that is silent

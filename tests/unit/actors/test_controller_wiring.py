@@ -15,7 +15,7 @@ from actors.controller_wiring import specs_over
 from actors.framework.actor import send
 from actors.framework.messages import TickElapsed
 from actors.framework.supervisor import Supervisor
-from actors.watching.watcher import SourceFactory, Sources
+from actors.watching.sources import SourceFactory, Sources
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import HealthSettings, MetricsSettings, Settings
 from k8s.objects.identity import Identity, identity

@@ -26,7 +26,7 @@ from actors.messages.reports import (
     WriteFault,
 )
 from actors.messages.verdicts import WriteEnded
-from actors.reporting.metrics import KernelReading
+from actors.reporting.kernel_reading import KernelReading
 from actors.reporting.metrics_exporter import MetricsExporter
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason

@@ -1,0 +1,42 @@
+"""What a scrape of /metrics reads from the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bpf.rows import Counters
+
+if TYPE_CHECKING:
+    from bpf.datapath import Datapath  # the controller must not load it
+
+_REPORTED_MAPS = ("frontends", "backends", "backend_cgroups", "windows", "affinity", "counters", "policies")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelReading:
+    counters: Mapping[int, Counters]
+    """By policy id."""
+    entries: Mapping[str, int]
+    """Map -> number of rows in use."""
+    capacity: Mapping[str, int]
+    """Map -> number of rows that fit."""
+    attached: frozenset[str]
+    """Names of the hooks whose program is attached."""
+    counted: Mapping[int, str] = field(default_factory=dict)
+    """Policy id -> name of the policy that the counters belong to."""
+
+
+def read_kernel(datapath: Datapath) -> KernelReading:
+    """Raises OSError when the maps cannot be read."""
+    maps = datapath.maps
+    entries = {name: sum(1 for _ in maps[name].items()) for name in _REPORTED_MAPS if name != "backends"}
+    entries["backends"] = sum(row.count for row in maps.frontend_rows())  # an array: every row of it exists
+    return KernelReading(
+        counters=maps.counters(),
+        entries=entries,
+        capacity={name: maps[name].max_entries for name in _REPORTED_MAPS},
+        attached=frozenset(datapath.attached_hooks()),
+        counted={policy_id: row.name for policy_id, row in maps.counted_policies().items()},
+    )
