@@ -10,14 +10,11 @@ import argparse
 import json
 import logging
 import os
-import resource
-import signal
 import sys
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from actors.framework.stop_signals import StopSignals
 from bpf.errors import DatapathError
@@ -26,9 +23,6 @@ from config.logs import configure
 from config.settings import HealthSettings, Settings
 from config.version import VERSION
 from k8s.api.trouble import SourceConfigError
-
-if TYPE_CHECKING:
-    from actors.framework.supervisor import ChildSpec
 
 _log = logging.getLogger("run")
 
@@ -60,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"LocalRedirect {VERSION}")
     parser.set_defaults(run=_agent)
-    common = _config_option(argparse.SUPPRESS)  # left out after the command, what came before it stays
+    common = _config_option(argparse.SUPPRESS)  # so that --config before the command stays in force
     commands = parser.add_subparsers(metavar="COMMAND")
     controller = commands.add_parser(
         "controller", parents=[common], help="report on all policies of the cluster: their status, and Events"
@@ -91,18 +85,19 @@ def _config_option(default: str | None) -> argparse.ArgumentParser:
 
 def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
-    # Late: the other commands need none of it, and start sooner.
-    from actors.agent_wiring import child_specs  # noqa: PLC0415
+    # Imported late, because the other commands start faster without it.
+    from actors.agent_wiring import agent_specs  # noqa: PLC0415
+    from actors.framework.process import ActorProcess  # noqa: PLC0415
     from actors.watching.sources import agent_sources  # noqa: PLC0415
     from bpf.startup import prepare  # noqa: PLC0415
 
-    process = _Process("the attached programs keep working with the last state")
+    process = ActorProcess("the attached programs keep working with the last state")
     sources = agent_sources(settings)
     datapath = prepare(settings.datapath)
     _log.info(
         "LocalRedirect %s: node %s, build %s, cgroup %s", VERSION, settings.node_name, datapath.build, datapath.cgroup
     )
-    return process.run(child_specs(settings, sources, datapath))
+    return 0 if process.run(agent_specs(settings, sources, datapath)) else FAILURE
 
 
 def _controller(_options: argparse.Namespace, settings: Settings) -> int:
@@ -111,57 +106,11 @@ def _controller(_options: argparse.Namespace, settings: Settings) -> int:
         return USAGE
     configure(settings.log)
     from actors.controller_wiring import controller_specs  # noqa: PLC0415
+    from actors.framework.process import ActorProcess  # noqa: PLC0415
 
     _log.info("LocalRedirect %s: controller", VERSION)
-    process = _Process("redirects do not depend on the controller, and statuses that it wrote stay")
-    return process.run(controller_specs(settings, process.end))
-
-
-class _Process:
-    """The main thread of a process of actors: it waits for a signal, or for what the actors can't get over."""
-
-    def __init__(self, comfort: str) -> None:
-        """`comfort` is what an operator wants to know when it ends by a failure."""
-        import pykka.debug  # noqa: PLC0415
-
-        _raise_descriptor_limit()
-        self._comfort = comfort
-        self._signals = StopSignals()
-        self._fatal: list[str] = []
-        signal.signal(signal.SIGUSR1, pykka.debug.log_thread_tracebacks)
-
-    def end(self, reason: str) -> None:
-        """In any thread."""
-        self._fatal.append(reason)
-        self._signals.end()
-
-    def run(self, specs: Sequence[ChildSpec]) -> int:
-        from actors.framework.supervisor import Supervisor  # noqa: PLC0415
-
-        supervisor = Supervisor.start(specs=specs, on_fatal=self.end)
-        self._signals.wait()
-        fatal = self._fatal[:1]  # its end, too, is one for the supervisor
-        for reason in fatal:
-            _log.critical("%s; %s", reason, self._comfort)
-        _stop(supervisor)
-        return FAILURE if fatal else 0
-
-
-def _raise_descriptor_limit() -> None:
-    """To what the process may have. The soft limit is low for programs that use select(2), and this is none of them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _stop(supervisor: object) -> None:
-    """Everything stays attached; whatever does not stop in time dies with the process."""
-    import pykka  # noqa: PLC0415
-
-    assert isinstance(supervisor, pykka.ActorRef)
-    try:
-        supervisor.stop(timeout=4)
-    except (pykka.Timeout, pykka.ActorDeadError):
-        _log.warning("some actors did not stop in time")
+    process = ActorProcess("redirects do not depend on the controller, and statuses that it wrote stay")
+    return 0 if process.run(controller_specs(settings, process.end)) else FAILURE
 
 
 def _validate(options: argparse.Namespace, settings: Settings) -> int:
@@ -207,7 +156,7 @@ def _detach(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _stay(health: HealthSettings) -> None:
-    """Keeps the agent's probes content, so that a patch of the DaemonSet has nothing but the command to change."""
+    """Answers the agent's health checks, so that a patch of the DaemonSet has to change the command only."""
     from actors.framework.http import HttpServer  # noqa: PLC0415
     from actors.framework.http_exchange import Answer  # noqa: PLC0415
 

@@ -24,7 +24,7 @@ from bpf.datapath import Datapath
 from config.settings import Settings
 
 
-def child_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Sequence[ChildSpec]:
+def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Sequence[ChildSpec]:
     """Reporters start first, so that they see the first facts, and watchers last, so that nobody misses a fact."""
     view = DatapathView(
         build=datapath.build,

@@ -1,16 +1,17 @@
-"""Which actors the controller has, and what each is given: the agent's, without a kernel side (docs/architecture.md).
+"""Which actors the controller has, in the order in which they start, and what each is given (docs/architecture.md).
 
-A process that does not lead has all of them, too; its sources wait, so that it watches nothing.
+They are the agent's actors without the kernel side, and LeaderElector and StatusWriter. A controller process that does
+not lead runs all of them as well, but its sources wait, so it watches nothing.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 
 from actors.controller.cluster_decision import ClusterDecision
 from actors.controller.leader_elector import LeaderElector
 from actors.controller.status_writer import StatusWriter
+from actors.controller.waiting_source import WaitingSource
 from actors.framework.supervisor import ChildSpec
 from actors.reporting.metrics_exporter import MetricsExporter
 from actors.reporting.status_reporter import StatusReporter
@@ -25,41 +26,15 @@ from k8s.api.client import Api
 from k8s.api.resource import Resource
 from k8s.sources import resources
 from k8s.sources.kubernetes import KubernetesSource
-from k8s.sources.source import Deliver, Source, Wanted
+from k8s.sources.source import Deliver, Source
 from k8s.status.installations import Installations
 from k8s.status.leader import LEASE_SECONDS, Leadership, Leases, new_identity, own_namespace
 from k8s.status.status_api import StatusApi
 from k8s.status.writes import Write, WriteAnswer
 
 
-class WaitingSource:
-    """A source that begins when this process has been elected. See `k8s.sources.source.Source`."""
-
-    def __init__(self, source: Source, when_elected: Callable[[Callable[[], None]], None]) -> None:
-        self._source = source
-        self._go_on = threading.Event()
-        self._stopped = False
-        when_elected(self._go_on.set)
-
-    def run(self) -> None:
-        self._go_on.wait()
-        if not self._stopped:
-            self._source.run()
-
-    def stop(self) -> None:
-        self._stopped = True
-        self._source.stop()
-        self._go_on.set()
-
-    def relist(self, since: float = 0.0) -> None:
-        self._source.relist(since)
-
-    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
-        self._source.subscribe(wanted, revision)
-
-
 def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequence[ChildSpec]:
-    """`on_lost` is called, with the reason, when another process leads in our place. Raises SourceConfigError."""
+    """`on_lost` is called with a reason when another process has become the leader. Raises SourceConfigError."""
     api = Api(settings.source.kubeconfig)
     leases, namespace = Leases(api), own_namespace(settings.source.kubeconfig)
     leadership = Leadership(
@@ -91,7 +66,8 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
 def specs_over(
     settings: Settings, sources: Sources, leadership: Leadership, write: Callable[[Write], WriteAnswer]
 ) -> Sequence[ChildSpec]:
-    """The elector first, so that it ends last; then as in the agent: reporters, the writer, and watchers last."""
+    """The elector starts first, so that it stops last; the others start as in the agent: reporters, writer,
+    watchers."""
     decision = ClusterDecision(settings.redirect, sources.servers)
     return (
         ChildSpec("LeaderElector", lambda: LeaderElector.start(campaign=leadership)),

@@ -1,4 +1,4 @@
-"""What only the controller has: verdicts on policies in the whole cluster, and writing them to the API server.
+"""What only the controller has: the election, verdicts on policies for the whole cluster, and writing them to the API.
 
 May import: `actors.framework`, `actors.messages`, `actors.resolving`, `k8s`, `config`.
 """

@@ -1,7 +1,7 @@
-"""LeaderElector: owns the Lease by which one of the controller's processes leads.
+"""LeaderElector: runs the election of the one controller process that writes.
 
-In, out: nothing. Whether this process leads is asked where it counts, at the moment of a write: a message that says so
-may be old when it is read.
+It receives and sends no messages. StatusWriter asks `Leadership.leads` at the moment of each write instead, because a
+message that says so might be outdated when it is read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from actors.framework.actor import AgentActor, OwnedThread
 
 
 class Campaign(Protocol):
-    """`k8s.status.leader.Leadership`, of which this actor alone runs and ends the election."""
+    """The part of `k8s.status.leader.Leadership` that runs and ends the election; only this actor uses it."""
 
     def run(self) -> None: ...
 
@@ -27,8 +27,8 @@ class LeaderElector(AgentActor):
         self._campaign = campaign
 
     def started(self) -> None:
-        self.own(OwnedThread(self, "lease", self._campaign.run, self._campaign.stop))
+        self.own(OwnedThread(self, "election", self._campaign.run, self._campaign.stop))
 
     def stopped(self) -> None:
-        """The first actor to start is the last to stop: nobody writes any more."""
+        """Nothing is written after this, since the first actor to start is the last to stop."""
         self._campaign.release()

@@ -114,7 +114,7 @@ def test_every_package_says_what_it_is_for_and_what_it_may_import() -> None:
 def test_a_library_is_imported_in_its_own_package_only(module: str) -> None:
     imported = {_top(name) for name in _imports(MODULES[module])}
     strangers = {library for library, home in HOMES.items() if library in imported and home != _top(module)}
-    assert strangers <= ({"pykka"} if module == "run" else set())
+    assert not strangers
     assert "bcc" not in imported or module == "bpf.loader"
 
 

@@ -212,7 +212,7 @@ class Child(AgentActor):
 def _install(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None) -> None:
     prepared = SimpleNamespace(build="abc", cgroup=Path("/sys/fs/cgroup"))
     monkeypatch.setattr(startup, "prepare", lambda _: prepared)
-    monkeypatch.setattr(agent_wiring, "child_specs", lambda *_: [ChildSpec("Child", lambda: Child.start(number))])
+    monkeypatch.setattr(agent_wiring, "agent_specs", lambda *_: [ChildSpec("Child", lambda: Child.start(number))])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

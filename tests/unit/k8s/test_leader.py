@@ -19,7 +19,7 @@ from kubernetes.client import ApiException, V1ObjectMeta
 from kubernetes.leaderelection import leaderelection
 
 from actors.controller.leader_elector import LeaderElector
-from actors.controller_wiring import WaitingSource
+from actors.controller.waiting_source import WaitingSource
 from k8s.api.client import Api
 from k8s.sources.source import Wanted
 from k8s.status import installations, leader
