@@ -104,7 +104,7 @@ def test_a_cluster_that_is_not_configured_is_a_failure_that_names_the_key(
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the command", "after it"])
-def test_config_counts_before_and_after_the_command(
+def test_config_may_stand_before_or_after_the_command(
     *, before: bool, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     option = ["--config", str(config)]
@@ -140,7 +140,7 @@ def _status(port: int, path: str) -> int:
 
 
 def wait_for(ask: Callable[[], list[int]]) -> list[int]:
-    """Once somebody listens."""
+    """Repeats the question until somebody listens."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -197,7 +197,7 @@ def test_a_manifest_with_a_fault_is_1_and_one_line(tmp_path: Path, capsys: pytes
 
 
 class Child(AgentActor):
-    """Sends this process a signal as soon as it runs; without one, fails."""
+    """Sends this process a signal when it starts, or fails when there is no signal to send."""
 
     def __init__(self, number: signal.Signals | None) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ def test_a_signal_ends_the_controller_with_0(
 
 
 @pytest.mark.parametrize("command", [[], ["controller"]], ids=["agent", "controller"])
-def test_all_descriptors_that_the_process_may_have_are_its_own(
+def test_the_process_raises_its_limit_of_descriptors_to_what_it_may_have(
     command: list[str], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -295,7 +295,7 @@ def test_all_descriptors_that_the_process_may_have_are_its_own(
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 
-def test_a_controller_that_another_took_over_from_ends_with_1(
+def test_a_controller_that_lost_the_election_ends_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def specs(_settings: object, on_lost: Callable[[str], None]) -> list[ChildSpec]:

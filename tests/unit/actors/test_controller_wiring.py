@@ -1,4 +1,4 @@
-"""All actors of the controller together, over objects in memory: one that fails costs nothing but its restart."""
+"""All actors of the controller together, over objects in memory. A failure of one of them causes no wrong write."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ACTORS = (
 
 
 class Cluster:
-    """Objects, and the sources that watch them. Takes writes of status, as an API server does."""
+    """Objects and the sources that watch them. Accepts writes of a policy's status, as an API server does."""
 
     def __init__(self) -> None:
         self.objects: dict[Identity, KubeObject] = {}
@@ -165,7 +165,7 @@ class Leader:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    # So that a wrong word would be heard, and no test waits long.
+    # Short, so that a wrong status would be written within the test, and no test takes long.
     monkeypatch.setattr(write_plan, "POLICY_SECONDS", 0.02)
     monkeypatch.setattr(status_writer, "TICK_SECONDS", 0.01)
     made = Cluster()
@@ -191,9 +191,9 @@ def wait_for(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_all_actors_together_report_what_there_is(cluster: Cluster) -> None:
+def test_all_actors_together_write_the_status_of_each_policy(cluster: Cluster) -> None:
     wait_for(lambda: cluster.counts() == {"vip": "2/2", "dns": "2/2"})
-    assert len(cluster.writes) == 2, "one each: nothing was told before all was known"
+    assert len(cluster.writes) == 2, "one for each policy: nothing is decided before all objects are known"
     cluster.put(policy(address_spec(), name="young", policy_id=3, created="2026-01-01T00:00:00Z"))
     wait_for(lambda: len(cluster.writes) == 3)
     assert cluster.writes[-1].status.reason == "Conflict"
@@ -203,16 +203,16 @@ def test_all_actors_together_report_what_there_is(cluster: Cluster) -> None:
 
 @pytest.mark.usefixtures("expects_failures")
 @pytest.mark.parametrize("name", ACTORS)
-def test_an_actor_that_fails_is_replaced_without_a_wrong_word(cluster: Cluster, name: str) -> None:
+def test_an_actor_that_fails_is_replaced_and_no_wrong_status_is_written(cluster: Cluster, name: str) -> None:
     wait_for(lambda: cluster.counts() == {"vip": "2/2", "dns": "2/2"})
     (former,) = pykka.ActorRegistry.get_by_class_name(name)
     former.tell("nonsense")
     assert former.actor_stopped.wait(WAIT_SECONDS)
-    # It happens while the actor is away, so that whoever comes in its place must find out.
+    # The change happens while the actor is not running, so its successor has to find it out.
     cluster.put(replace(pod("cache-b", ready=False), node="b"))
     wait_for(lambda: any(ref.actor_urn != former.actor_urn for ref in pykka.ActorRegistry.get_by_class_name(name)))
     wait_for(lambda: cluster.counts() == {"vip": "1/2", "dns": "1/2"})
     cluster.put(replace(pod("cache-b"), node="b"))
     wait_for(lambda: cluster.counts() == {"vip": "2/2", "dns": "2/2"})
     assert [write.status.nodes for write in cluster.writes if write.key.name == "vip"] == ["2/2", "1/2", "2/2"]
-    assert send("Supervisor", TickElapsed(due=0.0)), "it goes on"
+    assert send("Supervisor", TickElapsed(due=0.0)), "the supervisor is still running"

@@ -38,7 +38,7 @@ from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 
 class FakeSource:
-    """Delivers what the test says; `end` makes it return by itself."""
+    """Delivers what the test says. `end` makes `run` return although nobody stopped it."""
 
     def __init__(self, deliver: Deliver) -> None:
         self.deliver = deliver
@@ -81,7 +81,7 @@ class Watched:
         return self._made[-1]
 
     def deliver(self, *events: SourceEvent) -> list[Message]:
-        """What the resolver hears of these."""
+        """Returns what ConflictResolver hears when the source delivers these events."""
         for event in events:
             self.source.deliver(event)
         fence(self.ref)
@@ -119,7 +119,7 @@ NODE = Node(name="node-a")
     ],
     ids=["policy", "pod", "node"],
 )
-def test_a_listing_becomes_facts_and_a_synced_under_one_number(
+def test_a_listing_becomes_facts_and_a_source_synced_with_the_same_number(
     watcher: type[Watcher], object_: KubeObject, fact: Any
 ) -> None:
     heard = Watched(watcher).deliver(*listed(object_))
@@ -142,7 +142,7 @@ def test_a_removal_becomes_a_fact(watcher: type[Watcher], kind: str, key: Object
     assert Watched(watcher).deliver(Removed(kind=kind, key=key, received_at=3.0)) == [fact]
 
 
-def test_numbers_grow_across_listings_and_across_a_restart_of_the_watcher() -> None:
+def test_listing_numbers_grow_even_across_a_restart_of_the_watcher() -> None:
     listings = []
     for _ in range(2):
         watched = Watched(PolicyWatcher)
@@ -167,21 +167,21 @@ def test_a_lease_probe_is_stamped_and_passed_on(watcher: type[Watcher]) -> None:
     assert Watched(watcher).tell(probe) == [replace(probe, passed_by=watcher.SOURCE)]
 
 
-def test_how_the_source_stands_is_reported_and_a_listing_with_its_reason() -> None:
+def test_the_contact_of_the_source_and_the_reason_for_a_listing_are_reported() -> None:
     watched = Watched(EndpointWatcher)
     reporter = Peer("StatusReporter")
     trouble = Trouble(TroubleKind.REFUSED, 4.0, "the right to list pods is missing")
     watched.deliver(*listed(POD, reason="overflow"), Heard(3.0), Heard(3.0, trouble))
-    told = [
+    reports = [
         SourceHeard(source=SourceName.ENDPOINTS, heard_at=None, relist_reason="overflow"),
         SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0),
         SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0, trouble=trouble),
     ]
-    assert watched.exporter.heard() == told
-    assert [each for each in reporter.heard() if isinstance(each, SourceHeard)] == told
+    assert watched.exporter.heard() == reports
+    assert [each for each in reporter.heard() if isinstance(each, SourceHeard)] == reports
 
 
-def test_a_source_that_ends_by_itself_ends_the_watcher_so_that_it_is_restarted() -> None:
+def test_a_source_that_ends_by_itself_fails_the_watcher_so_that_it_is_restarted() -> None:
     watched = Watched(PolicyWatcher)
     watched.source.end.set()
     failure = watched.supervisor.next()
@@ -190,76 +190,76 @@ def test_a_source_that_ends_by_itself_ends_the_watcher_so_that_it_is_restarted()
     wait_until_dead(watched.ref)
 
 
-# --- ServiceWatcher: only what is wanted is told ----------------------------------------------------------------------
+# --- ServiceWatcher reports subscribed Services only ------------------------------------------------------------------
 
 
 def _names(heard: list[Message]) -> list[NamespacedName]:
     return [each.service.key for each in heard if isinstance(each, ServiceUpserted)]
 
 
-def _wanted(heard: list[Message]) -> list[int]:
+def _revisions(heard: list[Message]) -> list[int]:
     return [each.revision for each in heard if isinstance(each, SourceSynced)]
 
 
-def test_a_service_that_no_policy_names_is_not_told() -> None:
+def test_a_service_that_no_policy_names_is_not_reported() -> None:
     heard = Watched(ServiceWatcher).deliver(*listed(SERVICE))
-    assert (_names(heard), _wanted(heard)) == ([], [0])
+    assert (_names(heard), _revisions(heard)) == ([], [0])
 
 
-def test_services_wanted_after_the_listing_are_told_at_once_and_the_wish_is_confirmed() -> None:
+def test_a_subscription_after_the_listing_is_answered_and_confirmed_at_once() -> None:
     watched = Watched(ServiceWatcher)
     watched.deliver(*listed(SERVICE, Service(key=WEB)))
     heard = watched.tell(WatchServices(names=frozenset({DNS}), revision=1))
-    assert (_names(heard), _wanted(heard)) == ([DNS], [1])
+    assert (_names(heard), _revisions(heard)) == ([DNS], [1])
 
 
-def test_services_wanted_before_the_listing_are_told_with_it() -> None:
+def test_a_subscription_before_the_listing_is_answered_with_the_listing() -> None:
     watched = Watched(ServiceWatcher)
     assert watched.tell(WatchServices(names=frozenset({DNS}), revision=3)) == []
     heard = watched.deliver(*listed(SERVICE, Service(key=WEB)))
-    assert (_names(heard), _wanted(heard)) == ([DNS], [3])
+    assert (_names(heard), _revisions(heard)) == ([DNS], [3])
 
 
-def test_a_wish_is_passed_on_to_the_source_and_confirmed_once_it_is_covered() -> None:
+def test_a_subscription_is_passed_on_to_the_source_and_confirmed_once_the_source_covers_it() -> None:
     watched = Watched(ServiceWatcher)
     watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 2.0, 0))
     assert watched.tell(WatchServices(names=frozenset({DNS}), revision=5)) == []
     assert (watched.source.wanted, watched.source.revision) == (frozenset({DNS}), 5)
     heard = watched.deliver(Upserted(SERVICE, 1, 2.5), ListingEnded(1, 2.0, 5))
-    assert (_names(heard), _wanted(heard)) == ([DNS], [5])
+    assert (_names(heard), _revisions(heard)) == ([DNS], [5])
 
 
-def test_a_listing_that_covers_an_older_wish_confirms_nothing() -> None:
+def test_a_listing_that_covers_an_older_subscription_confirms_nothing() -> None:
     watched = Watched(ServiceWatcher)
     watched.tell(WatchServices(names=frozenset({DNS, WEB}), revision=5))
     assert watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 2.0, 4)) == []
 
 
-def test_a_resolver_that_lost_everything_is_told_all_that_it_wants_again() -> None:
+def test_a_restarted_resolver_that_subscribes_again_gets_everything_again() -> None:
     watched = Watched(ServiceWatcher)
     watched.deliver(*listed(SERVICE))
-    wish = WatchServices(names=frozenset({DNS}), revision=1)
-    assert _names(watched.tell(wish)) == _names(watched.tell(wish)) == [DNS]
+    subscription = WatchServices(names=frozenset({DNS}), revision=1)
+    assert _names(watched.tell(subscription)) == _names(watched.tell(subscription)) == [DNS]
 
 
-@pytest.mark.parametrize(("wanted", "told"), [(True, True), (False, False)])
-def test_the_removal_of_a_service_is_told_when_it_is_wanted(*, wanted: bool, told: bool) -> None:
+@pytest.mark.parametrize("subscribed", [True, False])
+def test_the_removal_of_a_service_is_reported_if_there_is_a_subscription_to_it(*, subscribed: bool) -> None:
     watched = Watched(ServiceWatcher)
     watched.deliver(*listed(SERVICE))
-    watched.tell(WatchServices(names=frozenset({DNS} if wanted else ()), revision=1))
+    watched.tell(WatchServices(names=frozenset({DNS} if subscribed else ()), revision=1))
     heard = watched.deliver(Removed(kind="Service", key=DNS, received_at=3.0))
-    assert heard == ([ServiceRemoved(key=DNS, received_at=3.0)] if told else [])
+    assert heard == ([ServiceRemoved(key=DNS, received_at=3.0)] if subscribed else [])
 
 
-def test_a_service_that_a_new_listing_no_longer_has_is_not_told_to_later_wishes() -> None:
+def test_a_service_that_the_newest_listing_does_not_have_is_not_reported_to_later_subscriptions() -> None:
     watched = Watched(ServiceWatcher)
     watched.deliver(*listed(SERVICE))
     watched.deliver(*listed(reason="requested"))
     heard = watched.tell(WatchServices(names=frozenset({DNS}), revision=1))
-    assert (_names(heard), _wanted(heard)) == ([], [1])
+    assert (_names(heard), _revisions(heard)) == ([], [1])
 
 
-def test_how_the_source_stands_is_told_again_each_second_for_who_was_restarted() -> None:
+def test_the_contact_of_the_source_is_reported_each_second_for_reporters_that_were_restarted() -> None:
     watched = Watched(EndpointWatcher)
     watched.deliver(Heard(3.0))
     watched.exporter.heard()
@@ -267,14 +267,14 @@ def test_how_the_source_stands_is_told_again_each_second_for_who_was_restarted()
     assert watched.exporter.heard() == [SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0)]
 
 
-def test_a_part_that_was_listed_anew_is_reported_with_its_reason() -> None:
+def test_the_reason_is_reported_when_a_part_of_the_source_was_listed_again() -> None:
     watched = Watched(EndpointWatcher)
     assert watched.deliver(Heard(3.0, None, "expired")) == []
-    told = SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0, relist_reason="expired")
-    assert watched.exporter.heard() == [told]
+    expected = SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0, relist_reason="expired")
+    assert watched.exporter.heard() == [expected]
 
 
-# --- the controller's -------------------------------------------------------------------------------------------------
+# --- in the controller ------------------------------------------------------------------------------------------------
 
 QUERY, OTHER = (PodQuery(namespace=each, selector=LabelSelector()) for each in ("a", "b"))
 
@@ -283,58 +283,58 @@ def ended(revision: int | None) -> ListingEnded:
     return ListingEnded(listing=1, as_of=2.0, revision=revision)
 
 
-def wish(*queries: PodQuery, revision: int = 1) -> WatchPods:
+def watch_pods(*queries: PodQuery, revision: int = 1) -> WatchPods:
     return WatchPods(queries=frozenset(queries), revision=revision)
 
 
-def test_pods_that_are_wanted_are_asked_for_and_confirmed_once_the_source_covers_them() -> None:
+def test_subscribed_pods_are_requested_from_the_source_and_confirmed_once_it_covers_them() -> None:
     watched = Watched(EndpointWatcher)
     watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))
-    assert _wanted(watched.tell(wish(QUERY, revision=7))) == []
+    assert _revisions(watched.tell(watch_pods(QUERY, revision=7))) == []
     assert watched.source.wanted == {QUERY}
     upserted = Upserted(object=POD, listing=1, received_at=2.5)
     heard = watched.deliver(upserted, ended(7))
     assert isinstance(heard[0], PodUpserted)
-    assert _wanted(heard) == [7]
+    assert _revisions(heard) == [7]
 
 
-def test_pods_wanted_before_the_first_listing_are_confirmed_with_what_covers_them() -> None:
+def test_pods_subscribed_before_the_first_listing_are_confirmed_by_the_listing_that_covers_them() -> None:
     watched = Watched(EndpointWatcher)
-    watched.tell(wish(QUERY))
-    assert _wanted(watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))) == []
-    assert _wanted(watched.deliver(ended(1))) == [1]
+    watched.tell(watch_pods(QUERY))
+    assert _revisions(watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))) == []
+    assert _revisions(watched.deliver(ended(1))) == [1]
 
 
-def test_a_wish_that_came_back_is_confirmed_by_an_answer_to_itself_alone() -> None:
-    """What an older answer covered may have been let go meanwhile."""
+def test_a_subscription_that_was_made_twice_is_confirmed_by_the_answer_to_its_newest_revision_only() -> None:
+    """The source may have dropped in between what it delivered for the older revision."""
     watched = Watched(EndpointWatcher)
     watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))
     for revision, queries in enumerate(((QUERY,), (), (QUERY,)), start=1):
-        watched.tell(wish(*queries, revision=revision))
-    assert [_wanted(watched.deliver(ended(revision))) for revision in (1, 2, 3)] == [[], [], [3]]
+        watched.tell(watch_pods(*queries, revision=revision))
+    assert [_revisions(watched.deliver(ended(revision))) for revision in (1, 2, 3)] == [[], [], [3]]
 
 
-def test_a_source_that_delivers_whatever_there_is_confirms_at_once() -> None:
+def test_a_source_that_delivers_everything_confirms_at_once() -> None:
     watched = Watched(EndpointWatcher)
     watched.deliver(ListingStarted(listing=1, reason="start"), ended(None))
-    assert _wanted(watched.tell(wish(QUERY, revision=2))) == [2]
+    assert _revisions(watched.tell(watch_pods(QUERY, revision=2))) == [2]
 
 
-def test_an_agents_node_is_synced_without_any_wish() -> None:
-    assert _wanted(Watched(EndpointWatcher).deliver(*listed(POD))) == [0]
+def test_an_agent_is_synced_without_a_subscription_to_pods() -> None:
+    assert _revisions(Watched(EndpointWatcher).deliver(*listed(POD))) == [0]
 
 
-def test_a_status_goes_to_who_writes_it_and_the_policy_goes_on_without_it() -> None:
+def test_a_policys_status_goes_to_the_status_writer_and_the_policy_to_the_resolver_without_it() -> None:
     writer = Peer("StatusWriter")
     watched = Watched(PolicyWatcher)
     status = PolicyStatus(reason="Accepted", version=4)
-    told = replace(POLICY, uid="u-1", status=status)
-    heard = watched.deliver(Upserted(object=told, listing=1, received_at=2.5))
+    seen = replace(POLICY, uid="u-1", status=status)
+    heard = watched.deliver(Upserted(object=seen, listing=1, received_at=2.5))
     assert writer.heard() == [PolicyStatusSeen(key=POLICY.key, uid="u-1", status=status)]
     assert heard == [PolicyUpserted(policy=replace(POLICY, uid="u-1"), listing=0, received_at=2.5)]
 
 
-def test_a_policy_that_is_gone_has_no_status_any_longer() -> None:
+def test_the_status_writer_hears_of_a_removed_policy() -> None:
     writer = Peer("StatusWriter")
     removed = Removed(PolicyKind.LOCAL_REDIRECT, POLICY.key, 2.5)
     heard = Watched(PolicyWatcher).deliver(removed)
@@ -342,7 +342,7 @@ def test_a_policy_that_is_gone_has_no_status_any_longer() -> None:
     assert heard == [PolicyRemoved(key=POLICY.key, received_at=2.5)]
 
 
-def test_a_policy_whose_status_was_not_read_has_none_to_tell() -> None:
+def test_nothing_is_sent_about_the_status_of_a_policy_whose_status_was_not_read() -> None:
     writer = Peer("StatusWriter")
     Watched(PolicyWatcher).deliver(Upserted(object=POLICY, listing=1, received_at=2.5))
     assert writer.heard() == []
