@@ -180,6 +180,10 @@ class PodCgroups:
                 return found
         return ()
 
+    def has(self, uid: str, config_hash: str) -> bool:
+        """Whether the last `update` saw the Pod's directory."""
+        return bool(self._directories(uid, config_hash))
+
     def directories(self, uid: str, config_hash: str) -> tuple[Path, ...]:
         """The Pod's directories as of the last `update`, those that are still there."""
         return tuple(Path(each.path) for each in self._directories(uid, config_hash) if _exists(each))

@@ -29,7 +29,7 @@ from config.domain.ids import NamespacedName, PolicyKey
 
 _log = logging.getLogger(__name__)
 
-TICK_SECONDS = 1.0
+TICK_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class ContainerWatcher(AgentActor):
 
     def _must_look(self, watched: _Watched) -> bool:
         pod = watched.pod
-        is_there = bool(self._cgroups.directories(pod.uid, pod.config_hash))
+        is_there = self._cgroups.has(pod.uid, pod.config_hash)
         events_tell = all(self._events.is_watched(directory) for directory in watched.containers.values())
         return is_there == watched.is_gone or not events_tell or not pod.containers <= watched.containers.keys()
 

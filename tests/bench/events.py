@@ -20,6 +20,8 @@ from tests.lab.lab import Agent, Lab, Manifest, uid_of, wait_until
 POLICIES = 1000
 PODS = 250
 FLIPS = 300
+KILLS = 50
+SETTLE_SECONDS = 0.1
 CHANGES = 10_000
 IDLE_SECONDS = 10
 
@@ -69,6 +71,7 @@ def measure(lab: Lab) -> list[tuple[str, str]]:
     wait_until(lambda: sum(1 for _ in maps["frontends"].items()) == POLICIES, "all policies are installed", 60)
     rows.append((f"resident memory at {POLICIES} policies", resident(agent.process)))
     rows.append(("event to kernel", _event_to_kernel(lab, maps)))
+    rows.append(("container killed to kernel", _container_to_kernel(lab, maps)))
     rows.append(("CPU while idle", _idle(agent)))
     _change(lab, maps)
     rows.append((f"resident memory after {CHANGES} changes", resident(agent.process)))
@@ -98,6 +101,32 @@ def _event_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
         times.append((time.perf_counter() - began) * 1000)
     cuts = statistics.quantiles(times, n=100)
     return f"p50 {cuts[49]:.2f} ms, p99 {cuts[98]:.2f} ms ({POLICIES} policies, {PODS} Pods)"
+
+
+def _container_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
+    """From kill -9 of the only process of a backend's container to the kernel's row that is gone (P18)."""
+    key = pack_frontend(Frontend(ip_address(vip(7)), 53, Protocol.UDP))
+    times = []
+    for kill in range(KILLS):
+        identifier = f"{kill:064x}"
+        directory = lab.cgroup / "kubepods" / f"pod{uid_of(pod_of(7).name)}" / identifier
+        directory.mkdir()
+        process = subprocess.Popen(["sleep", "infinity"])
+        (directory / "cgroup.procs").write_text(str(process.pid))
+        pod = manifest(7, ready=True)
+        pod["status"]["containerStatuses"] = [{"name": "main", "containerID": f"containerd://{identifier}"}]
+        lab.write("pod7", pod)
+        wait_until(lambda: maps["frontends"].lookup(key) is not None, "the container's Pod is in use")
+        time.sleep(SETTLE_SECONDS)  # the watch of the new container may come after the row
+        began = time.perf_counter()
+        process.kill()
+        while maps["frontends"].lookup(key) is not None:
+            time.sleep(0)
+        times.append((time.perf_counter() - began) * 1000)
+        process.wait()
+        directory.rmdir()
+    lab.write("pod7", manifest(7, ready=True))
+    return f"p50 {statistics.median(times):.1f} ms, at most {max(times):.1f} ms of {KILLS} kills"
 
 
 def _change(lab: Lab, maps: PinnedMaps) -> None:
