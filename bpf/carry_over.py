@@ -16,7 +16,7 @@ from pathlib import Path
 from bpf import pins
 from bpf.build import rows_layout
 from bpf.maps import PinnedMaps
-from bpf.rows import POLICY_ID
+from bpf.packing import POLICY_ID
 
 _log = logging.getLogger(__name__)
 

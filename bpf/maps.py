@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bpf import rows
+from bpf import packing, rows
 from bpf.build import MAP_NAMES
-from bpf.libbpf import Map
+from bpf.kernel_map import KernelMap
 from config.domain.addresses import Endpoint, Frontend
 
 _ZERO = bytes(4)
@@ -17,9 +17,9 @@ class PinnedMaps:
     """The maps of one build, opened by path; each instance has descriptors of its own."""
 
     def __init__(self, directory: Path) -> None:
-        self._maps = {name: Map(directory / name) for name in MAP_NAMES}
+        self._maps = {name: KernelMap(directory / name) for name in MAP_NAMES}
 
-    def __getitem__(self, name: str) -> Map:
+    def __getitem__(self, name: str) -> KernelMap:
         return self._maps[name]
 
     def close(self) -> None:
@@ -30,31 +30,28 @@ class PinnedMaps:
 
     def frontend_rows(self) -> Iterator[rows.FrontendRow]:
         for _, value in self["frontends"].items():
-            yield rows.unpack_frontend_row(value)
+            yield packing.unpack_frontend_row(value)
 
     def backends_of(self, row: rows.FrontendRow) -> tuple[Endpoint, ...]:
         """Those in the row's slots; fewer than `count` when the row was replaced meanwhile."""
-        found = (self["backends"].lookup(rows.INDEX.pack(i)) for i in range(row.first, row.first + row.count))
-        pairs = [rows.unpack_backend(value) for value in found if value]
-        return tuple(backend for generation, backend in pairs if generation == row.slots)
-
-    def write_backends(self, generation: int, first: int, backends: Iterable[Endpoint]) -> None:
-        self["backends"].update_many(packed_backends(generation, first, backends))
+        found = (self["backends"].lookup(packing.INDEX.pack(i)) for i in range(row.first, row.first + row.count))
+        pairs = [packing.unpack_backend(value) for value in found if value]
+        return tuple(backend for generation, backend in pairs if generation == row.backends_generation)
 
     def write_frontend(self, row: rows.FrontendRow) -> None:
-        self["frontends"].update(rows.pack_frontend(row.frontend), rows.pack_frontend_row(row))
+        self["frontends"].update(packing.pack_frontend(row.frontend), packing.pack_frontend_row(row))
 
     def remove_frontend(self, frontend: Frontend) -> None:
-        self["frontends"].delete(rows.pack_frontend(frontend))
+        self["frontends"].delete(packing.pack_frontend(frontend))
 
     def members(self) -> set[tuple[Frontend, Endpoint]]:
-        return {rows.unpack_member(key) for key, _ in self["members"].items()}
+        return {packing.unpack_member(key) for key, _ in self["members"].items()}
 
     def write_members(self, members: Iterable[tuple[Frontend, Endpoint]]) -> None:
-        self["members"].update_many([(rows.pack_member(*each), rows.PRESENT) for each in members])
+        self["members"].update_many([(packing.pack_member(*each), packing.PRESENT) for each in members])
 
     def remove_member(self, frontend: Frontend, backend: Endpoint) -> None:
-        self["members"].delete(rows.pack_member(frontend, backend))
+        self["members"].delete(packing.pack_member(frontend, backend))
 
     def write_filter(self, bits: bytearray) -> None:
         """All of them. Whoever reads meanwhile sees each bit as it was or as it is."""
@@ -68,29 +65,29 @@ class PinnedMaps:
 
     def counted_policies(self) -> dict[int, rows.PolicyRow]:
         """Whose the counters are, in force or not."""
-        return {_id(key): rows.unpack_policy(value) for key, value in self["policies"].items()}
+        return {_id(key): packing.unpack_policy(value) for key, value in self["policies"].items()}
 
     def counters(self) -> dict[int, rows.Counters]:
-        return {_id(key): rows.unpack_counters(value) for key, value in self["counters"].items()}
+        return {_id(key): packing.unpack_counters(value) for key, value in self["counters"].items()}
 
     def windows(self) -> dict[int, rows.Window]:
-        return {_id(key): rows.unpack_window(value) for key, value in self["windows"].items()}
+        return {_id(key): packing.unpack_window(value) for key, value in self["windows"].items()}
 
     def affinity_rows(self) -> Iterator[rows.AffinityRow]:
         for key, value in self["affinity"].items():
-            yield rows.unpack_affinity(key, value)
+            yield packing.unpack_affinity(key, value)
 
     def backend_cgroups(self) -> set[tuple[int, int]]:
-        return {rows.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
+        return {packing.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
 
     def write_zeroes(self, name: str, policy_id: int) -> None:
         """In `counters` or `windows`: makes the row, or begins it again."""
-        self[name].update(rows.POLICY_ID.pack(policy_id), bytes(self[name].value_size))
+        self[name].update(packing.POLICY_ID.pack(policy_id), bytes(self[name].value_size))
 
     # the agent and its lease
 
     def write_config(self, *, host_netns: int, lease_ns: int) -> None:
-        self["config"].update(_ZERO, rows.pack_config(host_netns=host_netns, lease_ns=lease_ns))
+        self["config"].update(_ZERO, packing.pack_config(host_netns=host_netns, lease_ns=lease_ns))
 
     def renew_lease(self, now_ns: int) -> None:
         self["lease"].update(_ZERO, now_ns.to_bytes(8, "little"))
@@ -98,10 +95,6 @@ class PinnedMaps:
     def lease_renewed_ns(self) -> int:
         """CLOCK_MONOTONIC; 0 when it never was."""
         return int.from_bytes(self["lease"].lookup(_ZERO) or bytes(8), "little")
-
-
-def packed_backends(generation: int, first: int, backends: Iterable[Endpoint]) -> list[tuple[bytes, bytes]]:
-    return [(rows.INDEX.pack(first + i), rows.pack_backend(generation, backend)) for i, backend in enumerate(backends)]
 
 
 def _id(key: bytes) -> int:

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from bpf import libbpf, pins
+from bpf import pins
 from bpf.attachments import attached_builds
 from bpf.bpffs import prepare_directory
 from bpf.build import MapSizes, build_name, rows_layout, sockets_layout
@@ -22,6 +22,7 @@ from bpf.carry_over import start_with_former_counters
 from bpf.cgroups import find_cgroup, own_cgroup
 from bpf.datapath import Datapath
 from bpf.errors import DatapathError
+from bpf.kernel_map import KernelMap
 from bpf.probes import missing_features
 from config.settings import DatapathSettings
 
@@ -98,7 +99,7 @@ def _warn_of_lost_lease(settings: DatapathSettings) -> None:
     call might have gone to a Pod that no longer exists.
     """
     for build in attached_builds(settings.bpffs):
-        lease = libbpf.Map(settings.bpffs / build / "maps" / "lease")  # another version may have other maps than ours
+        lease = KernelMap(settings.bpffs / build / "maps" / "lease")  # another version may have other maps than ours
         age = (time.monotonic_ns() - int.from_bytes(lease.lookup(bytes(4)) or bytes(8), "little")) / 1e9
         lease.close()
         if 0 < settings.lease_seconds < age:
@@ -128,6 +129,6 @@ def _exempt_agent(bpffs: Path) -> None:
     for build in pins.builds(bpffs):
         pin = bpffs / build / "maps" / "agent_cgroup"
         if pins.is_pin(pin):  # an older version has no such map
-            row = libbpf.Map(pin)
+            row = KernelMap(pin)
             row.update(bytes(4), (own or 0).to_bytes(8, sys.byteorder))
             row.close()

@@ -31,8 +31,9 @@ from typing import TypeAlias
 
 from actors.writing.room import Change, part_that_stays
 from actors.writing.slots import Slots
-from bpf.maps import PinnedMaps, packed_backends
-from bpf.rows import FrontendRow, backend_bits, filter_bits, pack_frontend, pack_frontend_row
+from bpf.maps import PinnedMaps
+from bpf.packing import backend_bits, filter_bits, pack_backends, pack_frontend, pack_frontend_row
+from bpf.rows import FrontendRow
 from config.domain.addresses import Endpoint, Frontend
 
 _Placed: TypeAlias = tuple[FrontendRow, tuple[Endpoint, ...]]
@@ -137,7 +138,11 @@ class FrontendRows:
     def _row(self, change: Change, *, generation: int, like: FrontendRow) -> FrontendRow:
         """What is wanted, in the place of a row that is there."""
         return change.write.row(
-            change.desired.frontend, generation=generation, first=like.first, count=like.count, slots=like.slots
+            change.desired.frontend,
+            generation=generation,
+            first=like.first,
+            count=like.count,
+            backends_generation=like.backends_generation,
         )
 
     def _count(self, change: Change) -> int:
@@ -162,7 +167,11 @@ class FrontendRows:
                 continue
             generation = self._next_generation()
             row = change.write.row(
-                change.desired.frontend, generation=generation, first=first, count=len(backends), slots=generation
+                change.desired.frontend,
+                generation=generation,
+                first=first,
+                count=len(backends),
+                backends_generation=generation,
             )
             batch.append((row, backends))
             slots += len(backends)
@@ -214,7 +223,7 @@ class FrontendRows:
     def _write_needs(self, placed: Sequence[_Placed]) -> None:
         """Before these rows are there."""
         self._maps["backends"].update_many(
-            [each for row, backends in placed for each in packed_backends(row.slots, row.first, backends)]
+            [each for row, backends in placed for each in pack_backends(row.backends_generation, row.first, backends)]
         )
         members = {
             (row.frontend, each) for row, backends in placed for each in set(backends) - set(self._had(row.frontend))
@@ -299,7 +308,7 @@ class FrontendRows:
             self._rewrite(row, index, number)
         else:  # so that its own place becomes free as a whole
             generation = self._next_generation()
-            one = replace(row, generation=generation, first=place, count=1, slots=generation)
+            one = replace(row, generation=generation, first=place, count=1, backends_generation=generation)
             self._switch([(one, self.backends[frontend][index : index + 1])], refused, for_now=True)
 
     def _rewrite(self, row: FrontendRow, index: int, number: int) -> None:
@@ -334,7 +343,7 @@ class FrontendRows:
             self._rewrite(row, row.count - step, step)
         self._slots.reserve(place, row.count)
         generation = self._next_generation()
-        moved = replace(row, generation=generation, first=place, slots=generation)
+        moved = replace(row, generation=generation, first=place, backends_generation=generation)
         self._switch([(moved, backends)], refused, for_now=for_now)
 
     # --- the mirror -------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from dataclasses import replace
 from actors.writing.frontend_rows import FrontendRows
 from actors.writing.room import Change, PolicyWrite, Refusal, Room, admit
 from bpf.maps import PinnedMaps
-from bpf.rows import POLICY_ID, PRESENT, FrontendRow, PolicyRow, pack_backend_cgroup, pack_policy
+from bpf.packing import POLICY_ID, PRESENT, pack_backend_cgroup, pack_policy
+from bpf.rows import FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend
 
 

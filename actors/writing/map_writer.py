@@ -30,8 +30,9 @@ from actors.writing.room import PolicyWrite, Refusal, policy_row
 from bpf.build import HOOKS
 from bpf.cgroups import PodCgroup, PodCgroups
 from bpf.datapath import Datapath
+from bpf.packing import pack_affinity, unpack_affinity
 from bpf.probes import own_netns_cookie
-from bpf.rows import AffinityRow, pack_affinity, unpack_affinity
+from bpf.rows import AffinityRow
 from config.domain.ids import PolicyKey
 
 _log = logging.getLogger(__name__)

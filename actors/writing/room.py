@@ -66,7 +66,9 @@ class PolicyWrite:
     def policy_row(self) -> PolicyRow:
         return policy_row(self.policy)
 
-    def row(self, frontend: Frontend, *, generation: int, first: int, count: int, slots: int) -> FrontendRow:
+    def row(
+        self, frontend: Frontend, *, generation: int, first: int, count: int, backends_generation: int
+    ) -> FrontendRow:
         policy = self.policy
         return FrontendRow(
             generation=generation,
@@ -75,7 +77,7 @@ class PolicyWrite:
             policy_id=policy.policy_id,
             first=first,
             count=count,
-            slots=slots,
+            backends_generation=backends_generation,
             limit=policy.limit,
             affinity_seconds=policy.affinity_seconds,
             skip_from=self.levels[0],

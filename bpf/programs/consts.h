@@ -1,4 +1,4 @@
-/* Limits and fixed numbers. Sizes come from the configuration by -D. */
+/* Limits and fixed numbers. The configured map sizes come in by -D. */
 #pragma once
 
 #ifndef MAX_FRONTENDS
@@ -11,20 +11,23 @@
 #define MAX_AFFINITY 65536
 #endif
 
-/* These maps take memory only for the rows that they have, so a small configuration gets no small ones: a policy without
- * a backend at the moment has no frontend, but a row for its counters, and a Pod that is not ready has one too. */
+/* The maps of these sizes use memory only for the rows that they hold, so they are large even in a small configuration.
+ * They may hold more rows than `frontends` and `backends`: a policy keeps its counters while it has no backend, and a
+ * Pod that is not ready keeps its row in `backend_cgroups`. */
 #define AT_LEAST_16384(size) ((size) > 16384 ? (size) : 16384)
 #define MAX_POLICIES AT_LEAST_16384(MAX_FRONTENDS)
-/* For a moment the former backends stand beside the new ones. */
+/* During a change, the map holds a frontend's former backends beside its new ones. */
 #define MAX_MEMBERS (2 * MAX_BACKENDS)
-/* A policy and Pod each. */
+/* One row for each pair of policy and Pod cgroup. */
 #define MAX_BACKEND_CGROUPS AT_LEAST_16384(MAX_BACKENDS)
-/* Deepest nesting of Pod cgroups that we look for below the level that the row names. */
+/* How many levels of cgroups we search for the caller's Pod, counted from the level that the frontend row names. */
 #define MAX_CGROUP_LEVELS 8
-/* A row that is replaced while we read it is read again. The agent needs longer for another write than a call for a try,
- * so a second try fails only when the caller was taken off its CPU in the midst of both; the call then passes. */
+/* If the agent replaces a row while we read it, we read it again. The agent takes longer for its next write than a
+ * call takes for one attempt. So the second attempt fails only when the caller lost its CPU during both; such a call
+ * passes. */
 #define MAX_READS 2
-/* 2^64 / golden ratio: its product with a key has bits of the whole key at the top. */
+/* 2^64 divided by the golden ratio. The top bits of its product with a key depend on all bits of the key (Knuth, The
+ * Art of Computer Programming, 6.4: multiplicative hashing). */
 #define FILTER_FACTOR 0x9e3779b97f4a7c15ULL
 
 #define NANOSECONDS 1000000000ULL
@@ -34,7 +37,7 @@
 #define IPPROTO_MPTCP 262
 #define AF_INET_MAPPED 0x0000ffff /* third word of ::ffff:a.b.c.d, host order */
 
-/* Of the kernel's errno-base.h, which BCC's include path does not reach. */
+/* From the kernel's uapi/asm-generic/errno-base.h, which is not on BCC's include path. */
 #define ENOENT 2
 #define EAGAIN 11
 #define ENOMEM 12

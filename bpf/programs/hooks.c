@@ -1,5 +1,5 @@
-/* The programs: one for each hook and family. What they do is the same for both families, which differ only in where
- * the context holds the address. */
+/* The entry points: one program for each hook and address family. Both families do the same; they differ only in which
+ * fields of the context hold the address. No program ever refuses a call. */
 
 static __always_inline int redirect_call(struct bpf_sock_addr *ctx, bool ipv6) {
     struct frontend_key call;

@@ -1,4 +1,5 @@
-/* The context's quirks, so that the rest sees one kind of address: two words in network order, IPv4 as mapped IPv6. */
+/* Reads and writes the kernel's context (struct bpf_sock_addr), so that the other files see only one kind of
+ * address: two words in network order, IPv4 as mapped IPv6. */
 
 static __always_inline u64 get_port_protocol(struct bpf_sock_addr *ctx) {
     return ctx->user_port | (u32)(u8)ctx->protocol << 16;

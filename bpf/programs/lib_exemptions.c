@@ -1,9 +1,9 @@
-/* Who is not redirected, and counting. */
+/* Which callers are exempt from redirects, and the counting of passes and redirects. */
 
 static __always_inline void count_pass(u64 *service_id, enum pass_reason reason) {
     struct counters_row *row = counters.lookup(service_id);
 
-    /* Atomic although the row is this CPU's own: a preempted program and its successor count on one CPU. */
+    /* Atomic although the row belongs to this CPU: another program may preempt this one here and count as well. */
     if (row)
         __sync_fetch_and_add(&row->passes[reason], 1);
 }
@@ -14,11 +14,12 @@ static __always_inline void count_redirect(u64 *service_id, u64 affinity_hits) {
     if (!row)
         return;
     __sync_fetch_and_add(&row->redirects, 1);
-    __sync_fetch_and_add(&row->affinity_hits,
-                         affinity_hits); /* adding 0 is less than the verifier's work on a branch */
+    /* This adds 0 in most calls. A branch around it would be more work for the verifier, which follows both sides. */
+    __sync_fetch_and_add(&row->affinity_hits, affinity_hits);
 }
 
-/* The clocks of two CPUs may differ by a tick, so the lease can be younger than now. */
+/* Compares signed numbers: the clocks of two CPUs may differ by a tick, so the lease may have been renewed "later" than
+ * now. */
 static __always_inline bool lease_expired(void) {
     u64 now = bpf_ktime_get_coarse_ns();
     const struct config_row *settings = ONLY_ROW(CONFIG);
@@ -34,14 +35,14 @@ static __always_inline bool from_host(struct bpf_sock_addr *ctx) {
     return netns == settings->host_netns;
 }
 
-/* Whether the agent itself calls, or what runs beside it in its container (P17). */
+/* Whether the caller is in the agent's own cgroup (P17): the agent, or another process of its container. */
 static __always_inline bool from_agent(void) {
     const u64 *own = ONLY_ROW(AGENT_CGROUP);
 
     return bpf_get_current_cgroup_id() == *own;
 }
 
-/* Whether the caller is in the cgroup of one of the policy's Pods (P12). */
+/* Whether the caller runs in one of the policy's Pods (P12), by looking for the Pods' cgroups among its ancestors. */
 static __always_inline bool from_backend(const struct frontend_row *row, struct backend_cgroup_key *caller) {
 #pragma unroll
     for (u32 i = 0; i < MAX_CGROUP_LEVELS; i++) {

@@ -1,16 +1,17 @@
-/* The limit (P11): second and count in one word, so that they change together. */
+/* The limit (P11). A window holds the second and the number of calls in one word, so that both change together. */
 
-#define WINDOW_TRIES 3 /* a swap fails only when another CPU was at the same word within nanoseconds */
+#define WINDOW_TRIES 3 /* a swap fails only if another CPU changes the same word within the same nanoseconds */
 
-/* Whether this call is among the first `limit` of its second. */
+/* Whether this call is among the first `limit` of its second. The CPU whose swap begins a new second has the first
+ * call of that second. A CPU whose clock is behind counts in the newer second, and never sets it back. */
 static __always_inline bool take_from_window(u64 *service_id, u32 limit) {
     u64 *window = windows.lookup(service_id);
     u64 second = bpf_ktime_get_coarse_ns() / NANOSECONDS;
 
-    /* The row is made before the limit is; without one there is nothing to count in, and passing is always right. */
+    /* The agent makes the window before it writes the limit. If there is none, nothing can be counted; to let the call
+     * pass is never wrong. */
     if (!window)
         return false;
-        /* The CPU that swaps a new second in has its first call. A CPU whose clock is behind never winds it back. */
 #pragma unroll
     for (int i = 0; i < WINDOW_TRIES; i++) {
         u64 seen = *(volatile u64 *)window;

@@ -1,4 +1,5 @@
-/* What a socket was redirected to: it keeps its backend (P16), and there is a way back (P15). */
+/* What a socket remembers: to which backend it was redirected, so that it keeps it (P16), and from which frontend,
+ * so that its program sees that (P15). */
 
 static __always_inline struct socket_state *get_state(struct bpf_sock_addr *ctx, u64 flags) {
     return bpf_sk_storage_get(SHARED(SOCKET_STATE), ctx->sk, 0, flags);
@@ -8,8 +9,9 @@ static __always_inline struct socket_more *get_more(struct bpf_sock_addr *ctx, u
     return bpf_sk_storage_get(SHARED(SOCKET_MORE), ctx->sk, 0, flags);
 }
 
-/* 1 or 0. The search among many pairs has no branches: without CAP_PERFMON the verifier follows each branch both ways, and
- * the compiler must not turn the sums back into branches. */
+/* 1 when any bit is set, else 0. The search among many pairs uses sums of these instead of branches: without
+ * CAP_PERFMON the verifier follows both sides of every branch, even of one that can't be taken. barrier_var keeps
+ * the compiler from turning the sums back into branches. */
 static __always_inline u64 is_set_at_all(u64 bits) {
     u64 sign = bits | -bits;
 
@@ -21,7 +23,7 @@ static __always_inline u64 is_zero(u64 bits) {
     return is_set_at_all(bits) ^ 1;
 }
 
-/* 0 where the pair's frontend is `call`'s and it is the frontend's newest; one that is empty has no port. */
+/* 0 when the pair is for the frontend that `call` names and is not stale. An empty pair never is: its port is 0. */
 static __always_inline u64 differs_in_frontend(const struct socket_pair *pair, const struct frontend_key *call) {
     return (pair->frontend[0] ^ call->address[0]) | (pair->frontend[1] ^ call->address[1]) |
            (pair->frontend_port ^ (__be16)call->port_protocol) | (pair->flags & PAIR_STALE);
@@ -39,7 +41,7 @@ static __always_inline u64 is_stale(const struct socket_pair *pair) {
     return pair->flags & PAIR_STALE;
 }
 
-/* The first of `places` that is set, as a place among the further pairs. */
+/* Index, among the further pairs, of the lowest bit that is set in `places`. */
 static __always_inline u32 first_place(u64 places) {
     u64 first = places & -places, place;
 
@@ -50,36 +52,38 @@ static __always_inline u32 first_place(u64 places) {
     return place & (MORE_PAIRS - 1);
 }
 
-/* What a socket has for one frontend. */
-struct held {
+/* The backend that a socket has for one frontend. */
+struct kept_backend {
     struct endpoint backend;
-    u64 generation; /* 0: nothing */
+    u64 generation; /* 0: the socket has none */
     u32 flags;
 };
 
-/* Reads a pair that another thread may be writing. */
+/* Reads a pair, which another thread of the calling program may be writing at the same time. */
 static __always_inline void read_pair(const struct socket_pair *pair, const struct frontend_key *call,
-                                      struct held *held) {
+                                      struct kept_backend *kept) {
     u64 generation = *(volatile u64 *)&pair->generation;
     u64 difference;
 
     barrier();
     difference = differs_in_frontend(pair, call);
-    held->backend.address[0] = pair->backend[0];
-    held->backend.address[1] = pair->backend[1];
-    held->backend.port = pair->backend_port;
-    held->flags = pair->flags;
+    kept->backend.address[0] = pair->backend[0];
+    kept->backend.address[1] = pair->backend[1];
+    kept->backend.port = pair->backend_port;
+    kept->flags = pair->flags;
     barrier();
-    held->generation = !difference && *(volatile u64 *)&pair->generation == generation ? generation : 0;
+    kept->generation = !difference && *(volatile u64 *)&pair->generation == generation ? generation : 0;
 }
 
-/* Whether this pair alone says where `call` goes: the common case. */
-static __always_inline bool is_held(const struct socket_pair *pair, const struct frontend_key *call, u64 generation) {
+/* Whether this pair is for `call` and of the frontend's present generation: then it says where the call goes, and
+ * nothing else needs to be looked at. This is the common case. */
+static __always_inline bool is_current(const struct socket_pair *pair, const struct frontend_key *call,
+                                       u64 generation) {
     return *(volatile u64 *)&pair->generation == generation && !(differs_in_frontend(pair, call) | pair->flags);
 }
 
-/* -EAGAIN: another thread has written the pair since. */
-static __always_inline int read_held(const struct socket_pair *pair, u64 generation, struct endpoint *backend) {
+/* Copies the backend of a pair that is_current. -EAGAIN: another thread has written the pair meanwhile. */
+static __always_inline int read_current(const struct socket_pair *pair, u64 generation, struct endpoint *backend) {
     barrier();
     backend->address[0] = pair->backend[0];
     backend->address[1] = pair->backend[1];
@@ -88,14 +92,14 @@ static __always_inline int read_held(const struct socket_pair *pair, u64 generat
     return *(volatile u64 *)&pair->generation == generation ? 0 : -EAGAIN;
 }
 
-/* Finds what a socket has for `call`. -ENOMEM: it has nothing, and there is no room to note anything. */
-static __always_inline int find_held(struct bpf_sock_addr *ctx, struct socket_state *state,
-                                     const struct frontend_key *call, struct held *held) {
+/* Finds the backend that the socket has for `call`. -ENOMEM: it has none, and no room to record one. */
+static __always_inline int find_kept(struct bpf_sock_addr *ctx, struct socket_state *state,
+                                     const struct frontend_key *call, struct kept_backend *kept) {
     struct socket_more *more;
     u64 found = 0, room = is_stale(&state->pair);
 
-    read_pair(&state->pair, call, held);
-    if (likely(held->generation))
+    read_pair(&state->pair, call, kept);
+    if (likely(kept->generation))
         return 0;
     if (!state->pair.generation)
         return 0;
@@ -109,7 +113,7 @@ static __always_inline int find_held(struct bpf_sock_addr *ctx, struct socket_st
         room |= is_empty(&more->pair[i]) | is_stale(&more->pair[i]);
     }
     if (found)
-        read_pair(&more->pair[first_place(found)], call, held);
+        read_pair(&more->pair[first_place(found)], call, kept);
     return found || room ? 0 : -ENOMEM;
 }
 
@@ -128,11 +132,13 @@ static __always_inline void write_pair(struct socket_pair *pair, const struct fr
     *(volatile u64 *)&pair->generation = generation;
 }
 
-/* The functions below have no pointer that is sometimes NULL: without CAP_PERFMON the verifier of kernels before 6.17
- * refuses a program that would follow one, even where a processor only guesses that it is not NULL. */
+/* The functions below take no pointer that may be NULL. Without CAP_PERFMON, the verifier of kernels before 6.17
+ * refuses a program that dereferences one on a path that a processor takes only by speculation, even behind a check
+ * for NULL. */
 
-/* Brings the pair that the socket has for `call` up to date. Where another thread of the program was first, or the
- * backend is the same, the pair stays, and its backend becomes ours. Else the pair becomes stale: false. */
+/* Tries to keep the pair that the socket has for `call`. If the pair has the same backend, or another thread of the
+ * program has written it for a generation as new as ours, it is brought up to date, `backend` becomes its backend,
+ * and the answer is true. Otherwise the pair becomes stale, and the answer is false. */
 static __always_inline bool keep_pair(struct socket_pair *pair, const struct frontend_key *call,
                                       struct endpoint *backend, u64 generation) {
     if (pair->generation < generation && differs_in_backend(pair, backend->address, backend->port)) {
@@ -146,9 +152,9 @@ static __always_inline bool keep_pair(struct socket_pair *pair, const struct fro
     return true;
 }
 
-/* Notes the pair of a socket that has no further ones. -EAGAIN: it needs one. */
-static __always_inline int note_first(struct socket_state *state, const struct frontend_key *call,
-                                      struct endpoint *backend, u64 generation) {
+/* Records the pair in a socket that has at most one. -EAGAIN: the socket needs further pairs. */
+static __always_inline int record_first(struct socket_state *state, const struct frontend_key *call,
+                                        struct endpoint *backend, u64 generation) {
     int error = 0;
 
     bpf_spin_lock(&state->lock);
@@ -160,9 +166,10 @@ static __always_inline int note_first(struct socket_state *state, const struct f
     return error;
 }
 
-/* The same for one that has. A new pair goes where there is none, else in the place of a stale one. */
-static __always_inline int note_among(struct socket_state *state, struct socket_more *more,
-                                      const struct frontend_key *call, struct endpoint *backend, u64 generation) {
+/* Records the pair in a socket that has further pairs. A new pair goes to an empty place, or else replaces a stale
+ * pair. */
+static __always_inline int record_among(struct socket_state *state, struct socket_more *more,
+                                        const struct frontend_key *call, struct endpoint *backend, u64 generation) {
     u64 found = 0, empty = 0, stale = 0;
     bool is_first, kept = false;
     int error = 0;
@@ -193,40 +200,44 @@ static __always_inline int note_among(struct socket_state *state, struct socket_
     return error;
 }
 
-/* Notes that the socket's calls to `call` go to `backend`, which the frontend row of that generation has; `backend` may become
- * that of another thread of the program, which was first. -ENOMEM: other threads took the room that find_held saw. */
-static __always_inline int note_pair(struct bpf_sock_addr *ctx, struct socket_state *state,
-                                     const struct frontend_key *call, struct endpoint *backend, u64 generation) {
+/* Records that the socket's calls to `call` go to `backend`, which the frontend row of that generation names. If
+ * another thread of the program recorded a backend first, `backend` becomes that one. -ENOMEM: other threads have
+ * taken the room that find_kept saw. */
+static __always_inline int record_pair(struct bpf_sock_addr *ctx, struct socket_state *state,
+                                       const struct frontend_key *call, struct endpoint *backend, u64 generation) {
     struct socket_more *more;
 
-    if (likely(!state->has_more) && likely(!note_first(state, call, backend, generation)))
+    if (likely(!state->has_more) && likely(!record_first(state, call, backend, generation)))
         return 0;
     more = get_more(ctx, BPF_SK_STORAGE_GET_F_CREATE);
     if (!more)
         return -ENOMEM;
     state->has_more = 1;
-    return note_among(state, more, call, backend, generation);
+    return record_among(state, more, call, backend, generation);
 }
 
-static __always_inline void turn_pair(struct socket_pair *pair, const struct frontend_key *peer) {
+/* Marks the pair if its backend is `peer`. */
+static __always_inline void mark_direct(struct socket_pair *pair, const struct frontend_key *peer) {
     pair->flags |= PAIR_DIRECT * is_zero(differs_in_backend(pair, peer->address, peer->port_protocol));
 }
 
-/* A connected IPv6 socket with a mapped peer hands its datagrams to IPv4 with the peer's address, as if the program had
- * named it. */
+/* Whether the kernel, and not the calling program, names the address. When a program sends on an IPv6 socket that is
+ * connected to a mapped address, the kernel passes the datagram to IPv4 together with the peer's address. sendmsg4 then
+ * sees that address as if the program had named it. */
 static __always_inline bool is_sent_to_peer(struct bpf_sock_addr *ctx, const struct frontend_key *peer) {
     return ctx->user_family == AF_INET && ctx->family == AF_INET6 && ctx->sk->dst_ip4 == peer->address[1] >> 32;
 }
 
-/* The program calls `peer` without us: where that is a backend of ours, it sees the backend's address from now on. */
-static __always_inline void turn_to_backend(struct bpf_sock_addr *ctx, const struct frontend_key *peer) {
+/* The calling program names `peer` itself, and is not redirected. If `peer` is a backend that the socket was redirected
+ * to before, the program must see the backend's own address from now on (P15). */
+static __always_inline void note_direct_call(struct bpf_sock_addr *ctx, const struct frontend_key *peer) {
     struct socket_state *state = get_state(ctx, 0);
     struct socket_more *more;
 
     if (!state || is_sent_to_peer(ctx, peer))
         return;
     bpf_spin_lock(&state->lock);
-    turn_pair(&state->pair, peer);
+    mark_direct(&state->pair, peer);
     bpf_spin_unlock(&state->lock);
     if (!state->has_more)
         return;
@@ -236,16 +247,17 @@ static __always_inline void turn_to_backend(struct bpf_sock_addr *ctx, const str
     bpf_spin_lock(&state->lock);
 #pragma unroll
     for (int i = 0; i < MORE_PAIRS; i++)
-        turn_pair(&more->pair[i], peer);
+        mark_direct(&more->pair[i], peer);
     bpf_spin_unlock(&state->lock);
 }
 
-/* 0 where the program sees the pair's frontend in the place of `peer`. */
+/* 0 when the pair's backend is `peer` and the program must see the pair's frontend in its place. */
 static __always_inline u64 differs_in_peer(const struct socket_pair *pair, const struct frontend_key *peer) {
     return differs_in_backend(pair, peer->address, peer->port_protocol) | (pair->flags & PAIR_DIRECT);
 }
 
-/* Reads the pair's frontend. -ENOENT: another thread writes the pair at this moment, for other addresses. */
+/* Copies the pair's frontend, if its backend is `peer`. -ENOENT: it is not, or another thread is writing the pair at
+ * this moment, for other addresses. */
 static __always_inline int read_frontend(const struct socket_pair *pair, const struct frontend_key *peer,
                                          struct endpoint *frontend) {
     u64 generation = *(volatile u64 *)&pair->generation;
@@ -260,7 +272,7 @@ static __always_inline int read_frontend(const struct socket_pair *pair, const s
     return generation && !difference && *(volatile u64 *)&pair->generation == generation ? 0 : -ENOENT;
 }
 
-/* Finds the frontend behind which the socket saw `peer`. -ENOENT: the socket was not redirected there. */
+/* Finds the frontend that the program called when the socket was redirected to `peer`. -ENOENT: it never was. */
 static __always_inline int find_frontend(struct bpf_sock_addr *ctx, const struct frontend_key *peer,
                                          struct endpoint *frontend) {
     struct socket_state *state = get_state(ctx, 0);
@@ -282,13 +294,14 @@ static __always_inline int find_frontend(struct bpf_sock_addr *ctx, const struct
     return found ? read_frontend(&more->pair[first_place(found)], peer, frontend) : -ENOENT;
 }
 
-/* An MPTCP socket connects by a TCP socket of its own, which is the one that was redirected, and getpeername runs on the
- * MPTCP socket. Both have the same addresses, so the TCP socket is found by them. */
+/* An MPTCP socket connects through a TCP socket of its own, its subflow. The subflow is what was redirected, and has
+ * the record, but getpeername runs on the MPTCP socket. Both have the same addresses, by which we find the subflow. */
 static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx) {
     return ctx->protocol == IPPROTO_MPTCP;
 }
 
-/* The look-up's key is made of whole words (types.h): struct bpf_sock_tuple has the peer's address, ours, and the ports. */
+/* The key of the look-up, struct bpf_sock_tuple (the peer's address, ours, both ports), written as whole words
+ * (types.h). */
 static __always_inline struct bpf_sock *find_subflow(struct bpf_sock_addr *ctx, const struct frontend_key *peer) {
     u64 ports = (__be16)peer->port_protocol | (u32)bpf_htons(ctx->sk->src_port) << 16;
     u64 tuple[5];
@@ -323,7 +336,7 @@ static __always_inline int find_frontend_of_subflow(struct bpf_sock_addr *ctx, c
     return error;
 }
 
-/* Finds the frontend behind which the socket sees its peer. */
+/* Finds the frontend that getpeername shows. -ENOENT: the socket was not redirected. */
 static __always_inline int find_peer(struct bpf_sock_addr *ctx, const struct frontend_key *peer,
                                      struct endpoint *frontend) {
     return unlikely(is_mptcp(ctx)) ? find_frontend_of_subflow(ctx, peer, frontend) : find_frontend(ctx, peer, frontend);

@@ -1,40 +1,41 @@
-/* Every map. The MapWriter actor writes all rows, but where a comment says that the programs do. All are pinned: the socket
- * storages in a directory of their own, since all builds share them (bpf/build.py), the others in their build's. */
+/* All maps. The MapWriter actor writes their rows, unless a comment names another writer. Every map is pinned in the
+ * directory of its build; only the socket storages have a directory of their own, which builds share (bpf/pins.py). */
 #pragma once
 
-/* 0 -> which calls may be for a frontend. Read at every call on the node. */
+/* 0 -> which calls may be for a frontend. Every call on the node reads it. */
 BPF_TABLE("array", u32, struct filter_row, filter, 1);
-/* frontend -> its row. */
+/* frontend -> where its backends are, and how its policy treats calls. */
 BPF_TABLE("hash", struct frontend_key, struct frontend_row, frontends, MAX_FRONTENDS);
-/* index -> backend; a frontend row names `count` in a row. */
+/* index -> backend. A frontend row names a range of indices. */
 BPF_TABLE("array", u32, struct backend_row, backends, MAX_BACKENDS);
-/* (frontend, backend) -> 1 for each backend in use, so that a socket or client that has one can keep it. */
+/* (frontend, backend) -> 1 for each backend in use. So a socket or client learns whether it can keep its backend. */
 BPF_F_TABLE("hash", struct member_key, u32, members, MAX_MEMBERS, BPF_F_NO_PREALLOC);
-/* (Pod cgroup, service id) -> 1: its processes are not redirected by that policy (P12). */
+/* (policy, Pod cgroup) -> 1: the policy does not redirect the processes of that cgroup (P12). */
 BPF_F_TABLE("hash", struct backend_cgroup_key, u32, backend_cgroups, MAX_BACKEND_CGROUPS, BPF_F_NO_PREALLOC);
-/* service id -> second << 32 | calls in it. Programs write; MapWriter makes and removes rows (P11). */
+/* policy -> second << 32 | calls in that second (P11). The programs count; MapWriter makes and removes rows. */
 BPF_F_TABLE("hash", u64, u64, windows, MAX_POLICIES, BPF_F_NO_PREALLOC);
-/* client and frontend -> backend (P13). Programs write; MapWriter sweeps. A plain hash: a full map costs a new client its
- * affinity, an LRU one would cost it an old client's. */
+/* (frontend, client) -> backend (P13). The programs write; MapWriter removes expired rows. It is no LRU hash: when
+ * the map is full, a new client gets no affinity, and no other client loses its own. */
 BPF_TABLE("hash", struct affinity_key, struct affinity_row, affinity, MAX_AFFINITY);
-/* service id -> counters. Programs count; MapWriter makes and removes rows. */
+/* policy -> counters. The programs count; MapWriter makes and removes rows. */
 BPF_F_TABLE("percpu_hash", u64, struct counters_row, counters, MAX_POLICIES, BPF_F_NO_PREALLOC);
-/* service id -> whose counters they are, for people and for the next agent; the programs do not read it. A row is there
- * for as long as the one in `counters`. */
+/* policy -> name and uid of the policy that the counters belong to, for people and for the next agent. The programs
+ * do not read it. It has a row for each row in `counters`. */
 BPF_F_TABLE("hash", u64, struct policy_row, policies, MAX_POLICIES, BPF_F_NO_PREALLOC);
-/* 0 -> what the programs are told of the agent. */
+/* 0 -> what the programs need to know of the agent. */
 BPF_TABLE("array", u32, struct config_row, config, 1);
-/* 0 -> id of the agent's own cgroup, whose processes are never redirected (P17); 0 when it is not known. A map of its own:
- * a starting agent writes it for the programs of other builds too, which are attached until its own are. */
+/* 0 -> id of the agent's own cgroup, whose processes are never redirected (P17); 0 when it is unknown. bpf/startup.py
+ * writes it. It is not a part of `config` because a starting agent also writes it for other builds, whose programs stay
+ * attached until its own are. */
 BPF_TABLE("array", u32, u64, agent_cgroup, 1);
-/* 0 -> ns, CLOCK_MONOTONIC, at which the agent was last known to be well. */
+/* 0 -> ns, CLOCK_MONOTONIC, at which the agent was last known to be well: the lease. */
 BPF_TABLE("array", u32, u64, lease, 1);
-/* socket -> its first pair of frontend and backend, and its further ones. Programs write. */
+/* socket -> its first pair of frontend and backend; its further pairs. The programs write. */
 BPF_SK_STORAGE(socket_state, struct socket_state);
 BPF_SK_STORAGE(socket_more, struct socket_more);
 
-/* The loader holds a map's descriptor under the number NAME_FD (bpf/build.py), and the kernel puts the map in its place:
- * for a map of one row its value, without a look-up and the key that it needs; for a socket storage the shared one,
- * whichever build made it. */
+/* The loader opens a map under the descriptor NAME_FD (bpf/build.py), and when a program is loaded the kernel
+ * replaces the number by the map. ONLY_ROW gives the value of a map of one row, without a look-up and its key.
+ * SHARED gives the socket storage that all builds share, whichever build has made it. */
 #define ONLY_ROW(map) ((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_VALUE, map##_FD))
 #define SHARED(map) ((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_FD, map##_FD))

@@ -1,11 +1,12 @@
-/* Keys and values of the maps. bpf/rows.py packs and unpacks them; a kernel test compares the two.
- * Addresses and ports are in network order everywhere, IPv4 as mapped IPv6 (::ffff:a.b.c.d).
+/* Keys and values of the maps. bpf/packing.py packs and unpacks them, and tests/kernel/test_rows.py compares the two.
+ * Addresses and ports are always in network order, IPv4 as mapped IPv6 (::ffff:a.b.c.d).
  *
- * What a program puts on its stack is made of words of eight bytes. Without CAP_PERFMON the verifier has a barrier of some
- * 8 ns follow each store there, so they should be few; and up to kernel 6.8 it refuses to overwrite a part of a word. */
+ * Whatever a program puts on its stack consists of words of eight bytes. Without CAP_PERFMON the verifier inserts a
+ * barrier of some 8 ns after each store to the stack, so there should be few; and up to kernel 6.8 it refuses a
+ * program that overwrites a part of a word. */
 #pragma once
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are put together from their parts so");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are built from their parts in this order");
 
 struct frontend_key {
     __be64 address[2];
@@ -15,19 +16,20 @@ _Static_assert(sizeof(struct frontend_key) == 24, "frontend_key");
 
 #define FRONTEND_NO_HOST 1 /* processes in the agent's network namespace pass */
 
-/* `generation` is unique for each write and stands at both ends, with the row's own key between them: a hash map hands
- * a freed element to the next writer at once, under the eyes of a program that still reads it. */
+/* Every write of a row has a new generation. It stands at both ends of the row, and the row repeats its own key: a
+ * hash map gives a freed element to the next writer at once, while a program may still be reading it. From the two
+ * generations and the key, the program learns whether that has happened. */
 struct frontend_row {
     u64 generation;
     struct frontend_key key;
-    u64 slots; /* generation that its rows in `backends` carry: its own, or an earlier one's whose place it keeps */
+    u64 backends_generation; /* of its rows in `backends`: its own, or an earlier one's if it has left them in place */
     u32 service_id;
-    u32 first; /* index of the first of those */
+    u32 first; /* index in `backends` of its first row there */
     u32 count;
-    u32 limit; /* redirects a second of the whole policy, 0: none */
+    u32 limit; /* redirects per second of the whole policy, 0: no limit */
     u32 affinity_seconds; /* 0: no affinity */
     u8 flags;
-    u8 skip_from, skip_to; /* cgroup levels of the policy's Pods; none when from > to */
+    u8 skip_from, skip_to; /* cgroup levels at which the policy's Pods may be; from > to: it has none to skip */
     u8 zero;
     u64 generation_tail;
 };
@@ -40,7 +42,7 @@ struct endpoint {
 _Static_assert(sizeof(struct endpoint) == 24, "endpoint");
 
 struct backend_row {
-    u64 generation; /* `slots` of the frontend row that names it */
+    u64 generation; /* `backends_generation` of the frontend row that names it */
     struct endpoint endpoint;
 };
 _Static_assert(sizeof(struct backend_row) == 32, "backend_row");
@@ -51,7 +53,8 @@ struct affinity_key {
 };
 _Static_assert(sizeof(struct affinity_key) == 32, "affinity_key");
 
-/* `generation` is that of the frontend row by which the backend was last known to be in use; at both ends, as there. */
+/* `generation` is that of the frontend row by which the backend was last known to be in use. It stands at both ends, as
+ * in a frontend row. */
 struct affinity_row {
     u64 generation;
     struct endpoint backend;
@@ -66,21 +69,21 @@ struct member_key {
 };
 _Static_assert(sizeof(struct member_key) == 48, "member_key");
 
-/* Bits, set for what some frontend or backend has: its port, and 16 bits mixed from its whole key. */
+/* Two sets of bits, for all frontends and backends: their ports, and 16 bits mixed from address, port and protocol. */
 struct filter_row {
     u64 ports[65536 / 64];
     u64 frontends[65536 / 64];
 };
 _Static_assert(sizeof(struct filter_row) == 16384, "filter_row");
 
-/* Order as in bpf/rows.py PassReason. */
+/* Why a call passed. In the order of bpf/rows.py PassReason. */
 enum pass_reason {
     PASS_LEASE,
     PASS_FROM_HOST,
     PASS_FROM_BACKEND,
     PASS_QOS,
     PASS_BOUND, /* the socket is bound to a device, whose network may not know the Pods */
-    PASS_NO_MEMORY, /* the way back could not be noted */
+    PASS_NO_MEMORY, /* there was no memory to record the way back */
     PASS_REASONS
 };
 
@@ -97,12 +100,12 @@ struct backend_cgroup_key {
 };
 _Static_assert(sizeof(struct backend_cgroup_key) == 16, "backend_cgroup_key");
 
-/* The policy that the counters of the same service id are of. */
+/* The policy that the counters belong to. */
 struct policy_row {
     char name[256];
-    u64 uid; /* digest of metadata.uid, 0: it has none */
+    u64 uid; /* digest of metadata.uid, 0: the object has none */
     u32 limit;
-    u32 in_force; /* 0: it has no other rows than its counters */
+    u32 in_force; /* 0: the policy has no rows but its counters and this one */
 };
 _Static_assert(sizeof(struct policy_row) == 272, "policy_row");
 

@@ -19,7 +19,7 @@ from urllib.request import ProxyHandler, build_opener
 import yaml
 
 from bpf.maps import PinnedMaps
-from bpf.rows import pack_frontend
+from bpf.packing import pack_frontend
 from config.domain.addresses import Frontend, Protocol
 from tests.bench.events import resident
 from tests.cluster import dns, hollow, images

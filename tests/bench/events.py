@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from bpf.maps import PinnedMaps
-from bpf.rows import pack_frontend
+from bpf.packing import pack_frontend
 from config.domain.addresses import Frontend, Protocol
 from tests.lab import manifests
 from tests.lab.lab import Agent, Lab, Manifest, uid_of, wait_until

@@ -15,7 +15,8 @@ from bpf import pins
 from bpf.datapath import Datapath
 from bpf.detaching import detach
 from bpf.maps import PinnedMaps
-from bpf.rows import POLICY_ID, AffinityRow, pack_affinity
+from bpf.packing import POLICY_ID, pack_affinity
+from bpf.rows import AffinityRow
 from config.domain.addresses import Endpoint
 from tests.lab.lab import Lab
 from tests.lab.rows import backends, desired, frontend, out_of_force, prepare_small, small_datapath

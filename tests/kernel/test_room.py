@@ -17,9 +17,10 @@ from actors.writing.map_tables import MapTables
 from actors.writing.map_writer import MapWriter
 from actors.writing.room import PolicyWrite, Room
 from bpf.datapath import Datapath
-from bpf.libbpf import Map
+from bpf.kernel_map import KernelMap
 from bpf.maps import PinnedMaps
-from bpf.rows import POLICY_ID, FrontendRow, PolicyRow, filter_bits, pack_backend_cgroup, pack_policy
+from bpf.packing import POLICY_ID, filter_bits, pack_backend_cgroup, pack_policy
+from bpf.rows import FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend
 from config.domain.ids import NamespacedName
 from tests.lab.lab import Lab
@@ -50,7 +51,7 @@ class Watched:
         self.seen: dict[int, list[str]] = {}
         """Frontend -> its backends as they were after each write, without repetitions."""
         for method in ("update", "update_many", "delete"):
-            monkeypatch.setattr(Map, method, self._watching(getattr(Map, method)))
+            monkeypatch.setattr(KernelMap, method, self._watching(getattr(KernelMap, method)))
 
     def apply(self, targets: dict[int, PolicyWrite | None]) -> set[int]:
         """Service ids that were refused."""
@@ -69,7 +70,7 @@ class Watched:
         self._look(list(self.maps.frontend_rows()))
 
     def _watching(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(written: Map, *arguments: Any) -> Any:
+        def watched(written: KernelMap, *arguments: Any) -> Any:
             before = {row.frontend for row in self.maps.frontend_rows()} if written is self.maps["frontends"] else set()
             result = method(written, *arguments)
             rows = list(self.maps.frontend_rows())

@@ -1,4 +1,4 @@
-"""What bpf/rows.py packs is what the compiled programs read: field by field, by the BTF of the loaded maps."""
+"""What bpf/packing.py packs is what the compiled programs read: field by field, by the BTF of the loaded maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bpf import cgroups, rows, startup
+from bpf import cgroups, packing, rows, startup
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
 from bpf.detaching import detach
 from bpf.maps import PinnedMaps
@@ -25,7 +25,7 @@ from tests.lab.lab import ROOT, Lab
 V4 = Frontend(IPv4Address("10.96.0.10"), 53, Protocol.UDP)
 V6 = Frontend(IPv6Address("fd00::10"), 8053, Protocol.TCP)
 BACKEND = Endpoint(IPv6Address("fd00::5"), 5353)
-ONE = rows.POLICY_ID.pack(1)
+ONE = packing.POLICY_ID.pack(1)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def as_the_kernel_sees(path: Path) -> dict[str, Any]:
 
 def words(address: IPv4Address | IPv6Address) -> list[int]:
     """Two words in network order, as this machine reads them."""
-    raw = rows.pack_address(address)
+    raw = packing.pack_address(address)
     return [int.from_bytes(raw[i : i + 8], sys.byteorder) for i in (0, 8)]
 
 
@@ -71,7 +71,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
             policy_id=10091,
             first=3,
             count=2,
-            slots=2**40,
+            backends_generation=2**40,
             limit=100,
             affinity_seconds=10800,
             skip_from=4,
@@ -88,7 +88,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
         "service_id": 10091,
         "first": 3,
         "count": 2,
-        "slots": 2**40,
+        "backends_generation": 2**40,
         "limit": 100,
         "affinity_seconds": 10800,
         "skip_from": 4,
@@ -99,7 +99,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
 
 
 def test_a_backend(maps: PinnedMaps) -> None:
-    maps.write_backends(7, 0, [BACKEND])
+    maps["backends"].update_many(packing.pack_backends(7, 0, [BACKEND]))
     row = as_the_kernel_sees(maps["backends"].path)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
     assert row == {"key": 0, "value": {"generation": 7, "endpoint": endpoint}}
@@ -108,11 +108,11 @@ def test_a_backend(maps: PinnedMaps) -> None:
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
 def test_the_bits_of_a_frontend(maps: PinnedMaps, frontend: Frontend) -> None:
     filter_row = bytearray(maps["filter"].row_size)
-    for bit in rows.filter_bits(frontend):
+    for bit in packing.filter_bits(frontend):
         filter_row[bit // 8] |= 1 << bit % 8
     maps.write_filter(filter_row)
     row = as_the_kernel_sees(maps["filter"].path)["value"]
-    port, mixed = rows.filter_bits(frontend)
+    port, mixed = packing.filter_bits(frontend)
     assert port == frontend.port
     assert {i: word for i, word in enumerate(row["ports"]) if word} == {port // 64: 1 << port % 64}
     place = mixed - 65536
@@ -121,7 +121,7 @@ def test_the_bits_of_a_frontend(maps: PinnedMaps, frontend: Frontend) -> None:
 
 def test_an_affinity(maps: PinnedMaps) -> None:
     held = rows.AffinityRow(client_netns=2**33, frontend=V4, backend=BACKEND, generation=7, last_used_ns=2**50)
-    maps["affinity"].update(*rows.pack_affinity(held))
+    maps["affinity"].update(*packing.pack_affinity(held))
     row = as_the_kernel_sees(maps["affinity"].path)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
     assert row["key"] == {"client_netns": 2**33, "frontend": key_of(V4)}
@@ -129,7 +129,7 @@ def test_an_affinity(maps: PinnedMaps) -> None:
 
 
 def test_a_member(maps: PinnedMaps) -> None:
-    maps["members"].update(rows.pack_member(V6, BACKEND), rows.PRESENT)
+    maps["members"].update(packing.pack_member(V6, BACKEND), packing.PRESENT)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
     assert as_the_kernel_sees(maps["members"].path)["key"] == {"frontend": key_of(V6), "backend": endpoint}
     assert maps.members() == {(V6, BACKEND)}
@@ -149,12 +149,12 @@ def test_counters(maps: PinnedMaps) -> None:
 
 
 def test_a_policy_its_window_its_cgroups_and_the_configuration(maps: PinnedMaps) -> None:
-    maps["policies"].update(ONE, rows.pack_policy(rows.PolicyRow(name="n" * 253, limit=9)))
+    maps["policies"].update(ONE, packing.pack_policy(rows.PolicyRow(name="n" * 253, limit=9)))
     row = as_the_kernel_sees(maps["policies"].path)
     assert row["value"]["limit"] == 9
     maps["windows"].update(ONE, (12 << 32 | 34).to_bytes(8, sys.byteorder))
     assert maps.windows()[1] == rows.Window(second=12, calls=34)
-    maps["backend_cgroups"].update(rows.pack_backend_cgroup(2**35, 5), rows.PRESENT)
+    maps["backend_cgroups"].update(packing.pack_backend_cgroup(2**35, 5), packing.PRESENT)
     row = as_the_kernel_sees(maps["backend_cgroups"].path)
     assert row["key"] == {"cgroup_id": 2**35, "service_id": 5}
     maps.write_config(host_netns=2**36, lease_ns=30)
@@ -178,5 +178,5 @@ def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
     names = re.findall(r"PASS_\w+", found[1])
     assert names == [*(f"PASS_{reason.name}" for reason in rows.PassReason), "PASS_REASONS"]
     assert f"#define MAX_CGROUP_LEVELS {cgroups.MAX_LEVELS}\n" in consts.read_text()
-    assert f"#define FILTER_FACTOR {rows.FILTER_FACTOR:#x}ULL\n" in consts.read_text()
+    assert f"#define FILTER_FACTOR {packing.FILTER_FACTOR:#x}ULL\n" in consts.read_text()
     assert f"#define FRONTEND_NO_HOST {rows.FrontendFlag.NO_HOST.value} " in types.read_text()

@@ -47,7 +47,9 @@ def test_rows_are_swept_every_ten_seconds_and_soon_after_backends_went(
 
 FRONTEND = Frontend(ip_address("10.96.0.10"), 53, Protocol.UDP)
 BACKEND = Endpoint(ip_address("10.0.0.5"), 53)
-INSTALLED = FrontendRow(generation=1, frontend=FRONTEND, policy_id=7, first=0, count=1, slots=1, affinity_seconds=10)
+INSTALLED = FrontendRow(
+    generation=1, frontend=FRONTEND, policy_id=7, first=0, count=1, backends_generation=1, affinity_seconds=10
+)
 NOW_NS = 100_000_000_000
 
 

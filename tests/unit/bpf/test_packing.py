@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from bpf import rows
+from bpf import packing, rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
 
 V4 = Frontend(ip_address("10.96.0.10"), 53, Protocol.UDP)
@@ -21,45 +21,47 @@ def test_a_frontend_row_survives_packing(frontend: Frontend) -> None:
         flags=rows.FrontendFlag.NO_HOST,
         policy_id=2**32 - 1,
         first=65535,
-        slots=1,
+        backends_generation=1,
         count=3,
         limit=100,
         affinity_seconds=10800,
         skip_from=2,
         skip_to=5,
     )
-    assert rows.unpack_frontend_row(rows.pack_frontend_row(row)) == row
-    assert rows.unpack_frontend(rows.pack_frontend(frontend)) == frontend
+    assert packing.unpack_frontend_row(packing.pack_frontend_row(row)) == row
+    assert packing.unpack_frontend(packing.pack_frontend(frontend)) == frontend
 
 
 def test_ipv4_is_stored_as_mapped_ipv6_in_network_order() -> None:
-    assert rows.pack_frontend(V4) == bytes(10) + b"\xff\xff" + bytes([10, 96, 0, 10]) + b"\x00\x35" + b"\x11" + bytes(5)
+    assert packing.pack_frontend(V4) == bytes(10) + b"\xff\xff" + bytes(
+        [10, 96, 0, 10]
+    ) + b"\x00\x35" + b"\x11" + bytes(5)
 
 
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
 def test_a_frontend_has_two_bits_of_the_filter(frontend: Frontend) -> None:
-    port, mixed = rows.filter_bits(frontend)
+    port, mixed = packing.filter_bits(frontend)
     assert port == frontend.port
     assert 65536 <= mixed < 2 * 65536
-    assert mixed != rows.filter_bits(frontend._replace(port=frontend.port + 1))[1]
-    assert mixed != rows.filter_bits(frontend._replace(address=frontend.address + 1))[1]
+    assert mixed != packing.filter_bits(frontend._replace(port=frontend.port + 1))[1]
+    assert mixed != packing.filter_bits(frontend._replace(address=frontend.address + 1))[1]
 
 
 def test_a_backend_survives_packing() -> None:
     backend = Endpoint(ip_address("fd00::5"), 5353)
-    assert rows.unpack_backend(rows.pack_backend(7, backend)) == (7, backend)
+    assert packing.unpack_backend(packing.pack_backend(7, backend)) == (7, backend)
 
 
 def test_an_affinity_row_survives_packing() -> None:
     row = rows.AffinityRow(
         generation=7, client_netns=9, frontend=V4, backend=Endpoint(ip_address("10.0.0.5"), 53), last_used_ns=4
     )
-    assert rows.unpack_affinity(*rows.pack_affinity(row)) == row
+    assert packing.unpack_affinity(*packing.pack_affinity(row)) == row
 
 
 def test_counters_are_summed_over_the_cpus() -> None:
     one_cpu = b"".join(number.to_bytes(8, "little") for number in (5, 1, 10, 20, 30, 40, 50, 60))
-    counters = rows.unpack_counters(one_cpu * 2)
+    counters = packing.unpack_counters(one_cpu * 2)
     assert (counters.redirects, counters.affinity_hits) == (10, 2)
     assert counters.passes == dict(zip(rows.PassReason, (20, 40, 60, 80, 100, 120), strict=True))
 

@@ -1,0 +1,184 @@
+"""Packing and unpacking the rows of the kernel maps.
+
+Mirrors bpf/programs/types.h, field by field; tests/kernel/test_rows.py compares the two by the compiler's own names.
+This is the only module that changes byte order: in the maps, addresses and ports are in network order, and IPv4 is
+stored as mapped IPv6 (RFC 4291, 2.5.5.2).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+
+from bpf.rows import AffinityRow, Counters, FrontendFlag, FrontendRow, PassReason, PolicyRow, Window
+from config.domain.addresses import Address, Endpoint, Frontend, Protocol
+
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+def pack_address(address: Address) -> bytes:
+    return _MAPPED + address.packed if address.version == 4 else address.packed
+
+
+def unpack_address(raw: bytes) -> Address:
+    return IPv4Address(raw[12:]) if raw[:12] == _MAPPED else IPv6Address(raw)
+
+
+_FRONTEND_KEY = struct.Struct("!16sHB5x")
+_KEY_WORDS = struct.Struct("=QQQ")
+FILTER_FACTOR = 0x9E3779B97F4A7C15
+"""FILTER_FACTOR of bpf/programs/consts.h."""
+_GENERATION = struct.Struct("=Q")
+_FRONTEND_BODY = struct.Struct("=QIIIIIBBBx")  # from backends_generation to zero
+_BACKEND = struct.Struct("=Q16s2s6x")
+_MEMBER = struct.Struct("=24s16s2s6x")
+_AFFINITY_KEY = struct.Struct("=24sQ")
+_AFFINITY = struct.Struct("=Q16s2s6xQQ")  # generation address port last_used generation
+_COUNTERS = struct.Struct(f"={2 + len(PassReason)}Q")
+_WINDOW = struct.Struct("=II")
+_POLICY = struct.Struct("=256sQII")
+_CONFIG = struct.Struct("=QQ")
+_CGROUP_KEY = struct.Struct("=QQ")
+
+POLICY_ID = struct.Struct("=Q")
+INDEX = struct.Struct("=I")
+PRESENT = INDEX.pack(1)
+"""The value in maps that are sets of keys."""
+
+
+def pack_frontend(frontend: Frontend) -> bytes:
+    return _FRONTEND_KEY.pack(pack_address(frontend.address), frontend.port, frontend.protocol.number)
+
+
+def filter_bits(frontend: Frontend) -> tuple[int, int]:
+    """Indices of the frontend's two bits in the row of `filter`: one from its port, one mixed from its whole key."""
+    high, low, port_protocol = _KEY_WORDS.unpack(pack_frontend(frontend))
+    mixed = (high ^ low ^ port_protocol) * FILTER_FACTOR % 2**64
+    return frontend.port, 65536 + (mixed >> 48)
+
+
+def backend_bits(backend: Endpoint, protocol: Protocol) -> tuple[int, int]:
+    """Indices of the backend's bits. By them the programs notice that a socket calls the backend's own address."""
+    return filter_bits(Frontend(backend.address, backend.port, protocol))
+
+
+def unpack_frontend(raw: bytes) -> Frontend:
+    address, port, protocol = _FRONTEND_KEY.unpack(raw)
+    return Frontend(unpack_address(address), port, Protocol.of_number(protocol))
+
+
+def pack_frontend_row(row: FrontendRow) -> bytes:
+    generation = _GENERATION.pack(row.generation)
+    body = _FRONTEND_BODY.pack(
+        row.backends_generation,
+        row.policy_id,
+        row.first,
+        row.count,
+        row.limit,
+        row.affinity_seconds,
+        row.flags,
+        row.skip_from,
+        row.skip_to,
+    )
+    return generation + pack_frontend(row.frontend) + body + generation
+
+
+def unpack_frontend_row(raw: bytes) -> FrontendRow:
+    body = _FRONTEND_BODY.unpack_from(raw, 32)
+    backends_generation, policy_id, first, count, limit, affinity, flags, skip_from, skip_to = body
+    return FrontendRow(
+        generation=_GENERATION.unpack_from(raw)[0],
+        frontend=unpack_frontend(raw[8:32]),
+        flags=FrontendFlag(flags),
+        policy_id=policy_id,
+        first=first,
+        count=count,
+        backends_generation=backends_generation,
+        limit=limit,
+        affinity_seconds=affinity,
+        skip_from=skip_from,
+        skip_to=skip_to,
+    )
+
+
+def pack_backend(generation: int, backend: Endpoint) -> bytes:
+    return _BACKEND.pack(generation, pack_address(backend.address), backend.port.to_bytes(2, "big"))
+
+
+def unpack_backend(raw: bytes) -> tuple[int, Endpoint]:
+    """Generation and endpoint."""
+    generation, address, port = _BACKEND.unpack(raw)
+    return generation, Endpoint(unpack_address(address), int.from_bytes(port, "big"))
+
+
+def pack_backends(generation: int, first: int, backends: Iterable[Endpoint]) -> list[tuple[bytes, bytes]]:
+    """Keys and values of neighbouring rows, from index `first` on."""
+    return [(INDEX.pack(first + i), pack_backend(generation, backend)) for i, backend in enumerate(backends)]
+
+
+def pack_member(frontend: Frontend, backend: Endpoint) -> bytes:
+    return _MEMBER.pack(pack_frontend(frontend), pack_address(backend.address), backend.port.to_bytes(2, "big"))
+
+
+def unpack_member(raw: bytes) -> tuple[Frontend, Endpoint]:
+    frontend, address, port = _MEMBER.unpack(raw)
+    return unpack_frontend(frontend), Endpoint(unpack_address(address), int.from_bytes(port, "big"))
+
+
+def unpack_affinity(key: bytes, value: bytes) -> AffinityRow:
+    frontend, cookie = _AFFINITY_KEY.unpack(key)
+    generation, address, port, last_used, _ = _AFFINITY.unpack(value)
+    return AffinityRow(
+        client_netns=cookie,
+        frontend=unpack_frontend(frontend),
+        backend=Endpoint(unpack_address(address), int.from_bytes(port, "big")),
+        generation=generation,
+        last_used_ns=last_used,
+    )
+
+
+def pack_affinity(row: AffinityRow) -> tuple[bytes, bytes]:
+    key = _AFFINITY_KEY.pack(pack_frontend(row.frontend), row.client_netns)
+    address, port = pack_address(row.backend.address), row.backend.port.to_bytes(2, "big")
+    value = _AFFINITY.pack(row.generation, address, port, row.last_used_ns, row.generation)
+    return key, value
+
+
+def unpack_counters(per_cpu: bytes) -> Counters:
+    """Adds up the rows of all CPUs."""
+    sums = [sum(column) for column in zip(*_COUNTERS.iter_unpack(per_cpu), strict=True)]
+    return Counters(
+        redirects=sums[0],
+        affinity_hits=sums[1],
+        passes={reason: sums[2 + reason] for reason in PassReason},
+    )
+
+
+def unpack_window(raw: bytes) -> Window:
+    calls, second = _WINDOW.unpack(raw)
+    return Window(second=second, calls=calls)
+
+
+def pack_policy(row: PolicyRow) -> bytes:
+    return _POLICY.pack(row.name.encode(), row.uid, row.limit, row.in_force)
+
+
+def unpack_policy(raw: bytes) -> PolicyRow:
+    name, uid, limit, in_force = _POLICY.unpack(raw)
+    return PolicyRow(name=name.rstrip(b"\0").decode(), limit=limit, uid=uid, in_force=bool(in_force))
+
+
+def pack_config(*, host_netns: int, lease_ns: int) -> bytes:
+    """`host_netns` is the cookie of the agent's network namespace; a `lease_ns` of 0 turns the lease off."""
+    return _CONFIG.pack(host_netns, lease_ns)
+
+
+def pack_backend_cgroup(cgroup_id: int, policy_id: int) -> bytes:
+    return _CGROUP_KEY.pack(policy_id, cgroup_id)
+
+
+def unpack_backend_cgroup(raw: bytes) -> tuple[int, int]:
+    """Cgroup id and policy id."""
+    policy_id, cgroup_id = _CGROUP_KEY.unpack(raw)
+    return cgroup_id, policy_id
