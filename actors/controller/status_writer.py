@@ -1,11 +1,11 @@
-"""StatusWriter: owns what the controller writes to the API: `status` of LocalRedirectPolicies, and Events.
+"""StatusWriter: writes the status of LocalRedirectPolicies, and Events about them, to the API server.
 
 In: ApplyVerdicts (ConflictResolver), PolicyStatusSeen and PolicyStatusGone (PolicyWatcher), TickElapsed (own clock),
 WriteEnded (own writing thread). Out: ResyncDesiredState (ConflictResolver) and ResyncSource (PolicyWatcher), at start;
 WriteEnded (MetricsExporter).
 
-The thread writes one thing at a time; what and when is `actors.controller.write_plan`'s to say. Nothing is written
-while another process leads, or may.
+A thread does one write at a time. `actors.controller.write_plan` decides what is written, and when. Nothing is
+written while another process leads, or may lead.
 """
 
 from __future__ import annotations
@@ -44,23 +44,22 @@ class StatusWriter(AgentActor):
     }
 
     def __init__(self, *, write: Callable[[Write], WriteAnswer], leads: Callable[[], bool]) -> None:
-        """`write` blocks; `leads` says whether this process may write now."""
+        """`write` blocks until the API server answers, and `leads` says whether this process may write now."""
         super().__init__()
         self._write = write
         self._leads = leads
         self._plan = WritePlan()
         self._writing: Write | None = None
         self._writes: SimpleQueue[Write | None] = SimpleQueue()
-        """To the thread; None ends it."""
-        self._complaints: dict[PolicyKey, str] = {}
-        """Refusals, as last logged."""
-        self._away = ""
-        """Why nothing can be written, as last logged."""
+        """Writes for the thread; None ends it."""
+        self._logged_refusals: dict[PolicyKey, str] = {}
+        self._logged_outage = ""
+        """Why the API server takes no writes; "" while it takes them."""
 
     def started(self) -> None:
         self.own(OwnedThread(self, "status-writes", self._run, lambda: self._writes.put(None)))
         self.own(clock(self, TICK_SECONDS))
-        # The policies once more, for what the API holds of them: a writer before us took that with it.
+        # A writer that ran before this one had received the policies' statuses. Ask for them again.
         self.send("PolicyWatcher", ResyncSource())
         self.send("ConflictResolver", ResyncDesiredState())
 
@@ -70,32 +69,32 @@ class StatusWriter(AgentActor):
             answer = self._write(write)
             try:
                 self.actor_ref.tell(WriteEnded(write=write, answer=answer))
-            except pykka.ActorDeadError:  # we are stopping
+            except pykka.ActorDeadError:  # this actor is stopping
                 return
 
     def _on_apply_verdicts(self, message: ApplyVerdicts) -> None:
         self._plan.apply(message)
-        self._go_on()
+        self._write_next()
 
     def _on_policy_status_seen(self, message: PolicyStatusSeen) -> None:
-        self._plan.see(message)
-        self._go_on()
+        self._plan.status_seen(message)
+        self._write_next()
 
     def _on_policy_status_gone(self, message: PolicyStatusGone) -> None:
-        self._plan.gone(message.key)
-        self._complaints.pop(message.key, None)
+        self._plan.status_gone(message.key)
+        self._logged_refusals.pop(message.key, None)
 
     def _on_tick_elapsed(self, _message: TickElapsed) -> None:
-        self._go_on()
+        self._write_next()
 
     def _on_write_ended(self, message: WriteEnded) -> None:
         self._writing = None
         self._log_answer(message.write, message.answer)
         self._plan.ended(message.write, message.answer, time.monotonic(), random.random())  # noqa: S311  (jitter)
         self.send("MetricsExporter", message)
-        self._go_on()
+        self._write_next()
 
-    def _go_on(self) -> None:
+    def _write_next(self) -> None:
         if self._writing is not None or not self._leads():
             return
         self._writing = self._plan.next(time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -105,19 +104,19 @@ class StatusWriter(AgentActor):
     def _log_answer(self, write: Write, answer: WriteAnswer) -> None:
         what = "an Event for" if isinstance(write, EventWrite) else "the status of"
         if answer.result == WriteResult.UNAVAILABLE:
-            if not self._away:
+            if not self._logged_outage:
                 _log.warning("cannot write to the API server: %s; retrying with back-off", answer.error)
-            self._away = answer.error
+            self._logged_outage = answer.error
             return
-        if self._away:
-            self._away = ""
+        if self._logged_outage:
+            self._logged_outage = ""
             _log.info("the API server accepts writes again")
         if answer.result == WriteResult.WRITTEN:
-            self._complaints.pop(write.key, None)
+            self._logged_refusals.pop(write.key, None)
             _log.debug("wrote %s policy %s", what, write.key.name)
         elif answer.gone:
-            self._complaints.pop(write.key, None)
+            self._logged_refusals.pop(write.key, None)
             _log.debug("policy %s no longer exists; nothing was written", write.key.name)
-        elif self._complaints.get(write.key) != answer.error:
-            self._complaints[write.key] = answer.error
+        elif self._logged_refusals.get(write.key) != answer.error:
+            self._logged_refusals[write.key] = answer.error
             _log.warning("the API server refused %s policy %s: %s", what, write.key.name, answer.error)

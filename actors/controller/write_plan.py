@@ -1,15 +1,17 @@
-"""What is to be written to the API, and when: never what is there already, never hot. Pure; the clock is passed in.
+"""Which status is to be written to which policy, and when. Pure; the clock is passed in.
 
-A write of a policy's status reaches every agent, for all of them watch policies. So each policy waits a second between
-two writes, and where only counts have changed, longer in a big cluster; all together keep to a rate.
+Only what differs from the API server's state is written. Every agent watches the policies, so a write of one status
+reaches all nodes. Therefore each policy waits a second between two writes, or longer in a big cluster where only
+counts have changed, and all writes together keep to a rate.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from actors.controller.event_plan import EventPlan
+from actors.controller.outage_pause import OutagePause
 from actors.framework.rates import TokenBucket
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
 from config.backoff import Backoff
@@ -21,56 +23,32 @@ WRITES_PER_SECOND = 20.0
 BURST = 20.0
 POLICY_SECONDS = 1.0
 """Between two writes to one policy."""
-COUNT_SECONDS_A_NODE = 0.01
-"""As above, where nothing but counts has changed: a second up to 100 nodes, 10 s with 1,000."""
-EVENTS_BURST = 10.0
-EVENTS_PER_SECOND = 1 / 60
-"""Of one policy."""
-_MOST_EVENTS = 1000
-_OUTAGE_BACKOFF = Backoff(first=0.5, longest=30.0)
-"""While the API server takes no writes of a kind."""
+COUNT_SECONDS_PER_NODE = 0.01
+"""The same, when only counts have changed: one second for up to 100 nodes, 10 s for 1,000 nodes."""
 _REFUSAL_BACKOFF = Backoff(first=0.5, longest=300.0)
-"""While it refuses the status of one policy."""
-
-
-@dataclass(slots=True)
-class _Pause:
-    """Of one kind of writes, while the API server takes none of them."""
-
-    failures: int = 0
-    """In a row."""
-    until: float = 0.0
-
-    def count(self, answer: WriteAnswer, now: float, jitter: float) -> None:
-        self.failures = self.failures + 1 if answer.result == WriteResult.UNAVAILABLE else 0
-        if not self.failures:
-            self.until = 0.0
-            return
-        delay = max(_OUTAGE_BACKOFF.seconds(self.failures, jitter), answer.retry_after * (1 + jitter / 4))
-        self.until = now + delay
+"""While the API server refuses the status of one policy."""
 
 
 @dataclass(slots=True)
 class _Target:
-    """One policy."""
+    """One policy: the verdict on it, and the status that the API server has for it."""
 
     verdict: PolicyVerdict | None = None
     uid: str = ""
+    """Of the object that `present` belongs to; "" when there is none."""
     present: PolicyStatus | None = None
-    """What the API holds, of the object of that uid."""
     written_at: float | None = None
     refusals: int = 0
+    """In a row."""
     not_before: float = 0.0
-    """After a refusal."""
-    events: TokenBucket = field(default_factory=lambda: TokenBucket(EVENTS_PER_SECOND, EVENTS_BURST))
-    told: str = ""
-    """Reason in the newest Event; "" when that is not known."""
+    """Time of the next try after a refusal."""
 
     def forget_object(self) -> None:
         self.uid, self.present = "", None
 
     def wanted(self, now_text: str) -> PolicyStatus | None:
-        """What to write; None when there is nothing, or not both sides are known of one object."""
+        """Returns the status to write. None when it is there already, or when verdict and status are not both known for
+        the same object."""
         if self.verdict is None or self.present is None or self.verdict.uid != self.uid:
             return None
         status = status_of(self.verdict, self.present, now_text)
@@ -81,12 +59,13 @@ class _Target:
             return self.not_before
         interval = POLICY_SECONDS
         if self.present is not None and same_but_counts(wanted, self.present):
-            interval = max(interval, (wanted.nodes_selected or 0) * COUNT_SECONDS_A_NODE)
+            interval = max(interval, (wanted.nodes_selected or 0) * COUNT_SECONDS_PER_NODE)
         return max(self.not_before, self.written_at + interval)
 
 
 def status_of(verdict: PolicyVerdict, present: PolicyStatus, now_text: str) -> PolicyStatus:
-    """What the API should hold. The time of transition changes only when the condition's status does."""
+    """Returns the status that the API server should have. lastTransitionTime changes only with the condition's
+    status."""
     accepted = str(verdict.reason == Acceptance.ACCEPTED)
     return PolicyStatus(
         accepted=accepted,
@@ -108,94 +87,93 @@ def same_but_counts(one: PolicyStatus, other: PolicyStatus) -> bool:
 
 
 class WritePlan:
-    """Call what happened, then `next` for what to write now, one at a time; `ended` says what became of it."""
+    """Call `apply`, `status_seen` and `status_gone` with what happened, then `next` for the write to do now, one at a
+    time, and `ended` with its answer."""
 
     def __init__(self) -> None:
         self._targets: dict[PolicyKey, _Target] = {}
-        self._dirty: dict[PolicyKey, None] = {}
-        """Policies whose status differs from what it should be, first come first."""
-        self._events: deque[EventWrite] = deque()
-        """At most _MOST_EVENTS, oldest first."""
-        self._untold: dict[PolicyKey, EventWrite] = {}
-        """The newest change of a policy for which there is no Event yet, since it had too many of them lately."""
+        self._differing: dict[PolicyKey, None] = {}
+        """Policies whose status differs from the wanted one; those that have differed for longest come first."""
         self._rate = TokenBucket(WRITES_PER_SECOND, BURST)
-        # Apart, so that Events, should they alone not be taken, hold up no status.
-        self._status_pause = _Pause()
-        self._event_pause = _Pause()
+        self._pause = OutagePause()
+        self._events = EventPlan()
+        """It pauses by itself: when the API server accepts no Events, statuses are still written."""
 
     def apply(self, message: ApplyVerdicts) -> None:
-        gone: Iterable[PolicyKey] = message.removed
+        removed: Iterable[PolicyKey] = message.removed
         if message.complete:
-            gone = self._targets.keys() - {each.key for each in message.verdicts}
-        for key in list(gone):
+            removed = self._targets.keys() - {each.key for each in message.verdicts}
+        for key in list(removed):
             self._drop_verdict(key)
         for verdict in message.verdicts:
             self._targets.setdefault(verdict.key, _Target()).verdict = verdict
             self._check(verdict.key)
 
     def _drop_verdict(self, key: PolicyKey) -> None:
-        """What the API holds is kept while it is there, or said to be: it may be of the next object of that name."""
+        """The policy that the verdict was about no longer exists. The status stays when it belongs to another object,
+        since the next object of the same name may have been seen already."""
         target = self._targets.get(key)
         if target is None or target.verdict is None:
             return
         if target.verdict.uid == target.uid:
-            target.forget_object()
+            self._forget_object(key, target)
         target.verdict = None
         self._check(key)
 
-    def see(self, message: PolicyStatusSeen) -> None:
+    def status_seen(self, message: PolicyStatusSeen) -> None:
         target = self._targets.setdefault(message.key, _Target())
         present = target.present
         if target.uid != message.uid:
+            self._events.forget(message.key)
             self._targets[message.key] = _Target(verdict=target.verdict, uid=message.uid, present=message.status)
-        elif present is None or not 0 < message.status.version < present.version:  # else older than our own write
+        elif present is None or not 0 < message.status.version < present.version:  # else it is older than our own write
             target.present = message.status
         self._check(message.key)
 
-    def gone(self, key: PolicyKey) -> None:
-        """The API no longer holds it; the verdict, if there is one, ends with the resolver's word."""
+    def status_gone(self, key: PolicyKey) -> None:
+        """The API server has no such policy. If there is a verdict, it stays until ConflictResolver removes it."""
         if key in self._targets:
-            self._targets[key].forget_object()
+            self._forget_object(key, self._targets[key])
             self._check(key)
 
+    def _forget_object(self, key: PolicyKey, target: _Target) -> None:
+        target.forget_object()
+        self._events.forget(key)
+
     def _check(self, key: PolicyKey) -> None:
+        """Keeps `_targets` and `_differing` in step with what is known of this policy."""
         target = self._targets[key]
         if target.verdict is None and target.present is None:
             del self._targets[key]
-            self._dirty.pop(key, None)
+            self._differing.pop(key, None)
         elif target.wanted("") is None:
-            self._dirty.pop(key, None)
+            self._differing.pop(key, None)
         else:
-            self._dirty.setdefault(key)
+            self._differing.setdefault(key)
 
     def next(self, now: float, now_text: str) -> Write | None:
-        if now >= self._event_pause.until:
-            self._tell_late(now)
-            if self._events:
-                return self._events.popleft() if self._rate.take(now) else None
-        if now < self._status_pause.until:
+        """Returns the write that is due. `now` is time.monotonic(), and `now_text` the time of day (RFC 3339)."""
+        if self._events.is_due(now):
+            return self._events.next() if self._rate.take(now) else None
+        if now < self._pause.until:
             return None
-        for key in self._dirty:
+        for key in self._differing:
             target = self._targets[key]
             wanted = target.wanted(now_text)
             if wanted is None or target.present is None or target.due_at(wanted) > now:
                 continue
             if not self._rate.take(now):
                 return None
-            del self._dirty[key]
+            del self._differing[key]
             former = target.present.reason
             return StatusWrite(key=key, uid=target.uid, status=wanted, former_reason=former, decided_at=now_text)
         return None
 
     def ended(self, write: Write, answer: WriteAnswer, now: float, jitter: float) -> None:
         if isinstance(write, EventWrite):
-            self._event_pause.count(answer, now, jitter)
-            if answer.result == WriteResult.UNAVAILABLE:
-                self._events.appendleft(write)
-            elif answer.result == WriteResult.REFUSED and write.key in self._targets:
-                self._targets[write.key].told = ""
+            self._events.ended(write, answer, now, jitter)
             return
-        self._status_pause.count(answer, now, jitter)
+        self._pause.note(answer, now, jitter)
         target = self._targets.get(write.key)
         if target is None or target.uid != write.uid:
             return
@@ -212,29 +190,11 @@ class WritePlan:
         if target.present is None or answer.version >= target.present.version:
             target.present = replace(write.status, version=answer.version)
         if write.former_reason != write.status.reason:
-            self._untold[write.key] = EventWrite(
+            event = EventWrite(
                 key=write.key,
                 uid=write.uid,
                 reason=write.status.reason,
                 message=write.status.message,
                 happened_at=write.decided_at,
             )
-            self._tell(write.key, target, now)
-
-    def _tell_late(self, now: float) -> None:
-        """Makes Events of changes that came too quickly, as soon as their policies may have one again."""
-        for key, event in list(self._untold.items()):
-            target = self._targets.get(key)
-            if target is None or target.uid != event.uid:
-                del self._untold[key]
-            else:
-                self._tell(key, target, now)
-
-    def _tell(self, key: PolicyKey, target: _Target, now: float) -> None:
-        """The newest Event of a policy must not contradict its state for good."""
-        if self._untold[key].reason == target.told:
-            del self._untold[key]  # back to what the newest Event says
-        elif len(self._events) < _MOST_EVENTS and target.events.take(now):
-            event = self._untold.pop(key)
-            target.told = event.reason
-            self._events.append(event)
+            self._events.reason_changed(event, now)

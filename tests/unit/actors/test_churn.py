@@ -1,4 +1,4 @@
-"""Whatever came and went leaves nothing behind: memory that grows with it would end a long-lived agent."""
+"""Objects that came and went leave nothing in memory, which would otherwise grow for as long as the agent runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REDIRECT = RedirectSettings()
 
 
 def held(thing: object, path: str = "") -> Iterator[str]:
-    """What the collections in an object's attributes hold, at any depth."""
+    """Names the collections in an object's attributes, at any depth, that are not empty."""
     names = vars(thing) if hasattr(thing, "__dict__") else {each: getattr(thing, each) for each in _slots(thing)}
     for name, value in names.items():
         where = f"{path}.{name}"
@@ -53,7 +53,7 @@ def _slots(thing: object) -> tuple[str, ...]:
 
 
 def numbered(number: int) -> list[Policy]:
-    """Two policies of a Service, of which one loses, one for an address, and one that can't be read."""
+    """Two policies of one Service, one of which loses, one for an address, and one that cannot be parsed."""
     name = NamespacedName("kube-system", f"dns-{number}")
     of_service = replace(
         service_spec(),
@@ -84,7 +84,7 @@ def test_the_resolvers_indexes(decision: Decision[Any], *, waits: bool) -> None:
         state.facts.upsert_pod(backend, 1)
         state.facts.upsert_node(node, 1)
         state.decide_changes(is_known=(lambda _policy: False) if waits else None)
-        assert list(held(state)), "while they are there"
+        assert list(held(state)), "there is something while they exist"
         for each in policies:
             state.facts.remove_policy(each.key)
         state.facts.drop_unnamed_services()
@@ -114,10 +114,19 @@ def key(number: int) -> PolicyKey:
 
 SEQUENCES = {
     "judged and removed": ["seen old", "judged old", "removed", "gone"],
+    "written and removed": ["seen old", "judged old", "written", "removed", "gone"],
+    "written and removed by the API first": ["seen old", "judged old", "written", "gone", "removed"],
     "removed by the API first": ["seen old", "judged old", "gone", "removed"],
     "never judged": ["seen old", "gone"],
     "judged, and its status never seen": ["judged old", "gone", "removed"],
-    "made again, and gone before it was judged": ["seen old", "judged old", "gone", "seen new", "removed", "gone"],
+    "created again, and deleted before it was judged": [
+        "seen old",
+        "judged old",
+        "gone",
+        "seen new",
+        "removed",
+        "gone",
+    ],
     "a listing without it": ["seen old", "judged old", "gone", "complete"],
 }
 
@@ -130,24 +139,27 @@ def test_the_plan_of_what_to_write(sequence: list[str]) -> None:
             what, _, uid = step.partition(" ")
             match what:
                 case "seen":
-                    plan.see(PolicyStatusSeen(key=key(number), uid=uid, status=PolicyStatus()))
+                    plan.status_seen(PolicyStatusSeen(key=key(number), uid=uid, status=PolicyStatus()))
                 case "judged":
                     plan.apply(ApplyVerdicts(complete=False, verdicts=(verdict(number, uid),)))
                 case "removed":
                     plan.apply(ApplyVerdicts(complete=False, removed=(key(number),)))
                 case "gone":
-                    plan.gone(key(number))
+                    plan.status_gone(key(number))
+                case "written":
+                    while (write := plan.next(100.0 * number, "now")) is not None:
+                        plan.ended(write, WriteAnswer(result=WriteResult.WRITTEN, version=1), 100.0 * number, 1.0)
                 case _:
                     plan.apply(ApplyVerdicts(complete=True))
     assert list(held(plan)) == []
 
 
-def test_a_policy_that_is_made_again_is_written_to_whatever_is_heard_of_the_former_one_later() -> None:
+def test_a_policy_that_is_created_again_is_written_to_even_when_the_removal_of_the_former_one_arrives_later() -> None:
     plan = WritePlan()
-    plan.see(PolicyStatusSeen(key=key(1), uid="old", status=PolicyStatus()))
+    plan.status_seen(PolicyStatusSeen(key=key(1), uid="old", status=PolicyStatus()))
     plan.apply(ApplyVerdicts(complete=False, verdicts=(verdict(1, "old"),)))
-    plan.gone(key(1))
-    plan.see(PolicyStatusSeen(key=key(1), uid="new", status=PolicyStatus()))
+    plan.status_gone(key(1))
+    plan.status_seen(PolicyStatusSeen(key=key(1), uid="new", status=PolicyStatus()))
     plan.apply(ApplyVerdicts(complete=False, removed=(key(1),)))
     plan.apply(ApplyVerdicts(complete=False, verdicts=(verdict(1, "new"),)))
     written = plan.next(0.0, "now")
@@ -160,7 +172,7 @@ def test_refusals_that_were_logged() -> None:
         write = StatusWrite(key=key(number), uid="u", status=PolicyStatus(), former_reason="", decided_at="")
         writer._log_answer(write, WriteAnswer(result=WriteResult.REFUSED, error="422"))
         writer.on_receive(PolicyStatusGone(key=key(number)))
-    assert writer._complaints == {}
+    assert writer._logged_refusals == {}
 
 
 def test_conditions_and_faults() -> None:

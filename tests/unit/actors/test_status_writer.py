@@ -1,4 +1,4 @@
-"""StatusWriter alone: what it asks for, what reaches the API, and what stops it."""
+"""StatusWriter by itself: what it asks for, what it writes, and what stops it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFUSED = WriteAnswer(result=WriteResult.REFUSED, error="422 Invalid: no")
 
 
 class Writing:
-    """A StatusWriter, its peers, and an API of the test's own."""
+    """A StatusWriter, its peers, and an API server that answers as the test says."""
 
     def __init__(self, *answers: WriteAnswer) -> None:
         self.watcher, self.resolver, self.exporter, self.supervisor = (
@@ -65,7 +65,7 @@ def judged(*verdicts: PolicyVerdict) -> ApplyVerdicts:
     return ApplyVerdicts(complete=True, verdicts=verdicts)
 
 
-def test_at_its_start_it_asks_for_what_the_api_holds_and_for_all_verdicts() -> None:
+def test_at_its_start_it_asks_for_all_statuses_and_all_verdicts() -> None:
     writing = Writing()
     assert writing.watcher.next() == ResyncSource()
     assert writing.resolver.next() == ResyncDesiredState()
@@ -80,14 +80,14 @@ def test_a_change_is_written_then_its_event_and_both_are_counted() -> None:
     assert [each.write for each in writing.results(2)] == [status, event]
 
 
-def test_what_the_api_holds_already_is_not_written() -> None:
+def test_a_status_that_the_api_server_has_already_is_not_written() -> None:
     writing = Writing()
     writing.tell(judged(VERDICT), seen())
     time.sleep(0.3)  # a tick passes
     assert writing.writes.empty()
 
 
-def test_a_change_that_must_wait_is_written_by_the_clock() -> None:
+def test_a_change_that_has_to_wait_is_written_at_a_later_tick() -> None:
     writing = Writing()
     writing.tell(seen(), judged(replace(VERDICT, nodes_ready=2)))
     writing.written()
@@ -98,7 +98,7 @@ def test_a_change_that_must_wait_is_written_by_the_clock() -> None:
     assert time.monotonic() - began > 0.8
 
 
-def test_nothing_is_written_while_another_process_leads_or_may() -> None:
+def test_nothing_is_written_while_another_process_leads_or_may_lead() -> None:
     writing = Writing()
     writing.leads = False
     writing.tell(seen(), judged(LOST))
@@ -108,21 +108,21 @@ def test_nothing_is_written_while_another_process_leads_or_may() -> None:
     assert isinstance(writing.written(), StatusWrite)
 
 
-def test_it_hears_while_a_write_hangs() -> None:
-    go_on = threading.Event()
+def test_it_handles_messages_while_a_write_hangs() -> None:
+    release = threading.Event()
 
     def hang(_write: Write) -> WriteAnswer:
-        go_on.wait(WAIT_SECONDS)
+        release.wait(WAIT_SECONDS)
         return WRITTEN
 
     ref = StatusWriter.start(write=hang, leads=lambda: True)
     ref.tell(seen())
     ref.tell(judged(LOST))
     fence(ref)
-    go_on.set()
+    release.set()
 
 
-def test_a_failed_write_is_tried_again() -> None:
+def test_a_failed_write_is_retried() -> None:
     writing = Writing(AWAY, AWAY)
     writing.tell(seen(), judged(LOST))
     tries = [writing.written() for _ in range(3)]
@@ -145,13 +145,15 @@ def test_a_failed_write_is_tried_again() -> None:
                 "cannot write to the API server: connection refused; retrying with back-off",
                 "the API server accepts writes again",
             ],
-            id="away",
+            id="unavailable",
         ),
         pytest.param(REFUSED, ["the API server refused the status of policy dns: 422 Invalid: no"], id="refused"),
         pytest.param(replace(REFUSED, gone=True), [], id="gone"),
     ],
 )
-def test_trouble_is_told_once(answer: WriteAnswer, lines: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_or_a_refusal_is_logged_once(
+    answer: WriteAnswer, lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, logger="actors.controller.status_writer"):
         writing = Writing(answer, answer)
         writing.tell(seen(), judged(LOST))
@@ -161,7 +163,7 @@ def test_trouble_is_told_once(answer: WriteAnswer, lines: list[str], caplog: pyt
 
 
 @pytest.mark.usefixtures("expects_failures")
-def test_a_mistake_of_ours_in_a_write_ends_the_actor_so_that_it_is_restarted() -> None:
+def test_a_bug_in_a_write_fails_the_actor_so_that_it_is_restarted() -> None:
     supervisor = Peer("Supervisor")
 
     def broken(_write: Write) -> WriteAnswer:
@@ -175,7 +177,7 @@ def test_a_mistake_of_ours_in_a_write_ends_the_actor_so_that_it_is_restarted() -
     wait_until_dead(ref)
 
 
-def test_it_stops_at_once() -> None:
+def test_it_stops_without_delay() -> None:
     writing = Writing()
     fence(writing.ref)
     began = time.monotonic()
@@ -183,13 +185,13 @@ def test_it_stops_at_once() -> None:
     assert time.monotonic() - began < 1.0
 
 
-def test_a_write_that_hangs_does_not_hold_up_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_hangs_does_not_delay_its_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.framework.actor._JOIN_SECONDS", 0.1)
-    started, go_on = threading.Event(), threading.Event()
+    started, release = threading.Event(), threading.Event()
 
     def hang(_write: Write) -> WriteAnswer:
         started.set()
-        go_on.wait(WAIT_SECONDS)
+        release.wait(WAIT_SECONDS)
         return WRITTEN
 
     ref = StatusWriter.start(write=hang, leads=lambda: True)
@@ -197,4 +199,4 @@ def test_a_write_that_hangs_does_not_hold_up_its_end(monkeypatch: pytest.MonkeyP
     ref.tell(judged(LOST))
     started.wait(WAIT_SECONDS)
     ref.stop(timeout=WAIT_SECONDS)
-    go_on.set()  # its answer finds nobody
+    release.set()  # the answer arrives when the actor has stopped

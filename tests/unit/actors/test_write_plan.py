@@ -1,4 +1,4 @@
-"""What the controller writes, and when: table and property tests of the plan, with a clock of the test's own."""
+"""What the controller writes, and when: table and property tests of the plan, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.controller.write_plan import BURST, EVENTS_BURST, WritePlan, same_but_counts, status_of
+from actors.controller.event_plan import EVENTS_BURST
+from actors.controller.write_plan import BURST, WritePlan, same_but_counts, status_of
 from actors.framework.rates import TokenBucket
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
 from config.domain.ids import PolicyKey, PolicyKind
@@ -31,13 +32,13 @@ VERDICT = PolicyVerdict(
     nodes_selected=5,
 )
 HELD = status_of(VERDICT, PolicyStatus(), BEFORE)
-"""What the API holds when nothing is left to say."""
+"""The status when there is nothing to write."""
 LOST = replace(VERDICT, reason=Acceptance.CONFLICT, message="lost", frontends=(), nodes_ready=0)
 WRITTEN, REFUSED, AWAY = (WriteAnswer(result=each) for each in WriteResult)
 
 
 class Plan:
-    """A plan, a clock, and an API server that takes what it is sent unless the test says otherwise."""
+    """A plan, a clock, and an API server that accepts each write unless the test says otherwise."""
 
     def __init__(self, *, verdict: PolicyVerdict | None = None, present: PolicyStatus | None = None) -> None:
         self.plan = WritePlan()
@@ -52,7 +53,7 @@ class Plan:
         self.plan.apply(ApplyVerdicts(complete=complete, verdicts=verdicts, removed=removed))
 
     def see(self, status: PolicyStatus, key: PolicyKey = KEY, uid: str = "u-1") -> None:
-        self.plan.see(PolicyStatusSeen(key=key, uid=uid, status=status))
+        self.plan.status_seen(PolicyStatusSeen(key=key, uid=uid, status=status))
 
     def next(self, after: float = 0.0) -> Write | None:
         self.now += after
@@ -71,7 +72,7 @@ class Plan:
         return found
 
     def statuses(self, after: float = 0.0) -> list[PolicyStatus]:
-        """Everything that is due is written; Events are passed over."""
+        """Writes everything that is due, and returns the statuses among it."""
         found = []
         self.now += after
         while (write := self.write()) is not None:
@@ -80,7 +81,7 @@ class Plan:
         return found
 
 
-# --- what -------------------------------------------------------------------------------------------------------------
+# --- what is written --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_every_field_comes_from_the_verdict() -> None:
 
 
 @pytest.mark.parametrize("seen_first", [True, False])
-def test_what_the_api_holds_already_is_not_written(*, seen_first: bool) -> None:
+def test_a_status_that_the_api_server_has_already_is_not_written(*, seen_first: bool) -> None:
     plan = Plan()
     steps: list[Callable[[], None]] = [lambda: plan.see(HELD), lambda: plan.judge(VERDICT)]
     for step in steps if seen_first else reversed(steps):
@@ -126,11 +127,11 @@ def test_what_the_api_holds_already_is_not_written(*, seen_first: bool) -> None:
 
 
 @pytest.mark.parametrize("seen_first", [True, False])
-def test_what_differs_is_written_with_what_was_there_before(*, seen_first: bool) -> None:
+def test_a_status_that_differs_is_written_with_the_reason_that_it_replaces(*, seen_first: bool) -> None:
     plan = Plan()
     steps: list[Callable[[], None]] = [lambda: plan.see(HELD), lambda: plan.judge(LOST)]
     for step in steps if seen_first else reversed(steps):
-        assert plan.next() is None, "one side alone says nothing"
+        assert plan.next() is None, "nothing is written before both verdict and status are known"
         step()
     status = status_of(LOST, HELD, NOW)
     expected = StatusWrite(key=KEY, uid="u-1", status=status, former_reason="Accepted", decided_at=NOW)
@@ -150,23 +151,23 @@ def test_what_differs_is_written_with_what_was_there_before(*, seen_first: bool)
     ],
     ids=str,
 )
-def test_each_field_counts(change: dict[str, object]) -> None:
+def test_a_difference_in_any_field_is_written(change: dict[str, object]) -> None:
     assert Plan(present=HELD, verdict=replace(VERDICT, **change)).next() is not None  # type: ignore[arg-type]
 
 
-def test_a_verdict_that_is_taken_back_before_it_was_written_is_not() -> None:
+def test_a_verdict_that_is_revoked_before_it_was_written_is_not_written() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     plan.judge(VERDICT)
     assert plan.next() is None
 
 
-def test_what_somebody_else_wrote_over_is_written_again() -> None:
+def test_a_status_that_somebody_else_overwrote_is_written_again() -> None:
     plan = Plan(present=HELD, verdict=VERDICT)
     plan.see(replace(HELD, nodes="9/9", version=99))
     assert plan.statuses() == [HELD]
 
 
-# --- of which object --------------------------------------------------------------------------------------------------
+# --- to which object --------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_written_to_another_object_of_the_same_name() -> None:
@@ -177,7 +178,7 @@ def test_nothing_is_written_to_another_object_of_the_same_name() -> None:
 
 
 @pytest.mark.parametrize("order", ["seen, removed, judged", "seen, judged", "removed, seen, judged"])
-def test_a_policy_that_was_made_anew_is_written_to(order: str) -> None:
+def test_a_policy_that_was_deleted_and_created_again_is_written_to(order: str) -> None:
     plan = Plan(present=HELD, verdict=VERDICT)
     new = replace(VERDICT, uid="u-2")
     for step in order.split(", "):
@@ -193,7 +194,7 @@ def test_a_policy_that_was_made_anew_is_written_to(order: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["removed", "complete"])
-def test_a_policy_that_is_gone_is_not_written_to(how: str) -> None:
+def test_a_deleted_policy_is_not_written_to(how: str) -> None:
     plan = Plan(present=HELD, verdict=LOST)
     if how == "removed":
         plan.judge(removed=(KEY,))
@@ -204,7 +205,7 @@ def test_a_policy_that_is_gone_is_not_written_to(how: str) -> None:
     assert plan.next() is None
 
 
-def test_a_policy_that_goes_while_it_is_written_is_forgotten() -> None:
+def test_a_policy_that_is_deleted_during_its_write_is_forgotten() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     write = plan.next()
     assert write
@@ -213,11 +214,11 @@ def test_a_policy_that_goes_while_it_is_written_is_forgotten() -> None:
     assert plan.next(after=1000) is None
 
 
-# --- our own writes come back as news ---------------------------------------------------------------------------------
+# --- our own writes come back through the watch -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("echo_first", [True, False])
-def test_the_echo_of_our_write_is_no_news(*, echo_first: bool) -> None:
+def test_our_own_write_that_comes_back_changes_nothing(*, echo_first: bool) -> None:
     plan = Plan(present=HELD, verdict=LOST)
     write = plan.next()
     assert isinstance(write, StatusWrite)
@@ -231,7 +232,7 @@ def test_the_echo_of_our_write_is_no_news(*, echo_first: bool) -> None:
     assert plan.statuses(after=100) == []
 
 
-def test_a_state_that_is_older_than_our_write_is_passed_over() -> None:
+def test_a_status_that_is_older_than_our_write_is_ignored() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     plan.write()
     plan.see(replace(HELD, version=10))
@@ -240,7 +241,7 @@ def test_a_state_that_is_older_than_our_write_is_passed_over() -> None:
     assert len(plan.statuses(after=100)) == 1
 
 
-def test_what_somebody_wrote_over_it_before_we_heard_of_our_write_is_put_right() -> None:
+def test_a_status_that_somebody_overwrote_before_our_write_was_answered_is_written_again() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     write = plan.next()
     assert write
@@ -250,7 +251,7 @@ def test_what_somebody_wrote_over_it_before_we_heard_of_our_write_is_put_right()
     assert status.reason == "Conflict"
 
 
-def test_a_policy_that_is_made_anew_during_a_write_does_not_have_what_was_written() -> None:
+def test_a_policy_that_is_created_again_during_a_write_still_needs_its_status() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     write = plan.next()
     assert write
@@ -261,7 +262,7 @@ def test_a_policy_that_is_made_anew_during_a_write_does_not_have_what_was_writte
     assert isinstance(again, StatusWrite) and again.uid == "u-2"
 
 
-def test_what_was_judged_during_a_write_is_written_next() -> None:
+def test_a_verdict_that_changes_during_a_write_is_written_next() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     write = plan.next()
     assert write
@@ -271,10 +272,10 @@ def test_what_was_judged_during_a_write_is_written_next() -> None:
     assert status.message == "lost to another"
 
 
-# --- when -------------------------------------------------------------------------------------------------------------
+# --- when it is written -----------------------------------------------------------------------------------------------
 
 
-def test_the_first_change_is_written_at_once_and_what_follows_together_a_second_later() -> None:
+def test_the_first_change_is_written_at_once_and_those_that_follow_together_a_second_later() -> None:
     plan = Plan(present=HELD, verdict=replace(VERDICT, nodes_ready=2))
     assert len(plan.statuses()) == 1
     for ready in (3, 4, 5):
@@ -288,7 +289,7 @@ def test_the_first_change_is_written_at_once_and_what_follows_together_a_second_
     ("selected", "message", "seconds"),
     [(5, "fine", 1.0), (100, "fine", 1.0), (200, "fine", 2.0), (1000, "fine", 10.0), (1000, "other", 1.0)],
 )
-def test_counts_alone_wait_longer_in_a_big_cluster(selected: int, message: str, seconds: float) -> None:
+def test_a_change_of_counts_waits_longer_in_a_big_cluster(selected: int, message: str, seconds: float) -> None:
     verdict = replace(VERDICT, nodes_selected=selected, nodes_ready=0)
     plan = Plan(present=HELD, verdict=verdict)
     assert plan.write()
@@ -297,7 +298,7 @@ def test_counts_alone_wait_longer_in_a_big_cluster(selected: int, message: str, 
     assert plan.next(after=0.02) is not None
 
 
-def test_policies_that_wait_hold_up_no_other() -> None:
+def test_a_policy_that_waits_does_not_delay_others() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     plan.statuses()
     plan.judge(VERDICT)
@@ -308,7 +309,7 @@ def test_policies_that_wait_hold_up_no_other() -> None:
     assert write is not None and write.key == other
 
 
-def test_all_together_keep_to_a_rate() -> None:
+def test_all_policies_together_keep_to_a_rate() -> None:
     plan = Plan()
     for number in range(200):
         key = replace(KEY, name=f"p{number}")
@@ -317,7 +318,7 @@ def test_all_together_keep_to_a_rate() -> None:
     assert len(plan.statuses()) == BURST == 20
     assert len(plan.statuses(after=1.0)) == 20
     assert plan.statuses(after=0.01) == []
-    assert len(plan.statuses(after=60)) == 20, "an idle time is not saved up"
+    assert len(plan.statuses(after=60)) == 20, "idle time does not raise the burst"
 
 
 def test_same_but_counts() -> None:
@@ -332,10 +333,10 @@ def test_a_token_bucket() -> None:
     assert [bucket.take(100.0) for _ in range(4)] == [True, True, True, False]
 
 
-# --- trouble ----------------------------------------------------------------------------------------------------------
+# --- outages and refusals ---------------------------------------------------------------------------------------------
 
 
-def test_an_api_server_that_is_away_is_asked_ever_less_and_then_gets_what_is_newest() -> None:
+def test_writes_back_off_during_an_outage_and_then_the_newest_status_is_written() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     assert plan.write(answer=AWAY)
     assert plan.write(after=0.4, answer=AWAY) is None
@@ -346,17 +347,17 @@ def test_an_api_server_that_is_away_is_asked_ever_less_and_then_gets_what_is_new
     (status,) = plan.statuses(after=2.1)
     assert status.message == "newest"
     plan.judge(VERDICT)
-    assert plan.write(after=1.0), "after a success nothing is remembered of it"
+    assert plan.write(after=1.0), "a success resets the back-off"
 
 
-def test_an_api_server_that_asks_for_it_is_left_alone_for_so_long() -> None:
+def test_a_pause_that_the_api_server_asks_for_is_kept() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     assert plan.write(answer=replace(AWAY, retry_after=60.0)) is not None
     assert plan.next(after=59.9) is None
     assert plan.next(after=15.2) is not None
 
 
-def test_an_api_server_that_is_away_holds_up_all_policies() -> None:
+def test_an_outage_delays_all_policies() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     plan.write(answer=AWAY)
     other = replace(KEY, name="other")
@@ -365,7 +366,7 @@ def test_an_api_server_that_is_away_holds_up_all_policies() -> None:
     assert plan.next(after=0.1) is None
 
 
-def test_a_write_that_is_refused_is_tried_ever_less_and_holds_up_no_other() -> None:
+def test_a_refused_write_backs_off_and_does_not_delay_others() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     tries = [plan.now for _ in range(4000) if plan.write(after=0.25, answer=REFUSED)]
     gaps = [round(after - before) for before, after in itertools.pairwise(tries)]
@@ -389,10 +390,12 @@ def test_a_write_that_is_refused_is_tried_ever_less_and_holds_up_no_other() -> N
         pytest.param(replace(LOST, reason=Acceptance.DISABLED), HELD, "Disabled", id="one that is turned off"),
         pytest.param(replace(VERDICT, nodes_ready=4), HELD, None, id="a count"),
         pytest.param(replace(VERDICT, message="other"), HELD, None, id="a message"),
-        pytest.param(VERDICT, HELD, None, id="what a former controller wrote"),
+        pytest.param(VERDICT, HELD, None, id="no difference to what a former controller wrote"),
     ],
 )
-def test_a_change_of_the_reason_is_an_event(verdict: PolicyVerdict, present: PolicyStatus, reason: str | None) -> None:
+def test_a_change_of_the_reason_causes_an_event(
+    verdict: PolicyVerdict, present: PolicyStatus, reason: str | None
+) -> None:
     plan = Plan(present=present, verdict=verdict)
     writes = [write for _ in range(3) if (write := plan.write())]
     events = [each for each in writes if isinstance(each, EventWrite)]
@@ -401,7 +404,7 @@ def test_a_change_of_the_reason_is_an_event(verdict: PolicyVerdict, present: Pol
 
 
 @pytest.mark.parametrize(("answer", "again"), [(REFUSED, False), (AWAY, True)])
-def test_an_event_that_is_refused_is_given_up_and_one_that_cannot_be_sent_is_not(
+def test_an_event_that_is_refused_is_dropped_and_one_that_cannot_be_sent_is_kept(
     answer: WriteAnswer, *, again: bool
 ) -> None:
     plan = Plan(present=HELD, verdict=LOST)
@@ -411,23 +414,23 @@ def test_an_event_that_is_refused_is_given_up_and_one_that_cannot_be_sent_is_not
     assert plan.next(after=10) == (event if again else None)
 
 
-def test_events_that_are_not_taken_hold_up_no_status() -> None:
+def test_an_outage_of_events_does_not_delay_statuses() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     plan.write()
     assert isinstance(plan.write(answer=AWAY), EventWrite)
     plan.judge(VERDICT)
-    assert plan.next(after=0.3) is None, "the policy waits its second"
+    assert plan.next(after=0.3) is None, "a second must pass between two writes to a policy"
     tries = [plan.write(after=0.4, answer=AWAY) for _ in range(2)]
     assert [type(each) for each in tries] == [EventWrite, StatusWrite]
 
 
-def test_there_is_no_event_of_what_was_not_written() -> None:
+def test_there_is_no_event_for_a_status_that_was_not_written() -> None:
     plan = Plan(present=HELD, verdict=LOST)
     plan.write(answer=REFUSED)
     assert not isinstance(plan.next(after=0.1), EventWrite)
 
 
-def test_a_policy_that_goes_back_and_forth_fills_no_namespace_with_events() -> None:
+def test_a_policy_that_goes_back_and_forth_has_a_limited_number_of_events() -> None:
     plan = Plan(present=HELD, verdict=VERDICT)
     events = 0
     for number in range(200):
@@ -439,7 +442,7 @@ def test_a_policy_that_goes_back_and_forth_fills_no_namespace_with_events() -> N
 
 
 def events_of(plan: Plan, seconds: int) -> list[str]:
-    """Reasons of the Events that are written meanwhile."""
+    """Lets so many seconds pass, and returns the reasons of the Events that are written in that time."""
     found = []
     for _ in range(seconds):
         plan.now += 1.0
@@ -449,18 +452,18 @@ def events_of(plan: Plan, seconds: int) -> list[str]:
 
 
 @pytest.mark.parametrize("changes", [30, 31])
-def test_the_last_event_of_a_policy_that_went_back_and_forth_is_its_state(changes: int) -> None:
+def test_the_last_event_of_a_policy_that_went_back_and_forth_agrees_with_its_state(changes: int) -> None:
     plan = Plan(present=HELD, verdict=VERDICT)
-    told = []
+    reasons = []
     for number in range(changes):
         plan.judge(VERDICT if number % 2 else LOST)
-        told += events_of(plan, 1)
-    told += events_of(plan, 200)
-    assert len(told) <= EVENTS_BURST + 1
-    assert told[-1] == ("Accepted" if changes % 2 == 0 else "Conflict")
+        reasons += events_of(plan, 1)
+    reasons += events_of(plan, 200)
+    assert len(reasons) <= EVENTS_BURST + 1
+    assert reasons[-1] == ("Accepted" if changes % 2 == 0 else "Conflict")
 
 
-def test_an_event_that_came_too_quickly_is_not_told_of_a_policy_made_anew() -> None:
+def test_an_event_that_had_to_wait_is_dropped_when_the_policy_is_created_again() -> None:
     plan = Plan(present=HELD, verdict=VERDICT)
     for number in range(21):
         plan.judge(VERDICT if number % 2 else LOST)
@@ -471,7 +474,7 @@ def test_an_event_that_came_too_quickly_is_not_told_of_a_policy_made_anew() -> N
     assert events_of(plan, 200) == []
 
 
-def test_after_an_event_that_was_refused_the_next_one_is_told_whatever_it_says() -> None:
+def test_after_a_refused_event_the_next_change_causes_an_event_whatever_its_reason() -> None:
     plan = Plan(present=replace(HELD, reason="Disabled", accepted="False"), verdict=VERDICT)
     plan.write()
     assert isinstance(plan.write(answer=REFUSED), EventWrite)
@@ -487,8 +490,8 @@ NAMES = st.sampled_from(["a", "b"])
 UIDS = st.sampled_from(["u-1", "u-2"])
 
 
-class World(Plan):
-    """An API that keeps what is written to it, and tells of it late."""
+class Api(Plan):
+    """An API server that keeps what is written to it, and whose watch delivers it later."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -502,7 +505,7 @@ class World(Plan):
         self.see(self.held[name][1], key=replace(KEY, name=name), uid=uid)
 
     def decide(self, name: str, uid: str, verdict: PolicyVerdict) -> None:
-        self.make(name, uid)  # a watcher tells of the status before the policy
+        self.make(name, uid)  # a watcher reports the status before the policy
         self.verdicts[name] = replace(verdict, key=replace(KEY, name=name), uid=uid)
         self.judge(self.verdicts[name])
 
@@ -517,23 +520,23 @@ class World(Plan):
             return False
         if isinstance(found, StatusWrite) and answer.result == WriteResult.WRITTEN:
             uid, _ = self.held[found.key.name]
-            assert uid == found.uid, "never to another object"
+            assert uid == found.uid, "never to another object of the same name"
             self.held[found.key.name] = uid, replace(found.status, version=self.version + 1)
         self.end(found, answer)
         return True
 
 
 STEPS = st.one_of(
-    st.builds(lambda name, uid: lambda world: world.make(name, uid), NAMES, UIDS),
+    st.builds(lambda name, uid: lambda api: api.make(name, uid), NAMES, UIDS),
     st.builds(
-        lambda name, uid, verdict: lambda world: world.decide(name, uid, verdict),
+        lambda name, uid, verdict: lambda api: api.decide(name, uid, verdict),
         NAMES,
         UIDS,
         st.sampled_from([VERDICT, LOST, replace(VERDICT, nodes_ready=2)]),
     ),
-    st.builds(lambda name: lambda world: world.remove(name), NAMES),
+    st.builds(lambda name: lambda api: api.remove(name), NAMES),
     st.builds(
-        lambda answer, after: lambda world: world.try_to_write(answer, after),
+        lambda answer, after: lambda api: api.try_to_write(answer, after),
         st.sampled_from([WRITTEN, REFUSED, AWAY]),
         st.floats(0, 3),
     ),
@@ -541,13 +544,15 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=30))
-def test_whatever_happened_in_the_end_the_api_holds_what_was_judged(steps: list[Callable[[World], object]]) -> None:
-    world = World()
+def test_in_the_end_the_api_server_has_the_newest_verdicts(
+    steps: list[Callable[[Api], object]],
+) -> None:
+    api = Api()
     for step in steps:
-        step(world)
+        step(api)
     for _ in range(50):
-        while world.try_to_write(WRITTEN, after=400):
+        while api.try_to_write(WRITTEN, after=400):
             pass
-    for name, verdict in world.verdicts.items():
-        uid, status = world.held[name]
+    for name, verdict in api.verdicts.items():
+        uid, status = api.held[name]
         assert uid != verdict.uid or status == status_of(verdict, status, "")

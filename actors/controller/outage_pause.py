@@ -1,0 +1,26 @@
+"""How long one kind of writes pauses while the API server is unavailable. Pure; the clock is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.backoff import Backoff
+from k8s.status.writes import WriteAnswer, WriteResult
+
+_BACKOFF = Backoff(first=0.5, longest=30.0)
+
+
+@dataclass(slots=True)
+class OutagePause:
+    failures: int = 0
+    """In a row."""
+    until: float = 0.0
+
+    def note(self, answer: WriteAnswer, now: float, jitter: float) -> None:
+        """Call it with each answer. `jitter` is 0 to 1."""
+        if answer.result != WriteResult.UNAVAILABLE:
+            self.failures, self.until = 0, 0.0
+            return
+        self.failures += 1
+        # The server may ask for a longer pause. Spread that as well, so that many clients do not come back together.
+        self.until = now + max(_BACKOFF.seconds(self.failures, jitter), answer.retry_after * (1 + jitter / 4))
