@@ -27,28 +27,29 @@ from k8s.api.resource import Resource
 from k8s.sources import resources
 from k8s.sources.kubernetes import KubernetesSource
 from k8s.sources.source import Deliver, Source
+from k8s.status.api_writer import ApiWriter
+from k8s.status.election import LEASE_SECONDS, Election
 from k8s.status.installations import Installations
-from k8s.status.leader import LEASE_SECONDS, Leadership, Leases, new_identity, own_namespace
-from k8s.status.status_api import StatusApi
-from k8s.status.writes import Write, WriteAnswer
+from k8s.status.process_identity import new_identity, own_namespace
+from k8s.status.write_requests import Write, WriteAnswer
 
 
 def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequence[ChildSpec]:
     """`on_lost` is called with a reason when another process has become the leader. Raises SourceConfigError."""
     api = Api(settings.source.kubeconfig)
-    leases, namespace = Leases(api), own_namespace(settings.source.kubeconfig)
-    leadership = Leadership(
-        leases=leases,
+    namespace = own_namespace(settings.source.kubeconfig)
+    election = Election(
+        api=api,
         namespace=namespace,
         identity=new_identity(),
         on_lost=on_lost,
-        installations=Installations(leases.of_all_namespaces, namespace, LEASE_SECONDS),
+        installations=Installations(api, namespace, LEASE_SECONDS),
     )
 
     def source(*fixed: Resource) -> SourceFactory:
         def build(deliver: Deliver) -> Source:
             real = KubernetesSource(api=api, fixed=fixed, redirect=settings.redirect, deliver=deliver)
-            return WaitingSource(real, leadership.when_elected)
+            return WaitingSource(real, election.when_elected)
 
         return build
 
@@ -60,17 +61,17 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
         endpoints=source(resources.ALL_NODES),
         servers=api.servers(),
     )
-    return specs_over(settings, sources, leadership, StatusApi(api, leadership.identity).write)
+    return specs_over(settings, sources, election, ApiWriter(api, election.identity).write)
 
 
 def specs_over(
-    settings: Settings, sources: Sources, leadership: Leadership, write: Callable[[Write], WriteAnswer]
+    settings: Settings, sources: Sources, election: Election, write: Callable[[Write], WriteAnswer]
 ) -> Sequence[ChildSpec]:
     """The elector starts first, so that it stops last; the others start as in the agent: reporters, writer,
     watchers."""
     decision = ClusterDecision(settings.redirect, sources.servers)
     return (
-        ChildSpec("LeaderElector", lambda: LeaderElector.start(campaign=leadership)),
+        ChildSpec("LeaderElector", lambda: LeaderElector.start(election=election)),
         ChildSpec(
             "StatusReporter",
             lambda: StatusReporter.start(
@@ -78,11 +79,11 @@ def specs_over(
                 source=settings.source.kind,
                 health=settings.health,
                 datapath=None,
-                leader=leadership,
+                leader=election,
             ),
         ),
         ChildSpec("MetricsExporter", lambda: MetricsExporter.start(metrics=settings.metrics)),
-        ChildSpec("StatusWriter", lambda: StatusWriter.start(write=write, leads=leadership.leads)),
+        ChildSpec("StatusWriter", lambda: StatusWriter.start(write=write, leads=election.leads)),
         ChildSpec(
             "ConflictResolver",
             lambda: ConflictResolver.start(datapath=settings.datapath, redirect=settings.redirect, decision=decision),

@@ -1,6 +1,6 @@
-"""How the agent logs: to standard error, as text for people or as one JSON object a line.
+"""How the agent logs: to standard error, as text for people or as one JSON object on each line.
 
-Owns the root logger's handlers and Python's hooks for uncaught exceptions, so that those are log lines as well.
+It owns the handlers of the root logger, and Python's hooks for uncaught exceptions, so that those are log lines as well.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ from config.settings import LogSettings
 
 _TEXT = "%(asctime)s.%(msecs)03dZ %(levelname)-7s [%(threadName)s] %(name)s: %(message)s"
 _TIME = "%Y-%m-%dT%H:%M:%S"
-_CHATTY = {
+_LEAST_LEVELS = {
     "kubernetes": logging.INFO,
-    "leaderelection": logging.WARNING,
     "pykka": logging.WARNING,
     "urllib3": logging.INFO,
 }
-"""Below these they log whole answers of the API server, each renewal of a Lease, and each actor's birth and death,
-which we tell ourselves."""
+"""Logger of a library -> its lowest level. Below it, they log whole answers of the API server, and the start and end of
+each actor, which we log ourselves."""
 
 _log = logging.getLogger(__name__)
 
 
 def configure(settings: LogSettings) -> None:
-    """Replaces what was configured before."""
+    """Replaces any earlier configuration of logging."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     formatter = JsonFormatter(datefmt=_TIME) if settings.format == "json" else logging.Formatter(_TEXT, _TIME)
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name, least in _CHATTY.items():
+    for name, least in _LEAST_LEVELS.items():
         logging.getLogger(name).setLevel(max(level, least))
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
@@ -62,7 +61,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    if not issubclass(kind, KeyboardInterrupt):  # the operator knows that he pressed Ctrl-C
+    if not issubclass(kind, KeyboardInterrupt):  # whoever pressed Ctrl-C knows it
         _log.critical("uncaught exception: %s", error, exc_info=(kind, error, traceback))
 
 
@@ -70,4 +69,4 @@ def _log_thread_failure(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_value is not None and not isinstance(failure.exc_value, SystemExit):
         name = failure.thread.name if failure.thread else "unknown"
         info = (failure.exc_type, failure.exc_value, failure.exc_traceback)
-        _log.critical("thread %s ended by an exception: %s", name, failure.exc_value, exc_info=info)
+        _log.critical("an exception ended the thread %s: %s", name, failure.exc_value, exc_info=info)

@@ -22,7 +22,7 @@ from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import AddressFrontend, Pod, PodQuery, Policy, PolicySpec, Service
-from k8s.status.writes import shortened
+from k8s.status.write_bodies import shortened
 
 _WHERE = "every node that has a usable Pod of its own"
 _REASONS = {

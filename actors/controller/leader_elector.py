@@ -11,8 +11,8 @@ from typing import Protocol
 from actors.framework.actor import AgentActor, OwnedThread
 
 
-class Campaign(Protocol):
-    """The part of `k8s.status.leader.Leadership` that runs and ends the election; only this actor uses it."""
+class Election(Protocol):
+    """The part of `k8s.status.election.Election` that runs and ends the election; only this actor uses it."""
 
     def run(self) -> None: ...
 
@@ -22,13 +22,13 @@ class Campaign(Protocol):
 
 
 class LeaderElector(AgentActor):
-    def __init__(self, *, campaign: Campaign) -> None:
+    def __init__(self, *, election: Election) -> None:
         super().__init__()
-        self._campaign = campaign
+        self._election = election
 
     def started(self) -> None:
-        self.own(OwnedThread(self, "election", self._campaign.run, self._campaign.stop))
+        self.own(OwnedThread(self, "election", self._election.run, self._election.stop))
 
     def stopped(self) -> None:
         """Nothing is written after this, since the first actor to start is the last to stop."""
-        self._campaign.release()
+        self._election.release()

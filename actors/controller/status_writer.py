@@ -27,7 +27,7 @@ from actors.messages.desired import ResyncDesiredState
 from actors.messages.subscriptions import ResyncSource
 from actors.messages.verdicts import ApplyVerdicts, PolicyStatusGone, PolicyStatusSeen, WriteEnded
 from config.domain.ids import PolicyKey
-from k8s.status.writes import EventWrite, Write, WriteAnswer, WriteResult
+from k8s.status.write_requests import EventWrite, Write, WriteAnswer, WriteResult
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusSeen
 from config.backoff import Backoff
 from config.domain.ids import PolicyKey
 from k8s.objects.model import PolicyStatus
-from k8s.status.writes import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
+from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
 
 WRITES_PER_SECOND = 20.0
 BURST = 20.0

@@ -8,7 +8,7 @@ from enum import StrEnum
 from actors.framework.messages import Message
 from config.domain.ids import PolicyKey
 from k8s.objects.model import PolicyStatus
-from k8s.status.writes import Write, WriteAnswer
+from k8s.status.write_requests import Write, WriteAnswer
 
 
 class Acceptance(StrEnum):

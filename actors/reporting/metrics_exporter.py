@@ -24,7 +24,7 @@ from actors.reporting.agent_state import AgentState
 from actors.reporting.kernel_reading import KernelReading
 from actors.reporting.metrics import AgentMetrics
 from config.settings import MetricsSettings
-from k8s.status.writes import StatusWrite
+from k8s.status.write_requests import StatusWrite
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

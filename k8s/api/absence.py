@@ -5,7 +5,8 @@ An API server that is starting answers so, and one whose CRD is being registered
 
 from __future__ import annotations
 
-from k8s.api.client import Api, ApiError, Unreachable
+from k8s.api.client import Api
+from k8s.api.errors import ApiError, Unreachable
 from k8s.api.resource import Resource
 
 _REFUSALS = (401, 403)

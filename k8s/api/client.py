@@ -1,8 +1,8 @@
-"""The API server, spoken to in raw JSON over the official client's transport.
+"""Requests to the API server, in raw JSON over the official client's transport.
 
-Authentication is the client's: in-cluster (the token file is read again each minute, as the kubelet rotates it) or
-kubeconfig; after a 401 the whole configuration is read again. Every call has a time-out; none is retried here. How long
-the server asks us to wait (`Retry-After`) is told in ApiError, for the caller to follow.
+The client does the authentication: in-cluster (it reads the token file again each minute, since the kubelet rotates the
+token) or by kubeconfig. After a 401 the whole configuration is read again. Every request has a time-out, and none is
+retried here: ApiError has the time that the server asks us to wait (`Retry-After`), and the caller keeps to it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
@@ -24,82 +22,36 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
 from config.domain.addresses import Address
+from k8s.api.errors import Silence, Unreachable, api_error
 from k8s.api.trouble import SourceConfigError
 
 _log = logging.getLogger(__name__)
 
 Raw: TypeAlias = dict[str, Any]
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0
-MOST_RETRY_AFTER_SECONDS = 300.0
-"""A longer wish is cut to this, so that a mistake of a proxy does not leave an agent blind for a day."""
 _POOL_SIZE = 32
-"""Connections that are kept; each watch holds one, and more than MOST_WATCHES there seldom are."""
+"""Connections that are kept open. Each watch holds one, and there are seldom more watches than this."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1"
 
 
-class Unreachable(Exception):
-    """The API server could not be reached, or answered what is no JSON."""
+class Timeouts(NamedTuple):
+    """Seconds to connect, and to wait for each part of an answer."""
+
+    connect: float
+    read: float
 
 
-class Silence(Exception):
-    """A watch said nothing for as long as was agreed: either nothing happened, or the server is dead."""
-
-
-class ApiError(Exception):
-    """The API server refused. `status` is the HTTP code, `reason` Kubernetes' word (`Expired`, `Forbidden`, ...)."""
-
-    def __init__(
-        self, status: int, reason: str, message: str, *, retry_after: float = 0.0, causes: frozenset[str] = frozenset()
-    ) -> None:
-        super().__init__(f"{status} {reason}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.retry_after = retry_after
-        """Seconds for which the server asks us to leave it alone; 0 when it asks for nothing."""
-        self.causes = causes
-        """Kubernetes' words for the details, such as `ResourceVersionTooLarge`."""
-
-
-def api_error(status: int, answer: object, *, retry_after: str | None = None) -> ApiError:
-    """From a `Status` object, or whatever came in its place; `retry_after` is the header of that name."""
-    found = answer if isinstance(answer, dict) else {}
-    details = found.get("details")
-    details = details if isinstance(details, dict) else {}
-    causes = details.get("causes")
-    asked = max(_seconds(retry_after), _seconds(details.get("retryAfterSeconds")))
-    return ApiError(
-        status,
-        str(found.get("reason") or "Unknown"),
-        " ".join(str(found.get("message") or "no message").split())[:500],
-        retry_after=min(asked, MOST_RETRY_AFTER_SECONDS),
-        causes=frozenset(
-            str(each.get("reason")) for each in (causes if isinstance(causes, list) else ()) if isinstance(each, dict)
-        ),
-    )
-
-
-def _seconds(value: object) -> float:
-    """Of `Retry-After`: a number of seconds, or a date (RFC 9110). 0 for nothing, and for what is neither."""
-    text = str(value or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
+TIMEOUTS = Timeouts(connect=5.0, read=30.0)
 
 
 class WatchStream:
-    """One watch: lines as they come, until the server ends it. `stop` may be called from any thread."""
+    """One watch: its lines as they arrive, until the server ends it. `stop` may be called from any thread."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
         self._response = response
         self._stopped = False
 
     def lines(self) -> Iterator[bytes]:
-        """Raises Unreachable when the connection breaks, Silence when it is silent for longer than was agreed."""
+        """Raises Unreachable when the connection breaks, Silence when nothing came for the agreed time."""
         rest = b""
         try:
             for chunk in self._response.stream(65536):
@@ -117,7 +69,7 @@ class WatchStream:
         self._stopped = True
         try:
             self._response.shutdown()
-        except (ValueError, OSError):  # it is over already
+        except (ValueError, OSError):  # the stream has already ended
             return
 
 
@@ -127,43 +79,53 @@ class Api:
     def __init__(self, kubeconfig: str) -> None:
         """`kubeconfig`: a path; "" is in-cluster, else ~/.kube/config. Raises SourceConfigError."""
         self._kubeconfig = kubeconfig
-        # Guards the exchange of the client after a 401 alone.
+        # Guards only the replacement of the client after a 401.
         self._lock = threading.Lock()
         self._client = self._connect()
 
-    @property
-    def client(self) -> ApiClient:
-        """For the official client's own classes."""
-        return self._client
-
     def servers(self) -> frozenset[tuple[Address, int]]:
-        """Addresses and ports at which this process may reach the API server, as far as its configuration names them
-        by number: those of the client, and those that the kubelet names to every Pod."""
+        """Addresses and ports of the API server, as far as they are given by number: the one that the client uses, and
+        the one that the kubelet gives to every Pod in its environment."""
         url = urlsplit(self._client.configuration.host)
         named = (url.hostname or "", url.port or (80 if url.scheme == "http" else 443))
         env = (os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", ""))
         return frozenset(found for host, port in (named, env) if (found := _numeric(host, port)))
 
     def forget_connections(self) -> None:
-        """Later requests use connections of their own: those that are kept may have died while we slept, and each would
-        cost a time-out to find out. Requests that are under way are left alone."""
+        """Makes later requests open new connections. Those that are kept may have died while this machine slept, and
+        each of them would cost a time-out to find out. Requests that are under way are not affected."""
         self._client.rest_client.pool_manager.clear()
 
-    def get(self, path: str, parameters: Mapping[str, str | int], *, metadata_only: bool = False) -> Raw:
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, str | int],
+        *,
+        metadata_only: bool = False,
+        timeouts: Timeouts | None = None,
+    ) -> Raw:
         """One object or one page of a list. Raises ApiError, Unreachable."""
         accept = _METADATA_ONLY.format(list="List") if metadata_only else "application/json"
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
-        return _decode(self._request("GET", _url(path, parameters), headers=headers))
+        return _decode(self._request("GET", _url(path, parameters), headers=headers, timeouts=timeouts))
 
-    def send(self, method: str, path: str, body: Raw | list[Raw], content_type: str = "application/json") -> Raw:
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Raw | list[Raw],
+        content_type: str = "application/json",
+        *,
+        timeouts: Timeouts | None = None,
+    ) -> Raw:
         """POST, PUT or PATCH. Raises ApiError, Unreachable."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        return _decode(self._request(method, path, headers=headers, body=json.dumps(body)))
+        return _decode(self._request(method, path, headers=headers, body=json.dumps(body), timeouts=timeouts))
 
     def watch(
         self, path: str, parameters: Mapping[str, str | int], *, silence_seconds: float, metadata_only: bool = False
     ) -> WatchStream:
-        """Raises ApiError, Unreachable. That the watch is accepted is answered at once, as any other request."""
+        """Returns once the server has accepted the watch. Raises ApiError, Unreachable."""
         accept = _METADATA_ONLY.format(list="") if metadata_only else "application/json"
         response = self._request("GET", _url(path, parameters), headers={"Accept": accept})
         if response.status >= 400:
@@ -180,6 +142,7 @@ class Api:
         *,
         headers: dict[str, str],
         body: str | None = None,
+        timeouts: Timeouts | None = None,
     ) -> urllib3.BaseHTTPResponse:
         client = self._client
         try:
@@ -193,29 +156,27 @@ class Api:
                 body=body,
                 preload_content=False,
                 retries=False,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+                timeout=urllib3.Timeout(**(timeouts or TIMEOUTS)._asdict()),
             )
         except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
             raise Unreachable(_why(error)) from error
         if response.status == 401:
-            self.reconnect(client)
+            self._reconnect(client)
         return response
 
-    def reconnect(self, refused: ApiClient) -> None:
-        """Our credentials are no longer good: reads the configuration again, for the next request."""
+    def _reconnect(self, refused: ApiClient) -> None:
+        """Reads the configuration again for the next request, since the server refused our credentials."""
         with self._lock:
             if self._client is refused:
                 try:
                     self._client = self._connect()
                 except SourceConfigError as error:
-                    _log.warning("the API server refused our credentials, and %s", error)
+                    _log.warning("the API server refused our credentials, and new ones cannot be read: %s", error)
 
     def _connect(self) -> ApiClient:
         configuration = Configuration()
         configuration.connection_pool_maxsize = _POOL_SIZE
-        # For the client's own classes: urllib3 would try three times more, each with the whole time-out.
-        configuration.retries = False
-        configuration.keep_alive = True  # a peer that vanished without a word is noticed by the kernel
+        configuration.keep_alive = True  # so that the kernel notices a peer that vanished
         try:
             if self._kubeconfig:
                 load_kube_config(  # type: ignore[no-untyped-call]
@@ -243,7 +204,7 @@ def _load_default(configuration: Configuration) -> None:
 
 
 def _numeric(host: str, port: int | str) -> tuple[Address, int] | None:
-    """None for a name, which only a resolver knows, and for what is no address at all."""
+    """None for a name, which would have to be resolved, and for what is not an address at all."""
     try:
         address = ip_address(host.strip("[]"))
         return getattr(address, "ipv4_mapped", None) or address, int(port)
@@ -267,14 +228,14 @@ def _decode(response: urllib3.BaseHTTPResponse) -> Raw:
     except ValueError:
         answer = {"reason": response.reason, "message": data[:200].decode(errors="replace")}
         if response.status < 400:
-            raise Unreachable(f"the answer is no JSON: {data[:80]!r}") from None
+            raise Unreachable(f"the answer is not JSON: {data[:80]!r}") from None
     if response.status >= 400:
         raise api_error(response.status, answer, retry_after=response.headers.get("Retry-After"))
     if not isinstance(answer, dict):
-        raise Unreachable(f"the answer is no JSON object: {data[:80]!r}")
+        raise Unreachable(f"the answer is not a JSON object: {data[:80]!r}")
     return answer
 
 
 def _why(error: Exception) -> str:
-    """urllib3 nests its errors; the last line says it."""
+    """The error on one line: urllib3 nests its errors."""
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -34,7 +34,8 @@ from typing import Any, TypeAlias
 
 from config.backoff import Backoff
 from k8s.api.absence import is_absent
-from k8s.api.client import Api, ApiError, Raw, Silence, Unreachable, WatchStream, api_error
+from k8s.api.client import Api, Raw, WatchStream
+from k8s.api.errors import ApiError, Silence, Unreachable, api_error
 from k8s.api.resource import Reduce, Resource
 from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.identity import Identity, identity_text, raw_identity

@@ -18,7 +18,8 @@ from urllib.parse import quote
 
 import yaml
 
-from k8s.api.client import Api, ApiError, Raw, Unreachable
+from k8s.api.client import Api, Raw
+from k8s.api.errors import ApiError, Unreachable
 from k8s.api.trouble import SourceConfigError
 
 _log = logging.getLogger(__name__)

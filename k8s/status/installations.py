@@ -1,99 +1,104 @@
-"""Other installations of the controller in this cluster: policies belong to the cluster, so one of them may write.
+"""Other installations of the controller in this cluster. Policies belong to the whole cluster, so only one may write.
 
-Each installation elects its leader by a Lease in its own namespace, and can't hold one in another's. So a controller
-also looks at the Leases of that name in all namespaces, a right to read that gives nothing away:
-- one that does not lead does not run for it while another installation has a leader; it says which;
-- of two that lead (they began at the same time), the one that was elected later ends, and stands by from then on.
-Where that right is missing the controller says so, and leads in its namespace as if it were alone.
+Each installation elects its leader by a Lease in its own namespace, and has no right to write another namespace's. So
+a controller also lists the Leases of its name in all namespaces, a right that exposes nothing:
+- a process that does not lead does not stand for election while another installation has a leader, and says which;
+- if two installations have a leader, because both were elected at the same moment, the later one stops and stands by.
+Without that right the controller says so, and leads in its own namespace as if it were the only installation.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-from kubernetes.client import ApiException
+from k8s.api.client import Api, Raw, Timeouts
+from k8s.api.errors import ApiError, Unreachable
+from k8s.status.election_lease import LEASES_PATH, NAME, read_record
 
 _log = logging.getLogger(__name__)
 
+_TIMEOUTS = Timeouts(connect=1.0, read=1.5)
+"""Short, since this look must not cost the leader its own Lease."""
 _STALE_SECONDS = 300.0
-"""A Lease that was renewed longer ago, by our clock, was left behind; clocks do not differ by that much."""
+"""A Lease whose renewTime is older than this by our clock was left behind: clocks do not differ by that much."""
+_REFUSALS = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A leader of another installation, or of this one."""
+    """The leader of an installation."""
 
     namespace: str
     holder: str
-    acquired: str
-    """RFC 3339 in UTC, so that strings sort by time."""
-    renewed: str
+    acquired_at: datetime
+    renewed_at: datetime
+
+    @property
+    def seniority(self) -> tuple[datetime, str]:
+        """Sorts by who was elected first, so that all processes decide alike."""
+        return self.acquired_at, self.namespace
 
 
 class Installations:
-    """`list_leases` gives the Leases of the controller's name in all namespaces; for one thread."""
+    """For one thread."""
 
-    def __init__(self, list_leases: Callable[[], Iterable[Any]], namespace: str, lease_seconds: float) -> None:
-        self._list = list_leases
+    def __init__(self, api: Api, namespace: str, lease_seconds: float) -> None:
+        self._api = api
         self._namespace = namespace
         self._lease_seconds = lease_seconds
         self._seen: dict[str, tuple[Rival, float]] = {}
-        """Namespace -> its leader as it was last, and when that was new; clocks of other machines are not compared."""
-        self._complaint = ""
-        self._own = ""
+        """Namespace -> its leader as seen last, and time.monotonic() when that was new. Clocks of other machines are
+        not compared with ours."""
+        self._own: Rival | None = None
+        self._has_warned = False
 
     def rivals(self) -> tuple[Rival, ...]:
-        """Those of other installations that lead now, as far as is known; first the one that was elected first."""
+        """The leaders of other installations, as far as is known, in the order of their election."""
         try:
-            leases = list(self._list())
-        except ApiException as error:
-            if error.status in (401, 403) and not self._complaint:
-                self._complaint = str(error.reason)
-                _log.warning(
-                    "the right to list leases.coordination.k8s.io named balancing-controller in all namespaces is "
-                    "missing, so a second installation of the controller in this cluster would not be noticed: %s",
-                    error.reason,
-                )
+            answer = self._api.get(LEASES_PATH, {"fieldSelector": f"metadata.name={NAME}"}, timeouts=_TIMEOUTS)
+        except ApiError as error:
+            if error.status in _REFUSALS:
+                self._warn(error)
+            return ()
+        except Unreachable:
             return ()
         now = time.monotonic()
-        found = {rival.namespace: rival for each in leases if (rival := _read(each)) is not None}
-        own = found.pop(self._namespace, None)
-        self._own = own.acquired if own else ""
+        found = {rival.namespace: rival for each in answer.get("items") or () if (rival := _leader(each)) is not None}
+        self._own = found.pop(self._namespace, None)
         self._seen = {
             namespace: self._seen[namespace] if self._is_known(rival) else (rival, now)
             for namespace, rival in found.items()
         }
         live = [rival for rival, since in self._seen.values() if now - since < self._lease_seconds]
-        return tuple(sorted(live, key=lambda rival: (rival.acquired, rival.namespace)))
+        return tuple(sorted(live, key=lambda rival: rival.seniority))
 
-    def comes_before_us(self, rival: Rival) -> bool:
-        """Of two that lead. Both decide alike."""
-        return (rival.acquired, rival.namespace) < (self._own, self._namespace)
+    def was_elected_before_us(self, rival: Rival) -> bool:
+        """Of two installations that have a leader, the one that elected it first goes on."""
+        return self._own is not None and rival.seniority < self._own.seniority
 
     def _is_known(self, rival: Rival) -> bool:
         return rival.namespace in self._seen and self._seen[rival.namespace][0] == rival
 
+    def _warn(self, error: ApiError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "the right to list leases.coordination.k8s.io named %s in all namespaces is missing, so this process "
+                "would not notice a second installation of the controller in this cluster: %s",
+                NAME,
+                error,
+            )
 
-def _read(lease: Any) -> Rival | None:
+
+def _leader(lease: Raw) -> Rival | None:
     """None for a Lease that nobody holds, or that was left behind."""
-    spec = lease.spec
-    if spec is None or not spec.holder_identity or spec.renew_time is None:
+    record = read_record(lease)
+    if not record.holder or record.renewed_at is None:
         return None
-    if time.time() - _in_utc(spec.renew_time).timestamp() > _STALE_SECONDS:
+    if time.time() - record.renewed_at.timestamp() > _STALE_SECONDS:
         return None
-    acquired = _in_utc(spec.acquire_time or spec.renew_time)
-    return Rival(
-        namespace=lease.metadata.namespace,
-        holder=spec.holder_identity,
-        acquired=acquired.isoformat(timespec="microseconds"),
-        renewed=_in_utc(spec.renew_time).isoformat(timespec="microseconds"),
-    )
-
-
-def _in_utc(when: datetime) -> datetime:
-    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    acquired_at = record.acquired_at or record.renewed_at
+    return Rival(lease["metadata"]["namespace"], record.holder, acquired_at, record.renewed_at)

@@ -15,8 +15,8 @@ import pytest
 from config.domain.ids import PolicyKey, PolicyKind
 from k8s.api.client import Api
 from k8s.objects.model import PolicyStatus
-from k8s.status.status_api import StatusApi
-from k8s.status.writes import StatusWrite, WriteAnswer, WriteResult
+from k8s.status.api_writer import ApiWriter
+from k8s.status.write_requests import StatusWrite, WriteAnswer, WriteResult
 from tests.cluster import hollow
 from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane
@@ -467,7 +467,7 @@ def test_two_hundred_nodes_whose_pods_become_ready_one_after_another(cluster: Co
 def test_a_status_that_is_meant_for_a_former_policy_of_that_name_is_refused(
     cluster: ControlPlane, kubeconfig: Path
 ) -> None:
-    api = StatusApi(Api(str(kubeconfig)), "test")
+    api = ApiWriter(Api(str(kubeconfig)), "test")
     former = cluster.api.create(LR, policy("p", virtual_ip()))["metadata"]["uid"]
     cluster.api.delete(f"{LR}/p")
     present = cluster.api.create(LR, policy("p", virtual_ip()))["metadata"]["uid"]

@@ -11,7 +11,7 @@ import yaml
 
 from config.keys import ENVIRONMENT
 from config.load import load
-from k8s.status.writes import EVENT_NAMESPACE
+from k8s.status.write_bodies import EVENT_NAMESPACE
 
 K8S = Path(__file__).parents[2] / "k8s"
 DOCUMENTS = [each for each in yaml.safe_load_all((K8S / "install.yaml").read_text()) if each]

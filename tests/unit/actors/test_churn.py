@@ -27,7 +27,7 @@ from k8s.objects.identity import identity
 from k8s.objects.model import LabelSelector, Node, Policy, PolicyStatus, Service, ServiceFrontend
 from k8s.sources.cache import ObjectCache
 from k8s.sources.store import ManifestStore
-from k8s.status.writes import StatusWrite, WriteAnswer, WriteResult
+from k8s.status.write_requests import StatusWrite, WriteAnswer, WriteResult
 from tests.unit.objects import DNS_PORTS, address_spec, pod, policy, service_spec
 
 POLICIES = 1000

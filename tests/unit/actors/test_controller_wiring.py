@@ -22,7 +22,7 @@ from k8s.objects.identity import Identity, identity
 from k8s.objects.model import KubeObject, Node, Pod, PodQuery, Policy, PolicyStatus, Service
 from k8s.objects.selector import matches
 from k8s.sources.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted, Wanted
-from k8s.status.writes import StatusWrite, Write, WriteAnswer, WriteResult
+from k8s.status.write_requests import StatusWrite, Write, WriteAnswer, WriteResult
 from tests.unit.objects import SERVICE, address_spec, pod, policy, port, service_spec
 from tests.unit.peers import WAIT_SECONDS, free_port
 

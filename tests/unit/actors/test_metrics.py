@@ -36,7 +36,7 @@ from config.version import VERSION
 from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.model import PolicyStatus
 from k8s.sources.source import NOTHING_TO_HEAR
-from k8s.status.writes import EventWrite, StatusWrite, WriteAnswer, WriteResult
+from k8s.status.write_requests import EventWrite, StatusWrite, WriteAnswer, WriteResult
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
 
 Sample = tuple[str, frozenset[tuple[str, str]]]

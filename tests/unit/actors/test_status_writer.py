@@ -18,7 +18,7 @@ from actors.messages.desired import ResyncDesiredState
 from actors.messages.subscriptions import ResyncSource
 from actors.messages.verdicts import ApplyVerdicts, PolicyStatusSeen, PolicyVerdict, WriteEnded
 from k8s.objects.model import PolicyStatus
-from k8s.status.writes import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
+from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
 from tests.unit.actors.test_write_plan import HELD, KEY, LOST, VERDICT
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 

@@ -16,7 +16,7 @@ from actors.framework.rates import TokenBucket
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
 from config.domain.ids import PolicyKey, PolicyKind
 from k8s.objects.model import PolicyStatus
-from k8s.status.writes import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
+from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
 
 KEY = PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns")
 BEFORE, NOW = "2026-01-01T00:00:00Z", "2026-01-31T12:00:00Z"

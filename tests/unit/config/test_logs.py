@@ -64,7 +64,7 @@ def test_a_thread_that_ends_by_an_exception_is_a_json_line(lines: Lines) -> None
     thread.start()
     thread.join()
     (entry,) = _objects(lines)
-    assert (entry["level"], entry["message"]) == ("critical", "thread watcher ended by an exception: division by zero")
+    assert (entry["level"], entry["message"]) == ("critical", "an exception ended the thread watcher: division by zero")
     assert "ZeroDivisionError" in entry["traceback"]
 
 

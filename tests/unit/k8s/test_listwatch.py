@@ -21,7 +21,8 @@ from config.backoff import Backoff
 from config.domain.ids import NamespacedName, ObjectKey, PolicyKind
 from config.settings import RedirectSettings
 from k8s.api import listwatch
-from k8s.api.client import Api, ApiError, api_error
+from k8s.api.client import Api, Timeouts
+from k8s.api.errors import ApiError, api_error
 from k8s.api.listwatch import Bookmarked, Changed, Deleted, Failed, Listed, ListWatch, StreamEvent
 from k8s.api.resource import Resource
 from k8s.api.trouble import Trouble, TroubleKind
@@ -549,7 +550,7 @@ def test_a_silent_watch_that_the_server_takes_up_again_is_heard_of(
 def test_a_server_that_takes_a_watch_and_never_answers_is_an_outage(
     server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k8s.api.client.READ_SECONDS", 0.2)
+    monkeypatch.setattr("k8s.api.client.TIMEOUTS", Timeouts(connect=0.2, read=0.2))
     server.will(page(), hang, silent_stream())
     running = start()
     assert running.next_word().startswith("outage: ")

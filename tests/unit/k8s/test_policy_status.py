@@ -12,7 +12,8 @@ from config.settings import RedirectSettings
 from k8s.objects.model import Policy, PolicyStatus
 from k8s.objects.policy_status import parse_status
 from k8s.sources.resources import policies, reducer
-from k8s.status.writes import EventWrite, event_document, shortened, status_document
+from k8s.status.write_bodies import event_document, shortened, status_document
+from k8s.status.write_requests import EventWrite
 
 STATUS = PolicyStatus(
     accepted="False",

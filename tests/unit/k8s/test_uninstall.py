@@ -8,7 +8,8 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from k8s.api.client import Api, ApiError, Raw, Unreachable
+from k8s.api.client import Api, Raw
+from k8s.api.errors import ApiError, Unreachable
 from k8s.commands.uninstall import LOOK_SECONDS, PATCH, Left, is_silent, left, main, missing
 
 SECONDS = 30

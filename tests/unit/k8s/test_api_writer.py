@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from k8s.api.client import Api
-from k8s.status.status_api import StatusApi
-from k8s.status.writes import EventWrite, StatusWrite, WriteAnswer, WriteResult, status_document, status_patch
+from k8s.status.api_writer import ApiWriter
+from k8s.status.write_bodies import status_document, status_patch
+from k8s.status.write_requests import EventWrite, StatusWrite, WriteAnswer, WriteResult
 from tests.unit.actors.test_write_plan import HELD, KEY, NOW
 
 STATUS = StatusWrite(key=KEY, uid="u-1", status=HELD, former_reason="", decided_at=NOW)
@@ -48,7 +49,7 @@ class Server:
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
-    def api(self, folder: Path) -> StatusApi:
+    def api(self, folder: Path) -> ApiWriter:
         config = {
             "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self._server.server_port}"}}],
             "users": [{"name": "u", "user": {"token": "t"}}],
@@ -57,7 +58,7 @@ class Server:
         }
         path = folder / "kubeconfig"
         path.write_text(json.dumps(config))
-        return StatusApi(Api(str(path)), "host-1")
+        return ApiWriter(Api(str(path)), "host-1")
 
     def close(self) -> None:
         self._server.shutdown()

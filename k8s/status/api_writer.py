@@ -1,0 +1,64 @@
+"""Sends what the controller writes to the API server: the `status` of policies, and Events."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from k8s.api.client import Api
+from k8s.api.errors import ApiError, Unreachable
+from k8s.api.resource import policies_path
+from k8s.objects.policy_status import version_of
+from k8s.status.write_bodies import EVENT_NAMESPACE, event_document, status_patch
+from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
+
+_JSON_PATCH = "application/json-patch+json"
+_TEST_FAILED = "rejected our request"
+"""Part of the API server's message when the `test` of a JSON patch fails."""
+_CONCERN_ALL_WRITES = (401, 403, 429)
+"""Refusals that are about us, not about what is written."""
+_FORBIDDEN = 403
+
+
+class ApiWriter:
+    """Blocking; for one thread."""
+
+    def __init__(self, api: Api, instance: str) -> None:
+        """`instance` is the process that Events name as the one that reports."""
+        self._api = api
+        self._instance = instance
+        # Starts at the time, so that names differ from those of other processes and of earlier runs.
+        self._numbers = itertools.count(time.time_ns())
+
+    def write(self, write: Write) -> WriteAnswer:
+        """Never raises for what the API server does."""
+        try:
+            if isinstance(write, StatusWrite):
+                path = f"{policies_path(write.key.kind)}/{write.key.name}/status"
+                answer = self._api.send("PATCH", path, status_patch(write.status, write.uid), _JSON_PATCH)
+                return WriteAnswer(result=WriteResult.WRITTEN, version=version_of(answer))
+            document = event_document(write, suffix=f"{next(self._numbers):x}", instance=self._instance)
+            self._api.send("POST", f"/api/v1/namespaces/{EVENT_NAMESPACE}/events", document)
+            return WriteAnswer(result=WriteResult.WRITTEN)
+        except Unreachable as error:
+            return WriteAnswer(result=WriteResult.UNAVAILABLE, error=str(error))
+        except ApiError as error:
+            unavailable = error.status in _CONCERN_ALL_WRITES or error.status >= 500
+            if isinstance(write, EventWrite) and error.status == _FORBIDDEN:
+                # Perhaps only the namespace's quota of Events is used up. An Event may be lost.
+                unavailable = False
+            return WriteAnswer(
+                result=WriteResult.UNAVAILABLE if unavailable else WriteResult.REFUSED,
+                gone=error.status == 404 or (isinstance(write, StatusWrite) and _has_another_uid(error)),
+                error=str(error),
+                retry_after=error.retry_after,
+            )
+
+
+def _has_another_uid(error: ApiError) -> bool:
+    """Whether a status was refused because the policy of that name has another uid.
+
+    Then the patch could not be applied (for a status that breaks a rule, the API server names the rule instead), or the
+    policy was replaced at that very moment.
+    """
+    return error.status == 409 or (error.status == 422 and _TEST_FAILED in error.message)
