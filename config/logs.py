@@ -1,6 +1,6 @@
 """How the agent logs: to standard error, as text for people or as one JSON object on each line.
 
-It owns the handlers of the root logger, and Python's hooks for uncaught exceptions, so that those are log lines as well.
+It owns the root logger's handlers and Python's hooks for uncaught exceptions, so that those are log lines as well.
 """
 
 from __future__ import annotations

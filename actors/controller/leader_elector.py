@@ -1,6 +1,6 @@
 """LeaderElector: runs the election of the one controller process that writes.
 
-It receives and sends no messages. StatusWriter asks `Leadership.leads` at the moment of each write instead, because a
+It receives and sends no messages. StatusWriter asks `Election.leads` at the moment of each write instead, because a
 message that says so might be outdated when it is read.
 """
 
