@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from actors.controller.outage_pause import OutagePause
 from actors.framework.rates import TokenBucket
 from config.domain.ids import PolicyKey
-from k8s.status.writes import EventWrite, WriteAnswer, WriteResult
+from k8s.status.write_requests import EventWrite, WriteAnswer, WriteResult
 
 EVENTS_BURST = 10.0
 EVENTS_PER_SECOND = 1 / 60

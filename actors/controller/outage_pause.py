@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from config.backoff import Backoff
-from k8s.status.writes import WriteAnswer, WriteResult
+from k8s.status.write_requests import WriteAnswer, WriteResult
 
 _BACKOFF = Backoff(first=0.5, longest=30.0)
 
