@@ -1,4 +1,4 @@
-"""The kernel side: the programs (C, in `programs/`), building, loading and attaching them, their maps and rows.
+"""The kernel side: the programs (C, in `programs/`); compiling, loading and attaching them; their maps and rows.
 
 May import: `config`.
 """

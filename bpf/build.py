@@ -1,4 +1,4 @@
-"""What a build of the programs is: their text, compiler flags, map sizes, and the name that stands for all of them."""
+"""A build of the programs: its text, compiler flags and map sizes, and the name that identifies all of these."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ HOOKS: dict[str, int] = {
     "connect4": 10,
     "connect6": 11,
 }
-"""Hook -> attach type (enum bpf_attach_type of the kernel's uapi/linux/bpf.h), in the order in which they are attached:
-the way back before the way there, so that no program ever sees a backend."""
+"""Hook -> attach type (enum bpf_attach_type of the kernel's uapi/linux/bpf.h), in the order in which they are attached.
+The way back comes first, so that no process ever sees a backend's address."""
 
 WAY_BACK = frozenset({"recvmsg4", "recvmsg6", "getpeername4", "getpeername6"})
-"""Hooks that translate from the backend back to the frontend."""
+"""Hooks that translate a backend's address back to the frontend's."""
 
 MAP_NAMES = (
     "filter",
@@ -52,11 +52,10 @@ MAP_NAMES = (
 )
 
 ONE_ROW_MAPS = {"filter": 200, "config": 201, "lease": 202, "agent_cgroup": 205}
-"""Maps of one row, which the programs read without a look-up -> the descriptor under which the loader holds the map."""
-
+"""Maps of one row, which the programs read without a look-up -> the descriptor under which the loader opens the map."""
 
 SHARED_MAPS = {"socket_state": 203, "socket_more": 204}
-"""Socket storages, which builds share -> the descriptor under which the loader holds the one to use."""
+"""Socket storages, which builds share -> the descriptor under which the loader opens the one to use."""
 
 
 class MapSizes(NamedTuple):
@@ -66,7 +65,8 @@ class MapSizes(NamedTuple):
 
 
 def program_text() -> str:
-    """One text for BCC: map methods are understood only in the main text, types and maps come by #include."""
+    """One text for BCC. BCC understands map methods only in the main text, so only types and maps are in included
+    files."""
     parts = ["#include <uapi/linux/bpf.h>\n#include <linux/compiler.h>\n"]
     parts += [f'#include "{name}"\n' for name in _HEADERS]
     parts += [f'#line 1 "{name}"\n{(_PROGRAMS / name).read_text()}' for name in _SOURCES]
@@ -85,15 +85,15 @@ def _digest() -> str:
 
 
 def build_name(sizes: MapSizes) -> str:
-    """Name of this build: equal names, equal programs and maps."""
+    """Name of this build. Builds of the same name have the same programs and maps."""
     return "-".join([_digest(), *map(str, sizes)])
 
 
 def sockets_layout() -> str:
-    """Names the layout of the socket storages: builds of one layout share them."""
+    """Digest of the layout of the socket storages. Builds of the same layout share them."""
     return hashlib.sha256((_PROGRAMS / "sockets.h").read_bytes()).hexdigest()[:12]
 
 
 def rows_layout() -> str:
-    """Names the layout of the rows: maps of two builds with one layout can exchange rows."""
+    """Digest of the layout of the rows. Rows may be copied between two builds of the same layout."""
     return hashlib.sha256((_PROGRAMS / "types.h").read_bytes()).hexdigest()[:12]

@@ -15,7 +15,7 @@ from bpf import pins
 from bpf.attaching import HeldLink, attach
 from bpf.attachments import programs_before
 from bpf.carry_over import carry_over
-from bpf.cgroups import coverage_faults
+from bpf.coverage import coverage_faults
 from bpf.maps import PinnedMaps
 
 _log = logging.getLogger(__name__)

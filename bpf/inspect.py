@@ -1,6 +1,7 @@
-"""The installed state for people and scripts, read from the pinned maps alone: works while the agent is down.
+"""The installed state for people and scripts. It is read from the pinned maps only, so it works while the agent is
+down.
 
-Each view is a list of rows whose keys docs/commands.md names; empty when nothing is installed.
+Each view is a list of rows, empty when nothing is installed. docs/commands.md names the keys of the rows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Row = dict[str, object]
 
 
 def view(name: str, bpffs: Path) -> list[Row]:
-    """Rows of one of VIEWS. Raises DatapathError when the pins can't be read (rights)."""
+    """Rows of one of VIEWS. Raises DatapathError when this process has no right to read the pins."""
     try:
         if name == "programs":
             return _programs(bpffs)
@@ -31,7 +32,7 @@ def view(name: str, bpffs: Path) -> list[Row]:
             return []
         maps = PinnedMaps(bpffs / build / "maps")
     except PermissionError as error:
-        msg = f"{bpffs} can't be read: {error}; inspect needs root, or CAP_BPF and CAP_NET_ADMIN"
+        msg = f"{bpffs} cannot be read: {error}; inspect needs root, or CAP_BPF and CAP_NET_ADMIN"
         raise DatapathError(msg) from error
     try:
         return _MAP_VIEWS[name](maps)
@@ -101,7 +102,7 @@ def _affinity(maps: PinnedMaps) -> list[Row]:
     for held in maps.affinity_rows():
         row = frontends.get(held.frontend)
         left = row.affinity_seconds - (now - held.last_used_ns) / 1e9 if row else 0
-        # An expired row, or one of a frontend that is gone, means nothing to the programs; the next sweep takes it.
+        # The programs ignore a row that has expired, or whose frontend or backend is gone. The next sweep removes it.
         if row and left > 0 and held.backend in maps.backends_of(row):
             found.append(
                 {
@@ -133,7 +134,8 @@ def _qos(maps: PinnedMaps) -> list[Row]:
 
 
 def redirects_in(window: Window | None, limit: int, second: int) -> int:
-    """Redirects of the given second: a window counts calls, and belongs to one second alone."""
+    """Redirects within the given second (CLOCK_MONOTONIC). A window counts the calls of one second, also those over the
+    limit."""
     return min(window.calls, limit) if window and window.second == second & 0xFFFFFFFF else 0
 
 

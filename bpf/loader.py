@@ -1,4 +1,4 @@
-"""The loader: a short-lived child process that compiles the programs with BCC, loads and pins them.
+"""The loader: a short-lived child process that compiles the programs with BCC, then loads and pins them.
 
 The only module that imports bcc, so that the agent's own process stays small. Nothing is attached here. Why it is done
 so: docs/decisions/0001-bcc-in-a-child-process.md.
@@ -6,7 +6,7 @@ so: docs/decisions/0001-bcc-in-a-child-process.md.
     python -m bpf.loader DIRECTORY SHARED MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
 
 pins every map as DIRECTORY/maps/NAME and every program as DIRECTORY/programs/HOOK. The programs use the socket storages
-that are pinned as SHARED/NAME; those that are not there yet are made.
+that are pinned as SHARED/NAME; the loader makes those that are missing.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from bpf.build import (
 
 
 def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
-    """Compiles, loads and pins below `directory`, which exists on a bpffs and is empty; `shared` exists too."""
+    """`directory` and `shared` must exist on a bpffs. Exits with a message for the operator when something fails."""
     os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
-    from bcc import BPF, lib  # noqa: PLC0415  (late, so that --help and errors of usage do not pay for it)
+    from bcc import BPF, lib  # noqa: PLC0415  (the only function that needs BCC)
 
     try:
         programs = BPF(text=program_text(), cflags=compiler_flags(sizes))
@@ -49,7 +49,7 @@ def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
     for name, descriptor in SHARED_MAPS.items():
         pin = shared / name
         if not pin.exists():
-            # BCC's own table of maps does not know this type.
+            # programs[name] fails for this type of map, which BCC has no class for.
             libbpf.pin(lib.bpf_table_fd(programs.module, name.encode()), pin)
         os.dup2(libbpf.open_pin(pin), descriptor)
     for hook, attach_type in HOOKS.items():

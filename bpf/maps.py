@@ -1,4 +1,4 @@
-"""The pinned maps by name, with typed rows. MapWriter writes through this; inspect and metrics read."""
+"""All pinned maps of a build, by name and with typed rows. MapWriter writes through it; inspect and metrics read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ZERO = bytes(4)
 
 
 class PinnedMaps:
-    """The maps of one build, opened by path; each instance has descriptors of its own."""
+    """The maps of one build. Each instance opens descriptors of its own."""
 
     def __init__(self, directory: Path) -> None:
         self._maps = {name: KernelMap(directory / name) for name in MAP_NAMES}
@@ -33,7 +33,7 @@ class PinnedMaps:
             yield packing.unpack_frontend_row(value)
 
     def backends_of(self, row: rows.FrontendRow) -> tuple[Endpoint, ...]:
-        """Those in the row's slots; fewer than `count` when the row was replaced meanwhile."""
+        """The backends that the row names; fewer than its `count` when the row has been replaced since it was read."""
         found = (self["backends"].lookup(packing.INDEX.pack(i)) for i in range(row.first, row.first + row.count))
         pairs = [packing.unpack_backend(value) for value in found if value]
         return tuple(backend for generation, backend in pairs if generation == row.backends_generation)
@@ -54,17 +54,17 @@ class PinnedMaps:
         self["members"].delete(packing.pack_member(frontend, backend))
 
     def write_filter(self, bits: bytearray) -> None:
-        """All of them. Whoever reads meanwhile sees each bit as it was or as it is."""
+        """Writes the whole row. A program that reads it meanwhile sees each bit as it was before or as it is after."""
         self["filter"].update(_ZERO, bytes(bits))
 
     # policies
 
     def policy_rows(self) -> dict[int, rows.PolicyRow]:
-        """Of policies that are in force."""
+        """By policy id, of the policies that are in force."""
         return {policy_id: row for policy_id, row in self.counted_policies().items() if row.in_force}
 
     def counted_policies(self) -> dict[int, rows.PolicyRow]:
-        """Whose the counters are, in force or not."""
+        """By policy id, of all policies that have counters."""
         return {_id(key): packing.unpack_policy(value) for key, value in self["policies"].items()}
 
     def counters(self) -> dict[int, rows.Counters]:
@@ -81,7 +81,7 @@ class PinnedMaps:
         return {packing.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
 
     def write_zeroes(self, name: str, policy_id: int) -> None:
-        """In `counters` or `windows`: makes the row, or begins it again."""
+        """Makes a row of `counters` or `windows`, or sets it back to zero."""
         self[name].update(packing.POLICY_ID.pack(policy_id), bytes(self[name].value_size))
 
     # the agent and its lease
@@ -93,7 +93,7 @@ class PinnedMaps:
         self["lease"].update(_ZERO, now_ns.to_bytes(8, "little"))
 
     def lease_renewed_ns(self) -> int:
-        """CLOCK_MONOTONIC; 0 when it never was."""
+        """CLOCK_MONOTONIC; 0 when it was never renewed, or was ended."""
         return int.from_bytes(self["lease"].lookup(_ZERO) or bytes(8), "little")
 
 

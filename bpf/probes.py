@@ -1,4 +1,4 @@
-"""What the running kernel has of what we need, asked of the kernel itself at start."""
+"""Which of the features that we need the running kernel has. We ask the kernel itself, at start."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ HELPERS = {
     "bpf_get_current_ancestor_cgroup_id": 123,
     "bpf_ktime_get_coarse_ns": 160,
 }
-"""What the programs call -> its number (enum bpf_func_id of the kernel's uapi/linux/bpf.h)."""
+"""Helper functions that the programs call -> number (enum bpf_func_id of the kernel's uapi/linux/bpf.h)."""
 
 
 def missing_features() -> list[str]:
-    """Names of what this kernel, or this process's rights, lack; empty when all is there."""
+    """Names of the features that this kernel lacks, or that this process has no right to use; empty when none is
+    missing."""
     missing = []
     release = os.uname().release
     version = tuple(int(part) for part in release.split("-")[0].split(".")[:2])
@@ -47,6 +48,6 @@ def missing_features() -> list[str]:
 
 
 def own_netns_cookie() -> int:
-    """Cookie of the network namespace that this process runs in."""
+    """Cookie of the network namespace of this process."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")

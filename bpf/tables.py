@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(rows: Sequence[dict[str, object]]) -> str:
-    """Columns are the first row's keys; lists are joined by commas, objects shown as key=value."""
+    """The keys of the first row are the columns. Lists are joined by commas, and objects are shown as key=value."""
     if not rows:
         return "nothing installed\n"
     cells = [[name.upper().replace("_", " ") for name in rows[0]]]

@@ -28,9 +28,9 @@ from actors.writing.lease import Judgement, LeaseKeeper, read_clock
 from actors.writing.map_tables import MapTables
 from actors.writing.room import PolicyWrite, Refusal, policy_row
 from bpf.build import HOOKS
-from bpf.cgroups import PodCgroup, PodCgroups
 from bpf.datapath import Datapath
 from bpf.packing import pack_affinity, unpack_affinity
+from bpf.pod_cgroups import PodCgroup, PodCgroups
 from bpf.probes import own_netns_cookie
 from bpf.rows import AffinityRow
 from config.domain.ids import PolicyKey

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bpf import cgroups, packing, rows, startup
+from bpf import packing, pod_cgroups, rows, startup
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
 from bpf.detaching import detach
 from bpf.maps import PinnedMaps
@@ -177,6 +177,6 @@ def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
     assert found
     names = re.findall(r"PASS_\w+", found[1])
     assert names == [*(f"PASS_{reason.name}" for reason in rows.PassReason), "PASS_REASONS"]
-    assert f"#define MAX_CGROUP_LEVELS {cgroups.MAX_LEVELS}\n" in consts.read_text()
+    assert f"#define MAX_CGROUP_LEVELS {pod_cgroups.MAX_LEVELS}\n" in consts.read_text()
     assert f"#define FILTER_FACTOR {packing.FILTER_FACTOR:#x}ULL\n" in consts.read_text()
     assert f"#define FRONTEND_NO_HOST {rows.FrontendFlag.NO_HOST.value} " in types.read_text()
