@@ -125,12 +125,11 @@ class LinkInfo(NamedTuple):
     program_id: int
     cgroup_id: int
     """0 when the cgroup is gone, or somebody detached the link."""
-    attach_type: int
 
 
 def link_info(link: int) -> LinkInfo:
     """Of a cgroup link."""
-    return LinkInfo(*struct.unpack("=4xIIxxxxQI", info(link, 28)))
+    return LinkInfo(*struct.unpack("=4xIIxxxxQ", info(link, 24)))
 
 
 def link_create(program: int, cgroup: int, attach_type: int, flags: int) -> int:
