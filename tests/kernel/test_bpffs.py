@@ -116,7 +116,7 @@ def test_the_root_of_a_bpffs_is_refused_by_whatever_name(lab: Lab, bpffs: Path, 
     for name in (bpffs, tmp_path / "link", bpffs / "tc" / ".."):
         with pytest.raises(DatapathError, match=r"is the root of a bpffs.* such as .*/balancing"):
             prepare_directory(name)
-    assert "left" in Agent(lab, {"datapath__bpffs": str(bpffs)}).command("detach").stdout
+    assert "kept" in Agent(lab, {"datapath__bpffs": str(bpffs)}).command("detach").stdout
     assert content(bpffs) == before
 
 
