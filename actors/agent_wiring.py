@@ -8,7 +8,8 @@ from actors.framework.supervisor import ChildSpec
 from actors.health.container_watcher import ContainerWatcher
 from actors.reporting.kernel_reading import read_kernel
 from actors.reporting.metrics_exporter import MetricsExporter
-from actors.reporting.status_reporter import DatapathView, StatusReporter
+from actors.reporting.status_endpoint import DatapathView
+from actors.reporting.status_reporter import StatusReporter
 from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.conflict_resolver import ConflictResolver
 from actors.watching.endpoint_watcher import EndpointWatcher

@@ -1,4 +1,4 @@
-"""What people are told: the log, `/status`, `/readyz` and metrics.
+"""What operators see of a process: the log, `/status`, `/readyz`, `/healthz` and metrics.
 
 May import: `actors.framework`, `actors.messages`, `bpf`, `k8s`, `config`.
 """

@@ -1,8 +1,8 @@
-"""What is known of the agent's state, and the answers of /status, /readyz and /healthz made from it. Pure."""
+"""What a reporting actor has heard about this process: its policies, its sources and its actors. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -16,11 +16,8 @@ from actors.messages.reports import (
     SourceHeard,
     WriteFault,
 )
-from actors.reporting.contact import Contact, contact, problem
-from config.domain.addresses import Endpoint
+from actors.reporting.contact import Contact, contact_of
 from config.domain.ids import PolicyKey
-
-SILENCE_SECONDS = 10.0
 
 
 class ConditionChange(NamedTuple):
@@ -31,22 +28,25 @@ class ConditionChange(NamedTuple):
 
 @dataclass(slots=True)
 class AgentState:
-    """Merges what the reporting actor hears; a message costs what it changes, however many policies there are."""
+    """Merges the messages that a reporting actor receives. The cost of a message depends on what it changes, and not on
+    the number of policies."""
 
     applied: DesiredStateApplied = DesiredStateApplied(faults=(), attached=False, apply_seconds=None)
     actors: tuple[ActorReport, ...] = ()
     synced: set[SourceName] = field(default_factory=set)
     heard: dict[SourceName, SourceHeard] = field(default_factory=dict)
-    """As each source told last how it stands."""
+    """The newest SourceHeard of each source."""
     conflicts: int = 0
     resolved: bool = False
+    """Whether ConflictResolver has sent its decisions."""
     _decided: dict[PolicyKey, PolicyCondition] = field(default_factory=dict)
+    """The conditions as ConflictResolver decided them."""
     _faults: dict[PolicyKey, tuple[WriteFault, ...]] = field(default_factory=dict)
     _conditions: dict[PolicyKey, PolicyCondition] = field(default_factory=dict)
-    """As decided, with what the kernel said of it."""
+    """The decided conditions, with the faults of writing them added."""
 
     def conditions(self) -> dict[PolicyKey, PolicyCondition]:
-        """A copy, made in one step of the interpreter: for other threads as well."""
+        """Returns a copy. Any thread may call this, since the interpreter copies a dict in one step."""
         return self._conditions.copy()
 
     def resolve(self, message: PoliciesResolved) -> list[ConditionChange]:
@@ -97,53 +97,6 @@ class AgentState:
                 condition = replace(condition, message=f"{condition.message}; {fault.message}")
         return condition
 
-    def contacts(self, now: float, *, watched: bool) -> dict[SourceName, Contact]:
-        """`watched`: the sources are a server, see `actors.reporting.contact.contact`."""
-        return {source: contact(self.heard.get(source), now, watched=watched) for source in SourceName}
-
-    def unready(self, contacts: Mapping[SourceName, Contact], *, attaches: bool = True) -> list[str]:
-        """What is missing; empty when the agent is ready. `attaches`: programs are ours to attach."""
-        missing = [f"source {source} is not synced" for source in SourceName if source not in self.synced]
-        if not self.resolved:
-            missing.append("policies are not resolved yet")
-        if attaches and not self.applied.attached:
-            missing.append("not all programs are attached")
-        return missing + self.blind(contacts)
-
-    def blind(self, contacts: Mapping[SourceName, Contact]) -> list[str]:
-        """Why what was decided may no longer be right; changes by time alone, so ask again and again."""
-        withheld = self.applied.lease_withheld
-        problems = [
-            problem(source, found, at_once=bool(withheld) or source not in self.synced)
-            for source, found in contacts.items()
-        ]
-        return [each for each in (withheld, *problems) if each]
-
-    def unhealthy(self, silence_seconds: float) -> list[str]:
-        """`silence_seconds`: since the supervisor reported last."""
-        stuck = [f"{actor.name} is stuck" for actor in self.actors if actor.state == "stuck"]
-        if silence_seconds > SILENCE_SECONDS:
-            stuck.append(f"the supervisor has been silent for {silence_seconds:.0f} s")
-        return stuck
-
-
-def policies_document(conditions: Mapping[PolicyKey, PolicyCondition]) -> list[dict[str, object]]:
-    return [
-        {
-            "name": condition.key.name,
-            "service_id": condition.policy_id,
-            "state": condition.state.value,
-            "reason": condition.reason,
-            "message": condition.message,
-            "frontends": [str(Endpoint(f.address, f.port)) for f in condition.frontends],
-            "backends": [str(backend) for backend in condition.backends],
-        }
-        for _, condition in sorted(conditions.items())
-    ]
-
-
-def actors_document(actors: Iterable[ActorReport]) -> list[dict[str, object]]:
-    return [
-        {"name": actor.name, "state": actor.state, "restarts": actor.restarts, "mailbox": actor.mailbox}
-        for actor in actors
-    ]
+    def contacts(self, now: float, *, has_server: bool) -> dict[SourceName, Contact]:
+        """See `actors.reporting.contact.contact_of`."""
+        return {source: contact_of(self.heard.get(source), now, has_server=has_server) for source in SourceName}

@@ -1,4 +1,4 @@
-"""MetricsExporter: owns the registry and /metrics.
+"""MetricsExporter: owns the metrics and serves /metrics.
 
 In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceHeard (the watchers), ActorsReported
 (Supervisor), in the controller WriteEnded (StatusWriter). Out: ResyncDesiredState (ConflictResolver), at start;
@@ -41,7 +41,7 @@ class MetricsExporter(AgentActor):
     def __init__(
         self, *, metrics: MetricsSettings, read: Callable[[], KernelReading] | None = None, build: str = ""
     ) -> None:
-        """The agent has kernel counters to read and a build of kernel programs; the controller has neither."""
+        """The agent has kernel counters to read and a build of its kernel programs; the controller has neither."""
         super().__init__()
         self._settings = metrics
         self._state = AgentState()
@@ -71,7 +71,7 @@ class MetricsExporter(AgentActor):
             self._metrics.apply_seconds.observe(message.apply_seconds)
 
     def _on_source_heard(self, message: SourceHeard) -> None:
-        if message.heard_at is not None:  # else a part is new, and what was heard before stays the last
+        if message.heard_at is not None:  # None: a part of the source is new, and the time of the others stays
             self._metrics.heard = {**self._metrics.heard, message.source: message.heard_at}
         if message.relist_reason:
             self._metrics.source_relists.labels(message.source.value, message.relist_reason).inc()

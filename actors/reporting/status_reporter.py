@@ -1,4 +1,4 @@
-"""StatusReporter: owns the conditions as an operator sees them: the log's lines and /healthz, /readyz, /status.
+"""StatusReporter: shows the state of this process to operators, in the log and at /healthz, /readyz and /status.
 
 In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceSynced and SourceHeard (the watchers),
 ActorsReported (Supervisor), QosWindowElapsed (QosTicker), MetricsServed (MetricsExporter). Out: ResyncDesiredState
@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from actors.framework.actor import AgentActor, OwnedThread
 from actors.framework.http import HttpServer
@@ -29,37 +28,16 @@ from actors.messages.reports import (
     QosWindowElapsed,
     SourceHeard,
 )
-from actors.reporting.agent_state import AgentState, ConditionChange, actors_document, policies_document
+from actors.reporting.agent_state import AgentState, ConditionChange
 from actors.reporting.change_log import ChangeLog, Line
-from actors.reporting.contact import Contact, contacts_document, problem
+from actors.reporting.contact import Contact, problem_of
+from actors.reporting.readiness import unhealthy_reasons, unready_reasons
+from actors.reporting.status_endpoint import DatapathView, LeaderView, status_json
 from config.settings import HealthSettings
-from config.version import VERSION
 
 _log = logging.getLogger(__name__)
-_QUIET = {PolicyState.ACTIVE, PolicyState.DISABLED, PolicyState.NODE_NOT_SELECTED}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatapathView:
-    """What /status says of the kernel side, read when it is asked."""
-
-    build: str
-    cgroup: str
-    hooks: Callable[[], list[str]]
-    lease_age_seconds: Callable[[], float]
-    before_us: Callable[[], Mapping[str, list[str]]]
-    """Hook -> foreign programs that run before ours."""
-    warnings: Callable[[], list[str]]
-    """What keeps it from redirecting as it should, with the remedy."""
-
-
-class LeaderView(Protocol):
-    """What /status says of the controller's election."""
-
-    @property
-    def holder(self) -> str: ...
-
-    def leads(self) -> bool: ...
+_NORMAL_STATES = {PolicyState.ACTIVE, PolicyState.DISABLED, PolicyState.NODE_NOT_SELECTED}
+"""They are logged with level INFO, and all others with WARNING."""
 
 
 class StatusReporter(AgentActor):
@@ -82,7 +60,7 @@ class StatusReporter(AgentActor):
         datapath: DatapathView | None,
         leader: LeaderView | None = None,
     ) -> None:
-        """The agent has a datapath, the controller an election."""
+        """`source` is `source.kind`. An agent has a `datapath`, and a controller a `leader`."""
         super().__init__()
         self._node = node
         self._source = source
@@ -90,12 +68,12 @@ class StatusReporter(AgentActor):
         self._datapath = datapath
         self._leader = leader
         self._state = AgentState()
-        self._heard_at = time.monotonic()
+        self._supervisor_heard_at = time.monotonic()
         self._limited: frozenset[int] = frozenset()
         self._metrics_fault = ""
         self._changes = ChangeLog()
-        self._blind: frozenset[SourceName] = frozenset()
-        """Sources of which the log has said that they hear nothing."""
+        self._logged_problems: frozenset[SourceName] = frozenset()
+        """Sources whose problem has been logged."""
 
     def started(self) -> None:
         routes = {"/healthz": self._healthz, "/readyz": self._readyz, "/status": self._status}
@@ -105,7 +83,7 @@ class StatusReporter(AgentActor):
 
     def _on_policies_resolved(self, message: PoliciesResolved) -> None:
         changes = self._state.resolve(message)
-        if message.complete:  # the resolver sends it only when every source is synced
+        if message.complete:  # ConflictResolver sends it only when every source is synced
             self._state.synced = set(SourceName)
         self._log_changes(changes)
 
@@ -119,26 +97,28 @@ class StatusReporter(AgentActor):
         self._state.heard[message.source] = message
 
     def _on_actors_reported(self, message: ActorsReported) -> None:
-        """Each second: also the moment to see what shows by its duration alone."""
+        """It arrives each second, so this is also the moment to look for problems that appear as time passes."""
         self._state.actors = message.actors
-        self._heard_at = time.monotonic()
-        self._log_lines(self._changes.due(self._heard_at))
-        self._log_blindness()
+        self._supervisor_heard_at = time.monotonic()
+        self._log_lines(self._changes.due(self._supervisor_heard_at))
+        self._log_problems()
 
-    def _log_blindness(self) -> None:
+    def _log_problems(self) -> None:
         if self._leader is not None and not self._leader.leads():
             return
-        found = {
-            source: text for source, each in self._contacts().items() if (text := problem(source, each, at_once=False))
+        problems = {
+            source: problem
+            for source, contact in self._contacts().items()
+            if (problem := problem_of(source, contact, at_once=False))
         }
-        for source in found.keys() - self._blind:
-            _log.error("%s; the last known state stays in force", found[source])
-        for source in self._blind - found.keys():
+        for source in problems.keys() - self._logged_problems:
+            _log.error("%s; the last known state stays in force", problems[source])
+        for source in self._logged_problems - problems.keys():
             _log.info("source %s has recovered", source)
-        self._blind = frozenset(found)
+        self._logged_problems = frozenset(problems)
 
     def _contacts(self) -> dict[SourceName, Contact]:
-        return self._state.contacts(time.monotonic(), watched=self._source == "kubernetes")
+        return self._state.contacts(time.monotonic(), has_server=self._source == "kubernetes")
 
     def _on_qos_window_elapsed(self, message: QosWindowElapsed) -> None:
         limited = frozenset(message.limited)
@@ -164,56 +144,42 @@ class StatusReporter(AgentActor):
     def _on_metrics_served(self, message: MetricsServed) -> None:
         self._metrics_fault = message.fault
 
-    # answers, in the server's thread: they read whole values, and change nothing
+    # --- the answers; they run in the HTTP server's thread, so they only read, each value once ------------------------
 
     def _healthz(self) -> Answer:
-        return _verdict(self._state.unhealthy(time.monotonic() - self._heard_at))
+        return _ok_or(unhealthy_reasons(self._state.actors, time.monotonic() - self._supervisor_heard_at))
 
     def _readyz(self) -> Answer:
-        # A process that stands by is as ready as it can be; a roll-out must not wait for the other's end.
+        # A standby controller is as ready as it can be. Otherwise a roll-out would wait for the leader to end.
         if self._leader is not None and not self._leader.leads():
-            return _verdict([])
-        return _verdict(self._state.unready(self._contacts(), attaches=self._datapath is not None))
+            return _ok_or([])
+        return _ok_or(unready_reasons(self._state, self._contacts(), attaches=self._datapath is not None))
 
     def _status(self) -> Answer:
-        document: dict[str, object] = {"node": self._node, "version": VERSION}
-        if self._datapath is not None:
-            document["build"] = self._datapath.build
-        document["source"] = {
-            "kind": self._source,
-            "synced": self._state.synced == set(SourceName),
-            "streams": contacts_document(self._contacts()),
-        }
-        if self._datapath is not None:
-            document["datapath"] = {
-                "cgroup": self._datapath.cgroup,
-                "hooks": self._datapath.hooks(),
-                "lease_age_seconds": round(self._datapath.lease_age_seconds(), 3),
-                "lease_withheld": self._state.applied.lease_withheld,
-                "programs_before_us": self._datapath.before_us(),
-                "warnings": self._datapath.warnings(),
-            }
-        if self._leader is not None:
-            document["leader"] = {"leads": self._leader.leads(), "holder": self._leader.holder}
-        if self._metrics_fault:
-            document["metrics"] = {"fault": self._metrics_fault}
-        document["actors"] = actors_document(self._state.actors)
-        document["policies"] = policies_document(self._state.conditions())
+        document = status_json(
+            self._state,
+            node=self._node,
+            source=self._source,
+            contacts=self._contacts(),
+            datapath=self._datapath,
+            leader=self._leader,
+            metrics_fault=self._metrics_fault,
+        )
         return Answer(HTTPStatus.OK, "application/json", json.dumps(document, indent=1).encode() + b"\n")
 
 
 def _line(change: ConditionChange) -> Line | None:
-    """None for a change that is not worth a line."""
+    """Returns None for a change that need not be logged."""
     key, former, present = change
     if present is None:
         return Line(level=logging.INFO, text=f"policy {key.name} no longer exists")
     if former is not None and (former.state, former.message) == (present.state, present.message):
         return None
-    level = logging.INFO if present.state in _QUIET else logging.WARNING
+    level = logging.INFO if present.state in _NORMAL_STATES else logging.WARNING
     return Line(level=level, text=f"policy {key.name} is {present.state.value}: {present.message}")
 
 
-def _verdict(missing: list[str]) -> Answer:
-    if missing:
-        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", ("\n".join(missing) + "\n").encode())
+def _ok_or(reasons: list[str]) -> Answer:
+    if reasons:
+        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", ("\n".join(reasons) + "\n").encode())
     return Answer(HTTPStatus.OK, "text/plain", b"ok\n")

@@ -80,7 +80,7 @@ CONTRACT = {
 
 
 class Exporting:
-    """A MetricsExporter that listens, and its peers."""
+    """A MetricsExporter that serves HTTP, and its peers."""
 
     def __init__(self, read: Callable[[], KernelReading] | None = lambda: READING) -> None:
         self.resolver = Peer("ConflictResolver")
@@ -116,13 +116,15 @@ def test_at_its_start_it_asks_for_all_conditions() -> None:
     assert Exporting().resolver.next() == ResyncDesiredState()
 
 
-def test_a_port_in_use_ends_nothing_and_is_told_until_it_is_free() -> None:
+def test_a_port_in_use_is_reported_until_it_is_free_and_is_no_failure() -> None:
     reporter, supervisor = Peer("StatusReporter"), Peer("Supervisor")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = MetricsSettings(address="127.0.0.1", port=taken.getsockname()[1])
         MetricsExporter.start(metrics=settings)
-        told = f"metrics.address, metrics.port: cannot listen on 127.0.0.1 port {settings.port}: Address already in use"
-        assert reporter.next() == MetricsServed(fault=told)
+        fault = (
+            f"metrics.address, metrics.port: cannot listen on 127.0.0.1 port {settings.port}: Address already in use"
+        )
+        assert reporter.next() == MetricsServed(fault=fault)
     while reporter.next() != MetricsServed(fault=""):
         pass
     assert supervisor.heard() == []
@@ -175,11 +177,11 @@ def test_a_policy_without_a_counters_row_counts_nothing() -> None:
 @pytest.mark.parametrize(
     ("policy_id", "redirects"),
     [
-        pytest.param(7, 0, id="another policy has the number: its counters are not shown"),
-        pytest.param(9, 11, id="the number is its own: its counters go on"),
+        pytest.param(7, 0, id="another policy has the id: its counters are not shown"),
+        pytest.param(9, 11, id="the id is its own: its counters are shown"),
     ],
 )
-def test_counters_of_a_policy_that_is_out_of_force(policy_id: int, redirects: int, state: PolicyState) -> None:
+def test_counters_of_a_policy_that_is_not_in_force(policy_id: int, redirects: int, state: PolicyState) -> None:
     reading = replace(
         READING, counters={**READING.counters, 9: Counters(redirects=11)}, counted={7: "dns", 9: "younger"}
     )
@@ -191,14 +193,14 @@ def test_counters_of_a_policy_that_is_out_of_force(policy_id: int, redirects: in
     assert scraped[sample("redirects_total", policy="dns")] == 40
 
 
-def test_the_counters_of_a_number_are_shown_by_nobody_but_the_policy_that_they_are_of() -> None:
-    """The winner of a number is being written: what the kernel counted until now is the former policy's."""
+def test_counters_are_shown_only_for_the_policy_that_they_belong_to() -> None:
+    """A policy takes over an id. Until it has been written, the counters of that id are those of the former policy."""
     exporting = Exporting(lambda: replace(READING, counted={7: "former"}))
     exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))
     assert exporting.scrape()[sample("redirects_total", policy="dns")] == 0
 
 
-def test_a_policy_that_is_gone_leaves_no_series() -> None:
+def test_a_removed_policy_leaves_no_series() -> None:
     exporting = Exporting()
     exporting.tell(
         PoliciesResolved(complete=True, conditions=(ACTIVE,)), PoliciesResolved(complete=False, removed=(ACTIVE.key,))
@@ -206,7 +208,7 @@ def test_a_policy_that_is_gone_leaves_no_series() -> None:
     assert not [labels for _, labels in exporting.scrape() if ("policy", "dns") in labels]
 
 
-def test_a_write_that_failed_shows_as_the_policys_state() -> None:
+def test_a_failed_write_is_shown_as_the_policys_state() -> None:
     exporting = Exporting()
     fault = WriteFault(key=ACTIVE.key, failed=True, message="full")
     exporting.tell(
@@ -218,7 +220,7 @@ def test_a_write_that_failed_shows_as_the_policys_state() -> None:
     assert scraped[sample("policy_state", policy="dns", state="Active")] == 0
 
 
-def test_writes_without_an_event_are_not_timed() -> None:
+def test_writes_that_no_event_caused_are_not_timed() -> None:
     exporting = Exporting()
     for seconds in (0.002, None):
         exporting.tell(DesiredStateApplied(faults=(), attached=True, apply_seconds=seconds))
@@ -238,7 +240,7 @@ def test_a_kernel_that_cannot_be_read_is_counted_and_the_rest_is_served() -> Non
     assert sample("redirects_total", policy="dns") not in second
 
 
-def test_listings_of_sources() -> None:
+def test_listings_are_counted_by_their_reason() -> None:
     exporting = Exporting()
     for reason in ("start", "", "overflow"):
         exporting.tell(SourceHeard(source=SourceName.ENDPOINTS, heard_at=5.0, relist_reason=reason))
@@ -249,13 +251,13 @@ def test_listings_of_sources() -> None:
 
 LAST_EVENTS: dict[str, tuple[Callable[[], float | None], float | None]] = {
     "heard an hour ago": (lambda: time.monotonic() - 3600, 3600),
-    "nothing to hear of": (lambda: NOTHING_TO_HEAR, 0),
+    "nothing to hear about": (lambda: NOTHING_TO_HEAR, 0),
     "never heard": (lambda: None, None),
 }
 
 
 @pytest.mark.parametrize("case", LAST_EVENTS)
-def test_the_last_event_is_as_old_as_the_source_says_not_as_the_message(case: str) -> None:
+def test_the_last_event_is_as_old_as_the_source_says_even_when_the_message_is_newer(case: str) -> None:
     heard_at, age = LAST_EVENTS[case]
     exporting, heard = Exporting(), heard_at()
     for trouble in (None, Trouble(TroubleKind.OUTAGE, 1.0, "refused")):
@@ -264,7 +266,7 @@ def test_the_last_event_is_as_old_as_the_source_says_not_as_the_message(case: st
     assert found == (age if age is None else pytest.approx(time.time() - age, abs=60))
 
 
-def test_actors_with_their_mailbox_and_restarts() -> None:
+def test_mailboxes_and_restarts_of_actors() -> None:
     exporting = Exporting()
     exporting.tell(ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=3, mailbox=4),)))
     scraped = exporting.scrape()
@@ -279,7 +281,7 @@ def test_the_release_and_the_build_of_the_programs_are_labels(
     assert Exporting(read).scrape()[sample("build_info", version=VERSION, build=build)] == 1
 
 
-def test_a_controller_counts_its_writes_and_has_no_kernel() -> None:
+def test_a_controller_counts_its_writes_and_has_no_kernel_side() -> None:
     exporting = Exporting(read=None)
     key = ACTIVE.key
     status = StatusWrite(key=key, uid="", status=PolicyStatus(), former_reason="", decided_at="")
@@ -296,5 +298,5 @@ def test_a_controller_counts_its_writes_and_has_no_kernel() -> None:
     assert found[sample("collect_errors_total")] == 0
 
 
-def test_an_agent_writes_nothing_to_count() -> None:
+def test_an_agent_has_no_metric_of_writes() -> None:
     assert "api_writes_total" not in {name for name, _ in Exporting().scrape()}

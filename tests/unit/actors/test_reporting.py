@@ -1,4 +1,4 @@
-"""What an operator sees: /status, /readyz, /healthz and the log lines of conditions."""
+"""What an operator sees: /status, /readyz, /healthz, and the log lines about policies."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ from actors.messages.reports import (
     WriteFault,
 )
 from actors.reporting import change_log
-from actors.reporting.agent_state import AgentState, policies_document
-from actors.reporting.status_reporter import DatapathView, StatusReporter
+from actors.reporting.agent_state import AgentState
+from actors.reporting.readiness import unhealthy_reasons
+from actors.reporting.status_endpoint import DatapathView
+from actors.reporting.status_reporter import StatusReporter
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import HealthSettings
@@ -55,7 +57,7 @@ ATTACHED = DesiredStateApplied(faults=(), attached=True, apply_seconds=0.001)
 
 
 class Reporting:
-    """A StatusReporter that listens, and its peers."""
+    """A StatusReporter that serves HTTP, and its peers."""
 
     def __init__(self, source: str = "directory", **view: Any) -> None:
         self.resolver = Peer("ConflictResolver")
@@ -98,7 +100,7 @@ def stream(source: SourceName) -> dict[str, object]:
     return {"name": source.value, "state": "starting", "silent_seconds": None, "trouble_seconds": 0.0, "message": ""}
 
 
-def test_status_is_what_the_contract_says() -> None:
+def test_status_has_the_documented_shape() -> None:
     reporting = Reporting()
     actor = ActorReport(name="MapWriter", state="running", restarts=2, mailbox=3)
     reporting.tell(RESOLVED, ATTACHED, ActorsReported(actors=(actor,)))
@@ -132,7 +134,7 @@ def test_status_is_what_the_contract_says() -> None:
     }
 
 
-def test_readyz_names_what_is_missing_until_nothing_is() -> None:
+def test_readyz_names_what_is_missing_until_nothing_is_missing() -> None:
     reporting = Reporting()
     code, body = reporting.get("/readyz")
     assert code == 503
@@ -149,7 +151,7 @@ def test_readyz_names_what_is_missing_until_nothing_is() -> None:
     assert reporting.get("/readyz")[0] == 503
 
 
-def test_a_reporter_that_was_restarted_is_ready_again_by_the_complete_answers_alone() -> None:
+def test_a_restarted_reporter_is_ready_as_soon_as_it_has_the_complete_state() -> None:
     reporting = Reporting()
     reporting.tell(RESOLVED, ATTACHED)
     assert reporting.get("/readyz") == (200, "ok\n")
@@ -158,7 +160,7 @@ def test_a_reporter_that_was_restarted_is_ready_again_by_the_complete_answers_al
 def heard(
     kind: TroubleKind | None = None, *, silent: float | None = 0.0, lasts: float = 0.0, message: str = "why"
 ) -> SourceHeard:
-    """Of the Pods, as it is now."""
+    """What the source of Pods reports now."""
     now = time.monotonic()
     return SourceHeard(
         source=SourceName.ENDPOINTS,
@@ -167,9 +169,9 @@ def heard(
     )
 
 
-BLIND: dict[str, tuple[Callable[[], SourceHeard], str]] = {
-    "well": (heard, ""),
-    "silent, with a watch that will show it": (lambda: heard(silent=155), ""),
+CONTACTS: dict[str, tuple[Callable[[], SourceHeard], str]] = {
+    "in contact": (heard, ""),
+    "silent for less than a watch may be": (lambda: heard(silent=155), ""),
     "silent for too long": (lambda: heard(silent=400), "heard nothing for "),
     "refused for a moment": (lambda: heard(TroubleKind.REFUSED, silent=400, lasts=50), ""),
     "refused for a minute": (lambda: heard(TroubleKind.REFUSED, silent=10, lasts=65), "has been refused for "),
@@ -179,33 +181,33 @@ BLIND: dict[str, tuple[Callable[[], SourceHeard], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BLIND)
-def test_a_source_that_hears_nothing_shows_by_its_time_and_its_reason(
+@pytest.mark.parametrize("case", CONTACTS)
+def test_a_source_without_contact_is_shown_after_a_time_that_depends_on_the_reason(
     case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a Kubernetes source; the log says so, too, and once."""
-    make, told = BLIND[case]
+    """/readyz fails, and the log has one error."""
+    make, shown = CONTACTS[case]
     message = make()
     reporting = Reporting(source="kubernetes")
     reporting.tell(RESOLVED, ATTACHED, message, *[ActorsReported(actors=())] * 2)
     code, body = reporting.get("/readyz")
     stream = json.loads(reporting.get("/status")[1])["source"]["streams"][2]
     logged = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
-    assert (code, len(logged)) == ((503, 1) if told else (200, 0))
-    assert told in body and all(told in line for line in logged)
+    assert (code, len(logged)) == ((503, 1) if shown else (200, 0))
+    assert shown in body and all(shown in line for line in logged)
     assert stream["message"] == (message.trouble.message if message.trouble else "")
     reporting.tell(heard(), ActorsReported(actors=()))
     assert reporting.get("/readyz") == (200, "ok\n")
 
 
-def test_a_directory_in_which_nothing_happens_is_well() -> None:
+def test_a_directory_in_which_nothing_changes_is_ready() -> None:
     reporting = Reporting()
     reporting.tell(RESOLVED, ATTACHED, heard(silent=1e6))
     assert reporting.get("/readyz") == (200, "ok\n")
 
 
 @pytest.mark.parametrize("kind", TroubleKind)
-def test_what_a_first_listing_waits_for_is_said_at_once(kind: TroubleKind) -> None:
+def test_the_trouble_of_a_source_that_was_never_listed_is_shown_at_once(kind: TroubleKind) -> None:
     reporting = Reporting(source="kubernetes")
     reporting.tell(heard(kind, silent=None, message="nobody answers"))
     code, body = reporting.get("/readyz")
@@ -213,7 +215,7 @@ def test_what_a_first_listing_waits_for_is_said_at_once(kind: TroubleKind) -> No
     assert "nobody answers" in body
 
 
-def test_a_lease_that_is_withheld_is_said_with_what_it_waits_for() -> None:
+def test_a_withheld_lease_is_shown_together_with_the_source_that_it_waits_for() -> None:
     reporting = Reporting(source="kubernetes")
     withheld = replace(ATTACHED, lease_withheld="the lease ran out")
     reporting.tell(RESOLVED, withheld, heard(TroubleKind.OUTAGE, silent=40, lasts=2, message="nobody answers"))
@@ -246,7 +248,7 @@ def controller(election: Election) -> Reporting:
     return reporting
 
 
-def test_a_controller_that_leads_is_ready_when_policies_are_decided_and_needs_no_programs() -> None:
+def test_a_leading_controller_is_ready_when_policies_are_resolved_and_needs_no_programs() -> None:
     reporting = controller(Election())
     code, body = reporting.get("/readyz")
     assert code == 503 and "source pods" not in body and "attached" not in body
@@ -254,7 +256,7 @@ def test_a_controller_that_leads_is_ready_when_policies_are_decided_and_needs_no
     assert reporting.get("/readyz") == (200, "ok\n")
 
 
-def test_a_controller_that_stands_by_is_ready_and_alive() -> None:
+def test_a_standby_controller_is_ready_and_healthy() -> None:
     election = Election()
     election.leading = False
     reporting = controller(election)
@@ -282,9 +284,9 @@ def test_healthz_fails_when_an_actor_is_stuck() -> None:
     assert reporting.get("/healthz") == (503, "MapWriter is stuck\n")
 
 
-@pytest.mark.parametrize(("silence", "complaints"), [(9.9, []), (11.0, ["the supervisor has been silent for 11 s"])])
-def test_healthz_fails_when_the_supervisor_is_silent_for_ten_seconds(silence: float, complaints: list[str]) -> None:
-    assert AgentState().unhealthy(silence) == complaints
+@pytest.mark.parametrize(("silence", "reasons"), [(9.9, []), (11.0, ["the supervisor has been silent for 11 s"])])
+def test_healthz_fails_when_the_supervisor_is_silent_for_ten_seconds(silence: float, reasons: list[str]) -> None:
+    assert unhealthy_reasons((), silence) == reasons
 
 
 @pytest.mark.parametrize(
@@ -305,7 +307,7 @@ def test_methods_that_would_change_something_are_refused() -> None:
     assert Reporting().get("/status", "POST")[0] == 501
 
 
-def test_an_answer_that_cannot_be_given_is_a_500_and_the_next_one_works(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_status_that_cannot_be_read_is_a_500_and_other_paths_still_work(caplog: pytest.LogCaptureFixture) -> None:
     def unreadable() -> list[str]:
         raise OSError("pins are gone")
 
@@ -318,7 +320,7 @@ def test_an_answer_that_cannot_be_given_is_a_500_and_the_next_one_works(caplog: 
 @pytest.mark.parametrize(
     "sent", [b"", b"\x16\x03\x01\x00garbage\r\n\r\n", b"GET " + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n"]
 )
-def test_a_hostile_client_does_no_harm(sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_hostile_client_leaves_the_server_working(sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     reporting = Reporting()
     fence(reporting.ref)
     with socket.create_connection(("127.0.0.1", reporting.port), timeout=WAIT_SECONDS) as client:
@@ -327,8 +329,10 @@ def test_a_hostile_client_does_no_harm(sent: bytes, capfd: pytest.CaptureFixture
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_port_in_use_ends_nothing_and_is_told_with_its_configuration_keys(caplog: pytest.LogCaptureFixture) -> None:
-    """The kubelet's probes fail meanwhile, and it decides; without a kubelet, redirects go on."""
+def test_a_port_in_use_is_logged_with_its_keys_and_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Redirects keep working. With a kubelet, its probes fail, and it decides what to do."""
     supervisor = Peer("Supervisor")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -341,7 +345,7 @@ def test_a_port_in_use_ends_nothing_and_is_told_with_its_configuration_keys(capl
     assert supervisor.heard() == []
 
 
-def test_status_tells_why_metrics_are_not_served_while_that_lasts() -> None:
+def test_status_says_why_metrics_are_not_served() -> None:
     reporting = Reporting()
     reporting.tell(MetricsServed(fault="the port is in use"))
     assert json.loads(reporting.get("/status")[1])["metrics"] == {"fault": "the port is in use"}
@@ -349,14 +353,14 @@ def test_status_tells_why_metrics_are_not_served_while_that_lasts() -> None:
     assert "metrics" not in json.loads(reporting.get("/status")[1])
 
 
-def test_the_port_is_free_for_the_next_one_as_soon_as_the_reporter_is_gone() -> None:
+def test_the_port_is_free_for_a_successor_as_soon_as_the_reporter_has_stopped() -> None:
     reporting = Reporting()
     reporting.get("/healthz")
     reporting.ref.stop(timeout=WAIT_SECONDS)
     socket.create_server(("127.0.0.1", reporting.port)).close()
 
 
-# --- conditions: what was decided, and what the kernel said of it -----------------------------------------------------
+# --- conditions: what was decided, merged with the faults of writing it -----------------------------------------------
 
 
 def _state(*messages: PoliciesResolved, faults: tuple[WriteFault, ...] = ()) -> AgentState:
@@ -367,14 +371,14 @@ def _state(*messages: PoliciesResolved, faults: tuple[WriteFault, ...] = ()) -> 
     return state
 
 
-def test_a_policy_that_the_kernel_refused_is_failed_and_out_of_force() -> None:
+def test_a_policy_that_could_not_be_written_is_failed_and_has_no_backends() -> None:
     fault = WriteFault(key=KEY, failed=True, message="map frontends is full (65536 rows)")
     (condition,) = _state(RESOLVED, faults=(fault,)).conditions().values()
     assert (condition.state, condition.reason) == (PolicyState.FAILED, "WriteFailed")
     assert (condition.message, condition.backends) == (fault.message, ())
 
 
-def test_a_warning_of_the_kernel_is_added_to_the_message() -> None:
+def test_a_warning_is_added_to_the_message() -> None:
     fault = WriteFault(key=KEY, failed=False, message="no cgroup of Pod kube-system/dns-1")
     (condition,) = _state(RESOLVED, faults=(fault,)).conditions().values()
     assert condition == replace(ACTIVE, message="1 backend; no cgroup of Pod kube-system/dns-1")
@@ -389,7 +393,7 @@ OTHER = replace(ACTIVE, key=replace(KEY, name="another"), policy_id=8)
 FAULT = WriteFault(key=KEY, failed=True, message="full")
 
 
-def test_a_fault_counts_whichever_comes_first_and_as_long_as_it_is_told() -> None:
+def test_a_fault_holds_until_it_is_no_longer_reported_even_when_it_came_before_the_policy() -> None:
     state = AgentState()
     assert state.apply(replace(ATTACHED, faults=(FAULT,))) == []
     ((key, former, present),) = state.resolve(RESOLVED)
@@ -398,7 +402,7 @@ def test_a_fault_counts_whichever_comes_first_and_as_long_as_it_is_told() -> Non
     assert recovered == ACTIVE
 
 
-def test_a_change_is_told_of_the_policy_that_it_concerns_alone() -> None:
+def test_only_the_policies_that_changed_are_returned() -> None:
     state = _state(PoliciesResolved(complete=True, conditions=(ACTIVE, OTHER)))
     fewer = replace(OTHER, state=PolicyState.NO_BACKEND)
     assert state.resolve(PoliciesResolved(complete=False, conditions=(fewer,))) == [(OTHER.key, OTHER, fewer)]
@@ -409,19 +413,19 @@ def test_a_change_is_told_of_the_policy_that_it_concerns_alone() -> None:
 @pytest.mark.parametrize(
     ("then", "names"),
     [
-        pytest.param(PoliciesResolved(complete=False, conditions=(OTHER,)), ["another", "dns"], id="a change adds"),
-        pytest.param(PoliciesResolved(complete=False, removed=(KEY,)), [], id="a removal takes"),
-        pytest.param(PoliciesResolved(complete=True, conditions=(OTHER,)), ["another"], id="all of them replaces"),
+        pytest.param(PoliciesResolved(complete=False, conditions=(OTHER,)), ["another", "dns"], id="one more policy"),
+        pytest.param(PoliciesResolved(complete=False, removed=(KEY,)), [], id="a removal"),
+        pytest.param(PoliciesResolved(complete=True, conditions=(OTHER,)), ["another"], id="a complete message"),
     ],
 )
-def test_conditions_are_merged_and_sorted_by_name(then: PoliciesResolved, names: list[str]) -> None:
-    assert [each["name"] for each in policies_document(_state(RESOLVED, then).conditions())] == names
+def test_conditions_are_merged(then: PoliciesResolved, names: list[str]) -> None:
+    assert sorted(key.name for key in _state(RESOLVED, then).conditions()) == names
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------
 
 
-def test_each_transition_is_one_line_and_no_transition_is_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_change_of_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     conflict = replace(ACTIVE, state=PolicyState.CONFLICT, message="older holds 10.96.0.10:53/UDP")
     with caplog.at_level(logging.INFO, logger="actors.reporting.status_reporter"):
         reporting = Reporting()
@@ -444,7 +448,7 @@ def test_each_transition_is_one_line_and_no_transition_is_none(caplog: pytest.Lo
     ]
 
 
-def test_a_policy_at_its_limit_is_named_once_while_that_lasts(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_policy_at_its_limit_is_logged_once_for_as_long_as_it_stays_there(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="actors.reporting.status_reporter"):
         reporting = Reporting()
         reporting.tell(RESOLVED)
@@ -455,7 +459,7 @@ def test_a_policy_at_its_limit_is_named_once_while_that_lasts(caplog: pytest.Log
     assert lines == ["policy dns is at its limit: further calls of this second are not redirected"] * 2
 
 
-def test_a_backend_that_flaps_is_a_few_lines_the_last_of_which_is_the_present_state(
+def test_a_flapping_backend_causes_a_few_lines_and_the_last_one_shows_the_present_state(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = replace(ACTIVE, state=PolicyState.NO_BACKEND, message="no Pod")

@@ -1,0 +1,117 @@
+"""The metrics that are read or computed at each scrape: policies, the kernel's counters and maps (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from actors.messages.facts import SourceName
+from actors.messages.reports import PolicyCondition, PolicyState
+from actors.reporting.kernel_reading import KernelReading
+from bpf.build import HOOKS
+from bpf.rows import Counters, PassReason
+from k8s.sources.source import NOTHING_TO_HEAR
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "localredirect"
+
+
+class ScrapedMetrics(Collector):
+    """Each argument is called at each scrape, in the HTTP server's thread. `read` may raise OSError."""
+
+    def __init__(
+        self,
+        *,
+        conditions: Callable[[], list[PolicyCondition]],
+        read: Callable[[], KernelReading] | None,
+        restarts: Callable[[], Mapping[str, int]],
+        heard: Callable[[], Mapping[SourceName, float]],
+        on_read_error: Callable[[], None],
+    ) -> None:
+        self._conditions = conditions
+        self._read = read
+        self._restarts = restarts
+        self._heard = heard
+        self._on_read_error = on_read_error
+
+    def describe(self) -> list[Metric]:
+        return []  # otherwise the registry would scrape when this is registered
+
+    def collect(self) -> Iterator[Metric]:
+        conditions = self._conditions()
+        yield from _policy_metrics(conditions)
+        restarts = CounterMetricFamily(f"{PREFIX}_actor_restarts", "Restarts of the actor.", labels=["actor"])
+        for actor, count in self._restarts().items():
+            restarts.add_metric([actor], count)
+        yield restarts
+        yield _last_events(self._heard())
+        if self._read is None:
+            return
+        try:
+            reading = self._read()
+        except OSError as error:
+            _log.warning("cannot read the kernel's counters: %s", error)
+            self._on_read_error()
+            return
+        yield from _counter_metrics(conditions, reading)
+        yield from _datapath_metrics(reading)
+
+
+def _last_events(heard: Mapping[SourceName, float]) -> Metric:
+    """A source that has nothing to hear about counts as heard now."""
+    found = GaugeMetricFamily(
+        f"{PREFIX}_source_last_event_seconds",
+        "Unix time at which the part of the source that has been silent for longest was heard.",
+        labels=["source"],
+    )
+    epoch = time.time() - time.monotonic()
+    for source, heard_at in heard.items():
+        found.add_metric([source.value], time.time() if heard_at == NOTHING_TO_HEAR else epoch + heard_at)
+    return found
+
+
+def _policy_metrics(conditions: list[PolicyCondition]) -> Iterator[Metric]:
+    backends = GaugeMetricFamily(f"{PREFIX}_backends", "Pods that are usable as backends.", labels=["policy"])
+    states = GaugeMetricFamily(
+        f"{PREFIX}_policy_state", "1 for the policy's present state.", labels=["policy", "state"]
+    )
+    for condition in conditions:
+        backends.add_metric([condition.key.name], condition.usable_pods)
+        for state in PolicyState:
+            states.add_metric([condition.key.name, state.value], float(state == condition.state))
+    yield from (backends, states)
+
+
+def _counter_metrics(conditions: list[PolicyCondition], reading: KernelReading) -> Iterator[Metric]:
+    redirects = CounterMetricFamily(f"{PREFIX}_redirects", "Calls redirected.", labels=["policy"])
+    passes = CounterMetricFamily(
+        f"{PREFIX}_passes", "Matching calls that were not redirected.", labels=["policy", "reason"]
+    )
+    hits = CounterMetricFamily(f"{PREFIX}_affinity_hits", "Redirects by session affinity.", labels=["policy"])
+    for condition in conditions:
+        # A policy that lost a conflict over its id must not show the counters of the policy that has the id.
+        is_own = reading.counted.get(condition.policy_id) == condition.key.name
+        counters = reading.counters.get(condition.policy_id, Counters()) if is_own else Counters()
+        redirects.add_metric([condition.key.name], counters.redirects)
+        hits.add_metric([condition.key.name], counters.affinity_hits)
+        for reason in PassReason:
+            passes.add_metric([condition.key.name, reason.label], counters.passes[reason])
+    yield from (redirects, passes, hits)
+
+
+def _datapath_metrics(reading: KernelReading) -> Iterator[Metric]:
+    entries = GaugeMetricFamily(f"{PREFIX}_map_entries", "Rows in use in the kernel map.", labels=["map"])
+    capacity = GaugeMetricFamily(f"{PREFIX}_map_capacity", "Rows that the kernel map has room for.", labels=["map"])
+    attached = GaugeMetricFamily(f"{PREFIX}_program_attached", "1 while the program is attached.", labels=["hook"])
+    for name, count in reading.entries.items():
+        entries.add_metric([name], count)
+    for name, count in reading.capacity.items():
+        capacity.add_metric([name], count)
+    for hook in HOOKS:
+        attached.add_metric([hook], float(hook in reading.attached))
+    yield from (entries, capacity, attached)
