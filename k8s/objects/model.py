@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from config.domain.addresses import Address, Protocol
+from config.domain.checks import HealthCheck
 from config.domain.ids import NamespacedName, PolicyKey
 
 DEFAULT_AFFINITY_SECONDS = 10800
@@ -71,6 +72,7 @@ class PolicySpec:
     backend_ports: tuple[PortSpec, ...] = ()
     backend_namespace: str = ""
     """"" when the policy names none: rule P6 then decides."""
+    health_check: HealthCheck | None = None
     enabled: bool = True
     node_selector: LabelSelector | None = None
     """None: all nodes."""

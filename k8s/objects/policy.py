@@ -14,6 +14,7 @@ from config.input.faults import Report, shown
 from config.input.fields import Fields
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.addresses import why_no_target
+from k8s.objects.health_check import read_health_check
 from k8s.objects.metadata import MAX_POLICY_ID, check_name, derived_policy_id, key_name, read_created
 from k8s.objects.model import AddressFrontend, Policy, PolicySpec, ServiceFrontend
 from k8s.objects.ports import check_partners, read_ports
@@ -86,11 +87,12 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
     enabled = spec.boolean("enabled", True)
     frontend_fields = spec.required("frontend", ("serviceMatcher", "addressMatcher"))
     read = _read_frontend(frontend_fields, redirect) if frontend_fields else None
-    backend = spec.required("backend", ("endpointSelector", "toPorts", "namespace"))
+    backend = spec.required("backend", ("endpointSelector", "toPorts", "namespace", "healthCheck"))
     if backend is not None:
         selector = read_selector(backend, "endpointSelector", needed=True)
         ports = read_ports(backend, needed=True, unique_ports=False)
         namespace = backend.text("namespace", DNS_LABEL.fullmatch, _LABEL_RULE)
+        health_check = read_health_check(backend, ports)
     config = spec.mapping("config", _CONFIG_FIELDS) or Fields({}, "spec.config", spec.report)
     affinity = config.choice("sessionAffinity", {"ClientIP": True, "None": False})
     seconds = config.integer("sessionAffinityTimeoutSeconds", 1, 86400)
@@ -111,6 +113,7 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
         backend_selector=selector,
         backend_ports=ports,
         backend_namespace=namespace,
+        health_check=health_check,
         enabled=enabled,
         node_selector=nodes,
         qos_limit=limit,

@@ -19,6 +19,7 @@ SELECTOR = f"{BACK}/endpointSelector"
 EXPRESSIONS = f"{SELECTOR}/matchExpressions"
 CONFIG = "spec/config"
 NODES = f"{CONFIG}/nodeLabelSelector"
+CHECK = f"{BACK}/healthCheck"
 ANNOTATION = "balancing.elf.io/serviceId"
 
 
@@ -88,6 +89,16 @@ def _service(name: str, path: str, value: object, field: str, says: str, agent_a
     return Bad(name, changed(service_policy(), {path: value}), field, says, agent_accepts)
 
 
+def _check(name: str, check: object, field: str, says: str, *, protocol: str = "TCP") -> Bad:
+    """Of a policy with one port, of this protocol. `field` is below the check."""
+    given = {
+        CHECK: check,
+        f"{FRONT}/toPorts": [port(1, protocol=protocol)],
+        f"{BACK}/toPorts": [port(2, protocol=protocol)],
+    }
+    return Bad(name, changed(address_policy(), given), f"spec.backend.healthCheck{field}", says)
+
+
 def _partners(name: str, front: list[Json], back: list[Json], field: str, says: str) -> list[Bad]:
     """The same for both matchers; MATCHER stands for the one."""
     return [
@@ -118,6 +129,9 @@ _LABEL_KEY = "a key is no label key"
 _EXPRESSION_KEY = "must be a label key"
 _NO_BACKEND = "a frontend port has no backend port: write an entry of the same name and protocol"
 _NO_FRONTEND = "a backend port has no frontend port: write an entry of the same name and protocol"
+_DURATION = "must be a duration of 50ms to 5m, such as 500ms, 1s or 1m30s"
+_DNS_NAME = "must be a DNS name of up to 253 letters"
+_HTTP_PATH = "must be a path of ASCII characters without spaces"
 _COST = "the API server wants to know what a rule may cost"
 _BOTH_MATCHERS = {
     "addressMatcher": {"ip": "169.254.0.90", "toPorts": [{"port": 80}]},
@@ -315,6 +329,58 @@ BAD: list[Bad] = [
     _address("backend namespace", f"{BACK}/namespace", "A_B", "spec.backend.namespace", _NAMESPACE),
     _address("backend namespace, *", f"{BACK}/namespace", "*", "spec.backend.namespace", _NAMESPACE),
     _address("backend namespace, long", f"{BACK}/namespace", "n" * 64, "spec.backend.namespace", "Too long"),
+    # health check
+    _check("check is a list", [], "", "must be of type object"),
+    _check("check of no kind", {}, "", "no kind of check is there: write one of dns, tcp and http"),
+    _check("check of no kind, null", {"dns": None, "interval": "1s"}, "", "no kind of check is there"),
+    _check("check of two kinds", {"tcp": {}, "http": {}}, "", "several kinds of check are there: keep one"),
+    _check("check of three kinds", {"tcp": {}, "http": {}, "dns": {}, "port": 1}, "", "several kinds of check are"),
+    _check("check dns is a word", {"dns": "."}, ".dns", "must be of type object"),
+    _check("check tcp is true", {"tcp": True}, ".tcp", "must be of type object"),
+    *(
+        _check(f"check asks for {name!r}", {"dns": {"name": name}, "port": 1}, ".dns.name", says)
+        for name, says in {
+            "a b": _DNS_NAME,
+            "a..b": _DNS_NAME,
+            ".a": _DNS_NAME,
+            "..": _DNS_NAME,
+            "-a": _DNS_NAME,
+            "a" * 64: _DNS_NAME,
+            "é": _DNS_NAME,
+            "a." * 127: "Too long",
+        }.items()
+    ),
+    _check("check asks for a number", {"dns": {"name": 1}, "port": 1}, ".dns.name", "must be of type string"),
+    _check("check asks for ANY", {"dns": {"type": "ANY"}, "port": 1}, ".dns.type", '"NS", "PTR", "SOA"'),
+    _check("check's path without /", {"http": {"path": "ready"}}, ".http.path", _HTTP_PATH),
+    _check("check's path with a space", {"http": {"path": "/a b"}}, ".http.path", _HTTP_PATH),
+    _check("check's path of two lines", {"http": {"path": "/\r\nA: b"}}, ".http.path", _HTTP_PATH),
+    _check("check's path not ASCII", {"http": {"path": "/é"}}, ".http.path", _HTTP_PATH),
+    _check("check's path long", {"http": {"path": "/" * 1025}}, ".http.path", "Too long"),
+    _check("check's port 0", {"tcp": {}, "port": 0}, ".port", _PORT_RANGE),
+    _check("check's port a name", {"tcp": {}, "port": "http"}, ".port", _PORT_RANGE),
+    *(
+        _check(f"check's {field} {value!r}", {"tcp": {}, field: value}, f".{field}", _DURATION)
+        for field in ("interval", "timeout")
+        for value in ("", "1", "1.5s", "-1s", "+1s", "1us", "1 s", "1S", "49ms", "0s", "5m1ms", "1h", "100000ms")
+    ),
+    _check("check's interval of five parts", {"tcp": {}, "interval": "1s1s1s1s1s"}, ".interval", _DURATION),
+    _check("check's interval is a number", {"tcp": {}, "interval": 1}, ".interval", "must be of type string"),
+    _check("check's timeout above 1s", {"tcp": {}, "timeout": "1001ms"}, ".timeout", "is longer than interval"),
+    _check(
+        "check's timeout above the interval",
+        {"tcp": {}, "interval": "50ms", "timeout": "51ms"},
+        ".timeout",
+        "is longer than interval: write at most the interval",
+    ),
+    _check("check's failures 0", {"tcp": {}, "failureThreshold": 0}, ".failureThreshold", "greater than or equal to 1"),
+    _check("check's failures 101", {"tcp": {}, "failureThreshold": 101}, ".failureThreshold", "less than or equal"),
+    _check("check's failures in quotes", {"tcp": {}, "failureThreshold": "2"}, ".failureThreshold", "of type integer"),
+    _check("check's successes 0", {"tcp": {}, "successThreshold": 0}, ".successThreshold", "greater than or equal"),
+    _check("check's successes 101", {"tcp": {}, "successThreshold": 101}, ".successThreshold", "less than or equal"),
+    _check("check without a UDP port", {"dns": {}}, ".port", "a dns check goes over UDP, and toPorts has no port"),
+    _check("tcp check without a TCP port", {"tcp": {}}, ".port", "tcp and http checks go over TCP", protocol="UDP"),
+    _check("http check without a TCP port", {"http": {}}, ".port", "write the port that is to be", protocol="UDP"),
     # config
     _address("limit negative", f"{CONFIG}/redirectQosLimit", -1, _LIMIT, "should be greater than or equal to 0"),
     _address("limit 2^32", f"{CONFIG}/redirectQosLimit", 2**32, _LIMIT, "should be less than or equal to 4294967295"),
@@ -475,6 +541,37 @@ GOOD: dict[str, Json] = {
     ),
     "port 65535 in quotes": changed(address_policy(), {f"{FRONT}/toPorts": [port("65535")]}),
     "port with leading zeros": changed(address_policy(), {f"{FRONT}/toPorts": [port("0080")]}),
+    "check: dns": changed(
+        address_policy(), {f"{FRONT}/toPorts": _SEVERAL, f"{BACK}/toPorts": _SEVERAL, CHECK: {"dns": {}}}
+    ),
+    "check: tcp": changed(address_policy(), {CHECK: {"tcp": {}}}),
+    "check: http": changed(address_policy(), {CHECK: {"http": {}}}),
+    "check: every field": changed(
+        address_policy(),
+        {
+            CHECK: {
+                "dns": {"name": "_a-B.example." + "c" * 63 + ".", "type": "SRV"},
+                "port": "05353",
+                "interval": "4m59s1000ms",
+                "timeout": "00050ms",
+                "failureThreshold": 100,
+                "successThreshold": 100,
+            }
+        },
+    ),
+    "check: a port, whatever toPorts has": changed(address_policy(), {CHECK: {"dns": {"name": "."}, "port": 53}}),
+    "check: least times": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "50ms", "timeout": "50ms"}}),
+    "check: most times": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "5m", "timeout": "300s"}}),
+    "check: a short interval alone": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "100ms"}}),
+    "check: parts in any order": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "1ms1s1m1s"}}),
+    "check: a long name": changed(
+        address_policy(), {CHECK: {"dns": {"name": f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}"}, "port": 53}}
+    ),
+    "check: names and paths that are empty": changed(
+        address_policy(), {CHECK: {"http": {"path": ""}, "dns": None, "interval": None, "timeout": None}}
+    ),
+    "check: a path": changed(address_policy(), {CHECK: {"http": {"path": "/a?b=c&d=%20#~"}}}),
+    "check: null": changed(address_policy(), {CHECK: None}),
     "nulls": changed(
         address_policy(),
         {CONFIG: None, "spec/enabled": None, f"{BACK}/namespace": None, f"{BACK}/toPorts": [{"port": 1, "name": None}]},

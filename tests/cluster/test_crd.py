@@ -198,6 +198,16 @@ def test_defaults_are_filled_in(plane: ControlPlane) -> None:
     assert kept["backend"]["toPorts"] == [{"port": "8080", "protocol": "TCP"}]
 
 
+def test_defaults_of_a_health_check_are_filled_in(plane: ControlPlane) -> None:
+    numbers = {"interval": "1s", "failureThreshold": 2, "successThreshold": 1}
+    for check, kept in {
+        "dns": {"dns": {"name": ".", "type": "NS"}, "port": 53, **numbers},
+        "http": {"http": {"path": "/"}, "port": 53, **numbers},
+    }.items():
+        policy = changed(address_policy(), {"spec/backend/healthCheck": {check: {}, "port": 53}})
+        assert plane.api.create(CREATE, policy)["spec"]["backend"]["healthCheck"] == kept
+
+
 def objects_of(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:
     """Path, as `kubectl explain` takes it, and the schema of every object with fields, also of those in lists."""
     while schema.get("type") == "array":
@@ -217,7 +227,7 @@ def test_kubectl_explains_every_field(plane: ControlPlane, path: str, schema: Js
     assert " ".join(schema["description"].split()) in printed
     for name, field in schema["properties"].items():
         if path or name not in {"apiVersion", "kind", "metadata"}:  # of these, the API server says it
-            described = re.search(rf" {name} <[^>]*>(?: -required-)?(?: enum: (?:\w+, )*\w+)? (.*)", printed)
+            described = re.search(rf" {name} <[^>]*>(?: -required-)?(?: enum: (?:\w+, )*(?:\w+|[.]+))? (.*)", printed)
             assert described and described[1].startswith(" ".join(field["description"].split())), name
 
 
