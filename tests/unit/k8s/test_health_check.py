@@ -144,7 +144,7 @@ FAULTS = [
     ("dns: {name: 1}", f"{PATH}.dns.name: 1 is wrong; {NAME}"),
     (f"dns: {{name: {'a' * 64}}}", f"{PATH}.dns.name: '"),
     (f"dns: {{name: {'a.' * 127}}}", f"{PATH}.dns.name: '"),
-    ("dns: {type: ANY}", f"{PATH}.dns.type: 'ANY' is wrong; it must be A or AAAA or CNAME or MX or NS or PTR or SOA or"),
+    ("dns: {type: ANY}", f"{PATH}.dns.type: 'ANY' is wrong; it must be A or AAAA or CNAME or MX or NS or PTR or SOA"),
     ("http: {path: ready}", f"{PATH}.http.path: 'ready' is wrong; it must be a path of up to 1024 ASCII characters"),
     ("http: {path: '/a b'}", f"{PATH}.http.path: '/a b' is wrong; it must be a path"),
     ('http: {path: "/\\r\\nHost: a"}', f"{PATH}.http.path: "),
