@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from k8s.sources.source import Source, Wanted
+from k8s.sources.source import Source, Topic
 
 
 class WaitingSource:
@@ -30,5 +30,5 @@ class WaitingSource:
     def relist(self, since: float = 0.0) -> None:
         self._source.relist(since)
 
-    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
-        self._source.subscribe(wanted, revision)
+    def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
+        self._source.subscribe(topics, revision)

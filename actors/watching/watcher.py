@@ -21,7 +21,7 @@ from actors.messages.reports import SourceHeard
 from actors.messages.subscriptions import ResyncSource
 from actors.messages.upkeep import LeaseProbe
 from actors.watching.sources import SourceFactory
-from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
+from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Topic, Upserted
 
 
 class Watcher(AgentActor):
@@ -63,10 +63,10 @@ class Watcher(AgentActor):
     def forget_older(self, listing: int) -> None:
         """This listing ended: objects that were seen only under older listings no longer exist."""
 
-    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
+    def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
         """Asks the source to deliver exactly this from now on. SourceSynced follows when the source covers it."""
         self._revision = revision
-        self.source.subscribe(wanted, revision)
+        self.source.subscribe(topics, revision)
         if self._covered_revision is None:
             self._report_synced()
 

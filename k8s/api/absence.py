@@ -1,6 +1,7 @@
-"""Whether the API server has a kind at all: a 404 of its path alone does not tell.
+"""Whether the API server has a kind at all.
 
-An API server that is starting answers so, and one whose CRD is being registered again, and any proxy before it.
+A 404 for the kind's path does not prove that it is absent: an API server that is starting answers 404, and so do one
+whose CRD is being registered again, and any proxy in front of it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ _REFUSALS = (401, 403)
 
 
 def is_absent(api: Api, resource: Resource) -> bool:
-    """What discovery says after a 404, in a document that must be there; ask several times, it may be in the making as
-    well. Where we may not read discovery, the 404 alone counts. Kinds of the core are always there."""
+    """What the discovery documents say after a 404. Ask several times, since they may be incomplete as well when the
+    server is starting. Where we have no right to read them, the 404 counts. Kinds of the core group are never absent.
+    """
     if not resource.path.startswith("/apis/"):
         return False
     group = resource.group_version.partition("/")[0]
@@ -25,6 +27,6 @@ def is_absent(api: Api, resource: Resource) -> bool:
         kinds = [each["name"] for each in api.get(f"/apis/{resource.group_version}", {})["resources"]]
     except ApiError as error:
         return error.status in _REFUSALS
-    except (Unreachable, AttributeError, KeyError, TypeError):  # no answer, or one that makes no sense
+    except (Unreachable, AttributeError, KeyError, TypeError):  # no answer, or not a discovery document
         return False
     return resource.path.rpartition("/")[2] not in kinds

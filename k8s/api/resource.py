@@ -1,4 +1,4 @@
-"""One collection of the API that is listed and watched: its path, and how it is read."""
+"""A collection of the API that is listed and watched: its path, and how it is read. Pure."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class Resource:
     field_selector: str = ""
     label_selector: str = ""
     metadata_only: bool = False
-    """Objects come as PartialObjectMetadata: of a Node only labels are used, and its status changes all the time."""
+    """Objects come as PartialObjectMetadata. We use only the labels of a Node, and its status changes all the time."""
     optional: bool = False
-    """Its CRD may be absent, and may come later: then there are none."""
+    """Its CRD may be absent, which means that there are no objects, and may be installed later."""
     with_status: bool = False
-    """Of a policy its status is read, too."""
+    """The status of a policy is read, too."""
     from_cache: bool = False
-    """Listed from the API server's own cache, in one piece, and not from etcd in pages. For what every agent lists:
-    an API server before 1.32 that has to read etcd reads all Pods of the cluster to find those of one node. What is
-    listed in pages (by the controller, or without a selector) reads no more than it returns, or is read by one
-    process in the cluster."""
+    """The list comes from the API server's own cache in one piece, rather than from etcd in pages.
+
+    This is for what every agent lists: an API server before 1.32 that has to read etcd reads all Pods of the cluster to
+    find those of one node. Lists in pages are for collections without a selector, where the server reads only what it
+    returns, and for the controller, of which there is one in the cluster."""
 
     @property
     def name(self) -> str:

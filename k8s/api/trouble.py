@@ -1,4 +1,4 @@
-"""Why the API server, or another source of objects, can't be read."""
+"""Why the API server, or another source of objects, can't be read. Values only."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from enum import StrEnum
 
 
 class SourceConfigError(Exception):
-    """The source can't be used as configured: the text names the key and what is allowed."""
+    """The source can't be used as it is configured. The text names the key and what is allowed."""
 
 
 class TroubleKind(StrEnum):
-    """Why a source hears nothing. In none of them is anything changed in the kernel, but for ABSENT."""
+    """Why a source hears nothing. Only ABSENT changes anything in the kernel."""
 
     OUTAGE = "outage"
-    """The server can't be reached, or answers that it is not well (5xx, 429) or what makes no sense. What it told last
-    is most probably still right, so it stays in force until the server is back."""
+    """The server can't be reached, says that it is not well (5xx, 429), or gives an answer that makes no sense.
+
+    The last known state is most probably still right, so it stays in force until the server is back."""
     REFUSED = "refused"
-    """The server is well, and refuses us: our credentials (401) or a right (403). We are blind while others are not,
-    and only a person can change that, so it must be seen. What was told last stays in force here, too: one mistake in
-    the rights concerns all nodes at once, and to end all redirects of a cluster by it would do more harm, where a
-    virtual IP has no other way even break all calls, than the changes that are missed."""
+    """The server is well, and refuses our credentials (401) or a request for which we lack the right (403). We see
+    nothing while other clients do, and only a person can change that, so it must be reported.
+
+    The last known state stays in force here, too. One mistake in the rights affects all nodes at once. If it ended all
+    redirects of the cluster, and broke all calls to virtual IPs that lead nowhere else, it would do more harm than the
+    changes that we miss meanwhile."""
     ABSENT = "absent"
-    """The server does not have the kind: its CRD is not installed. Then there are no objects of it."""
+    """The server does not have the kind, since its CRD is not installed. So there are no objects of this kind."""
 
 
 @dataclass(frozen=True, slots=True)

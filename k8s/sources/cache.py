@@ -1,7 +1,7 @@
-"""What a source of several list-watches holds, and what an event of one of them changes. Pure state.
+"""The objects that a source holds from several list-watches, and what an event of one of them changes. Pure state.
 
-An object may come by more than one of them (two Pod queries that both match): it is there while any of them has it, in
-the state that arrived last.
+One object may come from several list-watches (two Pod queries may both match it). It exists as long as any of them has
+it, in the state that arrived last.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Change:
 @dataclass(slots=True)
 class ObjectCache:
     _held: dict[Resource, dict[Identity, KubeObject]] = field(default_factory=dict)
-    """Of each list-watch that has ended a listing."""
+    """List-watch -> its objects, for each list-watch that has completed a listing."""
     _current: dict[Identity, KubeObject] = field(default_factory=dict)
-    """As last delivered."""
+    """Objects in the state in which they were delivered."""
 
     def objects(self) -> Iterator[KubeObject]:
         return iter(self._current.values())
@@ -34,31 +34,31 @@ class ObjectCache:
         return frozenset(self._held)
 
     def list(self, resource: Resource, objects: Iterable[KubeObject]) -> Change:
-        """Replaces all that `resource` holds."""
+        """Replaces everything that came from `resource`."""
         found = {identity(each): each for each in objects}
         gone = self._held.get(resource, {}).keys() - found.keys()
         self._held[resource] = found
-        return Change(upserted=tuple(self._taken(found)), removed=tuple(self._dropped(gone)))
+        return Change(upserted=tuple(self._update(found)), removed=tuple(self._remove(gone)))
 
     def change(self, resource: Resource, found: KubeObject) -> Change:
         self._held[resource][identity(found)] = found
-        return Change(upserted=tuple(self._taken({identity(found): found})))
+        return Change(upserted=tuple(self._update({identity(found): found})))
 
     def delete(self, resource: Resource, name: Identity) -> Change:
         self._held[resource].pop(name, None)
-        return Change(removed=tuple(self._dropped([name])))
+        return Change(removed=tuple(self._remove([name])))
 
     def forget(self, resource: Resource) -> Change:
-        """The list-watch is no longer wanted."""
-        return Change(removed=tuple(self._dropped(self._held.pop(resource, {}))))
+        """Drops what only this list-watch has, because it is no longer needed."""
+        return Change(removed=tuple(self._remove(self._held.pop(resource, {}))))
 
-    def _taken(self, found: Mapping[Identity, KubeObject]) -> Iterator[KubeObject]:
+    def _update(self, found: Mapping[Identity, KubeObject]) -> Iterator[KubeObject]:
         for name, each in found.items():
             if self._current.get(name) != each:
                 self._current[name] = each
                 yield each
 
-    def _dropped(self, names: Iterable[Identity]) -> Iterator[Identity]:
+    def _remove(self, names: Iterable[Identity]) -> Iterator[Identity]:
         for name in list(names):
             if name in self._current and not any(name in held for held in self._held.values()):
                 del self._current[name]

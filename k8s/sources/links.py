@@ -1,8 +1,8 @@
-"""Watching what lies behind a manifest's name: the targets of links, which change without an event in the directory.
+"""Watches what lies behind a manifest's name: the target of a link can change without an event in the directory.
 
-Owns an inotify descriptor of its own. A link may lead through other links and directories: each step of the way is
-watched, and so is the file at its end. A file with several names (hard links) is watched too, since it may be written
-under another one.
+It owns an inotify descriptor. A symbolic link may lead through other links and directories (as in a mounted ConfigMap),
+so every step of the way is watched, and the file at its end. A file with several names (hard links) is watched as well,
+since it may be written under another name.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from pathlib import Path
 from inotify_simple import Event, INotify, flags
 
 _MOST_LINKS = 40
-"""As the kernel has it: more in one path are an error, ELOOP."""
+"""The kernel's limit for one path (MAXSYMLINKS); beyond it, opening fails with ELOOP."""
 _STEP_MASK = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | flags.CLOSE_WRITE | flags.ONLYDIR
 _FILE_MASK = flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
 
 
 class Change(Enum):
-    """What happened behind a manifest's name, as `LinkWatcher.read` tells it."""
+    """What happened behind a manifest's name."""
 
     WRITING = "writing"
-    """Its file is being written, and will be closed."""
+    """Its file is being written. Another event follows when it is closed."""
     DONE = "done"
-    """Its file was closed, or it leads to another one, or to none."""
+    """Its file was closed after writing, or the link leads to another file now, or to none."""
     TOUCHED = "touched"
-    """The permissions of its file changed, or its number of names."""
+    """The permissions of its file changed, or the number of its names."""
     LOST = "lost"
-    """The kernel dropped events; of no manifest, and of all."""
+    """The kernel dropped events, so that any manifest may have changed."""
 
 
 class LinkWatcher:
-    """Call `follow` before a manifest is read, so that no change goes unseen; then `read` for what happened."""
+    """Call `follow` before a manifest is read, so that no later change is missed. `read` then says what happened."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._inotify = INotify(nonblocking=True)
         self._watches: dict[str, set[tuple[int, str]]] = {}
-        """Manifest that leads elsewhere -> its watches, each with the entry of a directory, or "" for a file itself."""
+        """Manifest that leads elsewhere -> its watches, each with the entry in a directory, or "" for the file itself."""
         self._concerned: defaultdict[int, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         """Watch -> entry -> manifests."""
         self._paths: dict[int, Path] = {}
-        """Watch -> what is watched."""
+        """Watch -> the path that is watched."""
 
     def fileno(self) -> int:
         return int(self._inotify.fileno())
@@ -57,11 +57,11 @@ class LinkWatcher:
 
     @property
     def followed(self) -> frozenset[str]:
-        """Manifests that lead elsewhere."""
+        """The manifests that lead elsewhere."""
         return frozenset(self._watches)
 
     def follow(self, name: str) -> None:
-        """Watches the present way of a manifest, and no former one; that of a manifest that is gone is none."""
+        """Watches the way to the file as it is now, in place of an earlier way. A manifest that is gone has no way."""
         former = self._watches.pop(name, set())
         present: set[tuple[int, str]] = set()
         path = self._directory / name
@@ -78,7 +78,7 @@ class LinkWatcher:
             self._unwatch(watch, entry, name)
 
     def read(self) -> Iterator[tuple[str, Change]]:
-        """Manifests, and what happened to them, in order."""
+        """The manifests to which something happened, and what, in order. Does not wait."""
         for event in self._inotify.read(timeout=0):
             if event.mask & flags.Q_OVERFLOW:
                 yield "", Change.LOST
@@ -96,7 +96,7 @@ class LinkWatcher:
         return Change.WRITING if is_new else Change.DONE
 
     def _watch(self, path: Path, mask: int, entry: str, found: set[tuple[int, str]]) -> None:
-        # What is not there, or may not be read, can't be watched; the way to it can.
+        # What does not exist, or may not be read, can't be watched, but the directories that lead to it can.
         with suppress(OSError):
             watch = int(self._inotify.add_watch(path, mask))
             self._paths[watch] = path
@@ -113,12 +113,12 @@ class LinkWatcher:
         try:
             self._inotify.rm_watch(watch)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # what was watched is gone, and the watch with it
+            if error.errno != errno.EINVAL:  # the watch ended together with what it watched
                 raise
 
 
 def will_be_closed(created: Path) -> bool:
-    """Whether a created entry is a file that its writer will close; a link is complete at once."""
+    """Whether a new entry is a file that its writer will close. A link is complete when it is created."""
     try:
         found = created.lstat()
     except OSError:
@@ -127,7 +127,7 @@ def will_be_closed(created: Path) -> bool:
 
 
 def steps(path: Path) -> Iterator[tuple[Path, str]]:
-    """The way that the kernel takes from a path's own directory to a file: directory (without links) and entry."""
+    """The steps by which the kernel finds the file: each a directory (free of links) and an entry in it."""
     current = path.parent.resolve()
     ahead = [path.name]
     links = 0
@@ -140,9 +140,11 @@ def steps(path: Path) -> Iterator[tuple[Path, str]]:
         try:
             target = (current / part).readlink()
         except OSError as error:
-            if error.errno != errno.EINVAL:  # nothing is there, or what is no directory leads no further
+            if (
+                error.errno != errno.EINVAL
+            ):  # nothing is there, or the way leads through something that is not a directory
                 return
-            current = current / part  # no link
+            current = current / part  # not a link
             continue
         links += 1
         current = Path("/") if target.is_absolute() else current

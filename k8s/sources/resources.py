@@ -1,4 +1,4 @@
-"""Which collections of the API are listed and watched, and how their objects are reduced to ours. Pure."""
+"""Which collections of the API are listed and watched, and how their objects are reduced to our values. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from k8s.objects.pod import parse_node, parse_pod
 from k8s.objects.policy import API_VERSION, parse_policy
 from k8s.objects.policy_status import parse_policy_with_status
 from k8s.objects.service import read_service
-from k8s.sources.source import Wanted
+from k8s.sources.source import Topic
 
 MOST_WATCHES = 20
-"""Of single Services, or Pod queries; beyond that one watch for all of them costs the API server less."""
+"""The most watches of single Services, or of Pod queries. Beyond that, one watch of all Services (or Pods) costs the
+API server less."""
 
 
 def policies(kind: PolicyKind, *, with_status: bool = False) -> Resource:
@@ -36,10 +37,10 @@ ALL_SERVICES = Resource(kind="Service", path="/api/v1/services")
 ALL_PODS = Resource(kind="Pod", path="/api/v1/pods")
 
 
-def resources_for(wanted: frozenset[Wanted]) -> frozenset[Resource]:
-    """One watch each, or, for each kind, one for all once there are more than MOST_WATCHES."""
-    services = {each for each in wanted if isinstance(each, NamespacedName)}
-    queries = {each for each in wanted if isinstance(each, PodQuery)}
+def resources_for(topics: frozenset[Topic]) -> frozenset[Resource]:
+    """One watch for each; for a kind with more than MOST_WATCHES, one watch for all its objects."""
+    services = {each for each in topics if isinstance(each, NamespacedName)}
+    queries = {each for each in topics if isinstance(each, PodQuery)}
     found = {_service(name) for name in services} if len(services) <= MOST_WATCHES else {ALL_SERVICES}
     found |= {_pods(query) for query in queries} if len(queries) <= MOST_WATCHES else {ALL_PODS}
     return frozenset(found)
@@ -56,7 +57,7 @@ def _pods(query: PodQuery) -> Resource:
 
 
 def selector_text(selector: LabelSelector) -> str:
-    """As the API's `labelSelector` parameter wants it."""
+    """The value of the API's `labelSelector` parameter."""
     parts = [f"{key}={value}" for key, value in selector.match_labels]
     for requirement in selector.match_expressions:
         values = ",".join(sorted(requirement.values))
@@ -73,7 +74,7 @@ def selector_text(selector: LabelSelector) -> str:
 
 
 def reducer(resource: Resource, redirect: RedirectSettings) -> Reduce:
-    """List items come without kind and apiVersion."""
+    """How a raw object of this collection is reduced. Items of a list come without kind and apiVersion."""
     match resource.kind:
         case "Pod":
             return parse_pod

@@ -1,4 +1,4 @@
-"""What a source of objects delivers, whichever it is (docs/architecture.md)."""
+"""What every source of objects offers and delivers, the API server's and a directory's alike (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from k8s.api.trouble import Trouble
 from k8s.objects.model import KubeObject, PodQuery
 
 NOTHING_TO_HEAR = math.inf
-Wanted: TypeAlias = NamespacedName | PodQuery
-"""A Service by its name, or the Pods that a query finds."""
+Topic: TypeAlias = NamespacedName | PodQuery
+"""What a source can be asked to deliver: a Service by its name, or the Pods that a query selects."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListingStarted:
-    """A new listing begins, number `listing`. `reason` is `start`, `requested`, `overflow`, ...: a fixed word."""
+    """A new listing begins, number `listing`. `reason` is `start`, `requested` or `overflow`."""
 
     listing: int
     reason: str
@@ -43,32 +43,34 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class ListingEnded:
-    """All objects that exist were delivered under `listing`; those seen only under older ones are gone.
+    """All objects that exist were delivered under the number `listing`; those that came only under older ones are gone.
 
-    Told again, under the same number, when the source has come to cover what it was asked for since.
+    It is delivered again with the same number when the source has completed a newer subscription.
     """
 
     listing: int
     as_of: float
-    """time.monotonic() at which the oldest part of it was asked of where it comes from. What changed since then was
-    delivered as changes, as far as it was heard of: a process that was stopped meanwhile may have missed some."""
+    """time.monotonic() at which the oldest part of the listing was requested. Later changes are delivered as changes,
+    as far as the source hears of them: while the whole process is stopped, it may miss some."""
     revision: int | None = None
-    """Revision of the newest `subscribe` that is covered; None: whatever there is was delivered."""
+    """Revision of the newest subscription that is complete; None: the source delivers everything that it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """How the source stands with where its objects come from; told when that changes, and about each second in which
-    something was heard."""
+    """Whether the source is in contact with the place where its objects come from. It is delivered when that changes,
+    and about once a second while the source hears something."""
 
     heard_at: float | None
-    """time.monotonic() of the last good answer or event. Of a source of several parts: of the part that has been silent
-    for longest, so that one part that is well does not hide another that is not. None: a part was never heard.
-    NOTHING_TO_HEAR: it has no part, since nothing is wanted of it."""
+    """time.monotonic() of the last good answer or event.
+
+    If the source has several parts, it is the time of the part that has been silent for longest, so that a part that is
+    well does not hide one that is not. None: at least one part has never heard anything. NOTHING_TO_HEAR: nothing is
+    subscribed, so the source has no part."""
     trouble: Trouble | None = None
-    """The worst that there is; None when all is well."""
+    """The worst trouble of all parts; None when all is well."""
     relist_reason: str = ""
-    """Why a part of it was listed anew, when it was; what that changed is delivered as changes."""
+    """Why a part was listed again; "" when none was. What that changed is delivered as changes."""
 
 
 SourceEvent: TypeAlias = ListingStarted | Upserted | Removed | ListingEnded | Heard
@@ -79,15 +81,19 @@ class Source(Interface):
     """A blocking reader of some kinds of objects; a watcher runs it in a thread of its own."""
 
     def run(self) -> None:
-        """Delivers events until `stop`. Returning before that, or raising, is a failure of the watcher."""
+        """Delivers events until `stop`. If it returns before that, or raises, the watcher has failed."""
 
     def stop(self) -> None:
         """From any thread: makes `run` return soon."""
 
     def relist(self, since: float = 0.0) -> None:
-        """From any thread: deliver everything again, under the next number, as it was read at time.monotonic()
-        `since` or later; 0: as it is known."""
+        """From any thread: delivers everything again, under the next listing number.
 
-    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
-        """From any thread: what is to be delivered from now on, in place of what was wanted before; revisions grow.
-        Once all of it is covered, ListingEnded answers. A source that delivers whatever there is takes no notice."""
+        Everything will have been read at time.monotonic() `since` or later; 0: whatever the source has now will do.
+        """
+
+    def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
+        """From any thread: deliver these topics from now on, in place of those of the last call. Revisions grow.
+
+        ListingEnded confirms the revision once all topics are complete. A source that delivers everything ignores this.
+        """

@@ -1,6 +1,6 @@
-"""Which objects the files of a directory hold, and what a change of files changes. Pure state, no input or output.
+"""Which objects the files of a directory hold, and which objects change when files change. Pure state.
 
-Of one object in two files the first file by name counts; the other takes over when the first goes.
+If two files hold the same object, the one in the first file by name counts; the other takes over when the first goes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from k8s.objects.model import KubeObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicate:
+    """The same object in two files."""
+
     name: Identity
     counts: str
     """The file whose object counts."""
@@ -25,13 +27,14 @@ class Delta:
     upserted: tuple[KubeObject, ...] = ()
     removed: tuple[Identity, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
-    """Those that are new."""
+    """Objects that are in two files, and were not before."""
 
 
 @dataclass(slots=True)
 class ManifestStore:
     _files: dict[str, Mapping[Identity, KubeObject]] = field(default_factory=dict)
     _holders: dict[Identity, set[str]] = field(default_factory=dict)
+    """Object -> the files that hold it."""
     _duplicates: dict[Identity, list[Duplicate]] = field(default_factory=dict)
 
     @property
@@ -39,15 +42,16 @@ class ManifestStore:
         return frozenset(self._files)
 
     def holds(self, file: str) -> bool:
-        """Whether any object is known from that file."""
+        """Whether the file holds any object."""
         return bool(self._files.get(file))
 
     def objects(self) -> list[KubeObject]:
-        """Every object that counts."""
+        """All objects, each as the file that counts has it."""
         return [self._files[min(holders)][name] for name, holders in self._holders.items()]
 
     def apply(self, changes: Mapping[str, Mapping[Identity, KubeObject] | None]) -> Delta:
-        """New contents of files; None for a file that is gone. All changes count as one."""
+        """Takes new contents of files; None for a file that is gone. All changes are compared as one: an object that
+        moved from one file to another has not changed."""
         touched: dict[Identity, KubeObject | None] = {}
         for file, contents in changes.items():
             for name in {**self._files.get(file, {}), **(contents or {})}:

@@ -22,6 +22,7 @@ from config.settings import RedirectSettings
 from k8s.api import listwatch
 from k8s.api.client import Api
 from k8s.api.resource import Resource
+from k8s.api.stream_events import Listed, StreamEvent
 from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.identity import identity, identity_text
 from k8s.objects.model import Node, Pod, Service
@@ -391,7 +392,7 @@ def test_after_a_time_of_sleep_all_is_asked_again(cluster: ControlPlane, start: 
 def test_a_list_that_must_not_be_older_than_what_the_server_knows_yet_is_answered(cluster: ControlPlane) -> None:
     """As after an etcd that was restored from a backup: our version is one that this server never had."""
     cluster.api.create(PODS, pod("p"))
-    events: queue.SimpleQueue[listwatch.StreamEvent] = queue.SimpleQueue()
+    events: queue.SimpleQueue[StreamEvent] = queue.SimpleQueue()
     resource = resources.pods_of_node("here")
     made = listwatch.ListWatch(
         Api(str(cluster.kubeconfig)), resource, resources.reducer(resource, RedirectSettings()), events.put
@@ -399,7 +400,7 @@ def test_a_list_that_must_not_be_older_than_what_the_server_knows_yet_is_answere
     made._seen = str(10**12)
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
-    while not isinstance(event := events.get(timeout=WAIT_SECONDS), listwatch.Listed):
+    while not isinstance(event := events.get(timeout=WAIT_SECONDS), Listed):
         pass
     made.stop()
     thread.join(5)

@@ -21,7 +21,7 @@ from config.settings import HealthSettings, MetricsSettings, Settings
 from k8s.objects.identity import Identity, identity
 from k8s.objects.model import KubeObject, Node, Pod, PodQuery, Policy, PolicyStatus, Service
 from k8s.objects.selector import matches
-from k8s.sources.source import Deliver, ListingEnded, ListingStarted, Removed, Upserted, Wanted
+from k8s.sources.source import Deliver, ListingEnded, ListingStarted, Removed, Topic, Upserted
 from k8s.status.write_requests import StatusWrite, Write, WriteAnswer, WriteResult
 from tests.unit.objects import SERVICE, address_spec, pod, policy, port, service_spec
 from tests.unit.peers import WAIT_SECONDS, free_port
@@ -96,7 +96,7 @@ class MemorySource:
         self._deliver = deliver
         self._kinds = kinds
         self._told: dict[Identity, KubeObject] = {}
-        self._wanted: frozenset[Wanted] = frozenset()
+        self._topics: frozenset[Topic] = frozenset()
         self._revision = 0
         self.requests: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
@@ -112,9 +112,9 @@ class MemorySource:
         del since
         self.requests.put(self._list)
 
-    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
+    def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
         def grant() -> None:
-            self._wanted, self._revision = wanted, revision
+            self._topics, self._revision = topics, revision
             self.compare()
             self._deliver(ListingEnded(1, time.monotonic(), revision))
 
@@ -139,8 +139,8 @@ class MemorySource:
         if not isinstance(each, self._kinds):
             return False
         if isinstance(each, Service):
-            return each.key in self._wanted
-        queries = [query for query in self._wanted if isinstance(query, PodQuery)]
+            return each.key in self._topics
+        queries = [query for query in self._topics if isinstance(query, PodQuery)]
         return not isinstance(each, Pod) or any(
             query.namespace in ("", each.key.namespace) and matches(query.selector, each.labels) for query in queries
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.controller.leader_elector import LeaderElector
 from actors.controller.waiting_source import WaitingSource
-from k8s.sources.source import Wanted
+from k8s.sources.source import Topic
 from tests.unit.peers import WAIT_SECONDS, Peer, fence
 
 
@@ -59,8 +59,8 @@ class RecordingSource:
         del since
         self.events.append("relists")
 
-    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
-        self.events.append((wanted, revision))
+    def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
+        self.events.append((topics, revision))
 
 
 def _waiting() -> tuple[RecordingSource, WaitingSource, list[Any], threading.Thread]:

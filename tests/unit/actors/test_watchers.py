@@ -33,7 +33,7 @@ from actors.watching.watcher import Watcher
 from config.domain.ids import NamespacedName, ObjectKey, PolicyKey, PolicyKind
 from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.model import KubeObject, LabelSelector, Node, Pod, PodQuery, Policy, PolicyStatus, Service
-from k8s.sources.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted, Wanted
+from k8s.sources.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Topic, Upserted
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 
@@ -44,7 +44,7 @@ class FakeSource:
         self.deliver = deliver
         self.end = threading.Event()
         self.relisted: list[float] = []
-        self.wanted: frozenset[Wanted] = frozenset()
+        self.topics: frozenset[Topic] = frozenset()
         self.revision = 0
 
     def run(self) -> None:
@@ -56,8 +56,8 @@ class FakeSource:
     def relist(self, since: float = 0.0) -> None:
         self.relisted.append(since)
 
-    def subscribe(self, wanted: frozenset[Wanted], revision: int) -> None:
-        self.wanted, self.revision = wanted, revision
+    def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
+        self.topics, self.revision = topics, revision
 
 
 class Watched:
@@ -224,7 +224,7 @@ def test_a_subscription_is_passed_on_to_the_source_and_confirmed_once_the_source
     watched = Watched(ServiceWatcher)
     watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 2.0, 0))
     assert watched.tell(WatchServices(names=frozenset({DNS}), revision=5)) == []
-    assert (watched.source.wanted, watched.source.revision) == (frozenset({DNS}), 5)
+    assert (watched.source.topics, watched.source.revision) == (frozenset({DNS}), 5)
     heard = watched.deliver(Upserted(SERVICE, 1, 2.5), ListingEnded(1, 2.0, 5))
     assert (_names(heard), _revisions(heard)) == ([DNS], [5])
 
@@ -291,7 +291,7 @@ def test_subscribed_pods_are_requested_from_the_source_and_confirmed_once_it_cov
     watched = Watched(EndpointWatcher)
     watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))
     assert _revisions(watched.tell(watch_pods(QUERY, revision=7))) == []
-    assert watched.source.wanted == {QUERY}
+    assert watched.source.topics == {QUERY}
     upserted = Upserted(object=POD, listing=1, received_at=2.5)
     heard = watched.deliver(upserted, ended(7))
     assert isinstance(heard[0], PodUpserted)

@@ -304,7 +304,7 @@ def test_what_is_no_regular_file_is_named_and_never_waited_for(
     make().expect("started start", "ended")
     assert (
         sorted(record.getMessage().split(": ", 1)[1] for record in caplog.records)
-        == ["is no regular file; it has no good content yet"] * 2
+        == ["is not a regular file; it has no good content yet"] * 2
     )
 
 
@@ -472,7 +472,7 @@ def test_a_directory_that_is_not_there_yet_is_waited_for_unsynced(
     directory = tmp_path / "not" / "yet" / "there"
     source = make(directory)
     warning = warnings.get(timeout=TIMEOUT).getMessage()
-    assert warning.startswith(f"{directory} does not exist; waiting for it")
+    assert warning.startswith(f"{directory} does not exist; nothing is redirected until it does")
     source.source.relist()
     (tmp_path / "not").mkdir()
     assert source.events.empty()
@@ -553,11 +553,11 @@ def test_warnings_of_files_that_are_gone_are_forgotten(running: Running) -> None
     for number in range(20):
         (running.directory / f"broken-{number}.yaml").write_text("a: [")
     running.expect_nothing_more()
-    assert len(running.source._reported) == 20
+    assert len(running.source._files._warnings) == 20
     for number in range(10):
         (running.directory / f"broken-{number}.yaml").unlink()
     shutil.rmtree(running.directory)
     assert {running.next(), running.next()} == {"- a", "- Node/here"}
     running.directory.mkdir()
     running.expect_nothing_more()
-    assert running.source._reported == {}
+    assert running.source._files._warnings == {}

@@ -20,8 +20,8 @@ from config.domain.ids import NamespacedName
 from config.settings import RedirectSettings
 from k8s.api import listwatch
 from k8s.api.client import Api
-from k8s.api.listwatch import Changed, Listed
 from k8s.api.resource import Resource
+from k8s.api.stream_events import Changed, Listed
 from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.identity import identity, identity_text
 from k8s.objects.service import parse_service

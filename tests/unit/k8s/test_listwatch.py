@@ -23,8 +23,9 @@ from config.settings import RedirectSettings
 from k8s.api import listwatch
 from k8s.api.client import Api, Timeouts
 from k8s.api.errors import ApiError, api_error
-from k8s.api.listwatch import Bookmarked, Changed, Deleted, Failed, Listed, ListWatch, StreamEvent
+from k8s.api.listwatch import ListWatch
 from k8s.api.resource import Resource
+from k8s.api.stream_events import Bookmarked, Changed, Deleted, Failed, Listed, StreamEvent
 from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.model import KubeObject, Pod, Service
 from k8s.sources import resources
@@ -565,9 +566,9 @@ def test_an_outage_is_said_once_and_so_is_its_end(
     server.will(page(), closed, nonsense, closed, silent_stream(lines(event("ADDED", "b"))))
     running = start()
     assert [running.next(), running.next()] == ["start:", "+ b"]
-    said = [record.getMessage() for record in caplog.records if record.name == "k8s.api.listwatch"]
+    said = [record.getMessage() for record in caplog.records if record.name == "k8s.api.trouble_log"]
     assert len(said) == 2
-    assert "what it told last stays in force" in said[0]
+    assert "the last known state stays in force" in said[0]
     assert "answers again" in said[1]
 
 

@@ -7,7 +7,7 @@ import pytest
 from config.domain.ids import NamespacedName, PolicyKind
 from k8s.objects.model import LabelSelector, PodQuery, Requirement
 from k8s.sources import resources
-from k8s.sources.source import Wanted
+from k8s.sources.source import Topic
 
 SELECTORS = {
     "labels": (LabelSelector(match_labels=(("a", "b"), ("x.io/y", ""))), "a=b,x.io/y="),
@@ -35,11 +35,11 @@ def test_a_selector_in_the_apis_words(name: str) -> None:
     assert resources.selector_text(selector) == text
 
 
-def _services(number: int) -> frozenset[Wanted]:
+def _services(number: int) -> frozenset[Topic]:
     return frozenset(NamespacedName("ns", f"s{i}") for i in range(number))
 
 
-def _queries(number: int) -> frozenset[Wanted]:
+def _queries(number: int) -> frozenset[Topic]:
     return frozenset(
         PodQuery(namespace="", selector=LabelSelector(match_labels=(("app", f"a{i}"),))) for i in range(number)
     )
@@ -62,8 +62,8 @@ def test_pod_queries_and_services_are_counted_apart() -> None:
 
 def test_a_query_of_one_namespace_and_one_of_all() -> None:
     selector = LabelSelector(match_labels=(("app", "dns"),))
-    wanted = frozenset(PodQuery(namespace=each, selector=selector) for each in ("", "kube-system"))
-    assert {str(each) for each in resources.resources_for(wanted)} == {
+    topics = frozenset(PodQuery(namespace=each, selector=selector) for each in ("", "kube-system"))
+    assert {str(each) for each in resources.resources_for(topics)} == {
         "/api/v1/pods (app=dns)",
         "/api/v1/namespaces/kube-system/pods (app=dns)",
     }

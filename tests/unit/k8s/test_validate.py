@@ -230,7 +230,7 @@ def test_missing_and_unparsable_files_are_faults(tmp_path: Path) -> None:
     missing, bad, directory = validate([tmp_path / "no.yaml", tmp_path / "bad.yaml", tmp_path], RedirectSettings())
     assert missing == f"{tmp_path}/no.yaml: No such file or directory"
     assert bad.startswith(f"{tmp_path}/bad.yaml: line ")
-    assert directory == f"{tmp_path}: is no regular file"
+    assert directory == f"{tmp_path}: is not a regular file"
 
 
 def test_a_policy_without_a_name_is_a_fault(tmp_path: Path) -> None:

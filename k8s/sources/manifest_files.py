@@ -1,0 +1,147 @@
+"""The manifest files of a directory: reads them as they change, and keeps what each one held when it was last readable.
+
+It warns once of each fault. One of several sources on a directory has `reports_files`, and reports what concerns the
+files themselves; all sources report the faults of the objects that they deliver.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from config.input.parsing import MAX_BYTES, FileFault
+from config.settings import RedirectSettings
+from k8s.objects.identity import Identity, identity_text
+from k8s.objects.manifests import may_hold, read_manifest
+from k8s.objects.model import KubeObject
+from k8s.sources.links import LinkWatcher
+from k8s.sources.store import Delta, ManifestStore
+
+_log = logging.getLogger(__name__)
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+_Changes: TypeAlias = dict[str, Mapping[Identity, KubeObject] | None]
+"""File -> what it holds now; None when it is gone."""
+
+
+def is_manifest(name: str) -> bool:
+    return name.endswith(_SUFFIXES) and not name.startswith(".")
+
+
+class ManifestFiles:
+    """For one thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        links: LinkWatcher,
+        *,
+        kinds: frozenset[str],
+        node_name: str,
+        redirect: RedirectSettings,
+        reports_files: bool,
+    ) -> None:
+        self._directory = directory
+        self._links = links
+        self._kinds = kinds
+        self._node_name = node_name
+        self._redirect = redirect
+        self._reports_files = reports_files
+        self._store = ManifestStore()
+        self._warnings: dict[str, frozenset[str]] = {}
+        """File -> the warnings about its present content."""
+
+    def objects(self) -> list[KubeObject]:
+        return self._store.objects()
+
+    def update(self, *, gone: Iterable[str], ready: Iterable[str]) -> Delta:
+        """Reads the files that are `ready`."""
+        changes: _Changes = {}
+        for name in gone:
+            self._forget(name, changes)
+        for name in sorted(ready):
+            self._read(name, changes)
+        return self._apply(changes)
+
+    def update_all(self, names: set[str], *, being_written: set[str]) -> Delta:
+        """Reads all files of the directory, except those that are being written; all others than `names` are gone."""
+        changes: _Changes = {}
+        for name in (self._store.files | self._warnings.keys() | self._links.followed) - names:
+            self._forget(name, changes)
+        for name in sorted(names - being_written):
+            self._read(name, changes)
+        return self._apply(changes)
+
+    def _apply(self, changes: _Changes) -> Delta:
+        delta = self._store.apply(changes)
+        for duplicate in delta.duplicates:
+            _log.warning(
+                "%s is in both %s and %s of %s; the one in %s counts",
+                identity_text(duplicate.name),
+                duplicate.counts,
+                duplicate.ignored,
+                self._directory,
+                duplicate.counts,
+            )
+        return delta
+
+    def _forget(self, name: str, changes: _Changes) -> None:
+        self._links.follow(name)  # the file may be a link whose target is gone, and may come back
+        self._warnings.pop(name, None)
+        changes[name] = None
+
+    def _read(self, name: str, changes: _Changes) -> None:
+        """Adds the file's content; adds nothing if the file can't be read, so that its last good content stays."""
+        self._links.follow(name)
+        try:
+            data = read_file(self._directory / name)
+            # A file that holds none of our kinds need not be parsed, except to report its faults. If it held some of
+            # them before, it is parsed all the same: should that fail, its last good content must stay.
+            if not (self._reports_files or self._store.holds(name) or may_hold(data, self._kinds)):
+                changes[name] = {}
+                self._warn(name, [])
+                return
+            manifest = read_manifest(
+                data,
+                is_json=name.endswith(".json"),
+                kinds=self._kinds,
+                node_name=self._node_name,
+                redirect=self._redirect,
+            )
+        except FileNotFoundError:
+            self._forget(name, changes)
+            return
+        except (FileFault, OSError) as error:
+            if self._reports_files:
+                kept = "its last good content stays" if name in self._store.files else "it has no good content yet"
+                text = error.strerror if isinstance(error, OSError) else error
+                self._warn(name, [f"{text}; {kept}"])
+            return
+        changes[name] = manifest.objects
+        self._warn(name, [*(manifest.document_faults if self._reports_files else ()), *manifest.object_faults])
+
+    def _warn(self, name: str, warnings: list[str]) -> None:
+        """Logs each warning once, until it is gone from the file and comes back."""
+        known = self._warnings.pop(name, frozenset())
+        if warnings:
+            self._warnings[name] = frozenset(warnings)
+        for warning in warnings:
+            if warning not in known:
+                _log.warning("%s: %s", ascii(str(self._directory / name))[1:-1], warning)
+
+
+def read_file(path: Path) -> bytes:
+    """Raises FileFault if it is not a regular file, and OSError. Never blocks, as opening a FIFO would."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileFault("is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            # One byte more than is allowed, so that a file that is too large is recognised.
+            return file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
