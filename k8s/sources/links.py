@@ -43,7 +43,7 @@ class LinkWatcher:
         self._directory = directory
         self._inotify = INotify(nonblocking=True)
         self._watches: dict[str, set[tuple[int, str]]] = {}
-        """Manifest that leads elsewhere -> its watches, each with the entry in a directory, or "" for the file itself."""
+        """Manifest that leads elsewhere -> its watches, each with a directory entry, or "" for the file itself."""
         self._concerned: defaultdict[int, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         """Watch -> entry -> manifests."""
         self._paths: dict[int, Path] = {}
