@@ -22,6 +22,7 @@ REGISTRY = "registry.test/team"
 """Replaces REGISTRY in the commands. The name does not resolve, so only images that were loaded under it can run."""
 DNS_EXAMPLE = "k8s/examples/node-local-dns/README.md"
 INSTALLATION = "docs/installation.md"
+TROUBLESHOOTING = "docs/troubleshooting.md"
 
 
 def block(document: str, words: str, language: str = "") -> str:

@@ -13,7 +13,16 @@ import yaml
 from bpf.build import HOOKS
 from config.version import VERSION
 from tests.cluster import dns, examples, hollow, workers
-from tests.cluster.commands import DNS_EXAMPLE, INSTALLATION, REGISTRY, Checkout, block, inline, yaml_block
+from tests.cluster.commands import (
+    DNS_EXAMPLE,
+    INSTALLATION,
+    REGISTRY,
+    TROUBLESHOOTING,
+    Checkout,
+    block,
+    inline,
+    yaml_block,
+)
 from tests.cluster.installation import (
     CONTROLLER,
     DAEMONSET,
@@ -109,7 +118,7 @@ def kustomize_cgroup(checkout: Checkout, node: Node) -> None:
     checkout.change("k8s/kustomization.yaml", {"patches": [{"patch": yaml.safe_dump(each)} for each in config_maps]})
 
 
-STOP = block("README.md", "--patch-file k8s/detach.yaml")
+STOP = block(INSTALLATION, "--patch-file k8s/detach.yaml")
 
 
 @pytest.mark.timeout(900)
@@ -123,7 +132,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     apply_examples(installed)
     assert answers(bare) == LOCAL
     agent = installed.agent_pod()["metadata"]["uid"]
-    status = inline("README.md", "exec POD -- python -c").replace("POD", installed.agent_pod()["metadata"]["name"])
+    status = inline(TROUBLESHOOTING, "exec POD -- python -c").replace("POD", installed.agent_pod()["metadata"]["name"])
     assert {each["name"] for each in json.loads(checkout.run(status).stdout)["policies"]} == set(
         examples.NAMES.values()
     )
@@ -136,7 +145,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     assert installed.agent_pod()["metadata"]["uid"] == agent, "the image is the one that was named"
     checkout.run("kubectl delete -f k8s/examples/node-local-dns")
 
-    checkout.run(inline("README.md", "kubectl set env").replace("100", "50"))
+    checkout.run(inline(INSTALLATION, "kubectl set env").replace("100", "50"))
     wait_active(installed)
     assert limits(installed) == {50}
     checkout.run("kubectl apply -k k8s")
@@ -172,7 +181,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
 
     checkout.run(STOP)
     wait_normal(installed)
-    checkout.run(block("README.md", "kubectl delete -k k8s"))
+    checkout.run(block(INSTALLATION, "kubectl delete -k k8s"))
     assert bare.kubectl("get", "namespace", NAMESPACE, check=False).returncode == 1
     assert bare.kubectl("get", "lr", *examples.NAMES.values()).returncode == 0
     assert answers(bare) == NORMAL
@@ -204,7 +213,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     checkout.run(install)
     wait_active(helm)
     assert limits(helm) == {100}
-    checkout.run(inline("README.md", "kubectl set env").replace("100", "50"))
+    checkout.run(inline(INSTALLATION, "kubectl set env").replace("100", "50"))
     wait_active(helm)
     assert limits(helm) == {50}
     checkout.run(install)

@@ -15,7 +15,7 @@ from bpf.build import MAP_NAMES, SHARED_MAPS
 from config.load import load
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("k8s/examples/*/README.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("k8s/examples/*/README.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 INSTALLATION = ROOT / "docs" / "installation.md"
 
