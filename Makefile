@@ -13,7 +13,7 @@ READY_CLUSTER := .venv/ready-cluster-$(STATE)
 READY_KERNELS := .venv/ready-kernels-$(STATE)
 
 .PHONY: help setup setup-cluster setup-kernels demo test lint unit kernel kernels kernels-test cluster install-yaml
-.PHONY: cluster-test bench clean
+.PHONY: cluster-test lock bench clean
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -55,8 +55,10 @@ lint: setup ## ruff, mypy, clang-format; all of them, so that one run tells all 
 	clang-format --dry-run -Werror bpf/programs/*.c bpf/programs/*.h || status=1
 	exit $$status
 
-unit: setup ## tests without root
-	$(PYTHON) -m pytest -q -p tests.no_skips tests/unit
+unit: setup ## tests without root, and how many lines of the code they run
+	$(PYTHON) -m slipcover --source actors,bpf,config,k8s --skip-covered --out .coverage.txt \
+		-m pytest -q -p tests.no_skips -W ignore::pytest.PytestAssertRewriteWarning tests/unit
+	@echo "coverage: $$(awk '/^\(summary\)/ {print $$NF}' .coverage.txt) % of the lines; .coverage.txt names the others"
 
 kernel: setup ## tests with real hooks and sockets (root); fails, with the reason, where they can't run
 	$(PYTHON) -m tests.kernel_ready
@@ -80,9 +82,14 @@ cluster: setup-cluster ## a Kubernetes node to try things on, until Ctrl-C (root
 install-yaml: setup-cluster ## renders k8s/install.yaml from the chart
 	$(PYTHON) -m tests.cluster.install_yaml
 
+lock: setup ## writes requirements.lock: what requirements.txt asks for and all that this needs, with hashes
+	CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --generate-hashes --allow-unsafe \
+		--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file=requirements.lock requirements.txt
+
 bench: setup-cluster ## prints the table of measurements (root)
 	$(PYTHON) -m tests.bench
 
 clean: ## removes .venv, .cluster and caches
-	rm -rf .cluster .kernels .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .cluster .kernels .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage.txt
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
