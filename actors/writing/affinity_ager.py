@@ -1,7 +1,8 @@
-"""AffinityAger: owns the moment at which affinity rows are swept; the rows are MapWriter's.
+"""AffinityAger: decides when MapWriter sweeps the affinity rows.
 
 In: TickElapsed (own clock), BackendsRemoved (MapWriter). Out: SweepAffinity (MapWriter).
-The programs check every row that they use; sweeping only frees what nobody uses.
+
+The programs check every row before they use it. A sweep only frees the rows that nobody uses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from actors.messages.upkeep import BackendsRemoved, SweepAffinity
 
 TICK_SECONDS = 1.0
 SWEEP_TICKS = 10
-"""Swept every so many ticks when no backend went away."""
+"""Number of ticks between two sweeps while no backend is removed."""
 
 
 class AffinityAger(AgentActor):
@@ -28,9 +29,9 @@ class AffinityAger(AgentActor):
     def __init__(self) -> None:
         super().__init__()
         self._removed = False
-        """A backend went away since the last sweep."""
+        """Whether a backend was removed since the last sweep."""
         self._ticks = 0
-        """Since the last sweep."""
+        """Number of ticks since the last sweep."""
 
     def started(self) -> None:
         self.own(clock(self, TICK_SECONDS))
@@ -43,5 +44,5 @@ class AffinityAger(AgentActor):
             self.send("MapWriter", SweepAffinity(now_ns=time.monotonic_ns()))
 
     def _on_backends_removed(self, _message: BackendsRemoved) -> None:
-        """Swept with the next tick: backends often go many at a time."""
+        """Waits for the next tick, because backends are often removed many at a time."""
         self._removed = True

@@ -1,34 +1,38 @@
-"""The maps `frontends`, `backends`, `members` and `filter`, and the order in which their rows change.
+"""The maps `frontends`, `backends` and `members`, and the order in which their rows change.
 
 MapTables owns the instance.
 
-A frontend row is switched by one update. What it needs is written before (`_write_needs`), what nothing needs any
-longer goes after (`_drop_needs`): its former backends' slots may be given out again then, and a caller that meets a
-later generation in one starts over.
+One update switches a frontend from its former row to the new one. Everything that the new row needs is written before
+the switch (`_write_prerequisites`), and what only the former row needed is removed after it (`_remove_leftovers`). From
+then on the slots of the former backends may be used again: a program that still holds the former row finds a later
+generation in them, and starts over.
 
-New backends are placed beside the old ones, as many frontends at a time as find room; the places of the old ones are
-the room for the next. Where that is not enough, in this order:
-    1. A frontend whose wanted backends are side by side in its present place stays there, with a shorter row.
-    2. A frontend goes on with one backend of those that stay, which gives the room of the others.
-    3. The frontend is taken out until its new row is there: clients take the normal way for some microseconds (P7),
-       which is better than a policy out of force. It happens only when the change leaves not one slot free, or when
-       none of the backends stays.
-Free slots that are scattered are brought together by moving the frontends between them, each by one switch.
+New backends are written beside the present ones, for as many frontends at a time as there is room, and the slots that
+become free are the room for the next frontends. Where this is not enough, these are tried in order:
+    1. When the wanted backends are adjacent in the frontend's present place, the frontend stays there with a shorter
+       row.
+    2. The frontend keeps working with one of the backends that stay, so that the slots of the others become free.
+    3. The frontend is removed until its new row is written. Clients take the normal way for some microseconds (P7),
+       which is better than a policy that is not in force. This happens only when the change leaves no slot free at
+       all, or when none of the frontend's backends stays.
+Free slots that are scattered are joined by moving the frontends between them, each with one switch.
 
-A row that stays in its place gets a generation like any other, since sockets and clients remember by it that their
-backend is in use; its slots keep the one under which they were written (FrontendRow.slots).
+A row that stays in its place also gets a new generation, because sockets and clients use the generation to tell
+whether their backend is still in use. Its backends keep the generation with which they were written
+(FrontendRow.backends_generation).
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
+from actors.writing.address_filter import AddressFilter
 from actors.writing.room import Change, part_that_stays
 from actors.writing.slots import Slots
 from bpf.maps import PinnedMaps
@@ -38,34 +42,26 @@ from config.domain.addresses import Endpoint, Frontend
 
 _Placed: TypeAlias = tuple[FrontendRow, tuple[Endpoint, ...]]
 
-RETIRED = 1024
-"""Backends that keep their bits in the filter after their end: a socket that was redirected to one may yet turn to the
-backend's own address, and the programs must notice."""
 BATCH = 4096
-"""Backends written before the frontends that need them are switched, at most: nobody waits for all the others'."""
+"""At most so many backends are written before the frontends that need them are switched, so that no frontend waits for
+all the others."""
 
 
 class FrontendRows:
-    """Mirror of the maps, read from them once. Whoever calls `install` has made sure that everything fits."""
+    """Mirror of the maps, which are read once. The caller of `install` has made sure that everything fits."""
 
     def __init__(self, maps: PinnedMaps) -> None:
         self._maps = maps
         self.rows: dict[Frontend, FrontendRow] = {}
         self.backends: dict[Frontend, tuple[Endpoint, ...]] = {}
-        """In the slots that the row names."""
+        """Frontend -> the backends in the slots that its row names."""
         self._places: dict[int, Frontend] = {}
-        """First of its slots -> frontend."""
+        """Index of a frontend's first slot -> the frontend."""
         self._owned: defaultdict[int, set[Frontend]] = defaultdict(set)
-        """Service id -> its frontends."""
-        self._former: dict[Frontend, tuple[Endpoint, ...]] = {}
-        """Frontends that go on with a part of their backends for now -> those that they had before."""
-        self._filter = bytearray(maps["filter"].row_size)
-        """The map's one row: a bit is set before the first frontend or backend that has it is there, until the last is
-        gone."""
-        self._filter_users: Counter[int] = Counter()
-        """Bit of the filter -> number of frontends and backends that have it."""
-        self._retired: deque[tuple[int, int]] = deque()
-        """The bits of backends that are gone, the oldest first."""
+        """Policy id -> its frontends."""
+        self._reduced: dict[Frontend, tuple[Endpoint, ...]] = {}
+        """Frontends that work with a part of their backends for the moment -> all the backends that they had."""
+        self._filter = AddressFilter(maps)
         self._slots = Slots(maps["backends"].max_entries)
         self._generation = 0
         self._backends_removed = False
@@ -73,26 +69,25 @@ class FrontendRows:
             backends = maps.backends_of(row)
             if len(backends) == row.count and self._slots.reserve(row.first, row.count):
                 self._note(row, backends)
-            else:  # damaged from outside; it is written again when it is desired
+            else:  # somebody else has damaged the row; it is written again if a policy asks for it
                 maps.remove_frontend(row.frontend)
         self._adopt_members()
-        for bit in self._filter_users:
-            self._filter[bit // 8] |= 1 << bit % 8
-        maps.write_filter(self._filter)
+        self._filter.write_all()
 
     def _adopt_members(self) -> None:
-        """Of the frontends that are there; an agent that was killed in the midst of a change may have left others."""
+        """Makes `members` match the frontends. An agent that was killed during a change may have left too many or too
+        few."""
         wanted = {(frontend, backend) for frontend, backends in self.backends.items() for backend in backends}
         present = self._maps.members()
         self._maps.write_members(wanted - present)
         for frontend, backend in present - wanted:
             self._maps.remove_member(frontend, backend)
         for frontend, backend in wanted:
-            self._filter_users.update(backend_bits(backend, frontend.protocol))
+            self._filter.add(backend_bits(backend, frontend.protocol))
 
     @property
     def policy_ids(self) -> AbstractSet[int]:
-        """Those that have frontends."""
+        """Policies that have frontends."""
         return self._owned.keys()
 
     @property
@@ -103,40 +98,40 @@ class FrontendRows:
         return frozenset(self._owned.get(policy_id, ()))
 
     def take_backends_removed(self) -> bool:
-        """Whether any frontend lost a backend since the last time that this was asked."""
+        """Returns whether any frontend has lost a backend since the last call."""
         removed, self._backends_removed = self._backends_removed, False
         return removed
 
     def remove(self, frontends: Iterable[Frontend]) -> None:
-        had = {frontend: self._had(frontend) for frontend in frontends}
+        had = {frontend: self._all_backends(frontend) for frontend in frontends}
         for frontend in had:
             self._maps.remove_frontend(frontend)
             self._forget(self.rows[frontend])
-        self._drop_needs(had)
+        self._remove_leftovers(had)
 
     def install(self, changes: Iterable[Change]) -> dict[int, str]:
-        """Writes these frontends' rows. Returns the policy ids of which the kernel refused a row, and why."""
+        """Writes the rows of these frontends. Returns the policies of which the kernel refused a row -> the reason."""
         refused: dict[int, str] = {}
-        # What gives room comes first.
-        waiting = sorted(changes, key=lambda change: len(change.desired.backends) > self._count(change))
-        left = deque(self._place(self._place(waiting, refused), refused))  # the second time in the others' old places
-        while left:
-            self._make_room(left, refused)
-            first = left.popleft()
-            if not self.holds(first):
+        # Frontends that do not grow come first, because they may leave room to the others.
+        waiting = sorted(changes, key=lambda change: len(change.desired.backends) > self._present_count(change))
+        left = self._place(waiting, refused)
+        remaining = deque(self._place(left, refused))  # now in the places that the others have left
+        while remaining:
+            self._make_room(remaining, refused)
+            first = remaining.popleft()
+            if not self.is_installed(first):
                 self._place([first], refused)
         return refused
 
-    def holds(self, change: Change) -> bool:
-        """Whether it is written already."""
+    def is_installed(self, change: Change) -> bool:
         frontend, backends = change.desired.frontend, change.desired.backends
         row = self.rows.get(frontend)
         if row is None or self.backends[frontend] != backends:
             return False
-        return row == self._row(change, generation=row.generation, like=row)
+        return row == self._wanted_row(change, generation=row.generation, like=row)
 
-    def _row(self, change: Change, *, generation: int, like: FrontendRow) -> FrontendRow:
-        """What is wanted, in the place of a row that is there."""
+    def _wanted_row(self, change: Change, *, generation: int, like: FrontendRow) -> FrontendRow:
+        """Returns the wanted row, in the place of the row `like`."""
         return change.write.row(
             change.desired.frontend,
             generation=generation,
@@ -145,13 +140,13 @@ class FrontendRows:
             backends_generation=like.backends_generation,
         )
 
-    def _count(self, change: Change) -> int:
+    def _present_count(self, change: Change) -> int:
         return len(self.backends.get(change.desired.frontend, ()))
 
-    # --- beside what is there ---------------------------------------------------------------------------------------
+    # --- where there is room beside the present rows -----------------------------------------------------------------
 
     def _place(self, changes: Sequence[Change], refused: dict[int, str]) -> list[Change]:
-        """Returns those that found no room, even after the others gave theirs back."""
+        """Returns the changes that found no room, even after those before them had left theirs."""
         batch: list[_Placed] = []
         slots = 0
         left = []
@@ -182,11 +177,11 @@ class FrontendRows:
         self._generation = max(self._generation + 1, time.monotonic_ns())
         return self._generation
 
-    def _switch(self, placed: Sequence[_Placed], refused: dict[int, str], *, for_now: bool = False) -> None:
-        """From the former row to the new one, each by one update. `for_now`: the other backends come back at once."""
+    def _switch(self, placed: Sequence[_Placed], refused: dict[int, str], *, reduced: bool = False) -> None:
+        """Switches each frontend to its new row. `reduced`: the row has a part of the backends, for the moment."""
         if not placed:
             return
-        self._write_needs(placed)
+        self._write_prerequisites(placed)
         failed = self._write_rows([row for row, _ in placed])
         had: dict[Frontend, tuple[Endpoint, ...]] = {}
         for i, (row, backends) in enumerate(placed):
@@ -195,20 +190,20 @@ class FrontendRows:
                 self._slots.release(row.first, row.count)
                 had[row.frontend] = backends
                 continue
-            had[row.frontend] = self._had(row.frontend)
+            had[row.frontend] = self._all_backends(row.frontend)
             if row.frontend in self.rows:
                 self._forget(self.rows[row.frontend])
             self._note(row, backends)
-            if for_now:
-                self._former[row.frontend] = had[row.frontend]
-        self._drop_needs(had)
+            if reduced:
+                self._reduced[row.frontend] = had[row.frontend]
+        self._remove_leftovers(had)
 
     def _write_rows(self, rows: Sequence[FrontendRow]) -> dict[int, OSError]:
-        """Those that the kernel refused, by their index."""
+        """Returns the errors of those that the kernel refused, by their index in `rows`."""
         packed = [(pack_frontend(row.frontend), pack_frontend_row(row)) for row in rows]
         try:
             self._maps["frontends"].update_many(packed)
-        except OSError:
+        except OSError:  # find out which ones were refused
             failed = {}
             for i, (key, value) in enumerate(packed):
                 try:
@@ -218,74 +213,66 @@ class FrontendRows:
             return failed
         return {}
 
-    # --- what a frontend row needs ----------------------------------------------------------------------------------
+    # --- what a frontend's row needs ---------------------------------------------------------------------------------
 
-    def _write_needs(self, placed: Sequence[_Placed]) -> None:
-        """Before these rows are there."""
+    def _write_prerequisites(self, placed: Sequence[_Placed]) -> None:
+        """Call it before the rows are written."""
         self._maps["backends"].update_many(
             [each for row, backends in placed for each in pack_backends(row.backends_generation, row.first, backends)]
         )
         members = {
-            (row.frontend, each) for row, backends in placed for each in set(backends) - set(self._had(row.frontend))
+            (row.frontend, each)
+            for row, backends in placed
+            for each in set(backends) - set(self._all_backends(row.frontend))
         }
         self._maps.write_members(members)
         bits = {bit for row, _ in placed for bit in filter_bits(row.frontend)}
         for frontend, backend in members:
             bits.update(backend_bits(backend, frontend.protocol))
-            self._filter_users.update(backend_bits(backend, frontend.protocol))
-        new = {bit for bit in bits if not self._filter_has(bit)}
-        for bit in new:
-            self._filter[bit // 8] |= 1 << bit % 8
-        if new:
-            self._maps.write_filter(self._filter)
+            self._filter.add(backend_bits(backend, frontend.protocol))
+        self._filter.set(bits)
 
-    def _drop_needs(self, had: Mapping[Frontend, tuple[Endpoint, ...]]) -> None:
-        """After rows were replaced or removed: `had` tells the backends of each before that, `_had` those of now."""
-        gone = [(frontend, each) for frontend, former in had.items() for each in set(former) - set(self._had(frontend))]
+    def _remove_leftovers(self, had: Mapping[Frontend, tuple[Endpoint, ...]]) -> None:
+        """Call it after rows were replaced or removed. `had`: frontend -> the backends that it had before."""
+        gone = [
+            (frontend, each)
+            for frontend, former in had.items()
+            for each in set(former) - set(self._all_backends(frontend))
+        ]
         self._backends_removed |= bool(gone)
         bits = {bit for frontend in had for bit in filter_bits(frontend)}
         for frontend, backend in gone:
             self._maps.remove_member(frontend, backend)
-            self._retired.append(backend_bits(backend, frontend.protocol))
-        while len(self._retired) > RETIRED:
-            oldest = self._retired.popleft()
-            self._give_up(oldest)
-            bits.update(oldest)
-        unused = [bit for bit in bits if not self._filter_users[bit] and self._filter_has(bit)]
-        for bit in unused:
-            self._filter[bit // 8] &= ~(1 << bit % 8)
-        if unused:
-            self._maps.write_filter(self._filter)
+            self._filter.retire(backend_bits(backend, frontend.protocol))
+        self._filter.clear_unused(bits)
 
-    def _filter_has(self, bit: int) -> bool:
-        return bool(self._filter[bit // 8] >> bit % 8 & 1)
+    def _all_backends(self, frontend: Frontend) -> tuple[Endpoint, ...]:
+        """Returns the backends of a frontend, including those that a reduced row leaves out for the moment. It has none
+        when it is not installed."""
+        return self._reduced.get(frontend, self.backends.get(frontend, ()))
 
-    def _had(self, frontend: Frontend) -> tuple[Endpoint, ...]:
-        """Its backends, those that are away for a moment included; none where it is not there."""
-        return self._former.get(frontend, self.backends.get(frontend, ()))
-
-    # --- where there is no room beside it ---------------------------------------------------------------------------
+    # --- where there is no room beside the present rows --------------------------------------------------------------
 
     def _make_room(self, waiting: Sequence[Change], refused: dict[int, str]) -> None:
-        """So that the first of them, all of which found no room, is written or has a place."""
+        """None of these changes found room. Installs the first one, or makes room for it."""
         first = waiting[0]
         need = len(first.desired.backends)
         part = self._part_that_stays(first)
         if part and part[1] == need:
-            self._stay(first, part, refused)
+            self._keep_part(first, part, refused)
             return
         for change in waiting:
             if self._slots.free >= need:
                 break
             part = self._part_that_stays(change)
-            if part and part[1] < self._count(change):
-                self._stay(change, part, refused)
+            if part and part[1] < self._present_count(change):
+                self._keep_part(change, part, refused)
         for change in waiting:
             if self._slots.free >= need:
                 break
             if change.desired.frontend in self.rows:
                 self.remove([change.desired.frontend])
-        self._gather(need, refused)
+        self._compact(need, refused)
 
     def _part_that_stays(self, change: Change) -> tuple[int, int] | None:
         frontend = change.desired.frontend
@@ -293,36 +280,37 @@ class FrontendRows:
             return None
         return part_that_stays(self.backends[frontend], change.desired.backends)
 
-    def _stay(self, change: Change, part: tuple[int, int], refused: dict[int, str]) -> None:
-        """Goes on with a part of its backends: all that it wants, or one for now."""
+    def _keep_part(self, change: Change, part: tuple[int, int], refused: dict[int, str]) -> None:
+        """Lets the frontend work with a part of its present backends: with all that it wants, or with one for the
+        moment."""
         frontend, wanted = change.desired.frontend, change.desired.backends
-        row, had = self.rows[frontend], self._had(frontend)
+        row, had = self.rows[frontend], self._all_backends(frontend)
         index, number = part
         if number == len(wanted):
-            self._rewrite(self._row(change, generation=row.generation, like=row), index, number)
-            del self._former[frontend]
-            self._drop_needs({frontend: had})
+            self._rewrite(self._wanted_row(change, generation=row.generation, like=row), index, number)
+            del self._reduced[frontend]  # the row is complete
+            self._remove_leftovers({frontend: had})
             return
         place = self._slots.take(1)
         if place is None:
             self._rewrite(row, index, number)
-        else:  # so that its own place becomes free as a whole
+        else:  # in another place, so that its own place becomes free as a whole
             generation = self._next_generation()
             one = replace(row, generation=generation, first=place, count=1, backends_generation=generation)
-            self._switch([(one, self.backends[frontend][index : index + 1])], refused, for_now=True)
+            self._switch([(one, self.backends[frontend][index : index + 1])], refused, reduced=True)
 
     def _rewrite(self, row: FrontendRow, index: int, number: int) -> None:
-        """In its place, with the backends from `index` on, for now."""
-        former, backends, had = self.rows[row.frontend], self.backends[row.frontend], self._had(row.frontend)
+        """Rewrites the row in its place, for the moment with `number` of its backends, from `index` on."""
+        former, backends, had = self.rows[row.frontend], self.backends[row.frontend], self._all_backends(row.frontend)
         part = replace(row, generation=self._next_generation(), first=row.first + index, count=number)
         self._maps.write_frontend(part)
         self._forget(former)
         self._slots.reserve(part.first, part.count)
         self._note(part, backends[index : index + number])
-        self._former[row.frontend] = had
+        self._reduced[row.frontend] = had
 
-    def _gather(self, need: int, refused: dict[int, str]) -> None:
-        """Brings together as many free slots, of which there are enough, since everything fits."""
+    def _compact(self, need: int, refused: dict[int, str]) -> None:
+        """Joins free slots to a range of `need`. There are enough, since everything fits."""
         free = self._slots.stretch(need)
         rows = []
         for (start, length), (end, _) in pairwise(free):
@@ -336,15 +324,15 @@ class FrontendRows:
             place += row.count
 
     def _move(self, row: FrontendRow, place: int, refused: dict[int, str]) -> None:
-        """To a lower place, where it may overlap its present one."""
-        backends, for_now = self.backends[row.frontend], row.frontend in self._former
+        """Moves a frontend to a lower place, which may overlap its present one."""
+        backends, reduced = self.backends[row.frontend], row.frontend in self._reduced
         step = row.first - place
         if step < row.count:
             self._rewrite(row, row.count - step, step)
         self._slots.reserve(place, row.count)
         generation = self._next_generation()
         moved = replace(row, generation=generation, first=place, backends_generation=generation)
-        self._switch([(moved, backends)], refused, for_now=for_now)
+        self._switch([(moved, backends)], refused, reduced=reduced)
 
     # --- the mirror -------------------------------------------------------------------------------------------------
 
@@ -353,20 +341,14 @@ class FrontendRows:
         self.backends[row.frontend] = backends
         self._places[row.first] = row.frontend
         self._owned[row.policy_id].add(row.frontend)
-        self._filter_users.update(filter_bits(row.frontend))
+        self._filter.add(filter_bits(row.frontend))
         self._generation = max(self._generation, row.generation)
 
     def _forget(self, row: FrontendRow) -> None:
         del self.rows[row.frontend], self.backends[row.frontend], self._places[row.first]
-        self._former.pop(row.frontend, None)
+        self._reduced.pop(row.frontend, None)
         self._owned[row.policy_id].discard(row.frontend)
         if not self._owned[row.policy_id]:
             del self._owned[row.policy_id]
-        self._give_up(filter_bits(row.frontend))
+        self._filter.drop(filter_bits(row.frontend))
         self._slots.release(row.first, row.count)
-
-    def _give_up(self, bits: Iterable[int]) -> None:
-        for bit in bits:
-            self._filter_users[bit] -= 1
-            if not self._filter_users[bit]:
-                del self._filter_users[bit]

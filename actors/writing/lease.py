@@ -1,12 +1,13 @@
-"""When the lease may be renewed (docs/decisions/0006-lease.md). Pure; MapWriter asks, and does what follows.
+"""When the lease may be renewed (docs/decisions/0006-lease.md). Pure; MapWriter asks, and acts on the answer.
 
-The lease says: what is in the kernel was decided from what the sources deliver. It runs out when the process is
-stopped, when an actor is stuck, or when the machine sleeps (which CLOCK_BOOTTIME alone counts). What happened meanwhile
-may not have been delivered when the first probe after that arrives, so the sources are listed again; only what was read
-after the end of the lease renews it. Until then calls take the normal way, for as long as an API server can't be
-reached, too.
+The lease says that the rows in the kernel follow from what the sources deliver. It runs out when the process is
+stopped, when an actor is stuck, or when the machine sleeps, which only CLOCK_BOOTTIME shows.
 
-It goes on while the API server is away or refuses us (`k8s.sources.source.TroubleKind` says why).
+The first probe after such a pause may arrive before the events that were missed. If it renewed the lease, calls might
+be redirected to a backend that is long gone. So the sources are listed again, and the lease is renewed only when all of
+them were read after its end. Until then calls take the normal way, however long the API server cannot be reached.
+
+The lease stays in force while the API server is away or refuses us (`k8s.api.trouble.TroubleKind` says why).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 GAP_SECONDS = 30.0
-"""Without a lease a pause of this length is one after which the sources are listed again."""
+"""Where the configuration turns the lease off, the sources are listed again after a pause of this length."""
 _SHORTEST_GAP_SECONDS = 2.5
 """Probes come each second."""
 
@@ -24,7 +25,7 @@ _SHORTEST_GAP_SECONDS = 2.5
 class Clock(NamedTuple):
     monotonic_ns: int
     boottime_ns: int
-    """Goes on while the machine sleeps."""
+    """Advances even while the machine sleeps."""
 
 
 def read_clock() -> Clock:
@@ -34,31 +35,32 @@ def read_clock() -> Clock:
 class Judgement(Enum):
     RENEW = auto()
     RELIST = auto()
-    """It ran out: it ends, and the sources are to be listed again."""
+    """The lease ran out: end it, and list the sources again."""
     WAIT = auto()
-    """They are being listed."""
+    """The lease ran out, and the sources are being listed."""
 
 
 class LeaseKeeper:
-    """Lives as long as the process: a MapWriter that is restarted must know of a pause in its predecessor's time."""
+    """Lives as long as the process, so that a restarted MapWriter knows of a pause before its start."""
 
     def __init__(self, lease_seconds: int, now: Clock) -> None:
         self.lease_ns = lease_seconds * 1_000_000_000
-        """0: it never runs out."""
+        """0: the lease never runs out."""
         seconds = max(float(lease_seconds), _SHORTEST_GAP_SECONDS) if lease_seconds else GAP_SECONDS
         self._gap_ns = int(seconds * 1e9)
-        self._renewed = now
-        """As of when it was renewed; at first, when the process began."""
-        self._looked = now
+        self._renewed_as_of = now
+        """As of when the lease was renewed; at first, the start of the process."""
+        self._judged_at = now
         self._required_ns = 0
-        """The sources must have been read at that time (CLOCK_MONOTONIC) or later."""
+        """The sources must have been read at this time (CLOCK_MONOTONIC) or later."""
         self._waiting = False
 
     def judge(self, sent_ns: int, as_of: float, now: Clock) -> Judgement:
-        """A probe that was sent at `sent_ns` has arrived: all is decided and written of sources that were listed, as a
-        whole, at `as_of` (time.monotonic()), and of what they delivered since."""
-        since = self._looked if self._waiting else self._renewed
-        self._looked = now
+        """Call it when a probe that was sent at `sent_ns` arrives. It proves that everything is decided and written
+        that the sources delivered before, and that the oldest of their listings was read at `as_of`
+        (time.monotonic())."""
+        since = self._judged_at if self._waiting else self._renewed_as_of
+        self._judged_at = now
         ran_out = now.boottime_ns - since.boottime_ns > self._gap_ns
         if ran_out:
             self._required_ns = min(since.monotonic_ns + self._gap_ns, now.monotonic_ns)
@@ -66,5 +68,5 @@ class LeaseKeeper:
             self._waiting = True
             return Judgement.RELIST if ran_out else Judgement.WAIT
         self._waiting = False
-        self._renewed = Clock(sent_ns, sent_ns + now.boottime_ns - now.monotonic_ns)
+        self._renewed_as_of = Clock(sent_ns, sent_ns + now.boottime_ns - now.monotonic_ns)
         return Judgement.RENEW

@@ -1,9 +1,10 @@
-"""What is in the kernel maps, and the writes that bring it to what is desired. No actor: MapWriter owns the instance.
+"""A mirror of the kernel maps, and the writes that bring them to the desired state. MapWriter owns the instance.
 
-Order of writes (promise 2, rule P10): what a frontend row needs stands before the row does, and goes after it.
-    counters, windows, policies, cgroups -> backends -> filter -> frontends;  removals the other way round.
-Who gets room when not all fit is decided before the first write (`actors.writing.room`); the frontends' part of the
-order is `actors.writing.frontend_rows`.
+The order of writes keeps promise 2 and rule P10: everything that a frontend's row needs is written before the row, and
+removed after it.
+    counters, windows, policies, cgroups -> backends -> filter -> frontends;  removals in reverse order.
+Which policies get room when not all of them fit is decided before the first write (`actors.writing.room`). The part of
+the order that concerns frontends is in `actors.writing.frontend_rows`.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from config.domain.addresses import Endpoint, Frontend
 
 
 class MapTables:
-    """Mirror of the maps, read from them once: this process is their one writer."""
+    """Reads the maps once, since no other process writes to them."""
 
     def __init__(self, maps: PinnedMaps) -> None:
         self.maps = maps
         self._rows = FrontendRows(maps)
         self._policies = maps.counted_policies()
-        """Whose the counters of a policy id are; a row for each row in `counters`."""
+        """Policy id -> the policy that its counters belong to. There is one for each row in `counters`."""
         self._limited = set(maps.windows())
         self._cgroups: defaultdict[int, set[int]] = defaultdict(set)
-        """Service id -> ids of the cgroups that it does not redirect."""
+        """Policy id -> ids of the cgroups whose calls it does not redirect."""
         self._size = Room(*(maps[name].max_entries for name in Room._fields))
         for cgroup_id, policy_id in maps.backend_cgroups():
             self._cgroups[policy_id].add(cgroup_id)
         self._used_cgroups = sum(map(len, self._cgroups.values()))
-        for policy_id in maps.counters().keys() ^ self._policies.keys():  # an agent was killed between two writes
+        for policy_id in maps.counters().keys() ^ self._policies.keys():  # an agent was killed between the two writes
             self._drop_counters(policy_id)
 
     @property
     def policy_ids(self) -> set[int]:
-        """All that have rows of any kind."""
+        """Policies that have a row in any map."""
         return self._limited | set(self._policies) | set(self._rows.policy_ids) | set(self._cgroups)
 
     @property
@@ -56,11 +57,11 @@ class MapTables:
         return Room(len(self._policies), len(self._rows.rows), self._rows.used_backends, self._used_cgroups)
 
     def counted_policy(self, policy_id: int) -> PolicyRow | None:
-        """The policy that the counters of this id are of."""
+        """Returns the policy that the counters of this id belong to."""
         return self._policies.get(policy_id)
 
-    def serves(self, write: PolicyWrite) -> bool:
-        """Whether the policy has frontends, or wants one that is there (another policy's until now)."""
+    def is_in_force(self, write: PolicyWrite) -> bool:
+        """Whether the policy has frontends, or takes over one that another policy has now."""
         wanted = (desired.frontend for desired in write.policy.frontends)
         return write.policy.policy_id in self._rows.policy_ids or any(each in self.frontends for each in wanted)
 
@@ -68,10 +69,10 @@ class MapTables:
         return self._rows.take_backends_removed()
 
     def apply(self, targets: Mapping[int, PolicyWrite | None], known: Container[int]) -> dict[int, Refusal]:
-        """Brings the rows of these policy ids to their targets; None is: no rows.
+        """Brings the rows of each policy to its target; a target of None means no rows.
 
-        `known` are the ids whose counters stay without a target. Returns why an id was refused: nothing of a refused
-        one is installed. Among those that are not in force yet, the earlier in `targets` gets room first.
+        `known` are the ids whose counters stay even without a target. Among the policies that are not in force yet, the
+        earlier ones in `targets` get room first. Returns the refused ids -> the reason; a refused policy has no rows.
         """
         refused = self._admit(targets, known)
         admitted = {policy_id: target for policy_id, target in targets.items() if target and policy_id not in refused}
@@ -79,21 +80,21 @@ class MapTables:
         for policy_id in targets:
             self._rows.remove(self._rows.owned_by(policy_id) - wanted)
         leaving = targets.keys() - admitted.keys()
-        # A policy whose frontends go over to another one has rows for as long as they are its own.
+        # A policy whose frontends are taken over by another one keeps its rows until they are.
         for policy_id in leaving - self._rows.policy_ids:
-            self._clean(policy_id, None, known)
+            self._remove_unneeded(policy_id, None, known)
         failed = self._write(admitted)
         for policy_id in failed:
             self._rows.remove(self._rows.owned_by(policy_id))
         for policy_id in leaving | admitted.keys() | failed.keys():
-            self._clean(policy_id, None if policy_id in failed else admitted.get(policy_id), known)
+            self._remove_unneeded(policy_id, None if policy_id in failed else admitted.get(policy_id), known)
         return refused | {policy_id: Refusal(why, by_kernel=True) for policy_id, why in failed.items()}
 
     def _admit(self, targets: Mapping[int, PolicyWrite | None], known: Container[int]) -> dict[int, Refusal]:
         present, needs = {}, {}
         for policy_id, target in targets.items():
             room, need = self._room_of(policy_id), target.need if target else Room()
-            if self._stays_counted(policy_id, known):  # refused or not: that row is neither given back nor needed
+            if self._stays_counted(policy_id, known):  # its row in `policies` stays even when it is refused
                 room, need = room._replace(policies=0), need._replace(policies=0)
             present[policy_id], needs[policy_id] = room, need
         full = admit(self._size, self.used, present, needs)
@@ -112,9 +113,9 @@ class MapTables:
         return policy_id in self._policies and policy_id in known
 
     def _write(self, admitted: Mapping[int, PolicyWrite]) -> dict[int, str]:
-        """Returns the policy ids of which the kernel refused a row, and why."""
+        """Returns the policies of which the kernel refused a row -> the reason."""
         fresh = sum(len(target.cgroups - self._cgroups.get(each, set())) for each, target in admitted.items())
-        if self._used_cgroups + fresh > self._size.backend_cgroups:  # the old ones make room for the new ones
+        if self._used_cgroups + fresh > self._size.backend_cgroups:  # remove old ones first
             for policy_id, target in admitted.items():
                 self._drop_cgroups(policy_id, target.cgroups)
         failed: dict[int, str] = {}
@@ -126,10 +127,10 @@ class MapTables:
                 failed[policy_id] = str(error)
             else:
                 changes += (Change(target, desired) for desired in target.policy.frontends)
-        return failed | self._rows.install(change for change in changes if not self._rows.holds(change))
+        return failed | self._rows.install(change for change in changes if not self._rows.is_installed(change))
 
     def _write_policy(self, policy_id: int, write: PolicyWrite) -> None:
-        """What the policy's frontends need before they are there."""
+        """Writes what the policy's frontends need before they are written."""
         row, former = write.policy_row, self._policies.get(policy_id)
         is_another = not row.is_same_policy(former)
         if is_another:
@@ -148,8 +149,8 @@ class MapTables:
         self.maps["policies"].update(POLICY_ID.pack(policy_id), pack_policy(row))
         self._policies[policy_id] = row
 
-    def _clean(self, policy_id: int, target: PolicyWrite | None, known: Container[int]) -> None:
-        """Takes away what the policy's frontends needed and need no longer."""
+    def _remove_unneeded(self, policy_id: int, target: PolicyWrite | None, known: Container[int]) -> None:
+        """Removes what the policy's frontends needed before, and do not need for `target`."""
         self._drop_cgroups(policy_id, target.cgroups if target else frozenset())
         if policy_id in self._limited and not (target and target.policy.limit):
             self.maps["windows"].delete(POLICY_ID.pack(policy_id))
@@ -164,7 +165,7 @@ class MapTables:
             self._drop_counters(policy_id)
 
     def _drop_counters(self, policy_id: int) -> None:
-        """Either row may be missing."""
+        """Removes both rows; either may be missing."""
         for name in ("counters", "policies"):
             self.maps[name].delete(POLICY_ID.pack(policy_id))
         self._policies.pop(policy_id, None)

@@ -1,10 +1,11 @@
-"""What a policy asks of the kernel maps, and which policies get it when a map is too small for all of them. Pure.
+"""What a policy needs in the kernel maps, and which policies get it when a map is too small for all of them. Pure.
 
-Who keeps or gets room, first come first served:
+Policies get room in this order:
     1. policies in force that need no more than they have,
     2. policies in force that need more,
-    3. those that wait or are new, in the order in which they are given (MapWriter puts who has waited longest first).
-A policy that does not fit is refused as a whole and gives back what it has; smaller ones behind it may still fit.
+    3. policies that are waiting or new, in the order in which they are given. MapWriter gives those that have waited
+       for longest first.
+A policy that does not fit is refused as a whole, and what it has becomes free. Smaller policies after it may still fit.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from config.domain.addresses import Endpoint, Frontend
 
 
 class Room(NamedTuple):
-    """Numbers of rows. A policy's rows in `counters` and `windows` count as its one in `policies`: the three maps have
-    one size, and no policy has more rows in them than there."""
+    """Numbers of rows. `policies` stands for `counters` and `windows` as well: the three maps have the same size, and a
+    policy has at most one row in each."""
 
     policies: int = 0
     frontends: int = 0
@@ -34,7 +35,7 @@ class Room(NamedTuple):
         return Room(*(mine - its for mine, its in zip(self, other, strict=True)))
 
     def exceeds(self, other: Room) -> bool:
-        """In at least one map."""
+        """Whether it is more than `other` in at least one map."""
         return any(mine > its for mine, its in zip(self, other, strict=True))
 
 
@@ -44,17 +45,17 @@ SIZE_KEYS = {
     "backends": "datapath.max_backends",
     "backend_cgroups": "datapath.max_backends",
 }
-"""Map -> the configured size that it follows (bpf/programs/consts.h)."""
+"""Map -> the configuration key that its size comes from (bpf/programs/consts.h)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyWrite:
-    """One policy's rows: what it asks for, with its Pods' cgroups found."""
+    """The rows that one policy needs: what is desired, with the cgroups of its excluded Pods."""
 
     policy: DesiredPolicy
     cgroups: frozenset[int] = frozenset()
     levels: tuple[int, int] = (1, 0)
-    """First and last cgroup level at which they may be met; none when the first is the greater."""
+    """First and last level of the cgroup tree at which these cgroups are; none when first > last."""
 
     @property
     def need(self) -> Room:
@@ -86,15 +87,16 @@ class PolicyWrite:
 
 
 class Refusal(NamedTuple):
-    """Why a policy is not in the maps."""
+    """Why a policy has no rows in the maps."""
 
     message: str
     by_kernel: bool
-    """It had its reasons (no memory): worth another try at any time. Else there is no room, until somebody leaves."""
+    """True: the kernel refused a write, for instance without memory, and a retry may succeed at any time. False: there
+    is no room until another policy leaves some."""
 
 
 class Change(NamedTuple):
-    """A frontend whose row is to be written."""
+    """One frontend of a policy, whose row is to be written."""
 
     write: PolicyWrite
     desired: DesiredFrontend
@@ -105,20 +107,21 @@ def policy_row(policy: DesiredPolicy) -> PolicyRow:
 
 
 def admit(size: Room, used: Room, present: Mapping[int, Room], needs: Mapping[int, Room]) -> dict[int, str]:
-    """The policy ids that do not get what they need -> why, for the operator.
+    """Returns the policies that do not get what they need -> the reason, for the operator.
 
-    `used` is by all; `present` and `needs` are of the ids that are decided now: what they have, what they need.
+    `used` is the room that all policies use. `present` and `needs` are what each policy that is decided now has and
+    needs.
     """
-    left = size.minus(used)
+    free = size.minus(used)
     for room in present.values():
-        left = left.plus(room)
+        free = free.plus(room)
     refused: dict[int, str] = {}
     for policy_id in sorted(needs, key=lambda each: _rank(present[each], needs[each])):
         need = needs[policy_id]
-        if need.exceeds(left):
-            refused[policy_id] = _why(size, left, need)
+        if need.exceeds(free):
+            refused[policy_id] = _no_room_message(size, free, need)
         else:
-            left = left.minus(need)
+            free = free.minus(need)
     return refused
 
 
@@ -128,8 +131,8 @@ def _rank(present: Room, need: Room) -> int:
     return 1 if present.frontends else 2
 
 
-def _why(size: Room, left: Room, need: Room) -> str:
-    name = next(name for name in Room._fields if getattr(need, name) > getattr(left, name))
+def _no_room_message(size: Room, free: Room, need: Room) -> str:
+    name = next(name for name in Room._fields if getattr(need, name) > getattr(free, name))
     number = getattr(need, name)
     return (
         f"the kernel map {name} ({getattr(size, name)} rows, set by {SIZE_KEYS[name]}) has no room for the "
@@ -138,9 +141,10 @@ def _why(size: Room, left: Room, need: Room) -> str:
 
 
 def part_that_stays(present: tuple[Endpoint, ...], wanted: tuple[Endpoint, ...]) -> tuple[int, int] | None:
-    """Which part of a frontend's backends can go on without a new place in the map: index and number.
+    """Returns index and number of the present backends that a frontend can keep without a new place in the map.
 
-    All that are wanted, where they are there side by side; else one of those that are there and wanted; else None.
+    These are all wanted backends if they are adjacent, otherwise one that is both present and wanted. None when there
+    is no such backend.
     """
     places = [i for i, backend in enumerate(present) if backend in wanted]
     if not places:

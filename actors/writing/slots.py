@@ -1,4 +1,4 @@
-"""Which ranges of the `backends` array are free. Pure; MapWriter owns the one instance."""
+"""Which ranges of the array `backends` are free. Pure; FrontendRows owns the only instance."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from itertools import chain
 
 
 class Slots:
-    """Ranges of 0..size-1, given out in turn (next fit), so that a freed range rests for as long as possible."""
+    """Gives out ranges of 0..size-1 in turn (next fit), so that a freed range stays unused for as long as possible."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._free: list[tuple[int, int]] = [(0, size)]
-        """Start and length of each free range, sorted, none touching the next."""
+        """Start and length of each free range, sorted. No two of them are adjacent."""
         self._cursor = 0
         self._too_long = size + 1
-        """No free range has so many slots: asking again needs no search."""
+        """No free range has so many slots, so there is no need to search for one."""
         self.used = 0
 
     @property
     def free(self) -> int:
-        """Slots in all free ranges together."""
+        """Number of slots in all free ranges together."""
         return self._size - self.used
 
     def take(self, count: int) -> int | None:
-        """First of `count` adjacent slots, or None when no free range is that long."""
+        """Takes `count` adjacent slots. Returns the first, or None when no free range is long enough."""
         if count >= self._too_long:
             return None
         for start, length in chain(self._free_from(self._cursor), self._free):
@@ -37,7 +37,7 @@ class Slots:
         return None
 
     def _free_from(self, cursor: int) -> Iterator[tuple[int, int]]:
-        """What is free at and after the cursor, without copying what comes later than the first fit."""
+        """Yields the free ranges at and after the cursor. A generator, since usually the first one fits."""
         i = max(bisect_left(self._free, (cursor + 1, 0)) - 1, 0)
         while i < len(self._free):
             start, length = self._free[i]
@@ -46,7 +46,7 @@ class Slots:
             i += 1
 
     def reserve(self, start: int, count: int) -> bool:
-        """Takes this very range; False when it is not free as a whole."""
+        """Takes exactly this range. Returns False when it is not entirely free."""
         i = bisect_left(self._free, (start + 1, 0)) - 1
         if i < 0:
             return False
@@ -59,7 +59,7 @@ class Slots:
         return True
 
     def release(self, start: int, count: int) -> None:
-        """Gives back a range that was taken, or a part of one."""
+        """Frees a range that was taken, or a part of one."""
         i = bisect_left(self._free, (start, 0))
         end = start + count
         self.used -= count
@@ -74,8 +74,8 @@ class Slots:
         self._free.insert(i, (start, end - start))
 
     def stretch(self, count: int) -> list[tuple[int, int]]:
-        """Neighbouring free ranges of at least `count` slots together, with the fewest taken slots between them: moving
-        what is between makes them one. Empty when fewer slots are free."""
+        """Returns successive free ranges that have at least `count` slots together, with the fewest taken slots between
+        them. Moving what is between them joins them. Empty when fewer slots are free."""
         best: tuple[int, int, int] | None = None
         first, free = 0, 0
         for last, (start, length) in enumerate(self._free):

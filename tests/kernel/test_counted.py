@@ -9,8 +9,9 @@ import pytest
 
 from actors.messages.desired import ApplyDesiredState, DesiredPolicy
 from actors.messages.upkeep import AffinitySliceDue, SweepAffinity
+from actors.writing.affinity import SWEEP_SLICE
 from actors.writing.lease import LeaseKeeper, read_clock
-from actors.writing.map_writer import SWEEP_SLICE, MapWriter
+from actors.writing.map_writer import MapWriter
 from bpf import pins
 from bpf.datapath import Datapath
 from bpf.detaching import detach

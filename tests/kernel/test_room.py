@@ -332,7 +332,7 @@ def test_a_frontend_that_another_policy_takes_over_is_there_all_the_time(
 def test_a_thousand_policies_that_came_and_went_leave_nothing_in_memory(
     datapath: Datapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.writing.frontend_rows.RETIRED", 0)  # a fixed number, kept on purpose
+    monkeypatch.setattr("actors.writing.address_filter.RETIRED", 0)  # a fixed number, kept on purpose
     # Told here what its mailbox would tell it.
     writer = MapWriter(datapath=datapath, lease=LeaseKeeper(0, read_clock()))
     writer.started()
