@@ -1,4 +1,4 @@
-"""AffinityAger: when affinity rows are swept; and which of them are of no more use."""
+"""When affinity rows are swept, and which of them are useless."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ GONE = BackendsRemoved()
 
 
 @pytest.mark.parametrize(
-    ("told", "sweeps"),
+    ("messages", "sweeps"),
     [
         pytest.param([TICK] * (SWEEP_TICKS - 1), 0, id="not before ten seconds"),
         pytest.param([TICK] * SWEEP_TICKS, 1, id="after ten seconds"),
         pytest.param([TICK] * SWEEP_TICKS * 3, 3, id="every ten seconds"),
         pytest.param([GONE], 0, id="a removal waits for the tick"),
         pytest.param([GONE, GONE, GONE, TICK], 1, id="many removals are swept once"),
-        pytest.param([GONE, TICK, TICK, TICK], 1, id="and not again"),
-        pytest.param([TICK] * 9 + [GONE, TICK, TICK], 1, id="the sweep for a removal is the ten seconds' too"),
+        pytest.param([GONE, TICK, TICK, TICK], 1, id="and not once more"),
+        pytest.param([TICK] * 9 + [GONE, TICK, TICK], 1, id="a sweep for a removal restarts the ten seconds"),
     ],
 )
-def test_rows_are_swept_every_ten_seconds_and_soon_after_backends_went(
-    told: list[Message], sweeps: int, monkeypatch: pytest.MonkeyPatch
+def test_rows_are_swept_every_ten_seconds_and_soon_after_backends_were_removed(
+    messages: list[Message], sweeps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(affinity_ager, "TICK_SECONDS", 3600.0)
     writer = Peer("MapWriter")
     ref = AffinityAger.start()
-    for message in told:
+    for message in messages:
         ref.tell(message)
     fence(ref)
     heard = writer.heard()
@@ -56,13 +56,13 @@ NOW_NS = 100_000_000_000
 @pytest.mark.parametrize(
     ("age_seconds", "frontends", "backends", "expired"),
     [
-        pytest.param(10, {FRONTEND: INSTALLED}, {FRONTEND: (BACKEND,)}, False, id="within its time-out"),
-        pytest.param(11, {FRONTEND: INSTALLED}, {FRONTEND: (BACKEND,)}, True, id="past its time-out"),
-        pytest.param(1, {FRONTEND: INSTALLED}, {FRONTEND: ()}, True, id="backend gone"),
-        pytest.param(1, {}, {}, True, id="frontend gone"),
+        pytest.param(10, {FRONTEND: INSTALLED}, {FRONTEND: (BACKEND,)}, False, id="within its timeout"),
+        pytest.param(11, {FRONTEND: INSTALLED}, {FRONTEND: (BACKEND,)}, True, id="past its timeout"),
+        pytest.param(1, {FRONTEND: INSTALLED}, {FRONTEND: ()}, True, id="the backend no longer exists"),
+        pytest.param(1, {}, {}, True, id="the frontend no longer exists"),
     ],
 )
-def test_p13_a_row_is_of_use_while_it_is_young_and_its_backend_is_there(
+def test_p13_a_row_is_useful_within_its_timeout_while_its_backend_exists(
     *,
     age_seconds: int,
     frontends: dict[Frontend, FrontendRow],

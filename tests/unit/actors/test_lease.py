@@ -1,4 +1,4 @@
-"""When the lease may be renewed: a table of what happened, second by second."""
+"""When the lease may be renewed: tables of the probes that arrive, second by second."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ RENEW, RELIST, WAIT = Judgement.RENEW, Judgement.RELIST, Judgement.WAIT
 
 @dataclass(frozen=True)
 class Probe:
-    """At `at` seconds of the monotonic clock a probe arrives."""
+    """A probe that arrives `at` so many seconds of the monotonic clock."""
 
     at: float
     as_of: float
     expected: Judgement
     slept: float = 0.0
-    """Seconds that the machine has slept until then."""
+    """Seconds that the machine has slept by then."""
     travelled: float = 0.0
+    """Seconds since the probe was sent."""
 
 
-LIVES = {
+HISTORIES = {
     "every second": (3, [Probe(1, 0.5, RENEW), Probe(2, 0.5, RENEW), Probe(3, 0.5, RENEW)]),
     "late, but not too late": (3, [Probe(1, 0.5, RENEW), Probe(3.9, 0.5, RENEW)]),
-    "stopped: it waits for a listing of after the end": (
+    "stopped: it waits for a listing that was read after the end": (
         3,
         [
             Probe(1, 0.5, RENEW),
@@ -42,11 +43,11 @@ LIVES = {
         + [Probe(float(second), 0.5, WAIT) for second in range(61, 3600)]
         + [Probe(3600, 3599.5, RENEW)],
     ),
-    "stopped twice: what was listed between is too old": (
+    "stopped twice: a listing from in between is too old": (
         3,
         [Probe(1, 0.5, RENEW), Probe(9, 0.5, RELIST), Probe(19, 9.1, RELIST), Probe(20, 19.1, RENEW)],
     ),
-    "a probe that was on its way meanwhile": (
+    "a probe that was under way during the stop": (
         3,
         [Probe(1, 0.5, RENEW), Probe(9, 0.5, RELIST, travelled=7), Probe(9.1, 0.5, WAIT)],
     ),
@@ -62,23 +63,23 @@ LIVES = {
     ),
     "the machine slept for a moment": (30, [Probe(1, 0.5, RENEW), Probe(2, 0.5, RENEW, slept=20)]),
     "the first listing took longer than the lease": (3, [Probe(100, 99.0, RENEW)]),
-    "stopped between the first listing and its writing": (3, [Probe(100, 0.5, RELIST), Probe(101, 100.1, RENEW)]),
+    "stopped between the first listing and the first write": (3, [Probe(100, 0.5, RELIST), Probe(101, 100.1, RENEW)]),
     "without a lease": (
         0,
         [Probe(1, 0.5, RENEW), Probe(25, 0.5, RENEW), Probe(60, 0.5, RELIST), Probe(61, 60.1, RENEW)],
     ),
-    "as short as a tick": (1, [Probe(1, 0.5, RENEW), Probe(2.1, 0.5, RENEW), Probe(3.3, 0.5, RENEW)]),
+    "a lease as short as a tick": (1, [Probe(1, 0.5, RENEW), Probe(2.1, 0.5, RENEW), Probe(3.3, 0.5, RENEW)]),
 }
 
 
-@pytest.mark.parametrize("life", LIVES)
-def test_a_lease_that_ran_out_is_renewed_by_what_was_read_since(life: str) -> None:
-    lease_seconds, probes = LIVES[life]
+@pytest.mark.parametrize("history", HISTORIES)
+def test_a_lease_that_ran_out_is_renewed_only_when_all_sources_were_read_since(history: str) -> None:
+    lease_seconds, probes = HISTORIES[history]
     keeper = LeaseKeeper(lease_seconds, clock(0))
-    told = [
+    judgements = [
         keeper.judge(int((each.at - each.travelled) * 1e9), each.as_of, clock(each.at, each.slept)) for each in probes
     ]
-    assert told == [each.expected for each in probes]
+    assert judgements == [each.expected for each in probes]
 
 
 def clock(at: float, slept: float = 0.0) -> Clock:

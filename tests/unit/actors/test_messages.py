@@ -1,4 +1,4 @@
-"""Messages and dispatch tables fit each other."""
+"""Messages, the actors' dispatch tables and the architecture page agree."""
 
 from __future__ import annotations
 

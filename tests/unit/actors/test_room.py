@@ -20,16 +20,20 @@ def room(backends: int, *, frontends: int = 1, cgroups: int = 0) -> Room:
 @pytest.mark.parametrize(
     ("used", "present", "needs", "refused"),
     [
-        pytest.param(0, {}, {1: room(10)}, set(), id="exactly as much as there is"),
-        pytest.param(0, {}, {1: room(11)}, {1}, id="more than there is"),
-        pytest.param(6, {1: room(6)}, {1: room(6)}, set(), id="what it has counts for it"),
-        pytest.param(8, {1: room(4), 2: room(4)}, {1: room(6), 2: NOTHING}, set(), id="what another gives back counts"),
-        pytest.param(9, {1: room(3)}, {2: room(2), 1: room(3)}, {2}, id="who has room keeps it, whoever comes first"),
-        pytest.param(10, {1: room(5), 2: room(5)}, {1: room(6), 2: room(4)}, set(), id="who gives back comes first"),
-        pytest.param(10, {1: room(5), 2: room(5)}, {1: room(6), 2: room(6)}, {2}, id="of two that grow the first"),
-        pytest.param(8, {1: room(8)}, {2: room(2), 1: room(9)}, {2}, id="who grows comes before who is new"),
-        pytest.param(0, {}, {2: room(6), 1: room(6), 3: room(4)}, {1}, id="in order; a smaller one behind it may fit"),
-        pytest.param(6, {1: room(6)}, {1: room(11), 2: room(10)}, {1}, id="the refused one gives back what it has"),
+        pytest.param(0, {}, {1: room(10)}, set(), id="exactly as much as is free"),
+        pytest.param(0, {}, {1: room(11)}, {1}, id="more than is free"),
+        pytest.param(6, {1: room(6)}, {1: room(6)}, set(), id="a policy may use the room that it has"),
+        pytest.param(
+            8, {1: room(4), 2: room(4)}, {1: room(6), 2: NOTHING}, set(), id="room that another leaves is free"
+        ),
+        pytest.param(9, {1: room(3)}, {2: room(2), 1: room(3)}, {2}, id="a policy keeps its room whatever the order"),
+        pytest.param(
+            10, {1: room(5), 2: room(5)}, {1: room(6), 2: room(4)}, set(), id="a policy that shrinks comes first"
+        ),
+        pytest.param(10, {1: room(5), 2: room(5)}, {1: room(6), 2: room(6)}, {2}, id="the first of two that grow"),
+        pytest.param(8, {1: room(8)}, {2: room(2), 1: room(9)}, {2}, id="growing comes before new"),
+        pytest.param(0, {}, {2: room(6), 1: room(6), 3: room(4)}, {1}, id="in order; a smaller policy may still fit"),
+        pytest.param(6, {1: room(6)}, {1: room(11), 2: room(10)}, {1}, id="a refused policy leaves its room"),
     ],
 )
 def test_who_gets_room(used: int, present: dict[int, Room], needs: dict[int, Room], refused: set[int]) -> None:
@@ -61,10 +65,10 @@ def endpoints(text: str) -> tuple[Endpoint, ...]:
     ("present", "wanted", "part"),
     [
         pytest.param("abc", "abc", (0, 3), id="all stay"),
-        pytest.param("abc", "ab", (0, 2), id="the last goes"),
-        pytest.param("abc", "bc", (1, 2), id="the first goes"),
-        pytest.param("abc", "ac", (0, 1), id="one between goes: the others are not side by side"),
-        pytest.param("abc", "bcd", (1, 1), id="one goes and one comes"),
+        pytest.param("abc", "ab", (0, 2), id="the last is removed"),
+        pytest.param("abc", "bc", (1, 2), id="the first is removed"),
+        pytest.param("abc", "ac", (0, 1), id="one between is removed: the others are not adjacent"),
+        pytest.param("abc", "bcd", (1, 1), id="one is removed and one is added"),
         pytest.param("abc", "d", None, id="none stays"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A policy for the API server's own address says so (P17): the agent is never redirected, everybody else is."""
+"""A policy whose frontend is the API server's address says so (P17), since it redirects everybody but the agent."""
 
 from __future__ import annotations
 
@@ -54,8 +54,10 @@ DECISIONS = {"the agent": AgentDecision, "the controller": ClusterDecision}
 @pytest.mark.parametrize("pods", [(pod(),), ()], ids=["with a backend", "without"])
 @pytest.mark.parametrize("who", DECISIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_the_message_says_that_a_frontend_is_the_api_servers(case: str, who: str, pods: tuple[Pod, ...]) -> None:
-    spec, servers, told = CASES[case]
+def test_the_message_says_that_a_frontend_is_an_address_of_the_api_server(
+    case: str, who: str, pods: tuple[Pod, ...]
+) -> None:
+    spec, servers, expected = CASES[case]
     spec = replace(spec, backend_namespace="kube-system")
     decision: Decision[object] = DECISIONS[who](RedirectSettings(), servers)  # type: ignore[assignment]
     service = None
@@ -75,8 +77,8 @@ def test_the_message_says_that_a_frontend_is_the_api_servers(case: str, who: str
         loss=None,
     )
     message: str = found.condition.message  # type: ignore[attr-defined]
-    assert ("API server" in message) is bool(told)
-    assert told in message
+    assert ("API server" in message) is bool(expected)
+    assert expected in message
 
 
 ADDRESSES = {

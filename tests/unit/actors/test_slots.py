@@ -1,4 +1,4 @@
-"""Ranges of the backends array."""
+"""Ranges of the array `backends`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_ranges_are_given_out_in_turn() -> None:
     slots = Slots(10)
     assert slots.take(3) == 0
     slots.release(0, 3)
-    assert slots.take(3) == 3, "a freed range rests while there is another"
+    assert slots.take(3) == 3, "a freed range is not used while there is another"
 
 
 def test_a_range_wraps_around_when_the_end_is_taken() -> None:
@@ -38,7 +38,7 @@ def test_a_reserved_range_is_not_given_out() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=60))
-def test_ranges_never_overlap_and_all_come_back(steps: list[tuple[bool, int]]) -> None:
+def test_ranges_never_overlap_and_can_all_be_freed(steps: list[tuple[bool, int]]) -> None:
     slots = Slots(32)
     held: list[tuple[int, int]] = []
     for is_take, number in steps:
@@ -61,12 +61,12 @@ def test_ranges_never_overlap_and_all_come_back(steps: list[tuple[bool, int]]) -
     [
         pytest.param([(0, 8)], 1, [], id="nothing is free"),
         pytest.param([(2, 2)], 4, [(4, 4)], id="one free range is long enough"),
-        pytest.param([(2, 1), (5, 1)], 4, [(0, 2), (3, 2)], id="two, with one slot between"),
+        pytest.param([(2, 1), (5, 1)], 4, [(0, 2), (3, 2)], id="two, with one slot between them"),
         pytest.param([(2, 3)], 5, [(0, 2), (5, 3)], id="all that is free"),
-        pytest.param([(1, 3), (5, 1)], 3, [(4, 1), (6, 2)], id="where the fewest slots are between"),
+        pytest.param([(1, 3), (5, 1)], 3, [(4, 1), (6, 2)], id="those with the fewest slots between them"),
     ],
 )
-def test_the_stretch_that_is_cheapest_to_make_free(
+def test_the_stretch_with_the_fewest_taken_slots_is_chosen(
     taken: list[tuple[int, int]], count: int, stretch: list[tuple[int, int]]
 ) -> None:
     slots = Slots(8)
@@ -75,9 +75,9 @@ def test_the_stretch_that_is_cheapest_to_make_free(
     assert slots.stretch(count) == stretch
 
 
-def test_room_that_comes_back_is_found_by_those_that_found_none() -> None:
+def test_freed_room_is_found_after_a_search_that_found_none() -> None:
     slots = Slots(4)
     assert slots.take(3) == 0
     assert slots.take(2) is None
     slots.release(1, 2)
-    assert slots.take(3) == 1, "a part of a range was given back"
+    assert slots.take(3) == 1, "a part of a range was freed"
