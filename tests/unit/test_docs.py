@@ -79,6 +79,11 @@ def test_tests_that_a_page_names_are_there() -> None:
     assert named <= {name for path in CODE for name in re.findall(r"def (test_\w+)\(", path.read_text())}
 
 
+def test_pages_that_the_code_cites_are_there() -> None:
+    cited = {name for path in CODE for name in re.findall(r"\bdocs/[\w/.-]+\.md\b", path.read_text())}
+    assert not {name for name in cited if not (ROOT / name).exists()}
+
+
 RULES = ROOT / "docs" / "rules.md"
 
 
