@@ -1,7 +1,7 @@
 """The controller's decision: what there is to say of a policy in the whole cluster (docs/architecture.md).
 
-Numbers that change all the time stand in the two counts alone: a message, and so a log line, changes only when there is
-something new to know.
+The numbers of nodes change all the time, so they are only in the two counts and not in the message: a message, and with
+it a log line, changes only when there is something new to know.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _REASONS = {
 class Assessment:
     verdict: PolicyVerdict
     condition: PolicyCondition
-    """For the log, /status and metrics: as the agent's, of all nodes together."""
+    """For the log, /status and metrics: like an agent's, but over all nodes."""
 
 
 class ClusterDecision:
@@ -48,7 +48,7 @@ class ClusterDecision:
         self._servers = servers
 
     def pod_queries(self, policy: Policy) -> Iterator[PodQuery]:
-        """Of a policy in conflict too: it may take over at any time."""
+        """Also for a policy that has lost a conflict, since it may take over at any time."""
         spec = policy.spec
         if spec is None or not spec.enabled or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
             return

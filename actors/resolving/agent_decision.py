@@ -55,7 +55,7 @@ class AgentDecision:
         )
 
     def messages(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
-        # Else a BalancingPolicy lost or won, which has no condition: the number of conflicts alone changed.
+        # Otherwise only the number of conflicts changed: a BalancingPolicy won or lost, and those have no condition.
         if decided.complete or decided.outcomes or decided.removed:
             yield (
                 "MapWriter",

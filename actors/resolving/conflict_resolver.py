@@ -1,13 +1,14 @@
 """ConflictResolver: owns the desired state: what the policies that are in force ask of this node.
 
-In: facts and SourceSynced (the watchers), ResyncDesiredState (MapWriter, StatusReporter, MetricsExporter, at their
-start), LeaseProbe (the watchers), Flush (itself). Out: ApplyDesiredState (MapWriter), PoliciesResolved (StatusReporter,
-MetricsExporter), WatchServices (ServiceWatcher), ResyncSource (the watchers, at start), LeaseProbe (MapWriter).
+In: facts and SourceSynced (the watchers), ContainersEnded (ContainerWatcher), ResyncDesiredState (MapWriter,
+ContainerWatcher, StatusReporter, MetricsExporter, at their start), LeaseProbe (the watchers), Flush (itself). Out:
+ApplyDesiredState (MapWriter), BackendsSelected (ContainerWatcher), PoliciesResolved (StatusReporter, MetricsExporter),
+WatchServices (ServiceWatcher), ResyncSource (the watchers, at start), LeaseProbe (MapWriter).
 
 In the controller, what is decided is a verdict on each policy: ApplyVerdicts (StatusWriter) goes out in
 ApplyDesiredState's place, and WatchPods (EndpointWatcher) asks for the Pods.
 
-Handlers hand facts to Facts; decisions are taken at Flush, which queues behind the facts that wait already, so a burst
+Handlers pass what they hear to Facts; decisions are taken at Flush, which queues behind the facts that wait already, so a burst
 of facts is decided once. Nothing goes out before every source is synced (SyncGate), and the first message that
 goes out is complete. Subscriptions holds what the watchers were asked for, LeaseRounds joins the lease probes.
 """

@@ -1,7 +1,7 @@
 """What ConflictResolver is given to decide by: the agent's rules for its node, or the controller's for the cluster.
 
-Facts, conflicts and the order of things are the resolver's; what follows from them for one policy, and who is told, is
-the decision's.
+The resolver keeps the facts, settles conflicts, and says when something is decided. The decision says what follows for
+one policy, and which actors hear of it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from k8s.objects.claims import Loss
 from k8s.objects.model import Pod, PodQuery, Policy, Service
 
 T = TypeVar("T")
-"""What was decided for one policy: compared, and told when it differs."""
+"""What was decided for one policy. It is compared with the last one, and sent only when it differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided(Generic[T]):
-    """What is to be told."""
+    """What was decided, for `Decision.messages`."""
 
     complete: bool
     outcomes: tuple[T, ...]
@@ -38,7 +38,7 @@ class Decided(Generic[T]):
 
 
 def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> Iterator[tuple[str, Message]]:
-    """What the log, /status and the metrics are told, in the agent and in the controller."""
+    """The messages for the log, /status and the metrics, which are the same in the agent and in the controller."""
     resolved = PoliciesResolved(
         complete=decided.complete, conditions=conditions, removed=decided.removed, conflicts=decided.conflicts
     )
@@ -70,7 +70,7 @@ class Decision(Protocol[T]):
         """OF_NODE or OF_CLUSTER."""
 
     def pod_queries(self, policy: Policy) -> Iterable[PodQuery]:
-        """Pods that have to be known to decide it, where they must be asked for."""
+        """The Pods that must be known to decide the policy. Empty where the source tells them anyway."""
 
     def decide(
         self,
@@ -87,4 +87,4 @@ class Decision(Protocol[T]):
         the API says that they are usable (P18), and why."""
 
     def messages(self, decided: Decided[T]) -> Iterable[tuple[str, Message]]:
-        """Name of an actor, and what it is to be told."""
+        """Names of actors, each with the message for it."""

@@ -1,7 +1,7 @@
-"""The facts that the resolver was told, indexed so that a change touches only the policies that it may concern. Pure.
+"""The facts that the resolver knows, indexed so that a change touches only the policies that it may concern. Pure.
 
-Facts are kept with the number of the listing that told them; when a source has ended a newer listing, what only an
-older one told is gone.
+Each fact is kept with the number of the listing that it came with. When a newer listing of its source ends without it,
+the object is gone.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Facts:
         self._services: dict[NamespacedName, Service] = {}
         self._pods = PodIndex()
         self._listings: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
-        """Source -> key -> number of the newest listing that told it."""
+        """Source -> key -> number of the newest listing that had the object."""
         self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
         self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
         self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
         """One label that the policy's selector demands, or None where it demands none by equality -> policies."""
         self._ended: dict[NamespacedName, ContainersEnded] = {}
-        """Pods of which containers have ended, or whose cgroup is gone (P18)."""
+        """Pods whose containers have ended, or whose cgroup is gone (P18)."""
         self._concerned: set[PolicyKey] = set()
 
     def take_concerned(self) -> set[PolicyKey]:
@@ -135,7 +135,7 @@ class Facts:
             self._concerned |= self._by_service.get(key, set())
 
     def drop_unnamed_services(self) -> None:
-        """Facts of Services that no policy names any more: nobody would tell us of their end."""
+        """Forgets Services that no policy names any longer: nobody would tell us when they are deleted."""
         for key in self._services.keys() - self._by_service.keys():
             self.remove_service(key)
 
@@ -157,7 +157,7 @@ class Facts:
             self._touch_selectors(former.labels)
 
     def containers_ended(self, ended: ContainersEnded) -> None:
-        """Rule P18. Counts until the Pod's status names other containers, or no container of it is ended."""
+        """Rule P18. It counts until the Pod's status names other containers, or until none of them has ended."""
         if ended.containers or ended.is_gone:
             self._ended[ended.pod] = ended
         else:
@@ -186,7 +186,7 @@ class Facts:
             self._touch_nodes(counted=True)
 
     def _touch_nodes(self, *, counted: bool) -> None:
-        """`counted`: their number changed, not labels alone."""
+        """`counted`: a Node came or went. Otherwise only labels changed."""
         all_of_them = counted and self._counts_nodes
         self._concerned |= {
             key for key, policy in self._policies.items() if all_of_them or (policy.spec and policy.spec.node_selector)
@@ -195,8 +195,8 @@ class Facts:
     # listings
 
     def end_listing(self, source: SourceName, listing: int) -> None:
-        """Removes what this source told only before the listing that ended."""
-        gone = [key for key, told in self._listings[source].items() if told < listing]
+        """Removes what this source reported only before the listing that ended."""
+        gone = [key for key, newest in self._listings[source].items() if newest < listing]
         for key in gone:
             self._remove(source, key)
 
@@ -213,7 +213,8 @@ class Facts:
 
 
 def _demanded(policy: Policy) -> tuple[Label | None, ...]:
-    """A label that a Pod must carry for the policy to select it; None: there is none, nothing: it selects no Pods."""
+    """One label that a Pod must carry for the policy to select it, or None if the selector demands none by equality.
+    Empty for a policy that selects no Pods."""
     if policy.spec is None or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
         return ()
     return (demanded_label(policy.spec.backend_selector),)

@@ -1,4 +1,4 @@
-"""Which frontends a policy has (rules P1, P2 and P3), and what there is to say of those that it has not. Pure."""
+"""Which frontends a policy has (rules P1, P2 and P3), and remarks about entries that give none. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Frontends:
 
     ports: tuple[tuple[Frontend, int], ...] = ()
     claimed: frozenset[Frontend] = frozenset()
-    """Those of both families, whatever this node's configuration serves: all nodes must decide conflicts alike (P8)."""
+    """The frontends of both address families, also of one that this node's configuration turns off: all nodes must decide
+    conflicts alike (P8)."""
     why_none: str = ""
     """One sentence, when there are none."""
     remark: str = ""

@@ -93,7 +93,8 @@ class Subscriptions:
         return subscription is None or subscription.revision > 0
 
     def unsubscribed(self, service: NamespacedName) -> bool:
-        """The fact left the watcher before it heard that nobody wants this Service; its end would not be told."""
+        """Whether nobody wants this Service. The watcher sent a fact of it before it heard so, and would not send its
+        end."""
         return self._services.subscribed is not None and service not in self._services.subscribed
 
     def confirms(self, service: NamespacedName | None, queries: frozenset[PodQuery]) -> bool:

@@ -23,7 +23,7 @@ class SyncGate:
 
     @property
     def is_open(self) -> bool:
-        """Once open it stays open: a source that lists again has told what it knows before."""
+        """Once open it stays open: a source that lists again has reported everything before."""
         return len(self._synced) == len(SourceName)
 
     @property
