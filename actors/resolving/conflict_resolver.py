@@ -8,8 +8,8 @@ WatchServices (ServiceWatcher), ResyncSource (the watchers, at start), LeaseProb
 In the controller, what is decided is a verdict on each policy: ApplyVerdicts (StatusWriter) goes out in
 ApplyDesiredState's place, and WatchPods (EndpointWatcher) asks for the Pods.
 
-Handlers pass what they hear to Facts; decisions are taken at Flush, which queues behind the facts that wait already, so a burst
-of facts is decided once. Nothing goes out before every source is synced (SyncGate), and the first message that
+Handlers pass what they hear to Facts. Decisions are taken at Flush, which queues behind the facts that wait already, so
+a burst of facts is decided once. Nothing goes out before every source is synced (SyncGate), and the first message that
 goes out is complete. Subscriptions holds what the watchers were asked for, LeaseRounds joins the lease probes.
 """
 

@@ -25,8 +25,8 @@ class Frontends:
 
     ports: tuple[tuple[Frontend, int], ...] = ()
     claimed: frozenset[Frontend] = frozenset()
-    """The frontends of both address families, also of one that this node's configuration turns off: all nodes must decide
-    conflicts alike (P8)."""
+    """The frontends of both address families, also of a family that this node's configuration turns off: all nodes must
+    decide conflicts alike (P8)."""
     why_none: str = ""
     """One sentence, when there are none."""
     remark: str = ""
