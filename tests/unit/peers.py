@@ -1,4 +1,4 @@
-"""Stand-ins for the peers of an actor under test, and the means to wait for what it tells them."""
+"""Stand-ins for the peers of an actor under test, and the means to wait for their messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Recorder(pykka.ThreadingActor):
 
 
 class Peer:
-    """Runs under another actor's name and keeps what it is told."""
+    """Runs under the name of another actor and keeps the messages that it receives."""
 
     def __init__(self, name: str) -> None:
         self._queue: SimpleQueue[Message] = SimpleQueue()
@@ -34,17 +34,17 @@ class Peer:
         self.ref = kind.start(self._queue)
 
     def next(self) -> Message:
-        """The next message, which may be on its way still."""
+        """Returns the next message, and waits for it if necessary."""
         return self._queue.get(timeout=WAIT_SECONDS)
 
     def heard(self) -> list[Message]:
-        """All that was told before this call."""
+        """Returns all messages that were sent before this call and were not returned yet."""
         fence(self.ref)
         return [self._queue.get() for _ in range(self._queue.qsize())]
 
 
 def fence(ref: pykka.ActorRef[Any]) -> None:
-    """Returns when the actor has handled all that it was told before."""
+    """Returns when the actor has handled every message that was sent to it before."""
     ref.ask(Ping(), timeout=WAIT_SECONDS)
 
 

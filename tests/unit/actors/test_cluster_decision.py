@@ -226,7 +226,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_states_reasons_and_their_one_sentence(case: str) -> None:
+def test_states_reasons_and_messages(case: str) -> None:
     found, state, reason, message = CASES[case]
     assert (found.condition.state, found.verdict.reason) == (state, reason)
     assert found.verdict.message == found.condition.message == message
@@ -242,13 +242,13 @@ def test_a_policy_that_is_not_accepted_serves_no_node_and_has_no_frontend(case: 
         assert found.verdict.nodes_selected == (0 if reason == Acceptance.INVALID else 4)
 
 
-def test_a_count_that_changes_changes_no_message() -> None:
+def test_a_change_of_counts_does_not_change_the_message() -> None:
     few, many = assess(DNS, [on("n0")]), assess(DNS, [on(f"n{number}") for number in range(4)])
     assert few.verdict.message == many.verdict.message
     assert (few.condition.usable_pods, many.condition.usable_pods) == (1, 4)
 
 
-def test_a_message_without_end_is_cut() -> None:
+def test_a_very_long_message_is_cut() -> None:
     found = assess(None, faults=tuple(f"spec.x{number}: " + "is wrong " * 200 for number in range(32)))
     assert len(found.verdict.message) == 32_000
 
@@ -277,7 +277,7 @@ def test_a_balancing_policy_needs_no_pods() -> None:
     assert list(ClusterDecision(RedirectSettings()).pod_queries(other)) == []
 
 
-def test_who_is_told() -> None:
+def test_who_gets_the_messages() -> None:
     found = assess(DNS, [on("n0")])
     decided = Decided(complete=True, outcomes=(found,), removed=(KEY,), conflicts=2, received_at=1.0, as_of=0.5)
     told = list(ClusterDecision(RedirectSettings()).messages(decided))

@@ -1,4 +1,4 @@
-"""Rule P8: who keeps whom out of force, whatever the order of learning."""
+"""Rule P8: which policy wins a conflict, in whatever order the policies become known."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_p8_older_wins_in_every_order_of_learning(case: str) -> None:
+def test_p8_the_older_policy_wins_in_whatever_order_they_become_known(case: str) -> None:
     claimants, expected = CASES[case]
     for order in itertools.permutations(claimants):
         found = losses(index_of(*order), claimants)
@@ -116,7 +116,7 @@ def test_p8_of_two_kinds_with_one_name_and_age_all_nodes_choose_the_same() -> No
         (7, "serviceId 7"),
     ],
 )
-def test_what_was_lost_reads_well(claim: Claim, what: str) -> None:
+def test_the_text_of_a_loss(claim: Claim, what: str) -> None:
     assert Loss(key("a"), claim).what == what
 
 
@@ -129,7 +129,7 @@ def test_p8_the_loser_takes_over_when_the_winner_goes_and_both_are_reported() ->
     assert index.losers == 0
 
 
-def test_p8_a_chain_tips_over_as_a_whole() -> None:
+def test_p8_a_chain_of_conflicts_is_decided_again_as_a_whole() -> None:
     chain = [claimant("a", 1), claimant("b", 1, 2), claimant("c", 2, 3), claimant("d", 3)]
     index = index_of(*chain)
     assert set(losses(index, chain)) == {key("b"), key("d")}
@@ -138,7 +138,7 @@ def test_p8_a_chain_tips_over_as_a_whole() -> None:
     assert set(losses(index, chain)) == {key("c")}
 
 
-def test_what_changes_nothing_reports_nothing() -> None:
+def test_a_change_that_concerns_no_conflict_reports_nothing() -> None:
     winner, loser = claimant("a", DNS), claimant("b", DNS)
     index = index_of(winner, loser)
     index.claim(winner.key, winner.age, winner.claims)
@@ -169,7 +169,7 @@ CLAIMANTS = st.builds(
 
 
 def losers_of(claimants: list[Claimant]) -> set[PolicyKey]:
-    """P8 read aloud: oldest first, a policy is in force unless one in force holds what it claims."""
+    """Rule P8, literally: oldest first, a policy is in force unless a policy in force holds what it claims."""
     in_force: list[Claimant] = []
     for each in sorted(claimants, key=lambda one: (one.age, one.key)):
         if not any(other.claims & each.claims for other in in_force):
@@ -178,23 +178,25 @@ def losers_of(claimants: list[Claimant]) -> set[PolicyKey]:
 
 
 @given(st.lists(CLAIMANTS, max_size=12), st.lists(st.booleans(), min_size=12, max_size=12))
-def test_p8_any_history_ends_where_deciding_from_nothing_ends(history: list[Claimant], settles: list[bool]) -> None:
+def test_p8_any_history_ends_in_the_same_state_as_deciding_from_scratch(
+    history: list[Claimant], settles: list[bool]
+) -> None:
     index = ClaimIndex()
     present: dict[PolicyKey, Claimant] = {}
-    told: dict[PolicyKey, Loss | None] = {}
+    reported: dict[PolicyKey, Loss | None] = {}
     for each, settle in zip(history, settles, strict=False):
         index.claim(each.key, each.age, each.claims)
         present[each.key] = each
         if settle:
-            told |= {changed: index.loss_of(changed) for changed in index.settle()}
-    told |= {changed: index.loss_of(changed) for changed in index.settle()}
+            reported |= {changed: index.loss_of(changed) for changed in index.settle()}
+    reported |= {changed: index.loss_of(changed) for changed in index.settle()}
 
     expected = losers_of(list(present.values()))
     found = losses(index, list(present.values()))
     assert found.keys() == expected
     assert index.losers == len(expected)
-    # What was reported as changed adds up to what is.
-    assert {key: loss for key, loss in told.items() if loss} == found
+    # The reported changes add up to the present state.
+    assert {key: loss for key, loss in reported.items() if loss} == found
     for loser, loss in found.items():
         assert loss.winner not in found
         assert loss.claim in present[loss.winner].claims & present[loser].claims

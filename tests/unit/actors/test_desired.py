@@ -63,7 +63,7 @@ def test_p4_backends_are_selected_by_labels(candidate: Pod, selected: bool) -> N
     assert bool(found.desired.excluded) is selected
 
 
-def test_p4_expressions_count() -> None:
+def test_p4_expressions_are_applied() -> None:
     spec = replace(
         address_spec(), backend_selector=LabelSelector(match_expressions=(Requirement(key="app", operator="Exists"),))
     )
@@ -98,9 +98,9 @@ def test_a_ready_pod_that_is_out_of_use_is_no_backend_and_the_message_says_why()
         "1 frontend redirected to 1 local Pod; 1 Ready Pod is out of use: "
         "kube-system/cache-1 (a container of it has ended)"
     )
-    alone = outcome(address_spec(), [ended], out_of_use=reasons)
-    assert alone.condition.state == PolicyState.NO_BACKEND
-    assert alone.condition.message == (
+    without = outcome(address_spec(), [ended], out_of_use=reasons)
+    assert without.condition.state == PolicyState.NO_BACKEND
+    assert without.condition.message == (
         "1 Pod matches, none is usable: kube-system/cache-1 (a container of it has ended); clients take the normal way"
     )
 
@@ -212,14 +212,14 @@ STATES: Mapping[str, tuple[Outcome, PolicyState, str]] = {
 
 
 @pytest.mark.parametrize("case", STATES)
-def test_states_and_their_one_sentence(case: str) -> None:
+def test_states_and_their_messages(case: str) -> None:
     found, state, message = STATES[case]
     assert (found.condition.state, found.condition.message) == (state, message)
     assert found.condition.reason == state.value
 
 
 @pytest.mark.parametrize("case", STATES)
-def test_p9_out_of_force_asks_nothing_of_the_kernel(case: str) -> None:
+def test_p9_a_policy_that_is_not_in_force_has_no_rows(case: str) -> None:
     found, state, _ = STATES[case]
     in_force = state in {PolicyState.ACTIVE, PolicyState.NO_BACKEND, PolicyState.NO_FRONTEND}
     assert found.desired.in_force is in_force
@@ -279,12 +279,14 @@ STICKY = replace(SERVICE, client_ip_affinity=True, affinity_seconds=60)
     [
         pytest.param(service_spec(), SERVICE, 0, id="Service: none"),
         pytest.param(service_spec(), STICKY, 60, id="Service: its own"),
-        pytest.param(replace(service_spec(), affinity_seconds=5), STICKY, 5, id="Service: the policy's time-out"),
+        pytest.param(replace(service_spec(), affinity_seconds=5), STICKY, 5, id="Service: the policy's timeout"),
         pytest.param(replace(service_spec(), session_affinity=False), STICKY, 0, id="Service: the policy says None"),
-        pytest.param(replace(service_spec(), session_affinity=True), SERVICE, 10800, id="Service: the policy's word"),
-        pytest.param(replace(service_spec(), affinity_seconds=5), SERVICE, 0, id="a time-out alone turns nothing on"),
+        pytest.param(
+            replace(service_spec(), session_affinity=True), SERVICE, 10800, id="Service: the policy says ClientIP"
+        ),
+        pytest.param(replace(service_spec(), affinity_seconds=5), SERVICE, 0, id="a timeout does not turn it on"),
         pytest.param(address_spec(), None, 0, id="address: none"),
-        pytest.param(replace(address_spec(), session_affinity=True), None, 10800, id="address: the default time-out"),
+        pytest.param(replace(address_spec(), session_affinity=True), None, 10800, id="address: the default timeout"),
         pytest.param(
             replace(address_spec(), session_affinity=True, affinity_seconds=5), None, 5, id="address: both given"
         ),

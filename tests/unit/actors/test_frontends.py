@@ -1,4 +1,4 @@
-"""Rules P1 to P3: a policy's frontends; and P8: what it claims with them."""
+"""Rules P1 to P3: the frontends of a policy; and P8: what the policy claims."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
         },
         "",
     ),
-    "P1: with toPorts, those alone": (
+    "P1: with toPorts, only those": (
         service_spec(port(53, TCP, "x"), backend=(port(9, TCP),)),
         SERVICE,
         {"10.96.0.10:53/TCP": 9, "[fd00::a]:53/TCP": 9},
@@ -134,8 +134,8 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
 
 @pytest.mark.parametrize("case", FRONTENDS)
 def test_frontends(case: str) -> None:
-    spec, service, expected, said = FRONTENDS[case]
-    assert frontends(spec, service) == (expected, said)
+    spec, service, expected, text = FRONTENDS[case]
+    assert frontends(spec, service) == (expected, text)
 
 
 def test_a_family_that_is_turned_off_gives_no_frontends() -> None:
@@ -155,14 +155,14 @@ CLUSTER = {
 @pytest.mark.parametrize(
     ("subject", "claims"),
     [
-        pytest.param(policy(address_spec()), {VIP, 7}, id="an address policy: frontends and number"),
-        pytest.param(policy(service_spec()), {NAME, *CLUSTER, 7}, id="a service policy: its Service too"),
+        pytest.param(policy(address_spec()), {VIP, 7}, id="an address policy: frontends and policy id"),
+        pytest.param(policy(service_spec()), {NAME, *CLUSTER, 7}, id="a service policy: its Service as well"),
         pytest.param(policy(replace(address_spec(), enabled=False)), set(), id="disabled: nothing"),
         pytest.param(policy(None, faults=("x",)), set(), id="invalid: nothing"),
         pytest.param(
             policy(PolicySpec(frontend=ServiceFrontend(service=NAME)), kind=PolicyKind.BALANCING),
             {NAME, *CLUSTER},
-            id="a BalancingPolicy: all ports of the Service, and no number",
+            id="a BalancingPolicy: all ports of the Service, and no policy id",
         ),
         pytest.param(
             policy(PolicySpec(frontend=address_spec().frontend), kind=PolicyKind.BALANCING),
@@ -172,7 +172,7 @@ CLUSTER = {
     ],
 )
 @pytest.mark.parametrize("datapath", [DatapathSettings(), DatapathSettings(ipv4=False, ipv6=False)])
-def test_p8_claims_are_alike_on_all_nodes(subject: Policy, claims: set[object], datapath: DatapathSettings) -> None:
+def test_p8_claims_are_the_same_on_all_nodes(subject: Policy, claims: set[object], datapath: DatapathSettings) -> None:
     assert claims_of(subject, find_frontends(subject, SERVICE, datapath).claimed) == claims
 
 

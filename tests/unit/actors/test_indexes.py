@@ -1,4 +1,4 @@
-"""The indexes of Pods and Nodes: any history of changes ends where the objects that are left lead."""
+"""The indexes of Pods and Nodes: after any history they are as if only the present objects had been added."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NODES = st.builds(lambda name, labels: Node(name=name, labels=labels), st.sampl
 @pytest.mark.parametrize(
     ("selector", "label"), [(WEB, ("app", "web")), (WEB_IN_B, ("app", "web")), (ANY_APP, None), (LabelSelector(), None)]
 )
-def test_a_label_that_is_demanded(selector: LabelSelector, label: tuple[str, str] | None) -> None:
+def test_a_label_that_a_selector_requires(selector: LabelSelector, label: tuple[str, str] | None) -> None:
     assert demanded_label(selector) == label
 
 
@@ -56,7 +56,7 @@ def test_the_pods_that_a_selector_matches_are_among_its_candidates(steps: list[t
             assert all(pod in candidates for pod in there if matches(selector, pod.labels))
 
 
-def test_candidates_are_those_with_the_label_alone() -> None:
+def test_only_pods_with_the_label_are_candidates() -> None:
     index = PodIndex()
     for number in range(100):
         index.put(Pod(key=NamespacedName("x", f"p{number}"), labels=frozenset({("app", f"a{number}")})))
@@ -64,7 +64,7 @@ def test_candidates_are_those_with_the_label_alone() -> None:
     assert found.key.name == "p7"
 
 
-def test_nothing_is_left_of_pods_that_went() -> None:
+def test_nothing_is_kept_of_removed_pods() -> None:
     index = PodIndex()
     pod = Pod(key=NamespacedName("x", "p"), labels=frozenset({("app", "web")}))
     index.put(pod)
@@ -90,7 +90,7 @@ def test_the_nodes_that_a_selector_matches(steps: list[tuple[Node, bool, LabelSe
     assert {each.name for each in index} == left.keys()
 
 
-def test_a_question_is_answered_once_while_no_node_changes() -> None:
+def test_an_answer_is_computed_once_while_no_node_changes() -> None:
     index = NodeIndex()
     index.put(Node(name="a", labels=frozenset({("app", "web")})))
     assert index.selected(WEB) is index.selected(WEB)

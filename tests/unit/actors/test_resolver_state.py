@@ -1,4 +1,4 @@
-"""The resolver's indexes: facts in any order lead to one outcome, and a change touches what it may concern, no more."""
+"""The resolver's state: the order of facts does not matter, and a change decides again only what it may concern."""
 
 from __future__ import annotations
 
@@ -143,14 +143,14 @@ def test_the_order_of_facts_does_not_matter(facts: tuple[Fact, ...], expected: d
         pytest.param((policy(address_spec()),), 0, {}, id="the policy"),
     ],
 )
-def test_what_goes_is_let_go(before: tuple[Fact, ...], gone: int, expected: dict[str, str]) -> None:
+def test_a_removed_fact_no_longer_counts(before: tuple[Fact, ...], gone: int, expected: dict[str, str]) -> None:
     state = tell(new_state(), *before)
     state.decide_changes()
     forget(state, before[gone])
     assert states(state) == expected
 
 
-def test_p9_a_valid_policy_that_turns_invalid_is_taken_out_and_holds_nothing() -> None:
+def test_p9_a_policy_that_becomes_invalid_is_not_in_force_and_claims_nothing() -> None:
     state = tell(
         new_state(),
         policy(address_spec(), name="a", policy_id=1),
@@ -162,7 +162,7 @@ def test_p9_a_valid_policy_that_turns_invalid_is_taken_out_and_holds_nothing() -
     assert states(state) == {"a": "Invalid", "b": "Active"}
 
 
-def test_p6_pods_of_other_namespaces_are_no_backends() -> None:
+def test_p6_pods_of_other_namespaces_are_not_backends() -> None:
     stranger = pod(namespace="web")
     assert states(tell(new_state(), policy(DNS), SERVICE, stranger)) == {"p": "NoBackend"}
     assert states(tell(new_state(), policy(address_spec()), stranger)) == {"p": "Active"}
@@ -180,7 +180,7 @@ def test_a_pod_that_is_relabelled_leaves_one_policy_and_joins_another() -> None:
     assert states(state) == {"cache": "NoBackend", "web": "Active"}
 
 
-def test_p4_a_selector_without_labels_hears_of_every_pod() -> None:
+def test_p4_a_selector_without_labels_considers_every_pod() -> None:
     absent = LabelSelector(match_expressions=(Requirement(key="app", operator="DoesNotExist"),))
     state = tell(new_state(), policy(replace(address_spec(), backend_selector=absent)), pod())
     assert states(state) == {"p": "NoBackend"}
@@ -450,13 +450,13 @@ _STEPS = st.tuples(
 def run_history(state: ResolverState[Any], fresh: ResolverState[Any], steps: list[tuple[Fact, str, bool]]) -> list[Any]:
     """Outcomes in the end, which are what the objects that are left lead to, and what the changes add up to."""
     left: dict[object, Fact] = {}
-    told: dict[PolicyKey, Any] = {}
+    returned: dict[PolicyKey, Any] = {}
 
     def collect() -> None:
         changes = state.decide_changes()
-        told.update({each.condition.key: each for each in changes.outcomes})
+        returned.update({each.condition.key: each for each in changes.outcomes})
         for key in changes.removed:
-            del told[key]
+            del returned[key]
 
     for fact, verb, decide_now in steps:
         identity = (type(fact), fact.name if isinstance(fact, Node) else fact.key)
@@ -473,7 +473,7 @@ def run_history(state: ResolverState[Any], fresh: ResolverState[Any], steps: lis
     tell(fresh, *left.values()).decide_changes()
     expected = {each.condition.key: each for each in fresh.all_outcomes()}
     assert {each.condition.key: each for each in state.all_outcomes()} == expected
-    assert told == expected, "what was returned as changed adds up to what is"
+    assert returned == expected, "the returned changes add up to the present state"
     return list(expected.values())
 
 
