@@ -1,9 +1,9 @@
 """The agent and the controller: actors that share nothing but messages.
 
-Facts travel one way: `watching` hears the sources, `resolving` decides what the policies ask for, `writing` puts it
-into the kernel, `reporting` tells people. `health` finds out whether the backends serve. `controller` holds what only
-the cluster's reporter has. `agent_wiring` and `controller_wiring` say which actors a process has, and are the only
-modules that see all of them.
+Facts travel in one direction: `watching` reads the sources, `resolving` decides what the policies ask for, `writing`
+writes it to the kernel, and `reporting` shows it to operators. `health` finds out whether the backends work.
+`controller` has the actors that only the controller runs. `agent_wiring` and `controller_wiring` say which actors a
+process has, and are the only modules that import all of them.
 
 May import: `bpf`, `k8s`, `config`.
 """

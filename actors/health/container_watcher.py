@@ -1,10 +1,10 @@
-"""ContainerWatcher: owns the watches of backend Pods' containers in the kernel's cgroups (rule P18).
+"""ContainerWatcher: watches the cgroups of backend Pods' containers, to notice at once when one ends (rule P18).
 
 In: BackendsSelected (ConflictResolver), CgroupChanged (own reader thread), TickElapsed (own clock). Out:
 ContainersEnded (ConflictResolver), ResyncDesiredState (ConflictResolver) at its start.
 
-The kubelet needs a second or more to notice that a container has ended, and says so by way of the API server. The
-kernel says so within some milliseconds, and whether or not the API server can be reached.
+The kubelet needs a second or more to notice that a container has ended, and then reports it through the API server.
+The kernel reports it within some milliseconds, even when the API server cannot be reached.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ TICK_SECONDS = 2.0
 class _Watched:
     pod: SelectedPod
     was_found: bool = False
-    """The Pod's cgroup was there."""
+    """Whether the Pod's cgroup has been found before."""
     containers: dict[str, Path] = field(default_factory=dict)
-    """Every container of it that was found -> its directory."""
+    """Id of each container that was found -> its directory."""
     searched: frozenset[str] = frozenset()
-    """Containers that the whole tree of cgroups was searched for."""
+    """Containers for which the whole tree of cgroups has been searched."""
     ended: frozenset[str] = frozenset()
-    """As the resolver was told."""
+    """As last reported to ConflictResolver."""
     is_gone: bool = False
-    """As the resolver was told."""
+    """As last reported to ConflictResolver."""
 
 
 class ContainerWatcher(AgentActor):
@@ -62,8 +62,8 @@ class ContainerWatcher(AgentActor):
         self._selected_by: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
         self._watched: dict[NamespacedName, _Watched] = {}
         self._pod_of: dict[Path, NamespacedName] = {}
-        """Directory of a container that is watched -> its Pod."""
-        self._complained = False
+        """Directory of a watched container -> its Pod."""
+        self._warned = False
 
     def started(self) -> None:
         self.own(OwnedThread(self, "container-events", self._events.run, self._events.stop))
@@ -96,7 +96,7 @@ class ContainerWatcher(AgentActor):
                 self._forget(key)
             elif pod is not None:
                 self._select(pod)
-        self._look(changed.keys() & self._watched.keys(), time.monotonic(), told_again=message.complete)
+        self._look(changed.keys() & self._watched.keys(), time.monotonic(), repeat=message.complete)
 
     def _select(self, pod: SelectedPod) -> None:
         watched = self._watched.get(pod.key)
@@ -123,23 +123,24 @@ class ContainerWatcher(AgentActor):
             self._look([pod], message.received_at)
 
     def _on_tick_elapsed(self, _message: TickElapsed) -> None:
-        """Finds what no event tells: a Pod's cgroup that appears or goes, and containers that are not watched."""
+        """Notices what no event reports: a Pod's cgroup that appears or disappears, and containers that are not
+        watched."""
         self._cgroups.update((each.pod.uid, each.pod.config_hash) for each in self._watched.values())
         self._look([key for key, each in self._watched.items() if self._must_look(each)], time.monotonic())
 
     def _must_look(self, watched: _Watched) -> bool:
         pod = watched.pod
         is_there = self._cgroups.has(pod.uid, pod.config_hash)
-        events_tell = all(self._events.is_watched(directory) for directory in watched.containers.values())
-        return is_there == watched.is_gone or not events_tell or not pod.containers <= watched.containers.keys()
+        all_watched = all(self._events.is_watched(directory) for directory in watched.containers.values())
+        return is_there == watched.is_gone or not all_watched or not pod.containers <= watched.containers.keys()
 
-    def _look(self, keys: Iterable[NamespacedName], received_at: float, *, told_again: bool = False) -> None:
+    def _look(self, keys: Iterable[NamespacedName], received_at: float, *, repeat: bool = False) -> None:
         pods = [self._watched[key] for key in keys]
         self._cgroups.update((each.pod.uid, each.pod.config_hash) for each in pods)
         for each in pods:
             ended, is_gone = self._ended(each)
-            was_told = (each.ended, each.is_gone) == (ended, is_gone)
-            if was_told and not (told_again and (ended or is_gone)):
+            is_reported = (each.ended, each.is_gone) == (ended, is_gone)
+            if is_reported and not (repeat and (ended or is_gone)):
                 continue
             each.ended, each.is_gone = ended, is_gone
             self.send(
@@ -150,26 +151,26 @@ class ContainerWatcher(AgentActor):
             )
 
     def _ended(self, watched: _Watched) -> tuple[frozenset[str], bool]:
-        """Containers of the Pod that have ended, and whether its whole cgroup is gone."""
+        """Returns the containers of the Pod that have ended, and whether its whole cgroup has been removed."""
         pod = watched.pod
         directories = self._cgroups.directories(pod.uid, pod.config_hash)
         if not directories:
-            # A Pod whose cgroup was never found may be one that can't be seen from here (docs/rules.md, P12).
+            # If the cgroup was never found, it may be one that the agent cannot see (docs/rules.md, P12).
             return frozenset(), watched.was_found
         watched.was_found = True
         missing = self._find(watched, directories)
         if missing - watched.searched:
-            # A kubelet that was restarted with another cgroup driver gives the Pod a second directory.
+            # The kubelet may have been restarted with another cgroup driver, and given the Pod a second directory.
             self._cgroups.reread()
             watched.searched = missing
             missing = self._find(watched, self._cgroups.directories(pod.uid, pod.config_hash))
-        # The status names a container once it runs. So one without a cgroup has ended, before we looked for the first
-        # time, unless the Pod's runtime keeps its containers elsewhere (in a virtual machine).
+        # The Pod's status names a container once it runs. So a container without a cgroup has ended before we looked
+        # for the first time, unless the runtime keeps containers elsewhere (in a virtual machine).
         ended = frozenset() if pod.has_runtime_class else missing
         return ended | {key for key, path in watched.containers.items() if not is_populated(path)}, False
 
     def _find(self, watched: _Watched, directories: Iterable[Path]) -> frozenset[str]:
-        """Watches the containers that are there; returns those that are not."""
+        """Watches the containers that have a cgroup. Returns those that have none."""
         missing = watched.pod.containers - watched.containers.keys()
         found = containers_below(directories) if missing else {}
         for identifier in missing & found.keys():
@@ -182,11 +183,11 @@ class ContainerWatcher(AgentActor):
         try:
             self._events.watch(directory)
         except OSError as error:
-            if not self._complained and directory.exists():
-                self._complained = True
+            if not self._warned and directory.exists():
+                self._warned = True
                 _log.warning(
-                    "the kernel refuses to watch %s (%s), so that a container that ends is noticed after up to %g s; "
-                    "raise fs.inotify.max_user_watches on this node",
+                    "cannot watch %s (%s), so the end of a container is noticed up to %g s late; raise "
+                    "fs.inotify.max_user_watches on this node",
                     directory,
                     error,
                     TICK_SECONDS,

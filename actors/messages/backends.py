@@ -1,4 +1,4 @@
-"""Whether backend Pods serve, beyond what the API says: ConflictResolver <-> ContainerWatcher (P18)."""
+"""What the node itself knows about backend Pods: ConflictResolver <-> ContainerWatcher (P18)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from config.domain.ids import NamespacedName, PolicyKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectedPod:
-    """A Pod that a policy selects on this node, and that is usable as far as the API says (P5)."""
+    """A Pod of this node that a policy selects, and that is usable according to the API (P5)."""
 
     key: NamespacedName
     uid: str
     config_hash: str
     containers: frozenset[str]
-    """Ids of the regular containers that the Pod's status names."""
+    """Ids of the regular containers in the Pod's status."""
     has_runtime_class: bool
-    """The container runtime may keep the containers out of the node's cgroups."""
+    """Whether a RuntimeClass is set: its containers may have no cgroups on the node."""
     addresses: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyBackends:
-    """The Pods of one policy; none when it is out of force."""
+    """The Pods of one policy. There are none when it is not in force."""
 
     key: PolicyKey
     pods: tuple[SelectedPod, ...] = ()
@@ -33,7 +33,7 @@ class PolicyBackends:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendsSelected(Message):
-    """ConflictResolver -> ContainerWatcher: policies whose Pods changed; all policies when `complete`."""
+    """ConflictResolver -> ContainerWatcher: the policies whose Pods changed, or all policies when `complete`."""
 
     complete: bool
     policies: tuple[PolicyBackends, ...] = ()
@@ -42,18 +42,18 @@ class BackendsSelected(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainersEnded(Message):
-    """ContainerWatcher -> ConflictResolver: containers of a Pod in which no process is left, as of now.
+    """ContainerWatcher -> ConflictResolver: the containers of a Pod that have no process now.
 
-    Also when there are none, so that a Pod that was out of use comes back.
+    It is also sent when there are none again, so that the Pod is used again.
     """
 
     pod: NamespacedName
     uid: str
     containers: frozenset[str]
     is_gone: bool
-    """The whole Pod's cgroup was there, and is removed."""
+    """Whether the cgroup of the whole Pod existed before and has been removed."""
     received_at: float
-    """time.monotonic() when the kernel's event was read."""
+    """time.monotonic() at which the kernel's event was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,4 +62,4 @@ class CgroupChanged(Message):
 
     directory: str
     received_at: float
-    """time.monotonic() when the kernel's event was read."""
+    """time.monotonic() at which the kernel's event was read."""
