@@ -1,4 +1,4 @@
-"""How long to wait before the next try. Pure."""
+"""How long to wait before the next attempt. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The agent's settings: one frozen dataclass a section of the configuration file (docs/configuration.md).
+"""The agent's settings: one frozen dataclass for each section of the configuration file (docs/configuration.md).
 
-Defaults stand here, once. `config.load` fills them from YAML and the environment.
+All defaults are here. `config.load` fills in what the file and the environment give.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class SourceSettings:
     """`kubernetes` or `directory`."""
     directory: Path = Path("/etc/balancing/manifests")
     kubeconfig: str = ""
-    """Empty: in-cluster, else ~/.kube/config."""
+    """"" stands for in-cluster, else ~/.kube/config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class DatapathSettings:
     ipv4: bool = True
     ipv6: bool = True
     lease_seconds: int = 30
-    """Seconds; 0 turns the lease off."""
+    """0 turns the lease off."""
     max_frontends: int = 65536
     max_backends: int = 65536
     max_affinity: int = 65536
@@ -39,7 +39,7 @@ class DatapathSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedirectSettings:
     qos_limit: int = 0
-    """Redirects each second for each policy on this node; 0 is no limit."""
+    """Redirects per second and policy on this node; 0 is no limit."""
     address_cidrs: tuple[IPv4Network | IPv6Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
     address_backend_namespaces: frozenset[str] = frozenset({ANY_NAMESPACE})
 
@@ -67,7 +67,7 @@ class LogSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     node_name: str = field(default_factory=lambda: socket.gethostname().lower())
-    """In small letters, as Kubernetes names nodes."""
+    """In lower case, as Kubernetes names nodes."""
     source: SourceSettings = SourceSettings()
     datapath: DatapathSettings = DatapathSettings()
     redirect: RedirectSettings = RedirectSettings()

@@ -30,4 +30,4 @@ class NamespacedName:
 
 
 ObjectKey: TypeAlias = PolicyKey | NamespacedName | str
-"""A Policy's, a Service's or Pod's, a Node's key."""
+"""The key of a policy, of a Service or Pod, or of a Node (its name)."""

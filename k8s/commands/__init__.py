@@ -1,4 +1,4 @@
-"""Commands that work on manifests or on the cluster, and need no actors.
+"""Commands that read manifests or change the cluster, and need no actors.
 
 May import: `k8s`, `config`.
 """

@@ -1,4 +1,4 @@
-"""Raw Kubernetes objects -> the few fields that we use, as frozen values, with every fault by its field. Pure.
+"""Raw Kubernetes objects reduced to the few fields that we use, as frozen values, with every fault by its field. Pure.
 
 May import: `config`.
 """

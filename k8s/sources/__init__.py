@@ -1,4 +1,4 @@
-"""Where objects come from: the API server, or a directory of manifests. Both deliver the same events.
+"""Where objects come from: the API server, or a directory of manifests. Both kinds of source deliver the same events.
 
 May import: `k8s.objects`, `k8s.api`, `config`.
 """

@@ -1,4 +1,4 @@
-"""What the uninstall hook waits for, which nodes it leaves out, and what it says when it waits in vain."""
+"""What the uninstall hook waits for, which nodes it leaves out, and what it logs when it waits in vain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from k8s.api.client import Api, Raw
 from k8s.api.errors import ApiError, Unreachable
-from k8s.commands.uninstall import LOOK_SECONDS, PATCH, Left, is_silent, left, main, missing
+from k8s.commands.detach_progress import PATCH, Remaining, kubelet_is_silent, remaining, unfinished
+from k8s.commands.uninstall import LOOK_SECONDS, main
 
 SECONDS = 30
 ARGUMENTS = ("elf", "balancing-agent", str(SECONDS))
@@ -55,7 +56,8 @@ def _raised(answer: T | Exception) -> T:
 
 
 class FakeApi:
-    """Of the DaemonSet it gives answers in turn, the last for ever; Pods and Nodes stay. Errors are raised."""
+    """Gives its answers about the DaemonSet in turn, and the last one from then on; Pods and Nodes stay as they are.
+    Errors are raised."""
 
     def __init__(
         self, *daemon_sets: Raw | Exception, pods: Sequence[Raw] | Exception = (), nodes: dict[str, Raw] | None = None
@@ -93,7 +95,7 @@ def run(api: FakeApi) -> int:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.INFO)
     return lambda: [record.getMessage() for record in caplog.records]
 
@@ -104,18 +106,18 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
         (daemon_set(), ""),
         (daemon_set(wanted=0, updated=0, ready=0), ""),
         ({"metadata": {"generation": 1}, "status": {"observedGeneration": 1}}, ""),
-        (daemon_set(observed=1), "the patch has not been seen"),
-        ({"metadata": {"generation": 1}}, "the patch has not been seen"),
+        (daemon_set(observed=1), "the DaemonSet controller has not seen the patch"),
+        ({"metadata": {"generation": 1}}, "the DaemonSet controller has not seen the patch"),
         (daemon_set(updated=2), "2 of 3 nodes are done"),
         (daemon_set(ready=1), "1 of 3 nodes are done"),
     ],
 )
-def test_what_is_missing(state: Raw, says: str) -> None:
-    assert missing(state).startswith(says) and bool(missing(state)) is bool(says)
+def test_how_far_the_daemon_set_is(state: Raw, says: str) -> None:
+    assert unfinished(state).startswith(says) and bool(unfinished(state)) is bool(says)
 
 
-LEFT = {
-    "all done": ([pod("a", ready=True), pod("b", ready=True)], Left()),
+REMAINING = {
+    "all done": ([pod("a", ready=True), pod("b", ready=True)], Remaining()),
     "still an agent": ([pod("b", command=AGENT), pod("a", ready=True)], ("b", "Pod agent-b is still an agent")),
     "going": ([pod("a", ready=True), pod("b", command=AGENT, going=True)], ("b", "Pod agent-b is Terminating")),
     "not ready": ([pod("a", ready=True), pod("b")], ("b", "Pod agent-b is not ready: Pending")),
@@ -128,25 +130,25 @@ LEFT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("pods", "expected"), LEFT.values(), ids=LEFT)
-def test_what_is_left_is_told_by_node(pods: list[Raw], expected: Left | tuple[str, str]) -> None:
-    found = left(daemon_set(wanted=2), pods, lambda _node: False)
-    assert found == (expected if isinstance(expected, Left) else Left(waiting=(expected,)))
+@pytest.mark.parametrize(("pods", "expected"), REMAINING.values(), ids=REMAINING)
+def test_what_remains_is_reported_by_node(pods: list[Raw], expected: Remaining | tuple[str, str]) -> None:
+    found = remaining(daemon_set(wanted=2), pods, lambda _node: False)
+    assert found == (expected if isinstance(expected, Remaining) else Remaining(waiting=(expected,)))
 
 
 def test_a_silent_node_is_not_waited_for_unless_it_is_done() -> None:
     pods = [pod("a", ready=True), pod("b", command=AGENT, going=True), pod("c")]
-    found = left(daemon_set(), pods, lambda node: node in {"a", "b"})
-    assert found == Left(waiting=(("c", "Pod agent-c is not ready: Pending"),), silent=("b",))
+    found = remaining(daemon_set(), pods, lambda node: node in {"a", "b"})
+    assert found == Remaining(waiting=(("c", "Pod agent-c is not ready: Pending"),), not_reporting=("b",))
 
 
 @pytest.mark.parametrize(("ready", "silent"), [("True", False), ("False", False), ("Unknown", True)])
 def test_a_node_is_silent_when_its_kubelet_does_not_report(ready: str, *, silent: bool) -> None:
-    assert is_silent(node(ready)) is silent
-    assert not is_silent({"metadata": {}})
+    assert kubelet_is_silent(node(ready)) is silent
+    assert not kubelet_is_silent({"metadata": {}})
 
 
-def test_it_patches_once_and_waits(said: Callable[[], list[str]]) -> None:
+def test_it_patches_once_and_waits(logged: Callable[[], list[str]]) -> None:
     api = FakeApi(
         daemon_set(ready=0),
         Unreachable("cut off"),
@@ -156,7 +158,7 @@ def test_it_patches_once_and_waits(said: Callable[[], list[str]]) -> None:
     )
     assert run(api) == 0
     assert api.patches == [("PATCH", PATH, PATCH, "application/strategic-merge-patch+json")]
-    assert said() == [
+    assert logged() == [
         "0 of 3 nodes are done",
         "cut off",
         "503 Unavailable: not now",
@@ -166,27 +168,27 @@ def test_it_patches_once_and_waits(said: Callable[[], list[str]]) -> None:
     assert set(api.asked) == {PATH}, "while it goes on, Pods and nodes are not read"
 
 
-def test_it_goes_on_without_a_node_that_is_down_and_names_it(said: Callable[[], list[str]]) -> None:
+def test_it_goes_on_without_a_node_that_is_down_and_names_it(logged: Callable[[], list[str]]) -> None:
     pods = [pod("a", ready=True), pod("b", ready=True), pod("c", command=AGENT, going=True)]
     api = FakeApi(daemon_set(updated=2), pods=pods, nodes={"c": node("Unknown")})
     assert run(api) == 0
-    assert said()[1].startswith("node c: its kubelet does not report, so nothing can be detached there.")
-    assert said()[2:] == ["detached on all other nodes"]
+    assert logged()[1].startswith("node c: its kubelet does not report, so nothing can be detached there.")
+    assert logged()[2:] == ["detached on all other nodes"]
     assert "/api/v1/nodes/a" not in api.asked
 
 
-def test_it_waits_for_the_others_first(said: Callable[[], list[str]]) -> None:
+def test_it_waits_for_the_others_first(logged: Callable[[], list[str]]) -> None:
     pods = [pod("a", why="ErrImagePull"), pod("b", ready=True), pod("c", command=AGENT, going=True)]
     assert run(FakeApi(daemon_set(ready=1), pods=pods, nodes={"a": node("True"), "c": node("Unknown")})) == 1
-    assert "node a: Pod agent-a is not ready: ErrImagePull" in said()
-    assert any(line.startswith("node c: its kubelet does not report") for line in said())
-    assert f"nothing is deleted: these nodes did not detach within {SECONDS} s" in said()[-1]
-    assert "`helm uninstall --no-hooks`" in said()[-1]
+    assert "node a: Pod agent-a is not ready: ErrImagePull" in logged()
+    assert any(line.startswith("node c: its kubelet does not report") for line in logged())
+    assert f"nothing is deleted: these nodes did not detach within {SECONDS} s" in logged()[-1]
+    assert "`helm uninstall --no-hooks`" in logged()[-1]
 
 
-def test_an_api_server_that_stays_away_is_named(said: Callable[[], list[str]]) -> None:
+def test_an_api_server_that_stays_away_is_named(logged: Callable[[], list[str]]) -> None:
     assert run(FakeApi(Unreachable("no route"))) == 1
-    assert "node (unknown): no route; no route" in said() and "nothing is deleted" in said()[-1]
+    assert "node (unknown): no route; no route" in logged() and "nothing is deleted" in logged()[-1]
 
 
 @pytest.mark.parametrize(
@@ -197,9 +199,9 @@ def test_an_api_server_that_stays_away_is_named(said: Callable[[], list[str]]) -
     ],
     ids=["the DaemonSet", "its Pods"],
 )
-def test_without_the_right_it_fails(api: FakeApi, said: Callable[[], list[str]]) -> None:
+def test_without_the_right_it_fails(api: FakeApi, logged: Callable[[], list[str]]) -> None:
     assert run(api) == 1
-    assert said()[-1] == "403 Forbidden: you may not"
+    assert logged()[-1] == "403 Forbidden: you may not"
     assert len([path for path in api.asked if path == PATH]) <= LOOK_SECONDS + 3
 
 
