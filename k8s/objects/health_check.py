@@ -20,12 +20,12 @@ _DNS_TYPES = {each: each for each in ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "
 _HTTP_PATH = re.compile(r"(?=.{1,1024}\Z)/[!-~]*")
 _MOST_RESULTS = 100
 _INTERVAL, _TIMEOUT = 1000, 500
-"""Milliseconds, where the policy says nothing; of a shorter interval, the time-out is the interval."""
+"""Milliseconds; the defaults. Where the interval is shorter than the default time-out, the time-out is the interval."""
 _FAILURES, _SUCCESSES = 2, 1
 
 
 def read_health_check(backend: Fields, ports: Sequence[PortSpec]) -> HealthCheck | None:
-    """None when there is none, or a faulty one. `ports`: spec.backend.toPorts; empty when that is faulty."""
+    """None when there is none, or when it is faulty. `ports`: spec.backend.toPorts; empty when those are faulty."""
     known = (*_KINDS, "port", "interval", "timeout", "failureThreshold", "successThreshold")
     check = backend.mapping("healthCheck", known)
     if check is None:
@@ -58,8 +58,8 @@ def read_health_check(backend: Fields, ports: Sequence[PortSpec]) -> HealthCheck
 def _read_probe(check: Fields) -> Probe | None:
     kinds = [kind for kind in _KINDS if check.has(kind)]
     if len(kinds) != 1:
-        found = f"{' and '.join(kinds)} are there" if kinds else "no kind of check is there"
-        check.report.fault(check.path, f"{found}; there must be exactly one of dns, tcp and http, such as 'dns: {{}}'")
+        found = f"has {' and '.join(kinds)}" if kinds else "has no kind of check"
+        check.report.fault(check.path, f"{found}; it must have exactly one of dns, tcp and http, such as 'dns: {{}}'")
         return None
     return _KINDS[kinds[0]](check)
 
@@ -99,7 +99,7 @@ def _first_port(check: Fields, probe: Probe, ports: Sequence[PortSpec]) -> int |
     if port is None and ports:
         check.fault(
             "port",
-            f"is missing, and spec.backend.toPorts has no entry of protocol {protocol}, over which this check goes; "
+            f"is missing, and spec.backend.toPorts has no entry with protocol {protocol}, which this check uses; "
             "it must be a port number from 1 to 65535, or toPorts must have such an entry",
         )
     return port

@@ -125,7 +125,7 @@ _SERVICE_NAME = "must be the name of a Service"
 _NAMESPACE = "must be the name of a namespace"
 _PORT_NAME = "must be up to 63 letters, digits, '-', '_' or '.'"
 _LABEL_VALUE = "must be a label value"
-_LABEL_KEY = "a key is no label key"
+_LABEL_KEY = "a key is not a label key"
 _EXPRESSION_KEY = "must be a label key"
 _NO_BACKEND = "a frontend port has no backend port: write an entry of the same name and protocol"
 _NO_FRONTEND = "a backend port has no frontend port: write an entry of the same name and protocol"
@@ -145,8 +145,8 @@ BAD: list[Bad] = [
     _address("no backend", BACK, DELETE, "spec.backend", "Required value"),
     _address("enabled in quotes", "spec/enabled", "true", "spec.enabled", "must be of type boolean"),
     # matchers
-    _address("no matcher", "spec/frontend", {}, "spec.frontend", "no matcher is there: write serviceMatcher"),
-    _address("two matchers", "spec/frontend", _BOTH_MATCHERS, "spec.frontend", "are both there: keep one"),
+    _address("no matcher", "spec/frontend", {}, "spec.frontend", "there is no matcher: write serviceMatcher"),
+    _address("two matchers", "spec/frontend", _BOTH_MATCHERS, "spec.frontend", "there are both serviceMatcher and addressMatcher: keep one"),
     # Service matcher
     _service("no Service name", f"{SERVICE}/serviceName", DELETE, "serviceMatcher.serviceName", "Required value"),
     _service("empty Service name", f"{SERVICE}/serviceName", "", "serviceMatcher.serviceName", _SERVICE_NAME),
@@ -161,7 +161,7 @@ BAD: list[Bad] = [
     _service("no namespace", f"{SERVICE}/namespace", DELETE, "serviceMatcher.namespace", "Required value"),
     _service("namespace with _", f"{SERVICE}/namespace", "kube_system", "serviceMatcher.namespace", _NAMESPACE),
     _service("long namespace", f"{SERVICE}/namespace", "n" * 64, "serviceMatcher.namespace", "Too long"),
-    _service("Service port twice", f"{SERVICE}/toPorts", [port(1, "a"), port("1", "b")], "toPorts", "is there twice"),
+    _service("Service port twice", f"{SERVICE}/toPorts", [port(1, "a"), port("1", "b")], "toPorts", "appears twice"),
     # address matcher
     _address("no ip", f"{FRONT}/ip", DELETE, _IP, "Required value"),
     _address("ip is a number", f"{FRONT}/ip", 1, _IP, "must be of type string"),
@@ -232,14 +232,14 @@ BAD: list[Bad] = [
     _address("a name missing", f"{FRONT}/toPorts", [port(1, "a"), port(2)], _FRONT_PORTS, "several ports needs a name"),
     _address("a name empty", f"{BACK}/toPorts", [port(1, "a"), port(2, "")], _BACK_PORTS, "several ports needs a name"),
     _service("names missing", f"{SERVICE}/toPorts", [port(1), port(2)], "toPorts", "several ports needs a name"),
-    _address("a name twice", f"{FRONT}/toPorts", [port(1, "a"), port(2, "a")], _FRONT_PORTS, "a name stands twice"),
-    _address("a backend name twice", f"{BACK}/toPorts", [port(1, "a"), port(2, "a")], _BACK_PORTS, "stands twice"),
+    _address("a name twice", f"{FRONT}/toPorts", [port(1, "a"), port(2, "a")], _FRONT_PORTS, "a name appears twice"),
+    _address("a backend name twice", f"{BACK}/toPorts", [port(1, "a"), port(2, "a")], _BACK_PORTS, "appears twice"),
     _service(
-        "a Service port's name twice", f"{SERVICE}/toPorts", [port(1, "a"), port(2, "a")], "toPorts", "stands twice"
+        "a Service port's name twice", f"{SERVICE}/toPorts", [port(1, "a"), port(2, "a")], "toPorts", "appears twice"
     ),
-    _address("a port twice", f"{FRONT}/toPorts", [port(1, "a"), port(1, "b")], _FRONT_PORTS, "is there twice"),
+    _address("a port twice", f"{FRONT}/toPorts", [port(1, "a"), port(1, "b")], _FRONT_PORTS, "appears twice"),
     _address(
-        "a port twice, quoted", f"{FRONT}/toPorts", [port(1, "a"), port("01", "b")], _FRONT_PORTS, "is there twice"
+        "a port twice, quoted", f"{FRONT}/toPorts", [port(1, "a"), port("01", "b")], _FRONT_PORTS, "appears twice"
     ),
     # P3
     *_partners(
@@ -264,8 +264,8 @@ BAD: list[Bad] = [
     *_partners("one without a name, two with", [port(1)], [port(2, "a"), port(3, "b")], _BACK_PORTS, _NO_FRONTEND),
     # backend
     _address("no selector", SELECTOR, DELETE, _SELECTOR, "Required value"),
-    _address("selector empty", SELECTOR, {}, _SELECTOR, "is empty and would take every Pod: write matchLabels"),
-    _address("labels empty", f"{SELECTOR}/matchLabels", {}, _SELECTOR, "is empty and would take every Pod"),
+    _address("selector empty", SELECTOR, {}, _SELECTOR, "is empty and would select every Pod: write matchLabels"),
+    _address("labels empty", f"{SELECTOR}/matchLabels", {}, _SELECTOR, "is empty and would select every Pod"),
     _address(
         "labels and expressions empty", SELECTOR, {"matchLabels": {}, "matchExpressions": []}, _SELECTOR, "is empty and"
     ),
@@ -301,9 +301,9 @@ BAD: list[Bad] = [
     _address("no operator", EXPRESSIONS, [{"key": "a"}], "matchExpressions[0].operator", "Required value"),
     _address("operator in lower case", EXPRESSIONS, expression("a", "in", ["b"]), "[0].operator", '"DoesNotExist"'),
     _address(
-        "In without values", EXPRESSIONS, expression("a", "In"), "matchExpressions[0]", "In and NotIn need values"
+        "In without values", EXPRESSIONS, expression("a", "In"), "matchExpressions[0]", "In and NotIn need at least one value"
     ),
-    _address("NotIn, no value", EXPRESSIONS, expression("a", "NotIn", []), "matchExpressions[0]", "need values"),
+    _address("NotIn, no value", EXPRESSIONS, expression("a", "NotIn", []), "matchExpressions[0]", "need at least one value"),
     _address("Exists with values", EXPRESSIONS, expression("a", "Exists", ["b"]), "[0]", "take no values"),
     _address("DoesNotExist, a value", EXPRESSIONS, expression("a", "DoesNotExist", ["b"]), "[0]", "take no values"),
     _address("value with a /", EXPRESSIONS, expression("a", "In", ["b/c"]), "[0].values[0]", _LABEL_VALUE),
@@ -331,9 +331,9 @@ BAD: list[Bad] = [
     _address("backend namespace, long", f"{BACK}/namespace", "n" * 64, "spec.backend.namespace", "Too long"),
     # health check
     _check("check is a list", [], "", "must be of type object"),
-    _check("check of no kind", {}, "", "no kind of check is there: write one of dns, tcp and http"),
-    _check("check of no kind, null", {"dns": None, "interval": "1s"}, "", "no kind of check is there"),
-    _check("check of two kinds", {"tcp": {}, "http": {}}, "", "several kinds of check are there: keep one"),
+    _check("check of no kind", {}, "", "there is no kind of check: write one of dns, tcp and http"),
+    _check("check of no kind, null", {"dns": None, "interval": "1s"}, "", "there is no kind of check"),
+    _check("check of two kinds", {"tcp": {}, "http": {}}, "", "there are several kinds of check: keep one"),
     _check("check of three kinds", {"tcp": {}, "http": {}, "dns": {}, "port": 1}, "", "several kinds of check are"),
     _check("check dns is a word", {"dns": "."}, ".dns", "must be of type object"),
     _check("check tcp is true", {"tcp": True}, ".tcp", "must be of type object"),
@@ -366,20 +366,20 @@ BAD: list[Bad] = [
     ),
     _check("check's interval of five parts", {"tcp": {}, "interval": "1s1s1s1s1s"}, ".interval", _DURATION),
     _check("check's interval is a number", {"tcp": {}, "interval": 1}, ".interval", "must be of type string"),
-    _check("check's timeout above 1s", {"tcp": {}, "timeout": "1001ms"}, ".timeout", "is longer than interval"),
+    _check("check's timeout above 1s", {"tcp": {}, "timeout": "1001ms"}, ".timeout", "is longer than the interval"),
     _check(
         "check's timeout above the interval",
         {"tcp": {}, "interval": "50ms", "timeout": "51ms"},
         ".timeout",
-        "is longer than interval: write at most the interval",
+        "is longer than the interval: write at most the interval",
     ),
     _check("check's failures 0", {"tcp": {}, "failureThreshold": 0}, ".failureThreshold", "greater than or equal to 1"),
     _check("check's failures 101", {"tcp": {}, "failureThreshold": 101}, ".failureThreshold", "less than or equal"),
     _check("check's failures in quotes", {"tcp": {}, "failureThreshold": "2"}, ".failureThreshold", "of type integer"),
     _check("check's successes 0", {"tcp": {}, "successThreshold": 0}, ".successThreshold", "greater than or equal"),
     _check("check's successes 101", {"tcp": {}, "successThreshold": 101}, ".successThreshold", "less than or equal"),
-    _check("check without a UDP port", {"dns": {}}, ".port", "a dns check goes over UDP, and toPorts has no port"),
-    _check("tcp check without a TCP port", {"tcp": {}}, ".port", "tcp and http checks go over TCP", protocol="UDP"),
+    _check("check without a UDP port", {"dns": {}}, ".port", "a dns check uses UDP, and toPorts has no port"),
+    _check("tcp check without a TCP port", {"tcp": {}}, ".port", "tcp and http checks use TCP", protocol="UDP"),
     _check("http check without a TCP port", {"http": {}}, ".port", "write the port that is to be", protocol="UDP"),
     # config
     _address("limit negative", f"{CONFIG}/redirectQosLimit", -1, _LIMIT, "should be greater than or equal to 0"),
@@ -401,7 +401,7 @@ BAD: list[Bad] = [
         NODES,
         {"matchExpressions": expression("a", "In")},
         "nodeLabelSelector.matchExpressions[0]",
-        "In and NotIn need values",
+        "In and NotIn need at least one value",
     ),
     # metadata, of which the second group is seen by the ValidatingAdmissionPolicy alone
     _address("name in capitals", "metadata/name", "P", "metadata.name", "RFC 1123 subdomain"),

@@ -19,10 +19,11 @@ CRD = ROOT / "k8s" / "crd.yaml"
 CRD_COPY = CHART / "files" / "crd.yaml"
 NAMESPACE = "elf"
 _HEAD = """\
-# LocalRedirect for a cluster, rendered from k8s/chart: change that, then `make install-yaml`.
-# Its image is on no registry: name yours in k8s/kustomization.yaml, and apply that instead of this file.
+# LocalRedirect for a cluster. This file is rendered from k8s/chart: change the chart, then run `make install-yaml`.
+# No registry has its image: put the name of yours into k8s/kustomization.yaml, and apply that in place of this file.
 #     kubectl apply -k k8s
-# To remove it: first the programs, from the kernels of all nodes; then all but the CRD, with which policies would go.
+# To uninstall, first remove the programs from the kernels of all nodes, then everything but the CRD (without it, all
+# policies would be gone).
 #     kubectl -n elf patch daemonset balancing-agent --patch-file k8s/detach.yaml
 #     kubectl -n elf rollout status daemonset balancing-agent
 #     kubectl delete -k k8s -l app.kubernetes.io/name=localredirect

@@ -136,7 +136,7 @@ def test_the_users_examples_are_accepted_as_they_stand(plane: ControlPlane, path
 def test_kubectl_shows_the_message_and_refuses_a_misspelt_field(plane: ControlPlane) -> None:
     wrong = changed(address_policy(), {"spec/frontend": {}})
     told = plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(wrong), check=False).stderr
-    assert "no matcher is there: write serviceMatcher" in told
+    assert "there is no matcher: write serviceMatcher" in told
     misspelt = changed(address_policy(), {"spec/config/redirectQosLimits": 3})
     told = plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(misspelt), check=False).stderr
     assert 'unknown field "spec.config.redirectQosLimits"' in told

@@ -2,7 +2,7 @@
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{- /* Labels of an object; give (list $ "agent"), with the component "" for what belongs to all. */}}
+{{- /* The labels of an object. The argument is (list $ "agent"), with the component "" for what belongs to all. */}}
 {{- define "localredirect.labels" -}}
 {{ include "localredirect.selector" . }}
 app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
@@ -21,41 +21,41 @@ app.kubernetes.io/component: {{ . }}
 {{- toYaml (mergeOverwrite $health (deepCopy .Values.config)) }}
 {{- end }}
 
-{{- /* The controller's: what agents are told, so that it judges policies as they do, but for the node's addresses:
-it serves on the Pod's. */}}
+{{- /* The controller's configuration: that of the agents, so that it judges policies as they do, but it serves metrics and
+health at the Pod's address. */}}
 {{- define "localredirect.controllerConfig" -}}
 {{- $base := mergeOverwrite (deepCopy .Values.config) (dict "health" (dict "address" "0.0.0.0")) }}
 {{- $_ := unset $base.metrics "address" }}
 {{- toYaml (mergeOverwrite $base (deepCopy .Values.controller.config)) }}
 {{- end }}
 
-{{- /* Whether an address is 0.0.0.0 or ::, however it is written: "true", or nothing. */}}
+{{- /* "true" if an address is 0.0.0.0 or ::, however it is written; else nothing. */}}
 {{- define "localredirect.isAny" -}}
 {{- if regexMatch "^[0.:]+$" . }}true{{ end }}
 {{- end }}
 
-{{- /* Refuses what the schema can't see: one message, whatever is wrong. */}}
+{{- /* Refuses what the schema can't check, with all faults in one message. */}}
 {{- define "localredirect.check" -}}
 {{- $why := ternary "" "hostNetwork is false" .Values.hostNetwork }}
 {{- $faults := include "localredirect.faults" (list "config" (include "localredirect.agentConfig" . | fromYaml) $why) }}
 {{- if .Values.controller.enabled }}
 {{- $config := include "localredirect.controllerConfig" . | fromYaml }}
-{{- $faults = print $faults (include "localredirect.faults" (list "controller.config" $config "it is the controller's")) }}
+{{- $faults = print $faults (include "localredirect.faults" (list "controller.config" $config "the controller is not on the node's network")) }}
 {{- end }}
 {{- with $faults }}
 {{- fail . }}
 {{- end }}
 {{- end }}
 
-{{- /* Lines, or nothing. Give (list "config" CONFIG WHY); WHY the kubelet asks at the Pod's address, "" when it does
-not: nobody knows that address before. */}}
+{{- /* One line for each fault. The arguments are (list "config" CONFIG WHY), where WHY is the reason why the kubelet uses
+the Pod's address, which is not known in advance; "" when it does not. */}}
 {{- define "localredirect.faults" -}}
 {{- $name := index . 0 }}
 {{- $health := (index . 1).health }}
 {{- $metrics := mergeOverwrite (dict "address" "0.0.0.0") (index . 1).metrics }}
 {{- $any := include "localredirect.isAny" $health.address }}
 {{- if and (index . 2) (not $any) }}
-{{- printf "\n%s.health.address: %s is wrong, since %s and the kubelet asks at the Pod's address; it must be 0.0.0.0 or ::, which both mean all addresses" $name $health.address (index . 2) }}
+{{- printf "\n%s.health.address: %s is wrong, since %s and the kubelet uses the Pod's address; it must be 0.0.0.0 or ::, which both mean all addresses" $name $health.address (index . 2) }}
 {{- end }}
 {{- $overlap := or $any (include "localredirect.isAny" $metrics.address) (eq $health.address $metrics.address) }}
 {{- if and (eq (int $health.port) (int $metrics.port)) $overlap }}
@@ -63,7 +63,7 @@ not: nobody knows that address before. */}}
 {{- end }}
 {{- end }}
 
-{{- /* Where the kubelet asks for the agent's health: on the node's network where it listens. */}}
+{{- /* Where the kubelet checks the agent's health: on the node's network, at the address at which the agent listens. */}}
 {{- define "localredirect.agentHealth" -}}
 {{- $health := (include "localredirect.agentConfig" . | fromYaml).health -}}
 {{- if .Values.hostNetwork -}}
@@ -81,7 +81,7 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{- /* What the controller reads and the agent reads, and all that the agent may do. */}}
+{{- /* What both the agent and the controller read. The agent may do nothing else. */}}
 {{- define "localredirect.readRules" -}}
 - apiGroups: [balancing.elf.io]
   resources: [localredirectpolicies, balancingpolicies]

@@ -131,10 +131,10 @@ def test_thresholds_are_taken_over() -> None:
 DURATION = "it must be a duration of 50ms to 5m, such as 500ms, 1s or 1m30s (whole numbers with h, m, s or ms)"
 NAME = "it must be a DNS name of up to 253 letters"
 FAULTS = [
-    ("{}", f"{PATH}: no kind of check is there; there must be exactly one of dns, tcp and http, such as 'dns: {{}}'"),
-    ("dns:", f"{PATH}: no kind of check is there"),
-    ("{dns: {}, http: {}}", f"{PATH}: dns and http are there; there must be exactly one of dns, tcp and http"),
-    ("{dns: {}, tcp: {}, http: {}}", f"{PATH}: dns and tcp and http are there"),
+    ("{}", f"{PATH}: has no kind of check; it must have exactly one of dns, tcp and http, such as 'dns: {{}}'"),
+    ("dns:", f"{PATH}: has no kind of check"),
+    ("{dns: {}, http: {}}", f"{PATH}: has dns and http; it must have exactly one of dns, tcp and http"),
+    ("{dns: {}, tcp: {}, http: {}}", f"{PATH}: has dns and tcp and http"),
     ("dns: .", f"{PATH}.dns: '.' is wrong; it must be a mapping"),
     ("tcp: true", f"{PATH}.tcp: true is wrong; it must be a mapping"),
     ("dns: {name: 'a b'}", f"{PATH}.dns.name: 'a b' is wrong; {NAME}"),
@@ -179,7 +179,7 @@ def test_p9_a_faulty_check_is_named_with_what_is_allowed(check: str, begins: str
 def test_a_check_whose_protocol_no_backend_port_has_needs_a_port(check: str, protocol: str, missing: str) -> None:
     (fault,) = parsed(check, [{"port": 53, "protocol": protocol}]).faults
     assert fault == (
-        f"{PATH}.port: is missing, and spec.backend.toPorts has no entry of protocol {missing}, over which this check "
+        f"{PATH}.port: is missing, and spec.backend.toPorts has no entry with protocol {missing}, which this check "
         "goes; it must be a port number from 1 to 65535, or toPorts must have such an entry"
     )
 
