@@ -20,7 +20,7 @@ CRD_COPY = CHART / "files" / "crd.yaml"
 NAMESPACE = "elf"
 _HEAD = """\
 # LocalRedirect for a cluster. This file is rendered from k8s/chart: change the chart, then run `make install-yaml`.
-# No registry has its image: put the name of yours into k8s/kustomization.yaml, and apply that in place of this file.
+# No registry has its image. Put the name of yours into k8s/kustomization.yaml, and apply that in place of this file.
 #     kubectl apply -k k8s
 # To uninstall, first remove the programs from the kernels of all nodes, then everything but the CRD (without it, all
 # policies would be gone).

@@ -180,7 +180,7 @@ def test_a_check_whose_protocol_no_backend_port_has_needs_a_port(check: str, pro
     (fault,) = parsed(check, [{"port": 53, "protocol": protocol}]).faults
     assert fault == (
         f"{PATH}.port: is missing, and spec.backend.toPorts has no entry with protocol {missing}, which this check "
-        "goes; it must be a port number from 1 to 65535, or toPorts must have such an entry"
+        "uses; it must be a port number from 1 to 65535, or toPorts must have such an entry"
     )
 
 
