@@ -126,6 +126,8 @@ _NAMESPACE = "must be the name of a namespace"
 _PORT_NAME = "must be up to 63 letters, digits, '-', '_' or '.'"
 _LABEL_VALUE = "must be a label value"
 _LABEL_KEY = "a key is not a label key"
+_TWO_MATCHERS = "there are both serviceMatcher and addressMatcher: keep one"
+_NO_VALUES = "operators In and NotIn need at least one value"
 _EXPRESSION_KEY = "must be a label key"
 _NO_BACKEND = "a frontend port has no backend port: write an entry of the same name and protocol"
 _NO_FRONTEND = "a backend port has no frontend port: write an entry of the same name and protocol"
@@ -146,7 +148,7 @@ BAD: list[Bad] = [
     _address("enabled in quotes", "spec/enabled", "true", "spec.enabled", "must be of type boolean"),
     # matchers
     _address("no matcher", "spec/frontend", {}, "spec.frontend", "there is no matcher: write serviceMatcher"),
-    _address("two matchers", "spec/frontend", _BOTH_MATCHERS, "spec.frontend", "there are both serviceMatcher and addressMatcher: keep one"),
+    _address("two matchers", "spec/frontend", _BOTH_MATCHERS, "spec.frontend", _TWO_MATCHERS),
     # Service matcher
     _service("no Service name", f"{SERVICE}/serviceName", DELETE, "serviceMatcher.serviceName", "Required value"),
     _service("empty Service name", f"{SERVICE}/serviceName", "", "serviceMatcher.serviceName", _SERVICE_NAME),
@@ -300,10 +302,8 @@ BAD: list[Bad] = [
     ),
     _address("no operator", EXPRESSIONS, [{"key": "a"}], "matchExpressions[0].operator", "Required value"),
     _address("operator in lower case", EXPRESSIONS, expression("a", "in", ["b"]), "[0].operator", '"DoesNotExist"'),
-    _address(
-        "In without values", EXPRESSIONS, expression("a", "In"), "matchExpressions[0]", "In and NotIn need at least one value"
-    ),
-    _address("NotIn, no value", EXPRESSIONS, expression("a", "NotIn", []), "matchExpressions[0]", "need at least one value"),
+    _address("In without values", EXPRESSIONS, expression("a", "In"), "matchExpressions[0]", _NO_VALUES),
+    _address("NotIn, no value", EXPRESSIONS, expression("a", "NotIn", []), "matchExpressions[0]", _NO_VALUES),
     _address("Exists with values", EXPRESSIONS, expression("a", "Exists", ["b"]), "[0]", "take no values"),
     _address("DoesNotExist, a value", EXPRESSIONS, expression("a", "DoesNotExist", ["b"]), "[0]", "take no values"),
     _address("value with a /", EXPRESSIONS, expression("a", "In", ["b/c"]), "[0].values[0]", _LABEL_VALUE),
@@ -401,7 +401,7 @@ BAD: list[Bad] = [
         NODES,
         {"matchExpressions": expression("a", "In")},
         "nodeLabelSelector.matchExpressions[0]",
-        "In and NotIn need at least one value",
+        _NO_VALUES,
     ),
     # metadata, of which the second group is seen by the ValidatingAdmissionPolicy alone
     _address("name in capitals", "metadata/name", "P", "metadata.name", "RFC 1123 subdomain"),
