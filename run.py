@@ -74,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
         help="then stay in the agent's place until a signal, and answer its health checks (k8s/detach.yaml)",
     )
     detach.set_defaults(run=_detach)
+    closer = commands.add_parser(
+        "closer", parents=[common], help="close sockets that were redirected to a Pod which is out of use"
+    )
+    closer.set_defaults(run=_closer)
     return parser
 
 
@@ -111,6 +115,18 @@ def _controller(_options: argparse.Namespace, settings: Settings) -> int:
     _log.info("LocalRedirect %s: controller", VERSION)
     process = ActorProcess("redirects do not depend on the controller, and statuses that it wrote stay")
     return 0 if process.run(controller_specs(settings, process.end)) else FAILURE
+
+
+def _closer(_options: argparse.Namespace, settings: Settings) -> int:
+    configure(settings.log)
+    from bpf.closing.closer import Closer, wait_for_signal  # noqa: PLC0415
+
+    if settings.redirect.close_stale_sockets:
+        Closer(settings.datapath.bpffs).run()
+    else:
+        _log.info("redirect.close_stale_sockets is false: the closer does nothing")
+        wait_for_signal()
+    return 0
 
 
 def _validate(options: argparse.Namespace, settings: Settings) -> int:

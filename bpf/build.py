@@ -18,6 +18,7 @@ _SOURCES = (
     "lib_socket.c",
     "lib_redirect.c",
     "hooks.c",
+    "closer.c",
 )
 
 HOOKS: dict[str, int] = {
@@ -36,6 +37,9 @@ The way back comes first, so that no process ever sees a backend's address."""
 WAY_BACK = frozenset({"recvmsg4", "recvmsg6", "getpeername4", "getpeername6"})
 """Hooks that translate a backend's address back to the frontend's."""
 
+FIND_REDIRECT = "find_redirect"
+"""The program that the closer runs; it is attached nowhere."""
+
 MAP_NAMES = (
     "filter",
     "frontends",
@@ -46,6 +50,11 @@ MAP_NAMES = (
     "affinity",
     "counters",
     "policies",
+    "backend_pods",
+    "unusable",
+    "usage_revision",
+    "stale_closed",
+    "closer",
     "config",
     "lease",
     "agent_cgroup",

@@ -18,6 +18,7 @@ from typing import NamedTuple
 BPF_F_BEFORE = 1 << 3
 """Attach before all programs that are on the cgroup. Since kernel 6.17, and in older ones that have backported it."""
 BPF_F_QUERY_EFFECTIVE = 1
+PROG_TYPE_SCHED_CLS = 3
 PROG_TYPE_SOCK_ADDR = 18
 _LOG_STATS = 4
 """BPF_LOG_STATS: the verifier logs its reasons and statistics, and not every instruction that it follows."""
@@ -32,6 +33,21 @@ lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
 
 class _Opts(ctypes.Structure):
     _fields_ = (("sz", ctypes.c_size_t), ("flags", c_uint32), ("pad", ctypes.c_uint8 * 44))
+
+
+class _TestRunOpts(ctypes.Structure):
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("data_in", c_char_p),
+        ("data_out", c_char_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_sizes", c_uint32 * 2),
+        ("retval", c_uint32),
+        ("unused", c_uint32 * 5),  # repeat ... batch_size
+    )
 
 
 class _LoadOpts(ctypes.Structure):
@@ -62,15 +78,15 @@ def check(result: int, what: str) -> int:
     return result
 
 
-def load_program(name: str, instructions: bytes, attach_type: int) -> int:
-    """Descriptor of a new program of PROG_TYPE_SOCK_ADDR. Raises ProgramRefused.
+def load_program(name: str, instructions: bytes, program_type: int, attach_type: int) -> int:
+    """Descriptor of a new program. Raises ProgramRefused.
 
     We don't load through BCC: when the verifier refuses a program, BCC prints a dump of every register, and it reports
     any limit of the verifier as a program that is too large.
     """
     opts = _LoadOpts(sz=ctypes.sizeof(_LoadOpts), expected_attach_type=attach_type)
     count = ctypes.c_size_t(len(instructions) // 8)
-    arguments = (PROG_TYPE_SOCK_ADDR, name.encode(), b"GPL", c_char_p(instructions), count, byref(opts))
+    arguments = (program_type, name.encode(), b"GPL", c_char_p(instructions), count, byref(opts))
     result = lib.bpf_prog_load(*arguments)
     if result >= 0:
         return int(result)
@@ -130,6 +146,20 @@ class LinkInfo(NamedTuple):
 def link_info(link: int) -> LinkInfo:
     """Of a cgroup link."""
     return LinkInfo(*struct.unpack("=4xIIxxxxQ", info(link, 24)))
+
+
+def test_run(program: int, packet: bytes) -> tuple[int, bytes]:
+    """Runs a packet program in the network namespace of this thread: its return value, and the packet after it."""
+    after = ctypes.create_string_buffer(len(packet))
+    opts = _TestRunOpts(
+        sz=ctypes.sizeof(_TestRunOpts),
+        data_in=packet,
+        data_out=ctypes.cast(after, c_char_p),
+        data_size_in=len(packet),
+        data_size_out=len(packet),
+    )
+    check(lib.bpf_prog_test_run_opts(program, byref(opts)), "run program")
+    return int(opts.retval), after.raw
 
 
 def link_create(program: int, cgroup: int, attach_type: int, flags: int) -> int:

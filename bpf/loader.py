@@ -14,9 +14,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from bpf import libbpf
 from bpf.build import (
+    FIND_REDIRECT,
     HOOKS,
     KERNEL_TREE,
     MAP_NAMES,
@@ -53,14 +55,19 @@ def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
             libbpf.pin(lib.bpf_table_fd(programs.module, name.encode()), pin)
         os.dup2(libbpf.open_pin(pin), descriptor)
     for hook, attach_type in HOOKS.items():
-        try:
-            program = libbpf.load_program(hook, programs.dump_func(hook.encode()), attach_type)
-        except libbpf.ProgramRefused as reason:
-            sys.exit(
-                f"kernel {os.uname().release} refuses the program {hook}: {reason}. Use a kernel that "
-                "docs/compatibility.md names, and please report this line with the version of the agent"
-            )
-        libbpf.pin(program, directory / "programs" / hook)
+        _load_program(programs, hook, libbpf.PROG_TYPE_SOCK_ADDR, attach_type, directory)
+    _load_program(programs, FIND_REDIRECT, libbpf.PROG_TYPE_SCHED_CLS, 0, directory)
+
+
+def _load_program(programs: Any, name: str, program_type: int, attach_type: int, directory: Path) -> None:
+    try:
+        program = libbpf.load_program(name, programs.dump_func(name.encode()), program_type, attach_type)
+    except libbpf.ProgramRefused as reason:
+        sys.exit(
+            f"kernel {os.uname().release} refuses the program {name}: {reason}. Use a kernel that "
+            "docs/compatibility.md names, and please report this line with the version of the agent"
+        )
+    libbpf.pin(program, directory / "programs" / name)
 
 
 if __name__ == "__main__":

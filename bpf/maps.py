@@ -8,7 +8,7 @@ from pathlib import Path
 from bpf import packing, rows
 from bpf.build import MAP_NAMES
 from bpf.kernel_map import KernelMap
-from config.domain.addresses import Endpoint, Frontend
+from config.domain.addresses import Address, Endpoint, Frontend
 
 _ZERO = bytes(4)
 
@@ -83,6 +83,27 @@ class PinnedMaps:
     def write_zeroes(self, name: str, policy_id: int) -> None:
         """Makes a row of `counters` or `windows`, or sets it back to zero."""
         self[name].update(packing.POLICY_ID.pack(policy_id), bytes(self[name].value_size))
+
+    # what the closer is told, and what it tells
+
+    def backend_pods(self) -> set[Address]:
+        return {packing.unpack_address(key) for key, _ in self["backend_pods"].items()}
+
+    def unusable(self) -> set[tuple[Frontend, Endpoint]]:
+        return {packing.unpack_member(key) for key, _ in self["unusable"].items()}
+
+    def usage_revision(self) -> int:
+        return _id(self["usage_revision"].lookup(_ZERO) or bytes(8))
+
+    def write_usage_revision(self, revision: int) -> None:
+        self["usage_revision"].update(_ZERO, revision.to_bytes(8, "little"))
+
+    def stale_closed(self) -> dict[Frontend, int]:
+        """Sockets that were closed, by the frontend that their programs called."""
+        return {packing.unpack_frontend(key): _id(value) for key, value in self["stale_closed"].items()}
+
+    def closer(self) -> rows.CloserRow:
+        return packing.unpack_closer(self["closer"].lookup(_ZERO) or bytes(self["closer"].value_size))
 
     # the agent and its lease
 

@@ -11,7 +11,17 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
-from bpf.rows import AffinityRow, Counters, FrontendFlag, FrontendRow, PassReason, PolicyRow, Window
+from bpf.rows import (
+    AffinityRow,
+    CloserFault,
+    CloserRow,
+    Counters,
+    FrontendFlag,
+    FrontendRow,
+    PassReason,
+    PolicyRow,
+    Window,
+)
 from config.domain.addresses import Address, Endpoint, Frontend, Protocol
 
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -40,6 +50,8 @@ _WINDOW = struct.Struct("=II")
 _POLICY = struct.Struct("=256sQII")
 _CONFIG = struct.Struct("=QQ")
 _CGROUP_KEY = struct.Struct("=QQ")
+_REDIRECT_QUERY = struct.Struct("=24s16s2s6x16s2s6x")  # peer, local address and port, frontend address and port
+_CLOSER = struct.Struct("=QQ")
 
 POLICY_ID = struct.Struct("=Q")
 INDEX = struct.Struct("=I")
@@ -182,3 +194,25 @@ def unpack_backend_cgroup(raw: bytes) -> tuple[int, int]:
     """Cgroup id and policy id."""
     policy_id, cgroup_id = _CGROUP_KEY.unpack(raw)
     return cgroup_id, policy_id
+
+
+def pack_redirect_query(protocol: Protocol, *, peer: Endpoint, local: Endpoint) -> bytes:
+    peer_key = pack_frontend(Frontend(peer.address, peer.port, protocol))
+    return _REDIRECT_QUERY.pack(
+        peer_key, pack_address(local.address), local.port.to_bytes(2, "big"), bytes(16), bytes(2)
+    )
+
+
+def unpack_redirect_answer(raw: bytes) -> Frontend:
+    """The frontend in a query that was answered."""
+    peer, _, _, address, port = _REDIRECT_QUERY.unpack(raw)
+    return Frontend(unpack_address(address), int.from_bytes(port, "big"), unpack_frontend(peer).protocol)
+
+
+def pack_closer(row: CloserRow) -> bytes:
+    return _CLOSER.pack(row.alive_ns, row.fault)
+
+
+def unpack_closer(raw: bytes) -> CloserRow:
+    alive_ns, fault = _CLOSER.unpack(raw)
+    return CloserRow(alive_ns=alive_ns, fault=CloserFault(fault))

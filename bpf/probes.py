@@ -24,7 +24,10 @@ HELPERS = {
     "bpf_get_current_ancestor_cgroup_id": 123,
     "bpf_ktime_get_coarse_ns": 160,
 }
-"""Helper functions that the programs call -> number (enum bpf_func_id of the kernel's uapi/linux/bpf.h)."""
+"""Helper functions that the hooks call -> number (enum bpf_func_id of the kernel's uapi/linux/bpf.h)."""
+
+PACKET_HELPERS = {"bpf_skb_store_bytes": 9, "bpf_skb_load_bytes": 26, "bpf_sk_lookup_udp": 85}
+"""Those that the closer's program calls as well."""
 
 
 def missing_features() -> list[str]:
@@ -39,11 +42,10 @@ def missing_features() -> list[str]:
         missing.append("cgroup socket address programs (CONFIG_CGROUP_BPF; rights: CAP_BPF and CAP_NET_ADMIN)")
         return missing  # without those, no helper can be probed
     missing += [name for name, number in MAP_TYPES.items() if not libbpf.probe_map_type(number)]
-    missing += [
-        f"helper {name}"
-        for name, number in HELPERS.items()
-        if not libbpf.probe_helper(libbpf.PROG_TYPE_SOCK_ADDR, number)
-    ]
+    for program_type, helpers in ((libbpf.PROG_TYPE_SOCK_ADDR, HELPERS), (libbpf.PROG_TYPE_SCHED_CLS, PACKET_HELPERS)):
+        missing += [
+            f"helper {name}" for name, number in helpers.items() if not libbpf.probe_helper(program_type, number)
+        ]
     return missing
 
 

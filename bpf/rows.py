@@ -30,6 +30,20 @@ class PassReason(IntEnum):
         return self.name.lower()
 
 
+class CloserFault(IntEnum):
+    """What keeps the closer from closing stale sockets."""
+
+    NONE = 0
+    NO_RIGHT = 1
+    """It lacks CAP_SYS_ADMIN or CAP_NET_ADMIN."""
+    NOT_SUPPORTED = 2
+    """The kernel cannot list or close sockets through sock_diag."""
+    NO_NAMESPACES = 3
+    """It finds no network namespace but its own, so it closes sockets of the node only."""
+    FAILED = 4
+    """Something else, which its log says."""
+
+
 class FrontendFlag(IntFlag):
     NO_HOST = 1
     """Calls from the agent's own network namespace pass (P14)."""
@@ -102,6 +116,13 @@ class PolicyRow:
     def is_same_policy(self, other: PolicyRow | None) -> bool:
         """Whether both rows are of one object. A new object with an old name has another uid."""
         return other is not None and (self.name, self.uid) == (other.name, other.uid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloserRow:
+    alive_ns: int
+    """CLOCK_MONOTONIC; 0 when no closer has run yet."""
+    fault: CloserFault
 
 
 def uid_digest(uid: str) -> int:

@@ -89,6 +89,7 @@ READERS: Mapping[str, Reader[Any]] = {
     "redirect.qos_limit": whole_number(0, MAX_UINT32),
     "redirect.address_cidrs": networks,
     "redirect.address_backend_namespaces": namespaces,
+    "redirect.close_stale_sockets": boolean,
     "metrics.address": bind_address,
     "metrics.port": _PORT,
     "health.address": bind_address,

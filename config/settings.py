@@ -42,6 +42,8 @@ class RedirectSettings:
     """Redirects per second and policy on this node; 0 is no limit."""
     address_cidrs: tuple[IPv4Network | IPv6Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
     address_backend_namespaces: frozenset[str] = frozenset({ANY_NAMESPACE})
+    close_stale_sockets: bool = True
+    """False: the closer does nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

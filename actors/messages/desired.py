@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.framework.messages import Message
-from config.domain.addresses import Endpoint, Frontend
+from config.domain.addresses import Address, Endpoint, Frontend
 from config.domain.ids import NamespacedName, PolicyKey
 
 
@@ -46,6 +46,9 @@ class DesiredPolicy:
     frontends: tuple[DesiredFrontend, ...] = ()
     excluded: tuple[BackendPod, ...] = ()
     """The selected Pods, ready or not; empty when skipRedirectFromBackend is false."""
+    unusable: frozenset[tuple[Frontend, Endpoint]] = frozenset()
+    """Where the selected Pods that are not usable would be called; the closer closes sockets that are still connected
+    there (P20)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,8 @@ class ApplyDesiredState(Message):
     """time.monotonic() at which the oldest event behind this change was received."""
     as_of: float = 0.0
     """See LeaseProbe.as_of."""
+    pod_addresses: frozenset[Address] | None = None
+    """The addresses of all Pods that are on this node; None when they have not changed. Never None when `complete`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ class AgentDecision:
 
     def messages(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
         # Otherwise only the number of conflicts changed: a BalancingPolicy won or lost, and those have no condition.
-        if decided.complete or decided.outcomes or decided.removed:
+        if decided.complete or decided.outcomes or decided.removed or decided.pod_addresses is not None:
             yield (
                 "MapWriter",
                 ApplyDesiredState(
@@ -65,6 +65,7 @@ class AgentDecision:
                     removed=decided.removed,
                     received_at=decided.received_at,
                     as_of=decided.as_of,
+                    pod_addresses=decided.pod_addresses,
                 ),
             )
             yield from self._selections(decided)

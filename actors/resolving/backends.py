@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 
 from actors.resolving.frontends import Frontends
 from config.domain.addresses import Endpoint, Frontend, endpoint_order
@@ -42,6 +42,19 @@ def backend_endpoints(usable: Iterable[Pod], frontend: Frontend, port: int) -> t
         if ip is not None:
             found.add(Endpoint(ip, port))
     return tuple(sorted(found, key=endpoint_order))
+
+
+def unusable_backends(
+    frontends: Frontends, selected: Iterable[Pod], usable: Collection[Pod]
+) -> frozenset[tuple[Frontend, Endpoint]]:
+    """Each frontend with the endpoints of the selected Pods that are not usable, unless a usable Pod has them too."""
+    keys = {pod.key for pod in usable}
+    unusable = [pod for pod in selected if pod.key not in keys]
+    return frozenset(
+        (frontend, endpoint)
+        for frontend, port in frontends.ports
+        for endpoint in {*backend_endpoints(unusable, frontend, port)} - {*backend_endpoints(usable, frontend, port)}
+    )
 
 
 def why_no_backend(

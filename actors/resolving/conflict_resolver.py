@@ -43,6 +43,7 @@ from actors.resolving.lease_rounds import LeaseRounds
 from actors.resolving.resolver_state import ResolverState
 from actors.resolving.subscriptions import Answer, Subscriptions
 from actors.resolving.sync_gate import SyncGate
+from config.domain.addresses import Address
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.model import Policy
 
@@ -81,6 +82,8 @@ class ConflictResolver(AgentActor):
         """When the oldest event that is not decided yet was received; None when no Flush is on its way."""
         self._conflicts = 0
         """The number that was reported last."""
+        self._addresses: frozenset[Address] | None = None
+        """The Pods' addresses that were told last."""
 
     def started(self) -> None:
         for watcher in _WATCHERS:
@@ -185,7 +188,9 @@ class ConflictResolver(AgentActor):
         changes = self._state.decide_changes(is_known=self._is_known)
         complete, self._complete = self._complete, False
         outcomes = self._state.all_outcomes() if complete else changes.outcomes
-        if not (complete or outcomes or changes.removed) and self._conflicts == self._state.conflicts:
+        addresses = self._changed_addresses(complete=complete)
+        conflicts_changed = self._conflicts != self._state.conflicts
+        if not (complete or outcomes or changes.removed or conflicts_changed or addresses is not None):
             return
         self._conflicts = self._state.conflicts
         decided = Decided(
@@ -195,6 +200,13 @@ class ConflictResolver(AgentActor):
             conflicts=self._conflicts,
             received_at=received_at,
             as_of=self._gate.as_of,
+            pod_addresses=addresses,
         )
         for peer, message in self._decision.messages(decided):
             self.send(peer, message)
+
+    def _changed_addresses(self, *, complete: bool) -> frozenset[Address] | None:
+        if not self._decision.scope.tells_addresses:
+            return None
+        before, self._addresses = self._addresses, self._facts.pod_addresses
+        return self._addresses if complete or self._addresses != before else None

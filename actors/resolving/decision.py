@@ -14,6 +14,7 @@ from actors.framework.messages import Message
 from actors.messages.reports import PoliciesResolved, PolicyCondition
 from actors.resolving.frontends import Frontends
 from actors.resolving.indexes import NodeIndex
+from config.domain.addresses import Address
 from config.domain.ids import NamespacedName, PolicyKey
 from k8s.objects.claims import Loss
 from k8s.objects.model import Pod, PodQuery, Policy, Service
@@ -35,6 +36,8 @@ class Decided(Generic[T]):
     """Of the oldest event that led here."""
     as_of: float
     """When the oldest of the sources' newest listings was read."""
+    pod_addresses: frozenset[Address] | None = None
+    """Of all Pods that are there; None when they have not changed, and where nobody is told of them."""
 
 
 def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> Iterator[tuple[str, Message]]:
@@ -56,11 +59,13 @@ class Scope:
     """A policy is decided only once the sources cover its Service and its Pods."""
     counts_nodes: bool
     """A Node that comes or goes concerns every policy, not only those that select Nodes."""
+    tells_addresses: bool
+    """The addresses of all Pods are told as well."""
 
 
-OF_NODE = Scope(asks_for_pods=False, waits_for_facts=False, counts_nodes=False)
+OF_NODE = Scope(asks_for_pods=False, waits_for_facts=False, counts_nodes=False, tells_addresses=True)
 """In an agent. A policy that is new does not wait for another one's Service."""
-OF_CLUSTER = Scope(asks_for_pods=True, waits_for_facts=True, counts_nodes=True)
+OF_CLUSTER = Scope(asks_for_pods=True, waits_for_facts=True, counts_nodes=True, tells_addresses=False)
 """In the controller. A verdict that holds for a moment would be written, and read, in vain."""
 
 

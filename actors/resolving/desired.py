@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from actors.messages.backends import PolicyBackends, SelectedPod
 from actors.messages.desired import BackendPod, DesiredFrontend, DesiredPolicy
 from actors.messages.reports import PolicyCondition, PolicyState
-from actors.resolving.backends import backend_endpoints, selected_pods, serving_pods, why_no_backend
+from actors.resolving.backends import (
+    backend_endpoints,
+    selected_pods,
+    serving_pods,
+    unusable_backends,
+    why_no_backend,
+)
 from actors.resolving.frontends import Frontends
 from actors.resolving.wording import also, count
 from config.domain.addresses import endpoint_order
@@ -79,6 +85,7 @@ def decide(
         redirect_from_host=spec.redirect_from_host,
         frontends=installed,
         excluded=tuple(BackendPod(key=pod.key, uid=pod.uid, config_hash=pod.config_hash) for pod in excluded),
+        unusable=unusable_backends(frontends, selected, usable),
     )
     condition = PolicyCondition(
         key=policy.key,

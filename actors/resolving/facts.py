@@ -15,6 +15,7 @@ from actors.messages.facts import SourceName
 from actors.resolving.backends import namespaces_of
 from actors.resolving.frontends import named_service
 from actors.resolving.indexes import Label, NodeIndex, PodIndex, demanded_label
+from config.domain.addresses import Address
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import RedirectSettings
 from k8s.objects.model import Node, Pod, PodQuery, Policy, Service
@@ -34,6 +35,8 @@ class Facts:
         self._policies: dict[PolicyKey, Policy] = {}
         self._services: dict[NamespacedName, Service] = {}
         self._pods = PodIndex()
+        self._pod_addresses: frozenset[Address] | None = None
+        """Of the Pods in `_pods`; None when they have to be collected again."""
         self._listings: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
         """Source -> key -> number of the newest listing that had the object."""
         self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
@@ -62,6 +65,13 @@ class Facts:
         if policy.spec is None:
             return ()
         return self._pods.candidates(namespaces_of(policy.spec, redirect), policy.spec.backend_selector)
+
+    @property
+    def pod_addresses(self) -> frozenset[Address]:
+        """Of all Pods that have not come to their end."""
+        if self._pod_addresses is None:
+            self._pod_addresses = frozenset(ip for pod in self._pods if not pod.finished for ip in pod.ips)
+        return self._pod_addresses
 
     def out_of_use(self, policy: Policy, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
         """Pods that don't serve although the API says that they are usable, and why."""
@@ -146,6 +156,7 @@ class Facts:
         former = self._pods.get(pod.key)
         if former != pod:
             self._pods.put(pod)
+            self._pod_addresses = None
             self._touch_selectors(pod.labels | (former.labels if former else frozenset()))
 
     def remove_pod(self, key: NamespacedName) -> None:
@@ -154,6 +165,7 @@ class Facts:
         self._ended.pop(key, None)
         if former:
             self._pods.drop(key)
+            self._pod_addresses = None
             self._touch_selectors(former.labels)
 
     def containers_ended(self, ended: ContainersEnded) -> None:

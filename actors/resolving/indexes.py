@@ -26,6 +26,9 @@ class PodIndex:
         )
         """Namespace -> label -> its Pods; of None, all of them."""
 
+    def __iter__(self) -> Iterator[Pod]:
+        return iter(self._pods.values())
+
     def get(self, key: NamespacedName) -> Pod | None:
         return self._pods.get(key)
 

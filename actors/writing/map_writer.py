@@ -23,6 +23,7 @@ from actors.messages.reports import DesiredStateApplied, WriteFault
 from actors.messages.subscriptions import ResyncSource
 from actors.messages.upkeep import AffinitySliceDue, BackendsRemoved, LeaseProbe, SweepAffinity
 from actors.writing.affinity import AffinitySweep
+from actors.writing.backend_usage import BackendUsage
 from actors.writing.desired_policies import DesiredPolicies
 from actors.writing.excluded_pods import ExcludedPods
 from actors.writing.lease import Judgement, LeaseKeeper, read_clock
@@ -59,6 +60,7 @@ class MapWriter(AgentActor):
 
     def started(self) -> None:
         self._tables = MapTables(self._datapath.open_maps())
+        self._usage = BackendUsage(self._tables.maps)
         self._sweep = AffinitySweep(self._tables)
         self._excluded_pods = ExcludedPods(self._datapath.cgroup)
         self._tables.maps.write_config(host_netns=own_netns_cookie(), lease_ns=self._lease.lease_ns)
@@ -73,6 +75,7 @@ class MapWriter(AgentActor):
             return  # sent before ConflictResolver heard of our start; the complete state follows
         affected = self._tables.policy_ids if message.complete else set()
         self._write(affected | self._policies.apply(message))
+        self._usage.apply(message)
         if not self._synced:
             self._synced = True
             self._renew_lease(time.monotonic_ns(), message.as_of)

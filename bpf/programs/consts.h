@@ -34,6 +34,7 @@
 #define SYS_PROCEED 1
 #define AF_INET 2
 #define AF_INET6 10
+#define IPPROTO_TCP 6
 #define IPPROTO_MPTCP 262
 #define AF_INET_MAPPED 0x0000ffff /* third word of ::ffff:a.b.c.d, host order */
 

@@ -272,12 +272,21 @@ static __always_inline int read_frontend(const struct socket_pair *pair, const s
     return generation && !difference && *(volatile u64 *)&pair->generation == generation ? 0 : -ENOENT;
 }
 
+static __always_inline int read_frontend_among(const struct socket_more *more, const struct frontend_key *peer,
+                                               struct endpoint *frontend) {
+    u64 found = 0;
+
+#pragma unroll
+    for (int i = 0; i < MORE_PAIRS; i++)
+        found |= is_zero(differs_in_peer(&more->pair[i], peer)) << i;
+    return found ? read_frontend(&more->pair[first_place(found)], peer, frontend) : -ENOENT;
+}
+
 /* Finds the frontend that the program called when the socket was redirected to `peer`. -ENOENT: it never was. */
 static __always_inline int find_frontend(struct bpf_sock_addr *ctx, const struct frontend_key *peer,
                                          struct endpoint *frontend) {
     struct socket_state *state = get_state(ctx, 0);
     struct socket_more *more;
-    u64 found = 0;
 
     if (!state)
         return -ENOENT;
@@ -286,12 +295,7 @@ static __always_inline int find_frontend(struct bpf_sock_addr *ctx, const struct
     if (!state->has_more)
         return -ENOENT;
     more = get_more(ctx, 0);
-    if (!more)
-        return -ENOENT;
-#pragma unroll
-    for (int i = 0; i < MORE_PAIRS; i++)
-        found |= is_zero(differs_in_peer(&more->pair[i], peer)) << i;
-    return found ? read_frontend(&more->pair[first_place(found)], peer, frontend) : -ENOENT;
+    return more ? read_frontend_among(more, peer, frontend) : -ENOENT;
 }
 
 /* An MPTCP socket connects through a TCP socket of its own, its subflow. The subflow is what was redirected, and has

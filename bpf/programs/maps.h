@@ -30,6 +30,17 @@ BPF_TABLE("array", u32, struct config_row, config, 1);
 BPF_TABLE("array", u32, u64, agent_cgroup, 1);
 /* 0 -> ns, CLOCK_MONOTONIC, at which the agent was last known to be well: the lease. */
 BPF_TABLE("array", u32, u64, lease, 1);
+/* The next three tell the closer which sockets are stale; the programs do not read them.
+ * address -> 1 for each Pod of this node that is or was a backend, as long as the Pod is there. */
+BPF_F_TABLE("hash", struct address_key, u32, backend_pods, AT_LEAST_16384(MAX_BACKENDS), BPF_F_NO_PREALLOC);
+/* (frontend, backend) -> 1 for each backend that a policy in force selects and that is not usable. */
+BPF_F_TABLE("hash", struct member_key, u32, unusable, MAX_MEMBERS, BPF_F_NO_PREALLOC);
+/* 0 -> a number that grows with every change of these two maps, so that the closer need not read them all the time. */
+BPF_TABLE("array", u32, u64, usage_revision, 1);
+/* frontend -> how many sockets were closed because their backend was out of use. The closer writes. */
+BPF_F_TABLE("hash", struct frontend_key, u64, stale_closed, MAX_POLICIES, BPF_F_NO_PREALLOC);
+/* 0 -> that the closer is alive, and what keeps it from working. The closer writes. */
+BPF_TABLE("array", u32, struct closer_row, closer, 1);
 /* socket -> its first pair of frontend and backend; its further pairs. The programs write. */
 BPF_SK_STORAGE(socket_state, struct socket_state);
 BPF_SK_STORAGE(socket_more, struct socket_more);

@@ -114,3 +114,24 @@ struct config_row {
     u64 lease_ns; /* 0: no lease */
 };
 _Static_assert(sizeof(struct config_row) == 16, "config_row");
+
+/* Asked and answered by find_redirect: the addresses of a connected socket, and the frontend that its program called. */
+struct redirect_query {
+    struct frontend_key peer;
+    struct endpoint local;
+    struct endpoint frontend; /* the answer */
+};
+_Static_assert(sizeof(struct redirect_query) == 72, "redirect_query");
+
+/* A Pod's address. */
+struct address_key {
+    __be64 address[2];
+};
+_Static_assert(sizeof(struct address_key) == 16, "address_key");
+
+/* What the closer says of itself. */
+struct closer_row {
+    u64 alive; /* ns, CLOCK_MONOTONIC */
+    u64 fault; /* as in bpf/rows.py CloserFault */
+};
+_Static_assert(sizeof(struct closer_row) == 16, "closer_row");

@@ -135,6 +135,23 @@ def test_a_member(maps: PinnedMaps) -> None:
     assert maps.members() == {(V6, BACKEND)}
 
 
+def test_what_the_closer_is_told_and_tells(maps: PinnedMaps) -> None:
+    maps["backend_pods"].update(packing.pack_address(BACKEND.address), packing.PRESENT)
+    assert as_the_kernel_sees(maps["backend_pods"].path)["key"] == {"address": words(BACKEND.address)}
+    assert maps.backend_pods() == {BACKEND.address}
+    maps["unusable"].update(packing.pack_member(V6, BACKEND), packing.PRESENT)
+    endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
+    assert as_the_kernel_sees(maps["unusable"].path)["key"] == {"frontend": key_of(V6), "backend": endpoint}
+    assert maps.unusable() == {(V6, BACKEND)}
+    maps["stale_closed"].update(packing.pack_frontend(V4), (2**40).to_bytes(8, sys.byteorder))
+    assert as_the_kernel_sees(maps["stale_closed"].path) == {"key": key_of(V4), "value": 2**40}
+    assert maps.stale_closed() == {V4: 2**40}
+    row = rows.CloserRow(alive_ns=2**50, fault=rows.CloserFault.NO_NAMESPACES)
+    maps["closer"].update(bytes(4), packing.pack_closer(row))
+    assert as_the_kernel_sees(maps["closer"].path)["value"] == {"alive": 2**50, "fault": 3}
+    assert maps.closer() == row
+
+
 def test_counters(maps: PinnedMaps) -> None:
     counters = maps["counters"]
     numbers = b"".join(i.to_bytes(8, sys.byteorder) for i in range(1, counters.row_size // 8 + 1))

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from bpf import libbpf
-from bpf.build import HOOKS
-from bpf.probes import HELPERS
+from bpf.build import FIND_REDIRECT, HOOKS
+from bpf.probes import HELPERS, PACKET_HELPERS
 from tests.lab.lab import RIGHTS, ROOT, Lab
 
 SOURCES = ROOT / "bpf" / "programs"
@@ -67,9 +67,9 @@ def test_the_rights_are_those_of_the_container() -> None:
     assert re.findall(r"Cap(?:Prm|Eff|Bnd):\t(\w+)", status) == [f"{1 << cap_net_admin | 1 << cap_bpf:016x}"] * 3
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_a_program_loads_with_these_rights_alone(programs: Path, hook: str) -> None:
-    program = libbpf.open_pin(programs / hook)
+@pytest.mark.parametrize("name", [*HOOKS, FIND_REDIRECT])
+def test_a_program_loads_with_these_rights_alone(programs: Path, name: str) -> None:
+    program = libbpf.open_pin(programs / name)
     (followed,) = struct.unpack_from("=I", libbpf.info(program, 220), 216)  # verified_insns of struct bpf_prog_info
     os.close(program)
     assert followed < MOST_INSTRUCTIONS  # kernel 5.15 does not tell, and says 0
@@ -77,12 +77,12 @@ def test_a_program_loads_with_these_rights_alone(programs: Path, hook: str) -> N
 
 def test_every_helper_that_the_programs_call_is_probed_at_the_start() -> None:
     text = "".join(path.read_text() for path in SOURCES.glob("*.[ch]"))
-    assert set(re.findall(r"\bbpf_\w+(?=\()", text)) - MACROS == set(HELPERS)
+    assert set(re.findall(r"\bbpf_\w+(?=\()", text)) - MACROS == HELPERS.keys() | PACKET_HELPERS.keys()
 
 
 def test_root_loads_all_programs(lab: Lab) -> None:
     with loaded(lab) as directory:
-        assert {path.name for path in directory.iterdir()} == set(HOOKS)
+        assert {path.name for path in directory.iterdir()} == {*HOOKS, FIND_REDIRECT}
 
 
 WRONG_HOOK = """
@@ -131,10 +131,10 @@ def test_the_reason_is_the_last_one_in_the_log_of_the_verifier(log: str, reason:
     assert libbpf.verifier_reason(log, errno.EFAULT) == reason
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_the_stack_is_written_in_whole_words(programs: Path, hook: str) -> None:
+@pytest.mark.parametrize("name", [*HOOKS, FIND_REDIRECT])
+def test_the_stack_is_written_in_whole_words(programs: Path, name: str) -> None:
     """Up to kernel 6.8 the verifier refuses to overwrite a part of a word."""
-    stores = [line for line in instructions(programs / hook) if re.match(r"\(..\) \*\(u\d+ \*\)\(r10 ", line)]
+    stores = [line for line in instructions(programs / name) if re.match(r"\(..\) \*\(u\d+ \*\)\(r10 ", line)]
     assert [line for line in stores if not line.startswith("(7b) *(u64 *)")] == []
 
 

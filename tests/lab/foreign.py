@@ -40,7 +40,7 @@ def _instruction(code: int, *, to: int = 0, of: int = 0, offset: int = 0, value:
 
 def attach(cgroup: Path, instructions: bytes, hook: str, flags: int) -> tuple[int, int]:
     """Id of the program, and the descriptor that holds it attached."""
-    program = libbpf.load_program("translate", instructions, HOOKS[hook])
+    program = libbpf.load_program("translate", instructions, libbpf.PROG_TYPE_SOCK_ADDR, HOOKS[hook])
     directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return libbpf.program_id(program), libbpf.link_create(program, directory, HOOKS[hook], flags)

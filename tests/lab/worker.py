@@ -5,6 +5,7 @@ python -m tests.lab.worker NAME [CGROUP]
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -150,6 +151,15 @@ class Worker:
     def ask(self, key: str, address: str = "", port: int = 0) -> dict[str, Any]:
         self.send(key, address, port)
         return self.receive(key)
+
+    def await_error(self, key: str) -> dict[str, Any]:
+        """Waits until the kernel reports an error on the socket, without a call on it: the error's name."""
+        poll = select.poll()
+        poll.register(self._kept[key], 0)  # errors are always reported
+        if not poll.poll(10_000 * SLOWNESS):
+            return {"reported": ""}
+        number = self._kept[key].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return {"reported": errno.errorcode[number]}
 
     def ask_all(self, key: str, targets: list[Target]) -> dict[str, Any]:
         """One question to each target, one after the other, on one socket: every answer."""

@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config.input": set(),
     "config": {"config.domain", "config.input"},
     "bpf": GROUND,
+    "bpf.closing": {"bpf", *GROUND},
     "k8s": set(),
     "k8s.objects": GROUND,
     "k8s.api": OBJECTS,
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "actors.reporting",
         "actors.controller",
     },
-    "run": {"actors", "actors.framework", "actors.watching", "bpf", "k8s.api", "k8s.commands", *GROUND},
+    "run": {"actors", "actors.framework", "actors.watching", "bpf", "bpf.closing", "k8s.api", "k8s.commands", *GROUND},
 }
 """Package -> others of ours that it may import. A package does not include those in it: `actors` is the wiring."""
 HOMES = {"bcc": "bpf", "kubernetes": "k8s", "pykka": "actors"}

@@ -623,3 +623,19 @@ def test_the_verdict_on_a_loser_names_the_winner_and_the_loser_takes_over_when_i
     (message,) = cluster.verdicts()
     assert message.removed == (KEY,)
     assert [(each.key.name, each.reason, each.nodes_ready) for each in message.verdicts] == [("young", "Accepted", 1)]
+
+
+def test_p20_the_addresses_of_all_pods_are_told_when_they_change(setting: Setting) -> None:
+    setting.open(VIP, pod())
+    setting.tell(fact(replace(pod("stranger", "10.1.0.9", app="web"), ready=False)))
+    (applied,) = setting.applied()
+    assert (applied.complete, applied.upserted) == (False, ())
+    assert set(map(str, applied.pod_addresses or ())) == {"10.1.0.1", "fd01::1", "10.1.0.9"}
+    setting.tell(fact(pod("stranger", "10.1.0.9", app="web")))
+    assert setting.applied() == [], "nothing that anybody needs to know has changed"
+    setting.tell(fact(replace(pod("stranger", "10.1.0.9", app="web"), finished=True)))
+    (applied,) = setting.applied()
+    assert set(map(str, applied.pod_addresses or ())) == {"10.1.0.1", "fd01::1"}
+    setting.tell(ResyncDesiredState())
+    (applied,) = setting.applied()
+    assert applied.complete and set(map(str, applied.pod_addresses or ())) == {"10.1.0.1", "fd01::1"}

@@ -63,6 +63,32 @@ def test_p4_backends_are_selected_by_labels(candidate: Pod, selected: bool) -> N
     assert bool(found.desired.excluded) is selected
 
 
+@pytest.mark.parametrize(
+    ("pods", "unusable"),
+    [
+        pytest.param([pod()], set(), id="usable"),
+        pytest.param([pod(ready=False)], {"10.1.0.1:5353"}, id="not Ready"),
+        pytest.param([pod(terminating=True)], {"10.1.0.1:5353"}, id="being deleted"),
+        pytest.param([pod(finished=True)], set(), id="finished: as if it were gone"),
+        pytest.param([pod(ready=False), pod("b", host_network=True)], set(), id="another Pod has its address"),
+        pytest.param([pod(ready=False, app="web")], set(), id="not selected"),
+    ],
+)
+def test_p20_backends_that_are_selected_and_not_usable_are_told(pods: list[Pod], unusable: set[str]) -> None:
+    found = outcome(address_spec(), pods).desired.unusable
+    assert {str(endpoint) for _, endpoint in found} == unusable
+    assert {str(frontend) for frontend, _ in found} <= {"169.254.0.90:53/UDP"}
+
+
+def test_p20_a_backend_whose_container_ended_is_not_usable() -> None:
+    found = outcome(address_spec(), [pod()], out_of_use={pod().key: "a container of it has ended"})
+    assert {str(endpoint) for _, endpoint in found.desired.unusable} == {"10.1.0.1:5353"}
+
+
+def test_p20_a_policy_out_of_force_tells_of_no_backend() -> None:
+    assert not outcome(replace(address_spec(), enabled=False), [pod(ready=False)]).desired.unusable
+
+
 def test_p4_expressions_are_applied() -> None:
     spec = replace(
         address_spec(), backend_selector=LabelSelector(match_expressions=(Requirement(key="app", operator="Exists"),))

@@ -1,0 +1,163 @@
+"""The closer's loop: it reads what went out of use, looks for sockets that were redirected there, and closes them.
+
+One thread, since entering a network namespace changes the thread that does it. A closer that hangs is killed by its own
+alarm, and the kubelet starts it again. It holds no state that another closer, beside it or after it, would miss.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+from bpf.closing.installed import Installed, attached_program, build_of_program
+from bpf.closing.judgement import Suspicion, Usage, is_stale
+from bpf.closing.namespaces import NamespaceGone, entered, find_namespaces
+from bpf.closing.schedule import Schedule
+from bpf.closing.sock_diag import SockDiag, check_that_sockets_can_be_closed
+from bpf.rows import CloserFault
+from config.domain.addresses import Endpoint, Frontend, Protocol
+
+_log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.2
+REPORT_SECONDS = 1.0
+"""How often the closer says that it is alive, and looks which build is attached."""
+RETRY_SECONDS = 10.0
+"""After a fault."""
+ALARM_SECONDS = 60
+"""Longer than any tick takes. After that, SIGALRM ends the process."""
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
+FAULTS = {
+    CloserFault.NO_RIGHT: "it lacks CAP_SYS_ADMIN or CAP_NET_ADMIN",
+    CloserFault.NOT_SUPPORTED: "this kernel cannot close sockets (it needs CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG and "
+    "CONFIG_INET_DIAG_DESTROY)",
+    CloserFault.NO_NAMESPACES: "it finds no network namespaces of Pods: mount the node's /run/netns into its container",
+    CloserFault.FAILED: "an unexpected error",
+}
+
+
+class Closer:
+    def __init__(self, bpffs: Path) -> None:
+        self._bpffs = bpffs
+        self._program = -1
+        """Id of the attached program that was seen last; 0: there is none, -1: nobody has looked yet."""
+        self._installed: Installed | None = None
+        """Maps and program of its build; None when there is none that we can read."""
+        self._schedule = Schedule()
+        self._fault = CloserFault.NONE
+        self._report_at = 0.0
+        self._retry_at = 0.0
+
+    def run(self) -> None:
+        """Until a signal asks the process to stop."""
+        while not wait_for_signal(TICK_SECONDS):
+            signal.alarm(ALARM_SECONDS)
+            self.tick(time.monotonic())
+
+    def tick(self, now: float) -> None:
+        if now < self._retry_at:
+            return
+        try:
+            if now >= self._report_at:
+                self._report_at = now + REPORT_SECONDS
+                self._follow_build()
+                self._report()
+            if self._installed:
+                self._close_stale(self._installed, now)
+        except OSError as error:
+            self._retry_at = now + RETRY_SECONDS
+            self._schedule.start_over()
+            self._set_fault(_fault_of(error), error)
+            self._report()
+
+    def _follow_build(self) -> None:
+        """Turns to the build that is attached now."""
+        program = attached_program(self._bpffs)
+        if program == self._program:
+            return
+        if self._installed:
+            self._installed.close()
+        self._installed = None
+        self._program = program
+        self._schedule.start_over()
+        build = build_of_program(self._bpffs, program) if program else ""
+        if build:
+            self._installed = Installed(self._bpffs / build)
+            _log.info("closing stale sockets for build %s", build)
+        elif program:
+            _log.warning("the attached build is of another version, which this closer cannot read: nothing is closed")
+        else:
+            _log.info("nothing is attached in %s: no sockets are redirected", self._bpffs)
+
+    def _report(self) -> None:
+        if self._installed:
+            self._installed.report(self._fault)
+
+    def _close_stale(self, installed: Installed, now: float) -> None:
+        usage = installed.usage()
+        suspicion = self._schedule.due(usage, now)
+        if suspicion is None:
+            return
+        check_that_sockets_can_be_closed()
+        namespaces = find_namespaces()
+        closed: Counter[tuple[Frontend, Endpoint]] = Counter()
+        for protocol in suspicion.protocols:  # UDP first: of all namespaces, it takes less than one TCP list
+            for namespace in namespaces:
+                closed += _close_in(namespace, protocol, suspicion, usage, installed)
+        for (frontend, backend), number in closed.items():
+            sockets = "socket" if number == 1 else "sockets"
+            _log.info("closed %d %s to %s, which is out of use for %s", number, sockets, backend, frontend)
+        self._set_fault(CloserFault.NONE if len(namespaces) > 1 else CloserFault.NO_NAMESPACES)
+
+    def _set_fault(self, fault: CloserFault, error: OSError | None = None) -> None:
+        if fault == self._fault:
+            return
+        self._fault = fault
+        if fault == CloserFault.NONE:
+            _log.info("stale sockets are closed again")
+        elif fault == CloserFault.NO_NAMESPACES:
+            _log.warning("stale sockets of Pods stay open: %s", FAULTS[fault])
+        else:
+            _log.error("stale sockets stay open: %s (%s)", FAULTS[fault], error)
+
+
+def wait_for_signal(seconds: float | None = None) -> bool:
+    """Whether a signal has asked the process to stop, by then; without a time it waits for one."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+    if seconds is None:
+        signal.sigwait(_STOP)
+        return True
+    return signal.sigtimedwait(_STOP, seconds) is not None
+
+
+def _close_in(
+    namespace: Path, protocol: Protocol, suspicion: Suspicion, usage: Usage, installed: Installed
+) -> Counter[tuple[Frontend, Endpoint]]:
+    """Closes the stale sockets of one namespace; how many, by frontend and backend."""
+    closed: Counter[tuple[Frontend, Endpoint]] = Counter()
+    try:
+        with entered(namespace), SockDiag() as diag:
+            for found in list(diag.connected(protocol)):
+                if not suspicion.falls_on(protocol, found.peer, usage):
+                    continue
+                frontend = installed.redirected_from(found)
+                if frontend is None:
+                    continue
+                in_use = installed.is_in_use(frontend, found.peer)
+                if is_stale(frontend, found.peer, usage, in_use=in_use) and diag.destroy(found):
+                    installed.count_closed(frontend)
+                    closed[frontend, found.peer] += 1
+    except NamespaceGone:
+        _log.debug("network namespace %s is gone", namespace)
+    return closed
+
+
+def _fault_of(error: OSError) -> CloserFault:
+    if error.errno == errno.EPERM:
+        return CloserFault.NO_RIGHT
+    return CloserFault.NOT_SUPPORTED if error.errno in (errno.ENOENT, errno.EOPNOTSUPP) else CloserFault.FAILED

@@ -1,0 +1,104 @@
+"""What the closer has of the agent: the maps and the program of the build that is attached."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from bpf import libbpf, pins
+from bpf.attachments import builds_by_program
+from bpf.build import FIND_REDIRECT, rows_layout
+from bpf.closing.judgement import Usage
+from bpf.closing.sock_diag import ConnectedSocket
+from bpf.kernel_map import KernelMap
+from bpf.packing import (
+    pack_closer,
+    pack_frontend,
+    pack_member,
+    pack_redirect_query,
+    unpack_address,
+    unpack_member,
+    unpack_redirect_answer,
+)
+from bpf.rows import CloserFault, CloserRow
+from config.domain.addresses import Endpoint, Frontend
+
+_HOOK = "connect4"
+"""It stands for all hooks: they are attached one after the other, within milliseconds."""
+_ETHERNET_HEADER = bytes(14)
+_MAPS = ("members", "backend_pods", "unusable", "usage_revision", "stale_closed", "closer")
+_ZERO = bytes(4)
+
+
+def attached_program(bpffs: Path) -> int:
+    """Id of the program that the pinned link holds; 0 when there is no link."""
+    try:
+        with libbpf.opened_pin(bpffs / pins.LINKS / _HOOK) as link:
+            return libbpf.link_info(link).program_id
+    except FileNotFoundError:
+        return 0
+
+
+def build_of_program(bpffs: Path, program_id: int) -> str:
+    """The build that an attached program is of; "" when its rows are laid out in another way than ours.
+
+    The build's rows are complete: the agent attaches it once MapWriter has written all that the policies ask for. While
+    another build takes over, the rows of the former one stay as they are.
+    """
+    build = builds_by_program(bpffs, _HOOK).get(program_id, "")
+    return build if build and (bpffs / build / (pins.LAYOUT + rows_layout())).exists() else ""
+
+
+class Installed:
+    """Maps and program of one build. Raises OSError when one of them is missing."""
+
+    def __init__(self, directory: Path) -> None:
+        self._maps = {name: KernelMap(directory / "maps" / name) for name in _MAPS}
+        self._find_redirect = libbpf.open_pin(directory / "programs" / FIND_REDIRECT)
+        self._revision: bytes | None = None
+        """Of `_usage`."""
+        self._usage = Usage(frozenset(), frozenset())
+
+    def close(self) -> None:
+        for opened in self._maps.values():
+            opened.close()
+        os.close(self._find_redirect)
+
+    def usage(self) -> Usage:
+        """What the agent says now."""
+        revision = self._maps["usage_revision"].lookup(_ZERO)  # before the rows: what changes meanwhile has a later one
+        if revision != self._revision:
+            pods, unusable = (self._maps[name].items() for name in ("backend_pods", "unusable"))
+            self._usage = Usage(
+                pods=frozenset(unpack_address(key) for key, _ in pods),
+                unusable=frozenset(unpack_member(key) for key, _ in unusable),
+            )
+            self._revision = revision
+        return self._usage
+
+    def is_in_use(self, frontend: Frontend, backend: Endpoint) -> bool:
+        return self._maps["members"].lookup(pack_member(frontend, backend)) is not None
+
+    def redirected_from(self, found: ConnectedSocket) -> Frontend | None:
+        """The frontend that the socket's program called; None when it was not redirected to its peer.
+
+        Asked in the network namespace of the socket.
+        """
+        query = pack_redirect_query(found.protocol, peer=found.peer, local=found.local)
+        answered, packet = libbpf.test_run(self._find_redirect, _ETHERNET_HEADER + query)
+        return unpack_redirect_answer(packet[len(_ETHERNET_HEADER) :]) if answered else None
+
+    def count_closed(self, frontend: Frontend) -> None:
+        """A full map loses the count, and no more."""
+        key = pack_frontend(frontend)
+        before = int.from_bytes(self._maps["stale_closed"].lookup(key) or bytes(8), "little")
+        try:
+            self._maps["stale_closed"].update(key, (before + 1).to_bytes(8, "little"))
+        except OSError:
+            return
+
+    def report(self, fault: CloserFault) -> None:
+        """Says that the closer is alive, and what keeps it from working."""
+        row = CloserRow(alive_ns=time.monotonic_ns(), fault=fault)
+        self._maps["closer"].update(_ZERO, pack_closer(row))

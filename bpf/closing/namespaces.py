@@ -1,0 +1,87 @@
+"""The network namespaces of the node: finding them, and running code in one of them."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+RUN_NETNS = Path("/run/netns")
+"""Where containerd and CRI-O keep the network namespaces of Pods, each as a file that is mounted there."""
+_OWN = Path("/proc/thread-self/ns/net")
+_CLONE_NEWNET = 0x40000000
+_GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
+"""Its file was removed, its process has ended, or nothing is mounted on its file any longer."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def find_namespaces() -> list[Path]:
+    """A path for each network namespace that can be found; the first is that of this process.
+
+    Those of Pods stand below /run/netns. Where this process sees the node's processes (hostPID), theirs are found as
+    well, as far as it has the right to look (CAP_SYS_PTRACE for those of other users).
+    """
+    own = _OWN.stat()
+    found = {own.st_ino: _OWN}
+    for path in _candidates():
+        try:
+            status = path.stat()
+        except OSError:  # it went away, or this process may not look at it
+            continue
+        if status.st_dev == own.st_dev:  # else an ordinary file, on which no namespace is mounted (any longer)
+            found.setdefault(status.st_ino, path)
+    return list(found.values())
+
+
+def _candidates() -> Iterator[Path]:
+    if RUN_NETNS.is_dir():
+        yield from RUN_NETNS.iterdir()
+    yield from (process / "ns/net" for process in Path("/proc").iterdir() if process.name.isdecimal())
+
+
+class NamespaceGone(Exception):
+    """A network namespace went away since it was found."""
+
+
+@contextmanager
+def entered(namespace: Path) -> Iterator[None]:
+    """Moves this thread into a network namespace and back.
+
+    Raises NamespaceGone, and OSError: EPERM without CAP_SYS_ADMIN. A thread that cannot come back must do nothing more:
+    then it raises SystemExit.
+    """
+    own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(namespace)
+        try:
+            yield
+        finally:
+            try:
+                _set_namespace(own)
+            except OSError as error:
+                raise SystemExit(f"cannot leave network namespace {namespace}: {error}") from error
+    finally:
+        os.close(own)
+
+
+def _enter(namespace: Path) -> None:
+    try:
+        target = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _set_namespace(target)
+        finally:
+            os.close(target)
+    except OSError as error:
+        if error.errno in _GONE:
+            raise NamespaceGone(namespace) from error
+        raise
+
+
+def _set_namespace(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, f"setns: {os.strerror(number)}")

@@ -1,0 +1,50 @@
+"""The closer as users run it: `python run.py closer --config FILE`, with the rights of its container."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from bpf import pins
+from bpf.attachments import active_build
+from bpf.maps import PinnedMaps
+from tests.lab.lab import ROOT, Agent, Lab, wait_until
+from tests.lab.worker import SLOWNESS
+
+CLOSER_RIGHTS = ("setpriv", "--bounding-set=-all,+sys_admin,+net_admin")
+
+
+class Closer:
+    """Starts beside the agent, in the node's network, and is ready."""
+
+    def __init__(
+        self, lab: Lab, agent: Agent, *, rights: tuple[str, ...] = CLOSER_RIGHTS, within: tuple[str, ...] = ()
+    ) -> None:
+        self._lab = lab
+        self.log = lab.folder / f"closer-{agent.health}-{len(list(lab.folder.glob('closer-*')))}.log"
+        node = ("nsenter", f"--net=/run/netns/{lab.node}")
+        command = [*node, *within, *rights, sys.executable, "run.py", "closer", "--config", str(agent.config)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+    def said(self, text: str) -> int:
+        """In how many lines."""
+        return sum(text in line for line in self.log.read_text().splitlines())
+
+    def await_said(self, text: str, times: int = 1) -> None:
+        wait_until(lambda: self.said(text) >= times, f"the closer says {times} times: {text}")
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(10 * SLOWNESS)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def maps_of(lab: Lab) -> PinnedMaps:
+    """Of the build that is attached."""
+    build = active_build(lab.bpffs)
+    assert build in pins.builds(lab.bpffs)
+    return PinnedMaps(lab.bpffs / str(build) / "maps")

@@ -1,0 +1,115 @@
+"""The closer's decisions: which sockets are stale, and when to look for them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from bpf.closing.judgement import Suspicion, Usage, is_stale, suspicion_after, suspicion_of_all
+from bpf.closing.schedule import FULL_SECONDS, REPEATS, Schedule
+from config.domain.addresses import Endpoint, Frontend, Protocol
+
+UDP, TCP = Protocol.UDP, Protocol.TCP
+POD, OTHER, NO_POD = (ip_address(f"10.1.0.{i}") for i in (1, 2, 3))
+BACKEND = Endpoint(POD, 53)
+DNS = Frontend(ip_address("10.96.0.10"), 53, UDP)
+DNS_TCP = DNS._replace(protocol=TCP)
+
+
+def usage(*pods: str, unusable: tuple[tuple[Frontend, Endpoint], ...] = ()) -> Usage:
+    return Usage(pods=frozenset(map(ip_address, pods)), unusable=frozenset(unusable))
+
+
+THERE = usage(str(POD))
+GONE = usage(str(OTHER))
+UNUSABLE = usage(str(POD), unusable=((DNS, BACKEND), (DNS_TCP, BACKEND)))
+
+
+@pytest.mark.parametrize(
+    ("frontend", "seen", "in_use", "stale"),
+    [
+        pytest.param(DNS, THERE, True, False, id="in use"),
+        pytest.param(DNS, THERE, False, False, id="the policy was deleted and the Pod is there"),
+        pytest.param(DNS, UNUSABLE, False, True, id="the Pod is not usable"),
+        pytest.param(DNS, GONE, False, True, id="the Pod is gone"),
+        pytest.param(DNS_TCP, THERE, False, False, id="TCP, the policy was deleted"),
+        pytest.param(DNS_TCP, UNUSABLE, False, False, id="TCP, the Pod is not usable"),
+        pytest.param(DNS_TCP, GONE, False, True, id="TCP, the Pod is gone"),
+        pytest.param(DNS, UNUSABLE, True, False, id="in use, whatever else is said"),
+        pytest.param(DNS, GONE, True, False, id="in use, and no row for the Pod"),
+        pytest.param(DNS._replace(port=54), UNUSABLE, False, False, id="not usable for another frontend"),
+    ],
+)
+def test_which_sockets_are_stale(frontend: Frontend, seen: Usage, in_use: bool, stale: bool) -> None:
+    assert is_stale(frontend, BACKEND, seen, in_use=in_use) is stale
+
+
+def test_a_pod_that_goes_is_suspected_for_both_protocols() -> None:
+    suspicion = suspicion_after(THERE, GONE)
+    assert suspicion.protocols == (UDP, TCP)
+    assert suspicion.falls_on(UDP, BACKEND, GONE) and suspicion.falls_on(TCP, BACKEND, GONE)
+    assert not suspicion.falls_on(UDP, Endpoint(NO_POD, 53), GONE)
+    assert not suspicion.falls_on(UDP, BACKEND, THERE), "its address is a Pod's again"
+
+
+def test_a_backend_that_turns_unusable_is_suspected_for_udp() -> None:
+    suspicion = suspicion_after(THERE, UNUSABLE)
+    assert suspicion.protocols == (UDP,)
+    assert suspicion.falls_on(UDP, BACKEND, UNUSABLE)
+    assert not suspicion.falls_on(TCP, BACKEND, UNUSABLE)
+    assert not suspicion.falls_on(UDP, BACKEND._replace(port=54), UNUSABLE)
+
+
+def test_what_comes_into_use_is_not_suspected() -> None:
+    assert suspicion_after(GONE, usage(str(OTHER), str(POD))) == suspicion_after(UNUSABLE, THERE) == Suspicion()
+
+
+def test_a_look_at_all_sockets_suspects_every_peer_that_is_no_pod() -> None:
+    suspicion = suspicion_of_all(UNUSABLE)
+    assert suspicion.falls_on(TCP, Endpoint(NO_POD, 443), UNUSABLE)
+    assert suspicion.falls_on(UDP, BACKEND, UNUSABLE)
+    assert not suspicion.falls_on(UDP, Endpoint(POD, 443), UNUSABLE)
+    assert suspicion | suspicion_after(THERE, GONE) == suspicion_after(THERE, GONE) | suspicion == suspicion
+
+
+def due_at(schedule: Schedule, seen: Usage, *times: float) -> list[Suspicion | None]:
+    return [schedule.due(seen, time) for time in times]
+
+
+def begun(seen: Usage) -> Schedule:
+    """A schedule whose first looks are over."""
+    schedule = Schedule()
+    for delay in REPEATS:
+        assert schedule.due(seen, delay) == suspicion_of_all(seen)
+    return schedule
+
+
+def test_the_first_look_is_at_all_sockets_and_is_repeated() -> None:
+    begun(THERE)
+
+
+def test_nothing_is_due_while_nothing_changes_until_the_next_full_look() -> None:
+    assert due_at(begun(THERE), THERE, 2.0, FULL_SECONDS - 1) == [None, None]
+    assert due_at(begun(THERE), THERE, FULL_SECONDS, FULL_SECONDS + 0.5) == [suspicion_of_all(THERE), None]
+
+
+def test_a_change_is_looked_at_at_once_and_again() -> None:
+    change = suspicion_after(THERE, GONE)
+    assert due_at(begun(THERE), GONE, 10.0, 10.5, 11.0, 12.0) == [change, None, change, None]
+
+
+def test_two_changes_are_looked_at_together() -> None:
+    schedule, both = begun(usage(str(POD), str(OTHER))), usage()
+    assert schedule.due(GONE, 10.0) == Suspicion(gone=frozenset({POD}))
+    assert schedule.due(both, 11.0) == Suspicion(gone=frozenset({POD, OTHER}))
+
+
+def test_what_comes_into_use_needs_no_look() -> None:
+    assert begun(GONE).due(usage(str(OTHER), str(POD)), 10.0) is None
+
+
+def test_after_a_start_over_all_sockets_are_looked_at() -> None:
+    schedule = begun(THERE)
+    schedule.start_over()
+    assert schedule.due(THERE, 10.0) == suspicion_of_all(THERE)
