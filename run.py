@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The command line, and the wiring of the agent (docs/commands.md).
+"""The command line (docs/commands.md).
 
-Exit codes: 0 success, or stopped by a signal; 1 failure; 2 wrong usage or a wrong configuration.
+Exit codes: 0 for success and for a stop by a signal, 1 for a failure, 2 for wrong usage or a wrong configuration.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("files", nargs="+", type=Path, metavar="FILE")
     validate.set_defaults(run=_validate)
     inspect = commands.add_parser("inspect", parents=[common], help="print what is installed in the kernel")
-    inspect.add_argument("view", nargs="?", choices=VIEWS, help="one view; all of them when left out")
+    inspect.add_argument("view", nargs="?", choices=VIEWS, help="one view; all views when left out")
     inspect.add_argument("-o", "--output", choices=("table", "json"), default="table")
     inspect.set_defaults(run=_inspect)
-    detach = commands.add_parser("detach", parents=[common], help="take everything of ours out of the kernel")
+    detach = commands.add_parser("detach", parents=[common], help="remove everything of ours from the kernel")
     detach.add_argument(
         "--stay",
         action="store_true",
-        help="then stay in the agent's place until a signal, and answer its health checks (k8s/detach.yaml)",
+        help="keep running afterwards, and answer the agent's health checks until a signal arrives (k8s/detach.yaml)",
     )
     detach.set_defaults(run=_detach)
     closer = commands.add_parser(
