@@ -18,8 +18,9 @@ def parse_policy_with_status(raw: object, redirect: RedirectSettings) -> Policy:
 
 
 def parse_status(raw: object) -> PolicyStatus:
-    """Of a raw policy. Never raises: what is not as we write it differs from what we want, and is written anew."""
-    report = Report()  # nobody reads it
+    """The status of a raw policy. Never raises: a status that is not as we write it differs from what it should be, and
+    is written again."""
+    report = Report()  # its faults do not matter
     fields = Fields(raw, "", report)
     status = fields.mapping("status") or Fields({}, "status", report)
     conditions = [Fields(each, path, report) for path, each in status.items("conditions")]
@@ -40,7 +41,7 @@ def parse_status(raw: object) -> PolicyStatus:
 
 
 def version_of(raw: object) -> int:
-    """resourceVersion: a number that grows, on every server that is a real one (KEP-5504)."""
+    """resourceVersion, which the API server guarantees to be a growing number (KEP-5504); 0 if there is none."""
     metadata = raw.get("metadata") if isinstance(raw, dict) else None
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     return int(version) if isinstance(version, str) and version.isascii() and version.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""A scripted API server on a real socket, for what a real one does only when it is in trouble."""
+"""A scripted API server on a real socket, for answers that a real one gives only when it is in trouble."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def lines(*events: dict[str, Any]) -> bytes:
 
 
 def stream(*chunks: bytes) -> Answer:
-    """A watch that sends these and is ended by the server."""
+    """A watch that sends these, and then the server ends it."""
 
     def answer(handler: Handler) -> None:
         handler.begin()
@@ -93,7 +93,7 @@ def silent_stream(*chunks: bytes) -> Answer:
 
 
 def hang(handler: Handler) -> None:
-    """Takes the request and answers nothing."""
+    """Takes the request and never answers."""
     handler.released.wait(20)
 
 
@@ -113,12 +113,12 @@ class ApiServer:
         self.kubeconfig.write_text(json.dumps(config))
 
     def will(self, *answers: Answer) -> None:
-        """The next requests, in their order."""
+        """The answers to the next requests, in order."""
         for each in answers:
             self._handler.script.put(each)
 
     def request(self) -> dict[str, str]:
-        """The next one that came: path, authorization and query parameters."""
+        """The next request that came: path, authorization and query parameters."""
         return self._handler.asked.get(timeout=10)
 
 

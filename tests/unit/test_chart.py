@@ -50,7 +50,7 @@ def reads() -> set[tuple[str, str, str]]:
     return {(group, resource, verb) for group, resource in ours | theirs for verb in READ}
 
 
-def test_it_is_all_there_once_and_in_the_namespace_elf() -> None:
+def test_every_object_is_there_once_and_in_the_namespace_elf() -> None:
     assert len(OBJECTS) == len(DOCUMENTS)
     namespaces = {each["metadata"]["namespace"] for each in DOCUMENTS if "namespace" in each["metadata"]}
     assert namespaces == {"elf", "default"} and ("Namespace", "elf") in OBJECTS
@@ -163,7 +163,7 @@ def test_the_crd_in_it_is_the_crd() -> None:
 
 
 def test_everything_but_the_crd_can_be_deleted_by_label() -> None:
-    """As the head of the file says, so that policies stay."""
+    """As the head of the file says, so that the policies stay."""
     unlabelled = {
         each["kind"]
         for each in DOCUMENTS
@@ -173,7 +173,7 @@ def test_everything_but_the_crd_can_be_deleted_by_label() -> None:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[str]:
-    """Paths of all that is no mapping; entries of a list go by their name."""
+    """The paths of everything that is not a mapping; entries of a list go by their name."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from leaves(inner, f"{path}.{key}")
@@ -185,7 +185,7 @@ def leaves(value: Any, path: str = "") -> Iterator[str]:
 
 
 def test_the_patch_that_detaches_adds_nothing_that_the_manifest_would_not_set_back() -> None:
-    """What a manifest does not have `kubectl apply` and `helm upgrade` leave as it is: there would be no way back."""
+    """`kubectl apply` and `helm upgrade` leave alone what a manifest does not have, so there would be no way back."""
     patch = yaml.safe_load((K8S / "detach.yaml").read_text())
     assert set(leaves(patch)) <= set(leaves(OBJECTS["DaemonSet", AGENT]))
     assert not [path for path in leaves(patch) if "Probe" in path], "another handler than the manifest's is refused"
@@ -225,7 +225,7 @@ def test_the_node_local_cache_is_what_the_policy_selects_and_leaves_before_it_st
     assert {(each["port"], each["protocol"]) for each in policy["backend"]["toPorts"]} <= ports
     (lameduck,) = [line.split()[1] for line in config["data"]["Corefile"].splitlines() if "lameduck" in line]
     assert int(lameduck.removesuffix("s")) < template["spec"]["terminationGracePeriodSeconds"]
-    # Of what it redirects it reads the address from the variable that the kubelet sets in the Service's namespace.
+    # It has the address of what is redirected from a variable that the kubelet sets in the Service's namespace.
     service = policy["frontend"]["serviceMatcher"]
     assert daemon_set["metadata"]["namespace"] == service["namespace"]
     assert f"{{${service['serviceName'].upper().replace('-', '_')}_SERVICE_HOST}}" in config["data"]["Corefile"]

@@ -67,7 +67,7 @@ def test_what_is_left_out_has_its_default(written: Any, text: str) -> None:
     assert load(written(text), {}) == Settings(node_name=socket.gethostname().lower())
 
 
-def test_the_host_name_counts_in_small_letters_as_the_kubelet_registers_the_node(
+def test_the_host_name_is_in_lower_case_as_the_kubelet_registers_the_node(
     written: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "NODE-7.Example")
@@ -102,7 +102,7 @@ def test_the_environment_wins_over_the_file(written: Any, variable: str, text: s
     assert load(path, {variable: ""}) == load(path, {}), "an empty variable is an unset one"
 
 
-def test_every_variable_of_the_design_is_known() -> None:
+def test_the_environment_variables_are_these() -> None:
     assert set(ENVIRONMENT) == {"NODE_NAME", "SOURCE_KIND", "KUBECONFIG", "REDIRECT_QOS_LIMIT", "LOG_LEVEL"}
 
 
@@ -137,7 +137,7 @@ def test_a_value_at_the_edge_of_what_is_allowed_is_taken(written: Any, key: str,
     ("key", "raw", "allowed"),
     [
         ("node_name", "Node_1", "a Kubernetes node name"),
-        ("node_name", "\u212a8s", "a Kubernetes node name"),  # the sign of Kelvin, whose small letter is k
+        ("node_name", "\u212a8s", "a Kubernetes node name"),  # the kelvin sign, which is a k in lower case
         ("node_name", "[a]", "a Kubernetes node name"),
         ("node_name", "a" * 64, "a Kubernetes node name"),
         ("node_name", ".".join(["a" * 63] * 4), "a Kubernetes node name"),
@@ -172,7 +172,7 @@ def test_a_value_at_the_edge_of_what_is_allowed_is_taken(written: Any, key: str,
         ("log.format", "xml", "text or json"),
     ],
 )
-def test_a_wrong_value_is_told_with_file_key_and_what_is_allowed(
+def test_a_wrong_value_is_reported_with_file_key_and_what_is_allowed(
     written: Any, key: str, raw: str, allowed: str
 ) -> None:
     path = written(_yaml(key, raw))
@@ -196,8 +196,8 @@ def test_a_wrong_value_is_told_with_file_key_and_what_is_allowed(
 )
 def test_an_unknown_key_is_refused_and_a_near_one_named(written: Any, text: str, fault: str) -> None:
     path = written(text)
-    (told,) = _faults(path)
-    assert told.startswith(f"{path}: {fault}")
+    (line,) = _faults(path)
+    assert line.startswith(f"{path}: {fault}")
 
 
 def test_all_faults_come_in_one_message(written: Any) -> None:
@@ -240,7 +240,7 @@ def test_the_two_servers_may_not_share_an_address_and_port(written: Any, text: s
     assert "metrics.port" in fault and fault.endswith("it must be another port")
 
 
-def test_a_shared_port_is_told_with_all_other_faults_and_not_guessed_from_a_wrong_value(written: Any) -> None:
+def test_a_shared_port_is_reported_with_all_other_faults_and_not_guessed_from_a_wrong_value(written: Any) -> None:
     path = written("health: {port: 5811}\nlog: {level: loud}")
     assert [fault.split(": ")[1] for fault in _faults(path)] == ["log.level", "health.port"]
     path = written("health: {port: 5811}\nmetrics: {port: 0}")
@@ -267,15 +267,15 @@ def test_a_limit_in_the_environment_must_read_as_a_number(written: Any, text: st
         (b"--- {}\n--- {}\n", "holds 2 YAML documents; it must hold one mapping"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, content: bytes, fault: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused_in_one_line(tmp_path: Path, content: bytes, fault: str) -> None:
     path = tmp_path / "agent.yaml"
     path.write_bytes(content)
-    (told,) = _faults(path)
-    assert told.startswith(f"{path}: ")
-    assert fault in told
+    (line,) = _faults(path)
+    assert line.startswith(f"{path}: ")
+    assert fault in line
 
 
-def test_a_file_that_is_missing_or_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_a_file_is_refused(tmp_path: Path) -> None:
     assert "No such file" in _faults(tmp_path / "absent.yaml")[0]
     assert "directory" in _faults(tmp_path)[0]
 

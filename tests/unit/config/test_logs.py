@@ -82,7 +82,7 @@ def test_an_uncaught_exception_and_a_warning_are_json_lines(lines: Lines) -> Non
     assert warning["logger"] == "py.warnings"
 
 
-def test_an_interrupt_is_no_exception_worth_a_line(lines: Lines) -> None:
+def test_an_interrupt_is_not_logged(lines: Lines) -> None:
     configure(LogSettings(format="json"))
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert not lines()

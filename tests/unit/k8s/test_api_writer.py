@@ -1,4 +1,4 @@
-"""What goes over the wire when the controller writes, and what each answer of the API server means."""
+"""What the controller sends when it writes, and what each answer of the API server means."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVENT = EventWrite(key=KEY, uid="u-1", reason="Conflict", message="lost", happen
 
 
 class Server:
-    """Answers every request alike, and keeps them."""
+    """Gives every request the same answer, and keeps the requests."""
 
     def __init__(self) -> None:
         self.code = 200
@@ -83,7 +83,7 @@ def test_a_status_is_a_patch_of_the_subresource_for_one_uid_and_its_version_come
     assert (add["op"], add["path"], add["value"]) == ("add", "/status", status_document(HELD)["status"])
 
 
-def test_events_are_made_in_the_namespace_default_each_under_a_name_of_its_own(server: Server, tmp_path: Path) -> None:
+def test_events_are_created_in_the_namespace_default_each_with_its_own_name(server: Server, tmp_path: Path) -> None:
     api = server.api(tmp_path)
     assert [api.write(EVENT).result for _ in range(2)] == [WriteResult.WRITTEN] * 2
     assert [request[:3] for request in server.requests] == [
@@ -114,13 +114,13 @@ def test_what_a_refusal_means(
 ) -> None:
     server.code, server.answer = code, {"reason": "Why", "message": "so"}
     if code == 403 and isinstance(write, EventWrite):
-        result = WriteResult.REFUSED  # status must not wait for Events
+        result = WriteResult.REFUSED  # the status must not wait for Events
     if code == 409 and isinstance(write, EventWrite):
-        gone = False  # of a status alone it says that the policy of that uid is gone
+        gone = False  # only for a status it means that the policy of that uid is gone
     assert server.api(tmp_path).write(write) == WriteAnswer(result=result, gone=gone, error=f"{code} Why: so")
 
 
-def test_how_long_the_server_wants_to_be_left_alone_comes_back(server: Server, tmp_path: Path) -> None:
+def test_the_retry_after_of_the_server_is_returned(server: Server, tmp_path: Path) -> None:
     server.code, server.answer = 429, {"details": {"retryAfterSeconds": 9}}
     assert server.api(tmp_path).write(STATUS).retry_after == 9
 
@@ -132,7 +132,7 @@ def test_how_long_the_server_wants_to_be_left_alone_comes_back(server: Server, t
         ('LocalRedirectPolicy "dns" is invalid: status.nodesReady: must be of type integer', False),
     ],
 )
-def test_a_patch_whose_test_of_the_uid_fails_is_no_complaint(
+def test_a_patch_whose_test_of_the_uid_fails_means_that_the_policy_is_gone(
     server: Server, tmp_path: Path, message: str, *, gone: bool
 ) -> None:
     server.code, server.answer = 422, {"reason": "Invalid", "message": message}
@@ -140,7 +140,7 @@ def test_a_patch_whose_test_of_the_uid_fails_is_no_complaint(
     assert (answer.result, answer.gone) == (WriteResult.REFUSED, gone)
 
 
-def test_a_server_that_is_not_there_is_a_value_too(server: Server, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_an_answer_too(server: Server, tmp_path: Path) -> None:
     api = server.api(tmp_path)
     server.close()
     answer = api.write(STATUS)

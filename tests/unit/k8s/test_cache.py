@@ -1,4 +1,4 @@
-"""What several list-watches hold together."""
+"""The objects that several list-watches hold together."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ def test_a_first_listing_is_all_new() -> None:
     assert names(ObjectCache().list(ONE, [pod("a"), pod("b")])) == (["a", "b"], [])
 
 
-def test_a_new_listing_tells_what_it_changes_alone() -> None:
+def test_a_new_listing_returns_only_what_it_changes() -> None:
     cache = ObjectCache()
     cache.list(ONE, [pod("same"), pod("changed"), pod("gone")])
     assert names(cache.list(ONE, [pod("same"), pod("changed", ready=False)])) == (["changed"], ["gone"])
 
 
-def test_an_event_that_changes_nothing_we_use_is_not_told() -> None:
+def test_an_event_that_changes_nothing_that_we_use_is_no_change() -> None:
     cache = ObjectCache()
     cache.list(ONE, [pod("a")])
     assert names(cache.change(ONE, pod("a"))) == ([], [])
     assert names(cache.change(ONE, pod("a", ready=False))) == (["a"], [])
 
 
-def test_a_deletion_is_told_once() -> None:
+def test_a_deletion_is_returned_once() -> None:
     cache = ObjectCache()
     cache.list(ONE, [pod("a")])
     assert names(cache.delete(ONE, identity(pod("a")))) == ([], ["a"])
     assert names(cache.delete(ONE, identity(pod("a")))) == ([], [])
 
 
-def test_what_two_hold_is_there_until_both_let_go() -> None:
+def test_an_object_of_two_list_watches_exists_until_both_have_dropped_it() -> None:
     cache = ObjectCache()
     cache.list(ONE, [pod("a")])
     assert names(cache.list(OTHER, [pod("a"), pod("b")])) == (["b"], [])

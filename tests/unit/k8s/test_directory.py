@@ -1,4 +1,4 @@
-"""DirectorySource on a real directory: what becomes of files, seen as events. Events are awaited, never slept for."""
+"""DirectorySource on a real directory: which events follow from changes of files. They are awaited, never slept for."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Running:
         raise AssertionError("no such event")
 
     def next_event(self) -> SourceEvent:
-        """The next one about objects."""
+        """The next event about objects."""
         while isinstance(event := self.events.get(timeout=TIMEOUT), Heard):
             pass
         return event
@@ -114,7 +114,7 @@ def make(directory: Path) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def running(directory: Path, make: Callable[..., Running]) -> Running:
-    """One that has listed a directory with `a.yaml` of Pod `a`."""
+    """A source that has listed a directory in which `a.yaml` holds Pod `a`."""
     (directory / "a.yaml").write_text(pod("a"))
     source = make()
     source.expect("started start", "+ a x", "ended")
@@ -162,14 +162,14 @@ def test_an_unchanged_object_is_not_delivered_again(running: Running) -> None:
     running.expect_nothing_more()
 
 
-def test_a_document_that_goes_takes_its_object_along(running: Running) -> None:
+def test_a_document_that_is_removed_removes_its_object(running: Running) -> None:
     (running.directory / "a.yaml").write_text(pod("a") + pod("b"))
     running.expect("+ b x")
     (running.directory / "a.yaml").write_text(pod("b"))
     running.expect("- a")
 
 
-def test_a_file_that_goes_takes_its_objects_along(running: Running) -> None:
+def test_a_file_that_is_removed_removes_its_objects(running: Running) -> None:
     (running.directory / "a.yaml").unlink()
     running.expect("- a")
 
@@ -206,11 +206,11 @@ ODD = {
     "BalancingPolicy": ("metadata: {name: %s}, spec: {}", "b", "3"),
     "LocalRedirectPolicy": ("metadata: {name: %s}, spec: {}", "b", "3"),
 }
-"""Kind -> an object of it, and what makes it good, and what makes it one that can't be understood."""
+"""Kind -> an object of it, and what makes it good, and what makes it impossible to understand."""
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted_and_is_told_of_once(
+def test_p5_an_object_that_can_no_longer_be_understood_counts_as_deleted_and_is_reported_once(
     kind: str, running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     text, good, bad = ODD[kind]
@@ -230,7 +230,7 @@ def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted_and_
     assert {running.next(), running.next()} == {there, "- c"}
 
 
-def test_a_service_that_can_not_be_understood_any_more_has_no_address_and_may_be_deleted(
+def test_a_service_that_can_no_longer_be_understood_has_no_address_and_may_be_deleted(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = running.directory / "b.yaml"
@@ -296,7 +296,7 @@ def test_of_an_object_in_two_files_the_first_file_counts_and_a_warning_names_bot
     running.expect("+ a y")
 
 
-def test_what_is_no_regular_file_is_named_and_never_waited_for(
+def test_something_that_is_not_a_regular_file_is_named_and_never_blocks(
     directory: Path, make: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     os.mkfifo(directory / "fifo.yaml")
@@ -321,7 +321,7 @@ def test_a_config_map_swap_changes_the_files_behind_the_links(directory: Path, m
     source.expect("+ a y")
 
 
-def test_a_link_that_is_made_counts_at_once(running: Running, tmp_path: Path) -> None:
+def test_a_link_that_is_created_counts_at_once(running: Running, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text(pod("b"))
     (running.directory / "b.yaml").symlink_to(tmp_path / "elsewhere")
     running.expect("+ b x")
@@ -352,7 +352,7 @@ def test_the_target_of_a_link_may_change(
         source.expect(f"+ b v{version}")
 
 
-def test_a_link_that_is_made_later_is_followed_too(running: Running, tmp_path: Path) -> None:
+def test_a_link_that_is_created_later_is_followed_too(running: Running, tmp_path: Path) -> None:
     write(tmp_path / "target", "1")
     (running.directory / "b.yaml").symlink_to(tmp_path / "target")
     running.expect("+ b v1")
@@ -458,7 +458,7 @@ def warnings() -> Iterator[queue.Queue[logging.LogRecord]]:
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_a_directory_that_goes_takes_its_objects_along_and_may_come_back(running: Running, depth: int) -> None:
+def test_a_directory_that_is_removed_removes_its_objects_and_may_come_back(running: Running, depth: int) -> None:
     shutil.rmtree([running.directory, *running.directory.parents][depth])
     running.expect("- a")
     running.directory.mkdir(parents=True)
@@ -466,7 +466,7 @@ def test_a_directory_that_goes_takes_its_objects_along_and_may_come_back(running
     running.expect("+ a y")
 
 
-def test_a_directory_that_is_not_there_yet_is_waited_for_unsynced(
+def test_until_its_directory_exists_a_source_is_not_synced(
     tmp_path: Path, make: Callable[..., Running], warnings: queue.Queue[logging.LogRecord]
 ) -> None:
     directory = tmp_path / "not" / "yet" / "there"
@@ -512,7 +512,7 @@ def test_a_new_listing_delivers_everything_under_a_higher_number(running: Runnin
 def test_an_overflow_of_inotify_leads_to_a_new_listing(
     directory: Path, make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whole before the source starts: a file that is still being written would be delivered by its closing, later.
+    # Written before the source starts: a file that is still being written would only be delivered when it is closed.
     (directory / ".b.yaml").write_text(pod("b"))
     running = make()
     running.expect("started start", "ended")
@@ -534,7 +534,7 @@ def test_it_stops_at_once_and_stopping_again_is_harmless(running: Running) -> No
     running.source.relist()
 
 
-def test_one_that_was_stopped_before_it_ran_ends_at_once(directory: Path) -> None:
+def test_a_source_that_was_stopped_before_it_ran_ends_at_once(directory: Path) -> None:
     source = Running(directory)
     source.source.stop()
     source.start()
@@ -549,7 +549,7 @@ def test_bursts_of_changes_end_in_the_last_state(running: Running) -> None:
 
 
 def test_warnings_of_files_that_are_gone_are_forgotten(running: Running) -> None:
-    """Also of those that never had good content, and went unseen: when all is read again."""
+    """That includes files that never had good content and were removed unnoticed, once all files are read again."""
     for number in range(20):
         (running.directory / f"broken-{number}.yaml").write_text("a: [")
     running.expect_nothing_more()

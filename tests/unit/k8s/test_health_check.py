@@ -184,7 +184,7 @@ def test_a_check_whose_protocol_no_backend_port_has_needs_a_port(check: str, pro
     )
 
 
-def test_misspelt_fields_are_told() -> None:
+def test_misspelt_fields_are_reported() -> None:
     policy = parsed("{dns: {nam: a}, tcp: null, failuresThreshold: 3}")
     assert policy.unknown_fields == (
         f"{PATH}.failuresThreshold (did you mean failureThreshold?)",

@@ -40,7 +40,7 @@ def service(name: NamespacedName, ip: str = "10.0.0.1") -> dict[str, Any]:
 
 
 class Cluster:
-    """Answers by path: a list of what is there, a watch of what the test puts in."""
+    """Answers by path: a list of what exists, and a watch of what the test puts in."""
 
     def __init__(self, server: ApiServer) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = {}
@@ -84,7 +84,7 @@ class Running:
         self.thread.start()
 
     def next(self) -> str:
-        """The next event but for a mere Heard, of which there is one about each second."""
+        """The next event, apart from a mere Heard, which comes about once a second."""
         while isinstance(event := self.events.get(timeout=10), Heard) and not event.relist_reason:
             pass
         match event:
@@ -100,7 +100,7 @@ class Running:
                 return f"heard {reason}"
 
     def subscribe(self, *names: NamespacedName) -> None:
-        """The next wish; revisions count from 1."""
+        """The next subscription; revisions count from 1."""
         self.revision += 1
         self.source.subscribe(frozenset(names), self.revision)
 
@@ -126,7 +126,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         assert not running.thread.is_alive()
 
 
-def test_a_source_that_nothing_is_wanted_of_is_synced_at_once(make: Callable[..., Running]) -> None:
+def test_a_source_without_subscriptions_is_synced_at_once(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
     running.expect("started start", "ended 0")
@@ -139,7 +139,7 @@ def test_a_listing_ends_when_all_collections_are_listed(make: Callable[..., Runn
     running.expect("started start", "+ Node/here", "ended 0")
 
 
-def test_a_wanted_service_is_told_and_then_covered(make: Callable[..., Running]) -> None:
+def test_a_subscribed_service_is_delivered_and_then_confirmed(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
     running.expect("started start", "ended 0")
@@ -148,7 +148,7 @@ def test_a_wanted_service_is_told_and_then_covered(make: Callable[..., Running])
     running.expect("+ Service/kube-system/kube-dns", "ended 1")
 
 
-def test_a_wanted_service_that_is_not_there_is_covered_too(make: Callable[..., Running]) -> None:
+def test_a_subscription_to_a_missing_service_is_confirmed_too(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
     running.expect("started start", "ended 0")
@@ -156,7 +156,7 @@ def test_a_wanted_service_that_is_not_there_is_covered_too(make: Callable[..., R
     running.expect("ended 1")
 
 
-def test_changes_are_told_as_they_come(make: Callable[..., Running]) -> None:
+def test_changes_are_delivered_as_they_come(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
     running.expect("started start", "ended 0")
@@ -169,7 +169,7 @@ def test_changes_are_told_as_they_come(make: Callable[..., Running]) -> None:
     running.expect("+ Service/default/web", "+ Service/default/web", "- Service/default/web")
 
 
-def test_what_is_no_longer_wanted_goes_when_what_is_wanted_instead_is_there(make: Callable[..., Running]) -> None:
+def test_an_old_subscription_ends_only_when_the_new_one_is_complete(make: Callable[..., Running]) -> None:
     running = make()
     running.cluster.objects = {"metadata.name=kube-dns": [service(DNS)], "metadata.name=web": [service(WEB)]}
     running.start()
@@ -180,7 +180,7 @@ def test_what_is_no_longer_wanted_goes_when_what_is_wanted_instead_is_there(make
     running.expect("+ Service/default/web", "- Service/kube-system/kube-dns", "ended 2")
 
 
-def test_all_is_told_again_while_the_api_server_is_away(make: Callable[..., Running]) -> None:
+def test_everything_is_delivered_again_while_the_api_server_is_away(make: Callable[..., Running]) -> None:
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
@@ -192,7 +192,7 @@ def test_all_is_told_again_while_the_api_server_is_away(make: Callable[..., Runn
     running.cluster.held.set()
 
 
-def test_a_new_list_after_an_expiry_is_told_as_changes(make: Callable[..., Running]) -> None:
+def test_a_new_list_after_an_expiry_is_delivered_as_changes(make: Callable[..., Running]) -> None:
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
@@ -204,7 +204,7 @@ def test_a_new_list_after_an_expiry_is_told_as_changes(make: Callable[..., Runni
     running.expect("- Service/default/web", "heard expired")
 
 
-def test_more_than_twenty_wanted_services_are_one_watch_without_a_gap(make: Callable[..., Running]) -> None:
+def test_more_than_twenty_subscribed_services_are_one_watch_without_a_gap(make: Callable[..., Running]) -> None:
     running = make()
     running.cluster.objects = {"metadata.name=web": [service(WEB)], "/api/v1/services": [service(WEB), service(DNS)]}
     running.start()
@@ -216,7 +216,7 @@ def test_more_than_twenty_wanted_services_are_one_watch_without_a_gap(make: Call
     assert running.next() == "ended 2"
 
 
-def test_every_wish_is_answered_though_nothing_is_new(make: Callable[..., Running]) -> None:
+def test_every_revision_is_confirmed_even_if_nothing_is_new(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
     running.expect("started start", "ended 0")
@@ -228,12 +228,12 @@ def test_every_wish_is_answered_though_nothing_is_new(make: Callable[..., Runnin
     running.expect("ended 3")
 
 
-def test_what_a_list_watch_says_after_its_end_is_no_word_of_its_successor(
+def test_late_events_of_a_list_watch_that_has_ended_are_ignored(
     make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Service that is unwanted and wanted again while an event of its first watch is on its way."""
+    """A subscription to a Service ends and begins again while an event of its first watch is on its way."""
     numbers = itertools.count(1)
-    second_began, speak, said = threading.Event(), threading.Event(), threading.Event()
+    second_began, speak, spoken = threading.Event(), threading.Event(), threading.Event()
     gone = Changed(parse_service(service(WEB)), 1.0)
 
     def run(self: listwatch.ListWatch) -> None:
@@ -244,7 +244,7 @@ def test_what_a_list_watch_says_after_its_end_is_no_word_of_its_successor(
             speak.wait(10)
             self._deliver(gone)
             self._deliver(Listed((gone.object,), "expired", 1.0, 1.0))
-            said.set()
+            spoken.set()
 
     monkeypatch.setattr(listwatch.ListWatch, "run", run)
     running = make()
@@ -257,12 +257,12 @@ def test_what_a_list_watch_says_after_its_end_is_no_word_of_its_successor(
     running.subscribe(WEB)
     assert second_began.wait(10)
     speak.set()
-    assert said.wait(10)
+    assert spoken.wait(10)
     running.source.relist()
     running.expect("started requested", "ended 2")
 
 
-# --- after a time in which this process did not run -------------------------------------------------------------------
+# --- after this process was stopped for a while -----------------------------------------------------------------------
 
 
 def ended_as_of(running: Running) -> float:
@@ -272,10 +272,10 @@ def ended_as_of(running: Running) -> float:
     return event.as_of
 
 
-def test_a_listing_as_of_now_is_asked_of_the_server_and_tells_what_happened_meanwhile(
+def test_a_listing_as_of_now_asks_the_server_and_has_what_happened_meanwhile(
     make: Callable[..., Running],
 ) -> None:
-    """The watch has no word of it: its connection died while we slept."""
+    """The watch does not report it, since its connection died while this process was stopped."""
     running = make()
     running.cluster.objects["metadata.name=web"] = [service(WEB)]
     running.start()
@@ -288,7 +288,7 @@ def test_a_listing_as_of_now_is_asked_of_the_server_and_tells_what_happened_mean
     assert ended_as_of(running) >= woke
 
 
-def test_while_the_server_is_away_a_listing_as_of_now_waits_and_any_other_is_told_as_of_then(
+def test_while_the_server_is_away_a_listing_as_of_now_waits_and_any_other_is_delivered(
     make: Callable[..., Running],
 ) -> None:
     running = make()
@@ -308,7 +308,7 @@ def test_while_the_server_is_away_a_listing_as_of_now_waits_and_any_other_is_tol
     assert ended_as_of(running) >= woke
 
 
-def test_a_listing_as_of_then_is_told_at_once_when_all_was_listed_since(make: Callable[..., Running]) -> None:
+def test_a_listing_as_of_then_is_delivered_at_once_when_all_was_listed_since(make: Callable[..., Running]) -> None:
     woke = time.monotonic()
     running = make(resources.node("here"))
     running.start()
@@ -319,7 +319,7 @@ def test_a_listing_as_of_then_is_told_at_once_when_all_was_listed_since(make: Ca
     running.cluster.held.set()
 
 
-def test_a_source_that_nothing_is_wanted_of_is_as_of_now(make: Callable[..., Running]) -> None:
+def test_a_source_without_subscriptions_is_as_of_now(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
     running.expect("started start", "ended 0")
@@ -328,11 +328,11 @@ def test_a_source_that_nothing_is_wanted_of_is_as_of_now(make: Callable[..., Run
     assert ended_as_of(running) >= woke
 
 
-# --- how it stands with the server ------------------------------------------------------------------------------------
+# --- contact with the server ------------------------------------------------------------------------------------------
 
 
 def heard(running: Running, holds: Callable[[Heard], bool]) -> Heard:
-    """The next Heard of which that holds."""
+    """The next Heard for which this holds."""
     while not (isinstance(event := running.events.get(timeout=10), Heard) and holds(event)):
         pass
     return event
@@ -342,14 +342,14 @@ def test_a_part_that_is_refused_is_not_hidden_by_one_that_is_well(make: Callable
     running = make(resources.pods_of_node("here"), resources.node("here"))
     running.cluster.refused = "/api/v1/pods"
     running.start()
-    told = heard(running, lambda each: each.trouble is not None)
-    assert told.heard_at is None
-    assert told.trouble and told.trouble.kind == TroubleKind.REFUSED and "list pods" in told.trouble.message
+    found = heard(running, lambda each: each.trouble is not None)
+    assert found.heard_at is None
+    assert found.trouble and found.trouble.kind == TroubleKind.REFUSED and "list pods" in found.trouble.message
     running.cluster.refused = ""
     heard(running, lambda each: each.trouble is None and each.heard_at is not None)
 
 
-def test_a_source_that_nothing_is_wanted_of_has_nothing_to_hear(make: Callable[..., Running]) -> None:
+def test_a_source_without_subscriptions_has_nothing_to_hear(make: Callable[..., Running]) -> None:
     running = make()
     running.start()
     assert heard(running, lambda _: True) == Heard(NOTHING_TO_HEAR)
@@ -369,14 +369,14 @@ WORST = {
         [REFUSAL, replace(REFUSAL, since=2.0, message="nodes")],
         Trouble(TroubleKind.REFUSED, 2.0, "nodes; refused"),
     ),
-    "the same twice is said once": ([REFUSAL, replace(REFUSAL, since=9.0)], REFUSAL),
+    "the same twice is one": ([REFUSAL, replace(REFUSAL, since=9.0)], REFUSAL),
 }
 
 
 @pytest.mark.parametrize("case", WORST)
-def test_the_worst_trouble_is_told(case: str) -> None:
-    troubles, told = WORST[case]
-    assert worst_trouble(troubles) == told
+def test_the_worst_trouble_is_reported(case: str) -> None:
+    troubles, found = WORST[case]
+    assert worst_trouble(troubles) == found
 
 
 def test_a_list_watch_that_fails_fails_the_source(

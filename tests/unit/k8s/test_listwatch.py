@@ -195,9 +195,7 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("what", TROUBLES)
-def test_a_trouble_is_waited_out_and_the_watch_goes_on(
-    what: str, server: ApiServer, start: Callable[..., Running]
-) -> None:
+def test_after_trouble_the_watch_goes_on(what: str, server: ApiServer, start: Callable[..., Running]) -> None:
     server.will(page(raw("a")), TROUBLES[what], silent_stream(lines(event("ADDED", "b"))))
     running = start()
     assert [running.next(), running.next()] == ["start: a", "+ b"]
@@ -205,7 +203,7 @@ def test_a_trouble_is_waited_out_and_the_watch_goes_on(
 
 
 @pytest.mark.parametrize("what", ["an internal error", "too many requests", "no HTTP at all"])
-def test_a_trouble_before_the_first_list_is_waited_out(
+def test_after_trouble_before_the_first_list_it_is_listed(
     what: str, server: ApiServer, start: Callable[..., Running]
 ) -> None:
     server.will(TROUBLES[what], page(raw("a")), silent_stream())
@@ -222,7 +220,7 @@ def test_silence_ends_a_watch_and_it_goes_on(
     assert [server.request().get("resourceVersion") for _ in range(3)] == ["0", "7", "9"]
 
 
-def test_an_unknown_kind_of_event_is_passed_over(server: ApiServer, start: Callable[..., Running]) -> None:
+def test_an_unknown_type_of_event_is_ignored(server: ApiServer, start: Callable[..., Running]) -> None:
     server.will(page(), silent_stream(lines(event("RENAMED", "a"), event("ADDED", "b"))))
     running = start()
     assert [running.next(), running.next()] == ["start:", "+ b"]
@@ -243,7 +241,7 @@ BY_KIND: dict[str, tuple[Resource, dict[str, Any], dict[str, Any]]] = {
     "a Node": (resources.node("here"), {}, {"metadata": {"labels": {"a": 3}}}),
     "a Service's name": (resources.ALL_SERVICES, {"spec": {}}, {"metadata": {"name": "A_B"}}),
 }
-"""Kind of object -> where it is read, and what makes it good, and what bad."""
+"""Kind of object -> its collection, and what makes an object of it good, and what makes it bad."""
 
 
 def changed(name: str, *parts: dict[str, Any]) -> dict[str, Any]:
@@ -255,20 +253,20 @@ def changed(name: str, *parts: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", BY_KIND)
-def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted_and_comes_back(
+def test_p5_an_object_that_can_no_longer_be_understood_counts_as_deleted_and_comes_back(
     case: str, server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     resource, good, bad = BY_KIND[case]
     name = bad.get("metadata", {}).get("name", "a")
     states = [changed(name, good), changed(name, good, bad), changed(name, good, bad), changed(name, good)]
     events = [{"type": "MODIFIED", "object": each} for each in states]
-    if name != "a":  # there is no good state of such a name
+    if name != "a":  # with such a name there is no good state
         del events[0], events[-1]
     server.will(page(), silent_stream(lines(*events, bookmark(9))))
     running = start(resource)
-    told = [running.next() for _ in range(len(events) + 1)]
+    delivered = [running.next() for _ in range(len(events) + 1)]
     gone, there = f"- {name}", "+ a" if resource == PODS else "+ ?"
-    assert told == ["start:", *([gone, gone] if name != "a" else [there, gone, gone, there])]
+    assert delivered == ["start:", *([gone, gone] if name != "a" else [there, gone, gone, there])]
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert f"/{name}: " in warning and "counts as deleted" in warning
 
@@ -314,8 +312,8 @@ def test_a_warning_about_an_object_goes_with_it(
     while not running.next().startswith("expired"):
         pass
     assert running.next_word() == "heard"
-    told = [each for each in caplog.records if "status.podIP" in each.getMessage()]
-    assert len(told) == 2, "once for each life of the object"
+    warnings = [each for each in caplog.records if "status.podIP" in each.getMessage()]
+    assert len(warnings) == 2, "once for each life of the object"
 
 
 # --- where a list comes from ------------------------------------------------------------------------------------------
@@ -347,10 +345,10 @@ def test_a_later_list_is_never_older_than_what_was_seen(server: ApiServer, start
     assert "limit" not in again
 
 
-def test_a_server_that_never_reaches_our_version_is_asked_for_what_is_true_now(
+def test_a_server_that_never_reaches_our_version_is_asked_for_what_it_has(
     server: ApiServer, start: Callable[..., Running]
 ) -> None:
-    """An etcd that was restored from a backup counts from where it was."""
+    """An etcd that was restored from a backup counts on from its old version."""
     body = {"reason": "Timeout", "details": {"causes": [{"reason": "ResourceVersionTooLarge"}]}}
     too_large = [lambda handler: handler.reply(504, body)] * 4
     server.will(page(version="90"), refusal(410, "Expired"), *too_large, page(raw("a"), version="5"), silent_stream())
@@ -360,7 +358,7 @@ def test_a_server_that_never_reaches_our_version_is_asked_for_what_is_true_now(
     assert versions == ["0", "90", "90", "90", "90", "90", None, "5"]
 
 
-def test_a_list_that_is_asked_for_again_is_as_new_as_the_wish(server: ApiServer, start: Callable[..., Running]) -> None:
+def test_a_refreshed_list_is_as_new_as_the_request_for_it(server: ApiServer, start: Callable[..., Running]) -> None:
     server.will(page(raw("a")), silent_stream(), page(raw("b"), version="9"), silent_stream())
     running = start()
     assert running.next() == "start: a"
@@ -410,7 +408,7 @@ def test_a_crd_that_may_be_absent_is_empty_at_once_until_it_comes(
 
 @pytest.mark.parametrize("resource", [POLICIES, BALANCING], ids=["the one that is needed", "the other"])
 @pytest.mark.parametrize("what", GLITCHES)
-def test_a_404_for_a_moment_frees_nothing(
+def test_a_404_for_a_moment_removes_nothing(
     what: str, resource: Resource, server: ApiServer, start: Callable[..., Running]
 ) -> None:
     server.will(page(raw("a")), *GLITCHES[what], page(raw("a"), raw("b")), silent_stream())
@@ -435,19 +433,19 @@ def test_a_crd_that_was_deleted_has_no_objects_once_that_is_sure(
 ) -> None:
     server.will(*before, *ABSENT[how] * 4, page(raw("b")), silent_stream())
     running = start(POLICIES)
-    told = [running.next() for _ in range(len(before) + 3)]
-    assert told[-3:] == ["absent:", "absent:", "absent: ?"]
+    delivered = [running.next() for _ in range(len(before) + 3)]
+    assert delivered[-3:] == ["absent:", "absent:", "absent: ?"]
     assert "kubectl apply -f k8s/crd.yaml" in caplog.text
 
 
-def test_a_crd_that_is_absent_is_told_as_trouble(server: ApiServer, start: Callable[..., Running]) -> None:
-    """As an outage at first: it is not sure yet."""
+def test_a_crd_that_is_absent_is_reported_as_trouble(server: ApiServer, start: Callable[..., Running]) -> None:
+    """At first it is reported as an outage, since one answer proves nothing."""
     server.will(*(MISSING, NO_GROUP) * 3, page(), silent_stream())
     running = start(POLICIES)
     assert [running.next_word().partition(":")[0] for _ in range(4)] == ["outage", "outage", "absent", "heard"]
 
 
-# --- what the server wants --------------------------------------------------------------------------------------------
+# --- Retry-After ------------------------------------------------------------------------------------------------------
 
 WISHES = {
     "in the header": ({"Retry-After": "7"}, {}, 7.0),
@@ -462,7 +460,7 @@ WISHES = {
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("where", WISHES)
-def test_how_long_the_server_wants_to_be_left_alone_is_read(where: str, status: int, server: ApiServer) -> None:
+def test_retry_after_is_read(where: str, status: int, server: ApiServer) -> None:
     headers, body, seconds = WISHES[where]
     server.will(lambda handler: handler.reply(status, body, headers))
     with pytest.raises(ApiError) as caught:
@@ -470,7 +468,7 @@ def test_how_long_the_server_wants_to_be_left_alone_is_read(where: str, status: 
     assert caught.value.retry_after == seconds
 
 
-def test_a_wish_given_as_a_date_is_read() -> None:
+def test_a_date_as_retry_after_is_read() -> None:
     assert 50 < api_error(429, {}, retry_after=formatdate(time.time() + 60, usegmt=True)).retry_after <= 60
 
 
@@ -486,7 +484,7 @@ BUSY = {
 
 
 @pytest.mark.parametrize("what", BUSY)
-def test_a_server_that_asks_for_it_is_left_alone_even_when_there_is_something_to_do(
+def test_retry_after_is_respected_even_when_there_is_something_to_do(
     what: str, server: ApiServer, start: Callable[..., Running]
 ) -> None:
     before, busy = BUSY[what]
@@ -500,7 +498,7 @@ def test_a_server_that_asks_for_it_is_left_alone_even_when_there_is_something_to
     assert time.monotonic() - began >= 1
 
 
-# --- how it stands with the server ------------------------------------------------------------------------------------
+# --- contact with the server ------------------------------------------------------------------------------------------
 
 RIGHTS = {
     "to list": ((refusal(403, "Forbidden"),), PODS, "refused: the right to list pods is missing"),
@@ -517,17 +515,17 @@ RIGHTS = {
 def test_a_refusal_names_the_right_and_lasts_from_its_first(
     what: str, server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers, resource, told = RIGHTS[what]
+    answers, resource, message = RIGHTS[what]
     server.will(*answers, answers[-1], page(), silent_stream())
     running = start(resource)
     first, second = (running.next_trouble() for _ in range(2))
-    assert f"{first.kind}: {first.message}".replace(f"{resource}: ", "").startswith(told)
+    assert f"{first.kind}: {first.message}".replace(f"{resource}: ", "").startswith(message)
     assert (second.kind, second.since) == (first.kind, first.since)
-    assert told.partition(": ")[2] in caplog.text
+    assert message.partition(": ")[2] in caplog.text
 
 
 @pytest.mark.parametrize("what", TROUBLES)
-def test_an_outage_is_told_with_its_beginning_until_the_server_answers(
+def test_an_outage_is_reported_with_its_beginning_until_the_server_answers(
     what: str, server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listwatch, "_WELL_SECONDS", 0.5)
@@ -539,7 +537,7 @@ def test_an_outage_is_told_with_its_beginning_until_the_server_answers(
     assert running.next_word() == "heard"
 
 
-def test_a_silent_watch_that_the_server_takes_up_again_is_heard_of(
+def test_a_silent_watch_that_the_server_accepts_again_counts_as_heard(
     server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listwatch, "SILENCE_SECONDS", 0.1)
@@ -558,7 +556,7 @@ def test_a_server_that_takes_a_watch_and_never_answers_is_an_outage(
     assert running.next_word() == "heard"
 
 
-def test_an_outage_is_said_once_and_so_is_its_end(
+def test_an_outage_is_logged_once_and_so_is_its_end(
     server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -566,13 +564,13 @@ def test_an_outage_is_said_once_and_so_is_its_end(
     server.will(page(), closed, nonsense, closed, silent_stream(lines(event("ADDED", "b"))))
     running = start()
     assert [running.next(), running.next()] == ["start:", "+ b"]
-    said = [record.getMessage() for record in caplog.records if record.name == "k8s.api.trouble_log"]
-    assert len(said) == 2
-    assert "the last known state stays in force" in said[0]
-    assert "answers again" in said[1]
+    logged = [record.getMessage() for record in caplog.records if record.name == "k8s.api.trouble_log"]
+    assert len(logged) == 2
+    assert "the last known state stays in force" in logged[0]
+    assert "answers again" in logged[1]
 
 
-def test_another_kind_of_trouble_is_said_too(
+def test_another_kind_of_trouble_is_logged_too(
     server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     server.will(page(), TROUBLES["a connection that is closed"], refusal(403, "Forbidden"), refusal(403, "Forbidden"))

@@ -1,4 +1,4 @@
-"""Manifest files: documents, lists, and what a file may not do to us; and which file's object counts."""
+"""Manifest files: documents, lists, and files that do not parse or try to exhaust us."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import pytest
 from config.input.parsing import FileFault
 from config.settings import RedirectSettings
 from k8s.objects.documents import read_documents
-from k8s.objects.identity import ALL_KINDS, Identity, identity_text
+from k8s.objects.identity import ALL_KINDS, identity_text
 from k8s.objects.manifests import Manifest, read_manifest
-from k8s.objects.model import KubeObject, Node
-from k8s.sources.store import ManifestStore
 
 SERVICE = "{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {}}"
 POD = "{apiVersion: v1, kind: Pod, metadata: {name: %s}, spec: {nodeName: %s}}"
@@ -66,7 +64,7 @@ def test_a_faulty_object_is_named_and_the_others_count() -> None:
     assert fault.startswith("Service/BAD: metadata.name: 'BAD' is wrong")
 
 
-def test_an_invalid_policy_is_an_object_and_its_faults_are_told() -> None:
+def test_an_invalid_policy_is_an_object_and_its_faults_are_reported() -> None:
     manifest = read(
         "{apiVersion: balancing.elf.io/v1beta1, kind: LocalRedirectPolicy, metadata: {name: p}, spec: {x: 1}}"
     )
@@ -103,7 +101,7 @@ def test_the_first_of_two_documents_of_one_object_counts() -> None:
         ("{kind: List, items: [{kind: List, items: []}]}", "document 1, items[0]: a list within a list"),
     ],
 )
-def test_documents_that_are_no_object(text: str, says: str) -> None:
+def test_documents_that_are_not_objects(text: str, says: str) -> None:
     (fault,) = read(text).document_faults
     assert fault.startswith(says)
 
@@ -168,60 +166,3 @@ def test_aliases_are_shared_not_copied() -> None:
     bomb = "a: &a [x]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1 or ''}, *a{n - 1 or ''}]" for n in range(1, 60))
     documents, _ = read_documents(("kind: Other\n" + bomb).encode(), is_json=False)
     assert [document.kind for document in documents] == ["Other"]
-
-
-# --- the store ------------------------------------------------------------------------------------------------------
-
-
-def contents(*labels: str, name: str = "n") -> dict[Identity, KubeObject]:
-    return {("Node", name): Node(name=name, labels=frozenset((label, "") for label in labels))}
-
-
-A, B = contents("a"), contents("b")
-NODE: Identity = ("Node", "n")
-
-
-def test_an_unchanged_object_is_no_change() -> None:
-    store = ManifestStore()
-    assert store.apply({"a": A}).upserted == tuple(A.values())
-    delta = store.apply({"a": dict(A)})
-    assert (delta.upserted, delta.removed) == ((), ())
-
-
-@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
-def test_the_first_file_by_name_counts_whichever_came_first(order: tuple[str, str]) -> None:
-    store = ManifestStore()
-    files = {"a": A, "b": B}
-    store.apply({order[0]: files[order[0]]})
-    (duplicate,) = store.apply({order[1]: files[order[1]]}).duplicates
-    assert (duplicate.counts, duplicate.ignored) == ("a", "b")
-    assert store.objects() == list(A.values())
-
-
-def test_the_other_file_takes_over_when_the_first_goes() -> None:
-    store = ManifestStore()
-    store.apply({"a": A, "b": B})
-    delta = store.apply({"a": None})
-    assert (delta.upserted, delta.removed) == (tuple(B.values()), ())
-    assert store.apply({"b": None}).removed == (NODE,)
-
-
-def test_a_duplicate_is_told_once() -> None:
-    store = ManifestStore()
-    assert len(store.apply({"a": A, "b": B}).duplicates) == 1
-    assert store.apply({"b": contents("c")}).duplicates == ()
-    store.apply({"b": {}})
-    assert len(store.apply({"b": B}).duplicates) == 1
-
-
-def test_a_renamed_file_changes_nothing() -> None:
-    store = ManifestStore()
-    store.apply({"a": A})
-    delta = store.apply({"a": None, "b": A})
-    assert (delta.upserted, delta.removed) == ((), ())
-
-
-def test_a_document_removed_from_a_file_removes_its_object() -> None:
-    store = ManifestStore()
-    store.apply({"a": {**A, **contents("x", name="m")}})
-    assert store.apply({"a": A}).removed == (("Node", "m"),)

@@ -47,7 +47,7 @@ def test_p5_usable(changes: dict[str, Any], usable: bool) -> None:
     assert parse_pod(pod(**changes)).usable is usable
 
 
-def test_both_addresses_are_taken_and_pod_ip_alone_will_do() -> None:
+def test_both_addresses_are_taken_and_pod_ip_is_enough() -> None:
     assert parse_pod(pod()).ips == (ip_address("10.1.0.5"), ip_address("fd00::5"))
     assert parse_pod(pod(status={"podIPs": None})).ips == (ip_address("10.1.0.5"),)
 
@@ -68,7 +68,7 @@ def test_p12_uid_and_config_hash_are_kept() -> None:
         "a",
     ],
 )
-def test_p12_a_wrong_annotation_is_no_annotation(annotations: object) -> None:
+def test_p12_a_malformed_annotation_is_ignored(annotations: object) -> None:
     assert parse_pod(pod(metadata={"annotations": annotations})) == parse_pod(pod())
 
 

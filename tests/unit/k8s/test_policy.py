@@ -179,12 +179,12 @@ def test_p9_a_faulty_field_is_named_once_and_the_policy_has_no_spec(path: str, v
 
 
 @pytest.mark.parametrize("raw", [None, 1, "x", [], {}, {"kind": []}, {1: 2}, {"metadata": 3, "spec": [1]}])
-def test_p9_no_value_whatever_makes_the_parser_raise(raw: object) -> None:
+def test_p9_the_parser_raises_for_no_value(raw: object) -> None:
     policy = parse(raw)
     assert policy.spec is None and policy.faults
 
 
-def test_all_faults_are_collected_not_the_first_alone() -> None:
+def test_all_faults_are_collected_not_only_the_first() -> None:
     raw = changed(f"{FRONT}/ip", "x")
     raw["spec"]["enabled"] = "x"
     raw["spec"]["backend"] = {}
@@ -231,7 +231,7 @@ def test_optional_fields_reach_the_spec() -> None:
     assert spec.node_selector is not None and isinstance(spec.frontend, AddressFrontend)
 
 
-def test_unknown_fields_are_no_fault_and_name_the_nearest() -> None:
+def test_unknown_fields_are_not_faults_and_name_a_similar_one() -> None:
     raw = changed("spec/config/redirectQosLimits", 3)
     policy = parse(raw)
     assert policy.spec is not None

@@ -1,4 +1,4 @@
-"""What the controller writes, as documents of the API and back."""
+"""What the controller writes, as JSON and read back."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_is_not_as_we_write_it_reads_as_nothing(raw: object) -> None:
 
 
 @pytest.mark.parametrize(("version", "read"), [("7", 7), (7, 0), ("", 0), ("x1", 0), (None, 0), ("٣", 0)], ids=repr)
-def test_a_version_that_is_no_number_is_not_known(version: object, read: int) -> None:
+def test_a_version_that_is_not_a_number_is_unknown(version: object, read: int) -> None:
     assert parse_status({"metadata": {"resourceVersion": version}}).version == read
 
 
@@ -71,7 +71,7 @@ def test_a_state_is_the_same_under_another_version() -> None:
     assert replace(STATUS, version=13) == STATUS
 
 
-def test_status_is_read_where_it_is_asked_for_alone() -> None:
+def test_status_is_read_only_where_it_is_asked_for() -> None:
     raw: dict[str, Any] = {"metadata": {"name": "dns", "uid": "u-1", "generation": 4}, **status_document(STATUS)}
     with_status, without = (
         reducer(policies(PolicyKind.LOCAL_REDIRECT, with_status=asked), RedirectSettings())(raw)

@@ -1,4 +1,4 @@
-"""Which lists and watches are asked of the API server, and in which words."""
+"""Which lists and watches the API server is asked for, and how."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def test_a_query_of_one_namespace_and_one_of_all() -> None:
     }
 
 
-def test_of_the_policies_the_other_products_alone_may_be_absent() -> None:
+def test_only_the_other_products_policies_may_be_absent() -> None:
     assert not resources.policies(PolicyKind.LOCAL_REDIRECT).optional
     assert resources.policies(PolicyKind.BALANCING).optional

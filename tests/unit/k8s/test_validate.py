@@ -58,7 +58,7 @@ CILIUM = {"apiVersion": "cilium.io/v2", "kind": "CiliumLocalRedirectPolicy", "me
 OTHERS = ({"apiVersion": "v1", "kind": "Service", "metadata": 3}, {"kind": "Deployment"}, CILIUM)
 
 
-def test_other_kinds_are_left_alone(tmp_path: Path) -> None:
+def test_objects_of_other_kinds_are_not_checked(tmp_path: Path) -> None:
     assert lines(tmp_path, policy("p"), *OTHERS) == []
 
 
@@ -69,7 +69,7 @@ def test_files_without_any_policy_are_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "\n", "# a comment\n", "---\n# one\n---\n...\n", "{kind: List, items: []}", "null"]
 )
-def test_a_file_in_which_there_is_nothing_is_a_fault(tmp_path: Path, text: str) -> None:
+def test_an_empty_file_is_a_fault(tmp_path: Path, text: str) -> None:
     (tmp_path / "empty.yaml").write_text(text)
     (tmp_path / "good.json").write_text(json.dumps(policy("p")))
     (line,) = validate([tmp_path / "empty.yaml", tmp_path / "good.json"], RedirectSettings())
@@ -111,7 +111,7 @@ VERSION = "it must be balancing.elf.io/v1beta1"
         ),
     ],
 )
-def test_what_was_meant_to_be_a_policy_and_is_none_is_a_fault(
+def test_an_object_that_was_probably_meant_to_be_a_policy_is_a_fault(
     tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
     raw = {**policy("p"), **changes}
@@ -214,7 +214,7 @@ WORDS = {
 
 @pytest.mark.parametrize("word", ["y", "N", "1e3", "089", "0x1F"])
 @pytest.mark.parametrize("field", WORDS)
-def test_a_word_that_kubectl_reads_as_no_string_is_a_fault_without_quotes(
+def test_a_word_that_kubectl_does_not_read_as_a_string_is_a_fault_without_quotes(
     tmp_path: Path, field: str, word: str
 ) -> None:
     file = tmp_path / "f.yaml"
@@ -281,7 +281,9 @@ WINS = " is also claimed by FILE: LocalRedirectPolicy/{}, which wins (older crea
         pytest.param([policy("a", enabled=False), policy("b")], [], id="a disabled one claims nothing"),
     ],
 )
-def test_p8_what_policies_contend_for(tmp_path: Path, objects: list[dict[str, Any]], expected: list[str]) -> None:
+def test_p8_claims_that_policies_share_are_faults(
+    tmp_path: Path, objects: list[dict[str, Any]], expected: list[str]
+) -> None:
     assert lines(tmp_path, *objects) == expected
 
 
