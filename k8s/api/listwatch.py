@@ -1,4 +1,4 @@
-"""One collection of the API, listed and then watched for ever. Blocking; in a thread of its own.
+"""One collection of the API, listed and then watched until `stop`. Blocking; in a thread of its own.
 
 It lists, watches from the list's resourceVersion, and lists again only when that has expired (410) or somebody asks for
 it. When a watch ends, breaks or falls silent, the next one goes on from the same version. After an error it waits with

@@ -35,7 +35,7 @@ class Resource:
 
     This is for what every agent lists: an API server before 1.32 that has to read etcd reads all Pods of the cluster to
     find those of one node. Lists in pages are for collections without a selector, where the server reads only what it
-    returns, and for the controller, of which there is one in the cluster."""
+    returns, and for the controller, since only one of its processes reads at a time."""
 
     @property
     def name(self) -> str:

@@ -334,7 +334,7 @@ BAD: list[Bad] = [
     _check("check of no kind", {}, "", "there is no kind of check: write one of dns, tcp and http"),
     _check("check of no kind, null", {"dns": None, "interval": "1s"}, "", "there is no kind of check"),
     _check("check of two kinds", {"tcp": {}, "http": {}}, "", "there are several kinds of check: keep one"),
-    _check("check of three kinds", {"tcp": {}, "http": {}, "dns": {}, "port": 1}, "", "several kinds of check are"),
+    _check("check of three kinds", {"tcp": {}, "http": {}, "dns": {}, "port": 1}, "", "there are several kinds"),
     _check("check dns is a word", {"dns": "."}, ".dns", "must be of type object"),
     _check("check tcp is true", {"tcp": True}, ".tcp", "must be of type object"),
     *(
@@ -380,7 +380,7 @@ BAD: list[Bad] = [
     _check("check's successes 101", {"tcp": {}, "successThreshold": 101}, ".successThreshold", "less than or equal"),
     _check("check without a UDP port", {"dns": {}}, ".port", "a dns check uses UDP, and toPorts has no port"),
     _check("tcp check without a TCP port", {"tcp": {}}, ".port", "tcp and http checks use TCP", protocol="UDP"),
-    _check("http check without a TCP port", {"http": {}}, ".port", "write the port that is to be", protocol="UDP"),
+    _check("http check without a TCP port", {"http": {}}, ".port", "write the port to check", protocol="UDP"),
     # config
     _address("limit negative", f"{CONFIG}/redirectQosLimit", -1, _LIMIT, "should be greater than or equal to 0"),
     _address("limit 2^32", f"{CONFIG}/redirectQosLimit", 2**32, _LIMIT, "should be less than or equal to 4294967295"),

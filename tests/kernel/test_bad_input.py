@@ -69,7 +69,7 @@ INVALID: dict[str, tuple[Change, str, str]] = {
         "spec.frontend.addressMatcher.ip",
         "it must be the IPv4 or IPv6 address of one host",
     ),
-    "a list for a mapping": (lambda p: p["spec"].update(frontend=[]), "spec.frontend", "no mapping"),
+    "a list for a mapping": (lambda p: p["spec"].update(frontend=[]), "spec.frontend", "it must be a mapping"),
     "two matchers": (
         lambda p: p["spec"]["frontend"].update(serviceMatcher={"serviceName": "a", "namespace": "b"}),
         "spec.frontend",
@@ -78,7 +78,7 @@ INVALID: dict[str, tuple[Change, str, str]] = {
     "empty selector": (
         lambda p: p["spec"]["backend"].update(endpointSelector={}),
         "spec.backend.endpointSelector",
-        "needs matchLabels or matchExpressions",
+        "it must have matchLabels or matchExpressions",
     ),
     "port without a partner": (
         lambda p: p["spec"]["backend"]["toPorts"][0].update(protocol="TCP"),
