@@ -31,7 +31,7 @@ class Demo:
         self.client = lab.pod("client")
         for process in (self.remote, self.backend):
             process.do("serve", address="0.0.0.0", port=80, protocol="TCP")
-        # 8080 is served at one remote address only: the others show that without the policy there is nobody.
+        # Port 8080 has a remote server at one address only. At the other one nobody answers without the policy.
         self.remote.do("serve", address=VIP, port=8080, protocol="TCP")
         for name in ("address-frontend", "service-frontend"):
             self.policies[name] = yaml.safe_load((ROOT / "k8s" / "examples" / f"{name}.yaml").read_text())
@@ -107,7 +107,7 @@ class Demo:
         wait_until(lambda: len(agent.inspect("frontends")) == len(FRONTENDS), "the example policies are back")
 
     def call(self, frontend: tuple[str, int]) -> tuple[str, str]:
-        """Who answered, and whom getpeername named; a refused call is answered by nobody."""
+        """Who answered, and the peer that getpeername showed. If the call failed: "nobody", and the error."""
         answer = self.client.do("tcp", address=frontend[0], port=frontend[1])
         if "error" in answer:
             return "nobody", answer["error"].split(":")[0]
@@ -141,7 +141,7 @@ def leftovers(lab: Lab) -> list[Path]:
 def main() -> int:
     reasons = obstacles()
     if reasons:
-        print("the demo can't run: " + "; ".join(reasons), file=sys.stderr)
+        print("the demo cannot run: " + "; ".join(reasons), file=sys.stderr)
         return 1
     lab = Lab()
     try:
@@ -152,7 +152,7 @@ def main() -> int:
         print(f"the demo stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("the demo was interrupted, and has tidied up", file=sys.stderr)
+        print("the demo was interrupted, and has cleaned up", file=sys.stderr)
         return 1
     left = leftovers(lab)
     print("Nothing is left behind." if not left else f"Left behind: {', '.join(map(str, left))}")

@@ -1,4 +1,4 @@
-"""Says why the kernel tests can't run on this machine, and fails; says nothing where they can."""
+"""Fails if the kernel tests cannot run on this machine, and says why. Prints nothing if they can."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def obstacles() -> list[str]:
 if __name__ == "__main__":
     reasons = obstacles()
     for reason in reasons:
-        print(f"kernel tests can't run: {reason}", file=sys.stderr)
+        print(f"kernel tests cannot run: {reason}", file=sys.stderr)
     sys.exit(bool(reasons))

@@ -1,4 +1,4 @@
-"""pytest plugin of `make test`: a skipped test is a failed one. What can't run must be seen, not counted as well."""
+"""pytest plugin of `make test`: a skipped test counts as failed, so that nobody overlooks a test that cannot run."""
 
 from __future__ import annotations
 

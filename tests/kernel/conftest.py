@@ -1,4 +1,4 @@
-"""One laboratory for all kernel tests; each module has an agent of its own and leaves no manifests behind."""
+"""One laboratory for all kernel tests. Each module has an agent of its own, and each test removes its manifests."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.lab import CLUSTER_IP6, VIPS, Lab, PodProcess
+from tests.lab.lab import CLUSTER_IP6, VIPS, Agent, Lab, PodProcess
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     with Lab() as made:
         for port, protocol in ((53, "UDP"), (54, "UDP"), (80, "TCP"), (8080, "TCP")):
-            for address in VIPS if protocol == "UDP" else ("0.0.0.0",):  # a UDP server answers from where it is bound
+            # A UDP server answers from the address that it is bound to, so each address needs one.
+            for address in VIPS if protocol == "UDP" else ("0.0.0.0",):
                 made.remote.do("serve", address=address, port=port, protocol=protocol)
         made.remote.do("serve", address=CLUSTER_IP6, port=53, protocol="UDP")
         yield made
@@ -33,6 +34,13 @@ def pods(lab: Lab) -> list[PodProcess]:
 @pytest.fixture(scope="session")
 def client(lab: Lab) -> PodProcess:
     return lab.pod("client")
+
+
+@pytest.fixture(scope="module")
+def agent(lab: Lab) -> Iterator[Agent]:
+    """An agent with the default configuration, for all tests of a module. Some modules have another one instead."""
+    with lab.running_agent() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

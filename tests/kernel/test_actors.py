@@ -1,4 +1,4 @@
-"""Any one actor of a running agent may fail: no call does, and the end state is the same."""
+"""Any actor of a running agent may fail: no call fails, and the state after it is the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACTORS = (
 @pytest.fixture(scope="module")
 def agent(lab: Lab) -> Iterator[Agent]:
     made = Agent(lab, {})
-    made.start(program=("-m", "tests.lab.mortal_agent"))
+    made.start(program=("-m", "tests.lab.failing_agent"))
     yield made
     made.kill()
     made.command("detach")
@@ -38,7 +38,7 @@ def restarts(agent: Agent, name: str) -> int:
 
 
 @pytest.mark.parametrize("actor", ACTORS)
-def test_an_actor_that_fails_costs_no_call_and_changes_nothing(
+def test_the_failure_of_an_actor_costs_no_call_and_changes_nothing(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess], actor: str
 ) -> None:
     lab.write("pods", *map(manifests.pod, pods[:2]))
@@ -49,12 +49,12 @@ def test_an_actor_that_fails_costs_no_call_and_changes_nothing(
     before = agent.inspect("frontends")
     already = restarts(agent, actor)
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
-    agent.shoot(actor)
+    agent.fail(actor)
     wait_until(lambda: restarts(agent, actor) == already + 1, f"{actor} was restarted")
     lab.write("pods", manifests.pod(pods[0]))
     wait_until(lambda: len(agent.inspect("backends")) == 3, "a change after the failure is installed")
     lab.write("pods", *map(manifests.pod, pods[:2]))
-    wait_until(lambda: agent.inspect("frontends") == before, "the end state is the same")
+    wait_until(lambda: agent.inspect("frontends") == before, "the same frontends are installed")
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
     wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready again")

@@ -1,4 +1,4 @@
-"""What is wrong in manifests is said once and clearly, and costs nobody else anything (P9, promise 1)."""
+"""A fault in a manifest is reported once and clearly, and affects no other policy (P9, promise 1)."""
 
 from __future__ import annotations
 
@@ -24,17 +24,9 @@ BAD = "169.254.0.91"
 Change = Callable[[Manifest], object]
 
 
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    made = lab.agent()
-    yield made
-    made.terminate()
-    made.command("detach")
-
-
 @pytest.fixture(autouse=True)
 def good(lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess) -> Iterator[None]:
-    """A policy that has nothing to do with it goes on working, and nothing is ever a traceback."""
+    """An unrelated policy goes on working in each test, and the log never has a traceback."""
     lab.write("pod", manifests.pod(pods[0]))
     lab.write("good", manifests.policy("good"))
     wait_until(lambda: agent.states().get("good") == "Active", "the good policy is active")
@@ -48,7 +40,7 @@ def matcher(policy: Manifest) -> Any:
 
 
 INVALID: dict[str, tuple[Change, str, str]] = {
-    # case: what is changed in a good policy, the field that is named, what is said to be allowed
+    # case: what is changed in a good policy, the field that the message names, and what it says is allowed
     "port out of range": (
         lambda p: matcher(p)["toPorts"][0].update(port=70000),
         "spec.frontend.addressMatcher.toPorts[0].port",
@@ -121,8 +113,8 @@ def test_an_invalid_policy_names_field_and_what_is_allowed_and_has_no_rows(
     wait_until(lambda: "bad" not in agent.states(), "it is gone")
 
 
-def said(agent: Agent, *parts: str) -> int:
-    """Lines of the log that hold all of these."""
+def logged(agent: Agent, *parts: str) -> int:
+    """Number of lines in the log that contain all of these."""
     return sum(all(part in line for part in parts) for line in agent.log.read_text().splitlines())
 
 
@@ -141,11 +133,11 @@ def test_a_file_that_is_no_manifest_is_named(
 ) -> None:
     name = f"unreadable-{list(UNREADABLE.values()).index(content)}.yaml"
     (lab.manifests / name).write_bytes(content)
-    wait_until(lambda: said(agent, "WARNING", name) == 1, f"{request.node.name}: one line in the log")
+    wait_until(lambda: logged(agent, "WARNING", name) == 1, f"{request.node.name}: one line in the log")
     assert set(agent.states()) == {"good"}
 
 
-def test_p5_a_pod_that_can_not_be_understood_any_more_counts_as_deleted(
+def test_p5_a_pod_that_can_no_longer_be_understood_counts_as_deleted(
     lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess
 ) -> None:
     lab.write("bad", manifests.policy("odd", ip=BAD, app="odd"))
@@ -160,13 +152,13 @@ def test_p5_a_pod_that_can_not_be_understood_any_more_counts_as_deleted(
     lab.write("odd-pod", pod)
     wait_until(lambda: agent.states().get("odd") == "NoBackend", "it has no backend")
     assert client.do("udp", address=BAD, port=53)["who"] == REMOTE
-    assert said(agent, "WARNING", f"Pod/default/{pods[1].name}: status.podIPs[0].ip: '10.1.0.x' is wrong") == 1
+    assert logged(agent, "WARNING", f"Pod/default/{pods[1].name}: status.podIPs[0].ip: '10.1.0.x' is wrong") == 1
     (lab.manifests / "odd-pod.yaml").unlink()
     (lab.manifests / "bad.yaml").unlink()
     wait_until(lambda: "odd" not in agent.states(), "it is gone")
 
 
-def test_p17_addresses_that_can_not_work_are_no_frontends(lab: Lab, agent: Agent) -> None:
+def test_p17_addresses_that_cannot_work_are_no_frontends(lab: Lab, agent: Agent) -> None:
     for number, ip in enumerate(("127.0.0.1", "::1", "fe80::1", "::ffff:127.0.0.1")):
         lab.write("bad", manifests.policy(f"bad{number}", ip=ip))
         wait_until(lambda name=f"bad{number}": agent.states().get(name) == "Invalid", f"{ip} is refused")  # type: ignore[misc]
@@ -188,18 +180,18 @@ def test_a_name_of_300_characters_is_refused(lab: Lab, agent: Agent) -> None:
     lab.write("bad", manifests.policy("n" * 300, ip=BAD), manifests.policy("after", ip=BAD))
     wait_until(lambda: agent.states().get("after") == "Active", "its neighbour in the file works")
     assert {row["policy"] for row in agent.inspect("frontends")} == {"good", "after"}
-    assert said(agent, "metadata.name", "300") >= 1
+    assert logged(agent, "metadata.name", "300") >= 1
 
 
-def test_an_unknown_field_is_said_once_and_the_policy_works_without_it(lab: Lab, agent: Agent) -> None:
+def test_an_unknown_field_is_logged_once_and_the_policy_works_without_it(lab: Lab, agent: Agent) -> None:
     policy = manifests.policy("typo", ip=BAD)
     policy["spec"]["config"]["redirectQosLimt"] = 5
     lab.write("bad", policy)
     wait_until(lambda: agent.states().get("typo") == "Active", "active")
     policy["spec"]["config"]["redirectFromHost"] = False
     lab.write("bad", policy)
-    wait_until(lambda: said(agent, "redirectQosLimt") >= 1, "the unknown field is named")
-    assert said(agent, "spec.config.redirectQosLimt", "redirectQosLimit") == 1
+    wait_until(lambda: logged(agent, "redirectQosLimt") >= 1, "the unknown field is named")
+    assert logged(agent, "spec.config.redirectQosLimt", "redirectQosLimit") == 1
 
 
 def test_two_policies_that_ask_for_one_number_conflict(lab: Lab, agent: Agent) -> None:
@@ -214,7 +206,7 @@ def test_two_policies_that_ask_for_one_number_conflict(lab: Lab, agent: Agent) -
 
 
 def paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where something stands in a manifest."""
+    """The paths of all values in a manifest."""
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in entries:
         yield (*path, key)
@@ -241,7 +233,8 @@ def test_generated_manifests_never_put_a_row_of_an_invalid_policy_into_the_kerne
     lab: Lab, agent: Agent, changes: list[tuple[tuple[str | int, ...], object]]
 ) -> None:
     policy = copy.deepcopy(TEMPLATE)
-    for path, value in sorted(changes, key=lambda change: -len(change[0])):  # what is within before what is around it
+    # Change inner values before the values that contain them.
+    for path, value in sorted(changes, key=lambda change: -len(change[0])):
         put(policy, path, value)
     marker = f"marker-{next(COUNTER)}"
     objects = [policy, manifests.policy(marker, ip="169.254.0.92")]

@@ -1,6 +1,6 @@
-"""An agent that hears nothing of its API server: what it says, and that a lease that ran out stays out.
+"""An agent that hears nothing from its API server: what it reports, and that a lease which ran out is not renewed.
 
-The server is the laboratory's (tests.lab.api): it says what the test wants, and nothing by itself.
+The server is the laboratory's (tests.lab.api), and says only what the test sets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def api(server: tuple[ApiServer, Path]) -> ApiServer:
 @pytest.fixture
 def agent(lab: Lab, server: tuple[ApiServer, Path], pods: list[PodProcess]) -> Iterator[Agent]:
     api, kubeconfig = server
-    api.holds(*world(pods[:2]))
+    api.set_objects(*policy_and(pods[:2]))
     made = lab.agent(
         datapath__lease_seconds=LEASE_SECONDS, source__kind="kubernetes", source__kubeconfig=str(kubeconfig)
     )
@@ -42,12 +42,12 @@ def agent(lab: Lab, server: tuple[ApiServer, Path], pods: list[PodProcess]) -> I
 
 @pytest.fixture(scope="module", autouse=True)
 def detached_in_the_end(lab: Lab) -> Iterator[None]:
-    """The agents of these tests adopt each other's programs."""
+    """Detaches once for all tests, since each agent adopts the programs of the one before."""
     yield
     lab.agents[-1].command("detach")
 
 
-def world(pods: list[PodProcess]) -> list[Manifest]:
+def policy_and(pods: list[PodProcess]) -> list[Manifest]:
     return [manifests.policy("dns"), *map(manifests.pod, pods)]
 
 
@@ -55,69 +55,69 @@ def who(client: PodProcess) -> str:
     return str(client.do("udp", address=VIP, port=53)["who"])
 
 
-def stop_for_longer_than_the_lease(agent: Agent, client: PodProcess) -> None:
+def stop_until_the_lease_ends(agent: Agent, client: PodProcess) -> None:
     assert agent.process
     agent.process.send_signal(signal.SIGSTOP)
     wait_until(lambda: who(client) == REMOTE, "the lease is over")
 
 
-def wake(agent: Agent) -> None:
+def resume(agent: Agent) -> None:
     assert agent.process
     agent.process.send_signal(signal.SIGCONT)
 
 
-def test_an_agent_that_wakes_up_asks_again_before_it_redirects(
+def test_an_agent_that_was_stopped_lists_again_before_it_redirects(
     agent: Agent, api: ApiServer, client: PodProcess, pods: list[PodProcess]
 ) -> None:
-    """Its watches are silent: nothing else tells it of the Pod that went."""
+    """Its watches are silent, so only a new listing can tell it about the Pod that was deleted."""
     assert {who(client) for _ in range(20)} == {"pod0", "pod1"}
-    stop_for_longer_than_the_lease(agent, client)
-    api.holds(*world(pods[1:2]))
+    stop_until_the_lease_ends(agent, client)
+    api.set_objects(*policy_and(pods[1:2]))
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
-    wake(agent)
+    resume(agent)
     wait_until(lambda: who(client) != REMOTE, "calls are redirected again", 20)
     assert set(client.do("load_stop")["tally"]) == {REMOTE, "pod1"}
     assert agent.fetch("/readyz") == "ok\n"
 
 
-@pytest.mark.parametrize("refused", [True, False], ids=["it refuses us", "it does not answer"])
-def test_while_the_server_tells_nothing_the_lease_stays_out_and_that_is_said(
+@pytest.mark.parametrize("refused", [True, False], ids=["it refuses the agent", "it does not answer"])
+def test_while_the_sources_cannot_be_listed_the_lease_is_not_renewed_and_readyz_says_so(
     agent: Agent, api: ApiServer, client: PodProcess, pods: list[PodProcess], refused: bool
 ) -> None:
-    stop_for_longer_than_the_lease(agent, client)
-    api.holds(*world(pods[1:2]))
+    stop_until_the_lease_ends(agent, client)
+    api.set_objects(*policy_and(pods[1:2]))
     if refused:
-        api.refuses = {"pods"}
+        api.forbidden = {"pods"}
     else:
-        api.answers.clear()
-    wake(agent)
-    wait_until(lambda: "the lease ran out" in agent.fetch("/readyz"), "it is said")
+        api.answering.clear()
+    resume(agent)
+    wait_until(lambda: "the lease ran out" in agent.fetch("/readyz"), "/readyz says so")
     if refused:
-        wait_until(lambda: "the right to list pods is missing" in agent.fetch("/readyz"), "and why")
+        wait_until(lambda: "the right to list pods is missing" in agent.fetch("/readyz"), "/readyz says why")
     assert agent.status()["datapath"]["lease_withheld"]
     assert {who(client) for _ in range(20)} == {REMOTE}
-    api.refuses = set()
-    api.answers.set()
-    wait_until(lambda: who(client) == "pod1", "what is there now is redirected to", 30)
-    wait_until(lambda: agent.fetch("/readyz") == "ok\n", "it is ready")
+    api.forbidden = set()
+    api.answering.set()
+    wait_until(lambda: who(client) == "pod1", "calls are redirected to the Pod that is left", 30)
+    wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready")
 
 
 @pytest.mark.timeout(200)
-def test_an_agent_that_is_refused_says_so_after_a_minute_and_redirects_on(
+def test_an_agent_that_is_refused_is_not_ready_after_a_minute_and_goes_on_redirecting(
     agent: Agent, api: ApiServer, client: PodProcess
 ) -> None:
     heard = agent.metric('localredirect_source_last_event_seconds{source="endpoints"}')
-    api.refuses = {"pods"}
+    api.forbidden = {"pods"}
     api.break_watches()
     wait_until(lambda: stream(agent, "endpoints")["state"] == "refused", "/status says so at once")
-    assert agent.fetch("/readyz") == "ok\n", "a moment is no minute"
+    assert agent.fetch("/readyz") == "ok\n", "it is still ready at first"
     wait_until(lambda: "the right to watch pods is missing" in agent.fetch("/readyz"), "/readyz says so", 90)
-    wait_until(lambda: "has been refused for" in agent.log.read_text(), "the log says so with the next look")
+    wait_until(lambda: "has been refused for" in agent.log.read_text(), "the log says so at the next check")
     assert stream(agent, "policies")["state"] == "ok"
     assert agent.metric('localredirect_source_last_event_seconds{source="endpoints"}') - heard < 30
     assert who(client) != REMOTE
-    api.refuses = set()
-    wait_until(lambda: agent.fetch("/readyz") == "ok\n", "it is well again", 30)
+    api.forbidden = set()
+    wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready again", 30)
 
 
 def stream(agent: Agent, name: str) -> dict[str, object]:

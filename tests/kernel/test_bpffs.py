@@ -1,4 +1,4 @@
-"""What of others is on the bpffs stays there, and is never taken for ours."""
+"""Pins of other programs on the bpffs stay there, and are never taken for ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUILD = "0123456789ab-65536-65536-65536"
 
 @pytest.fixture
 def bpffs(tmp_path: Path) -> Iterator[Path]:
-    """The root of a bpffs of the test's own, that of `tc` and Cilium, too."""
+    """The root of a bpffs that only this test uses, with pins of `tc` and Cilium."""
     root = tmp_path / "bpffs"
     root.mkdir()
     run("mount", "-t", "bpf", "bpf", str(root))
@@ -31,7 +31,7 @@ def bpffs(tmp_path: Path) -> Iterator[Path]:
 
 
 def pin(path: Path) -> None:
-    """A map, as others pin theirs."""
+    """Pins a map, as another program would."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size = ("type", "array", "key", "4", "value", "4", "entries", "1", "name", "of_others")
     run("bpftool", "map", "create", str(path), *size)
@@ -42,7 +42,7 @@ def content(root: Path) -> set[str]:
 
 
 def make(*names: str) -> Callable[[Path], None]:
-    """Directories; a name that ends in `!` becomes a pin, one in `@` a symbolic link to Cilium's directory."""
+    """Makes directories. A name that ends in `!` becomes a pin, one in `@` a symbolic link to Cilium's directory."""
 
     def made(directory: Path) -> None:
         for name in names:
@@ -59,7 +59,7 @@ def make(*names: str) -> Callable[[Path], None]:
 
 
 SHARED = {
-    # what is there, what is named
+    # case: what is in the directory, what the message names
     "directories of others": (make("cilium", "tc/globals"), "cilium, tc"),
     "a map of others": (make("a_map!"), "a_map"),
     "a name that is nearly a build's": (make("0123456789ab-1-2"), "0123456789ab-1-2"),
@@ -72,8 +72,8 @@ SHARED = {
     "other links": (make("links/cil_sock4_connect!"), "links/cil_sock4_connect"),
     "a link for a link": (make("links/connect4@"), "links/connect4"),
     "a pin where programs are loaded": (make("loading!"), "loading"),
-    "others load there too": (make("loading/objects"), "loading/objects"),
-    "a link for the state of sockets": (make("sockets-0123456789ab@"), "sockets-0123456789ab"),
+    "others load their programs there too": (make("loading/objects"), "loading/objects"),
+    "a link for the socket storages": (make("sockets-0123456789ab@"), "sockets-0123456789ab"),
     "many": (make(*(f"d{i}" for i in range(9))), "d0, d1, d2, d3, d4 and 4 more"),
 }
 
@@ -110,7 +110,7 @@ def test_the_commands_leave_a_shared_directory_as_it_is(lab: Lab, bpffs: Path) -
     assert content(bpffs) == before
 
 
-def test_the_root_of_a_bpffs_is_refused_by_whatever_name(lab: Lab, bpffs: Path, tmp_path: Path) -> None:
+def test_the_root_of_a_bpffs_is_refused_under_any_name(lab: Lab, bpffs: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(bpffs)
     before = content(bpffs)
     for name in (bpffs, tmp_path / "link", bpffs / "tc" / ".."):
@@ -120,8 +120,8 @@ def test_the_root_of_a_bpffs_is_refused_by_whatever_name(lab: Lab, bpffs: Path, 
     assert content(bpffs) == before
 
 
-@pytest.mark.parametrize("made", [True, False], ids=["the kubelet made it", "it is not there"])
-def test_without_a_bpffs_it_says_what_to_mount_and_touches_nothing(lab: Lab, tmp_path: Path, made: bool) -> None:
+@pytest.mark.parametrize("made", [True, False], ids=["the kubelet made it", "it does not exist"])
+def test_without_a_bpffs_the_agent_says_what_to_mount_and_changes_nothing(lab: Lab, tmp_path: Path, made: bool) -> None:
     directory = tmp_path / "balancing"
     if made:
         for name in ("links", "loading/maps", f"{BUILD}/maps"):
@@ -143,7 +143,7 @@ def test_a_pin_in_the_place_of_the_directory_is_refused(bpffs: Path) -> None:
         prepare_directory(bpffs / "tc" / "globals" / "cilium_lb4")
 
 
-def test_what_others_add_later_outlives_detach(lab: Lab, bpffs: Path) -> None:
+def test_detach_keeps_what_others_have_added(lab: Lab, bpffs: Path) -> None:
     directory = bpffs / "balancing"
     agent = lab.agent(datapath__bpffs=str(directory))
     (build,) = {row["build"] for row in agent.inspect("programs")}
@@ -158,10 +158,11 @@ def test_what_others_add_later_outlives_detach(lab: Lab, bpffs: Path) -> None:
     assert content(directory) == later | {"links", "loading", build, f"{build}/maps"}
 
 
-def test_the_directory_alone_is_enough_for_a_container(
+def test_a_container_needs_only_the_directory(
     lab: Lab, bpffs: Path, tmp_path: Path, pods: list[PodProcess], client: PodProcess
 ) -> None:
-    """As the chart mounts it. What an agent left that saw the whole bpffs is found, and the other way round."""
+    """The chart mounts only the directory. Agents that see it so, and agents that see the whole bpffs, adopt each
+    other's programs."""
     lab.write("pod", manifests.pod(pods[0]))
     lab.write("policies", manifests.policy("vip"))
     directory, inside = bpffs / "balancing", tmp_path / "inside"

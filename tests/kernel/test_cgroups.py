@@ -21,18 +21,18 @@ MOUNT_VIEW = "mount -t cgroup2 none $view"
 MOUNT_OWN = "mount -t cgroup2 none $own"
 UNSHARE = "unshare --mount --propagation private"
 CONTAINER = [ENTER_AGENT, f"{UNSHARE} --cgroup", MOUNT_OWN]
-"""As a runtime starts the agent: the first mount of cgroups shows its own alone."""
+"""As a container runtime starts the agent: with a mount that shows only the container's own cgroups."""
 NESTED = [
     *(ENTER_NODE, f"{UNSHARE} --cgroup", "mount -t cgroup2 none $nodes"),
     *CONTAINER,
     *("mount --bind $nodes $view", "umount -l $nodes $root"),
 ]
-"""The same on a node that is a container itself, with the node's cgroups at `view`."""
+"""The same on a node that is itself a container. The node's cgroups are mounted at `view`."""
 
 
 class Tree:
-    """Cgroups of the test's own: a `node` with an `agent` in it, and one `beside`; `root` is the mount that shows all
-    of them, `view`, `own` and `nodes` are directories for others."""
+    """Cgroups for one test: `node` with `agent` in it, and `beside`. `root` is the mount that shows all of them;
+    `view`, `own` and `nodes` are empty directories for further mounts."""
 
     def __init__(self, top: Path, node: Path, agent: str, folder: Path) -> None:
         self.root = find_cgroup("auto")
@@ -43,8 +43,8 @@ class Tree:
             directory.mkdir(parents=True, exist_ok=True)
 
     def within(self, *steps: str) -> tuple[str, ...]:
-        """A command that takes these steps, and starts the command that follows it; what begins with `unshare` starts
-        a shell for the next steps."""
+        """A command that takes these steps and then starts the command that follows it. A step with `unshare` starts a
+        new shell for the steps after it."""
         script = 'exec "$@"'
         for step in reversed(steps):
             script = f'exec {step} sh -ec {shlex.quote(script)} sh "$@"' if "unshare" in step else f"{step}; {script}"
@@ -52,7 +52,7 @@ class Tree:
         return ("env", *names, "sh", "-ec", script, "sh")
 
     def python(self, program: str, *steps: str) -> str:
-        """What a program prints that is started after these steps."""
+        """Takes these steps, runs the program, and returns what it prints."""
         command = [*self.within(*steps), sys.executable, "-c", program]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
@@ -108,7 +108,7 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
             [ENTER_NODE, f"{UNSHARE} --cgroup", MOUNT_VIEW, "echo $$ > $beside/cgroup.procs"],
             "view",
             None,
-            id="moved out of its cgroup namespace, which alone is shown",
+            id="moved out of its cgroup namespace, and only that is shown",
         ),
         pytest.param(
             [ENTER_AGENT, UNSHARE, "mount --bind $node $view"], "view", "agent", id="a part that is bound elsewhere"
@@ -129,7 +129,7 @@ def test_the_agents_own_cgroup_is_found_in_every_view(
         pytest.param([], "root", id="a process of the node"),
         pytest.param([*CONTAINER, "mount --bind $root $view", "umount -l $root"], "view", id="a container"),
         pytest.param(NESTED, "view", id="a container on a node that is a container"),
-        pytest.param([*CONTAINER, "umount -l $root"], "own", id="a container that is shown no more than itself"),
+        pytest.param([*CONTAINER, "umount -l $root"], "own", id="a container that sees only its own cgroups"),
         pytest.param([*NESTED, "mount -t tmpfs none $view"], "own", id="a mount that another one hides"),
     ],
 )
@@ -146,10 +146,12 @@ def test_auto_is_the_mount_that_shows_most(tree: Tree, steps: list[str], expecte
         pytest.param("node/kubelet.slice/kubelet-kubepods.slice", NESTED, "", id="kind"),
         pytest.param("node/pods/kubepods", NESTED, "", id="cgroupRoot"),
         pytest.param("beside/kubepods", NESTED, "no kubepods cgroup below", id="no kubelet's cgroups below"),
-        pytest.param("node/kubepods", [*CONTAINER, "umount -l $root"], "the agent's own cgroup", id="its own alone"),
+        pytest.param(
+            "node/kubepods", [*CONTAINER, "umount -l $root"], "the agent's own cgroup", id="only its own cgroup"
+        ),
     ],
 )
-def test_what_covers_no_pod_is_told(tree: Tree, kubepods: str, steps: list[str], warning: str) -> None:
+def test_a_cgroup_that_covers_no_pod_is_reported(tree: Tree, kubepods: str, steps: list[str], warning: str) -> None:
     (tree.top / kubepods).mkdir(parents=True)
     told = tree.python(
         "from bpf.cgroups import *; from bpf.coverage import *; print(*coverage_faults(find_cgroup('auto')))", *steps
@@ -160,7 +162,7 @@ def test_what_covers_no_pod_is_told(tree: Tree, kubepods: str, steps: list[str],
 
 @pytest.fixture
 def node(lab: Lab, tmp_path: Path) -> Tree:
-    """The laboratory as a node that is a container. What is made is removed with the laboratory."""
+    """The laboratory as a node that is a container. Its cgroups are removed with the laboratory."""
     return Tree(lab.cgroup, lab.cgroup, "kubepods/besteffort/pod-agent/ctr", tmp_path)
 
 

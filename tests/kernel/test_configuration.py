@@ -1,4 +1,4 @@
-"""What the configuration leaves out, the kernel never gets (docs/configuration.md: `datapath`, `redirect`)."""
+"""The kernel gets only what the configuration allows (docs/configuration.md: `datapath`, `redirect`)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, VIP, Agent, Lab, PodP
 
 @pytest.fixture
 def agent(lab: Lab, pods: list[PodProcess], request: pytest.FixtureRequest) -> Iterator[Agent]:
-    """Configured by the test's parameter, or not at all."""
+    """Configured by the test's parameter, if it has one."""
     lab.write("pod", manifests.pod(pods[0]))
     lab.write("service", manifests.service(ports=(("dns", 53, "UDP"),)))
     lab.write("policies", manifests.policy("vip"), manifests.policy("of-service", service_name="http-server-v4"))
-    made = lab.agent(**getattr(request, "param", {}))
-    yield made
-    made.terminate()
-    made.command("detach")
+    with lab.running_agent(**getattr(request, "param", {})) as made:
+        yield made
 
 
 def addresses(agent: Agent) -> set[str]:
@@ -28,7 +26,7 @@ def addresses(agent: Agent) -> set[str]:
 
 
 @pytest.mark.parametrize("agent", [{"datapath__ipv6": False}], indirect=True, ids=[""])
-def test_without_ipv6_no_ipv6_frontend_and_mapped_sockets_still_reach_those_of_ipv4(
+def test_without_ipv6_there_is_no_ipv6_frontend_and_mapped_sockets_still_reach_ipv4_frontends(
     agent: Agent, client: PodProcess
 ) -> None:
     assert addresses(agent) == {VIP, CLUSTER_IP}
@@ -38,7 +36,7 @@ def test_without_ipv6_no_ipv6_frontend_and_mapped_sockets_still_reach_those_of_i
 
 
 @pytest.mark.parametrize("agent", [{"datapath__ipv4": False}], indirect=True, ids=[""])
-def test_without_ipv4_no_ipv4_frontend(agent: Agent, client: PodProcess) -> None:
+def test_without_ipv4_there_is_no_ipv4_frontend(agent: Agent, client: PodProcess) -> None:
     assert addresses(agent) == {CLUSTER_IP6}
     assert agent.states() == {"vip": "NoFrontend", "of-service": "Active"}
     assert client.do("udp", address=CLUSTER_IP6, port=53)["who"] == "pod0"
@@ -53,7 +51,7 @@ def test_an_address_outside_the_allowed_ones_is_invalid(agent: Agent, client: Po
 
 
 @pytest.mark.parametrize("agent", [{"redirect__address_backend_namespaces": ["dns"]}], indirect=True, ids=[""])
-def test_an_address_policy_takes_pods_of_allowed_namespaces_alone(agent: Agent) -> None:
+def test_an_address_policy_takes_only_pods_of_allowed_namespaces(agent: Agent) -> None:
     assert agent.states() == {"vip": "NoBackend", "of-service": "Active"}
 
 
@@ -65,7 +63,7 @@ def test_the_agents_limit_holds_for_policies_without_their_own(lab: Lab, agent: 
     assert {row["policy"]: row["qos_limit"] for row in agent.inspect("policies")} == {"vip": 0, "of-service": 3}
 
 
-def test_counters_go_on_without_backends_and_metrics_tell_the_same(
+def test_counters_survive_a_time_without_backends_and_metrics_show_the_same(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     wait_until(lambda: len(agent.inspect("frontends")) == 3, "installed")
@@ -84,7 +82,7 @@ def test_counters_go_on_without_backends_and_metrics_tell_the_same(
     assert agent.metric('localredirect_map_entries{map="frontends"}') == 3
 
 
-def test_a_restart_takes_over_counters_and_affinity(lab: Lab, agent: Agent, client: PodProcess) -> None:
+def test_a_restarted_agent_keeps_counters_and_affinity(lab: Lab, agent: Agent, client: PodProcess) -> None:
     lab.write("policies", manifests.policy("vip", sessionAffinity="ClientIP"))
     wait_until(lambda: [row["affinity_seconds"] for row in agent.inspect("frontends")] == [10800], "affinity is on")
     client.do("udp", address=VIP, port=53)

@@ -48,14 +48,6 @@ class Container:
             self.directory.rmdir()
 
 
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    made = lab.agent()
-    yield made
-    made.terminate()
-    made.command("detach")
-
-
 @contextmanager
 def container(
     lab: Lab, pod: PodProcess, identifier: str = FIRST, place: str = PLACES["cgroupfs"]

@@ -1,4 +1,4 @@
-"""Whose counters they are: a policy's go on for as long as it exists, and are nobody else's."""
+"""A policy keeps its counters for as long as it exists, and no other policy gets them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bpf.packing import POLICY_ID, pack_affinity
 from bpf.rows import AffinityRow
 from config.domain.addresses import Endpoint
 from tests.lab.lab import Lab
-from tests.lab.rows import backends, desired, frontend, out_of_force, prepare_small, small_datapath
+from tests.lab.rows import backends, desired, frontend, out_of_force, pins_of, prepare_small, small_datapath
 from tests.unit.peers import Peer, fence
 
 SIZES = {"max_frontends": 8, "max_backends": 8, "max_affinity": 4096}
@@ -34,7 +34,7 @@ def datapath(lab: Lab) -> Iterator[Datapath]:
 
 
 class Counting:
-    """A MapWriter, and what the programs have counted for it."""
+    """A MapWriter, and counters that a test sets as the programs would."""
 
     def __init__(self, datapath: Datapath, *policies: DesiredPolicy) -> None:
         self.peers = [Peer(name) for name in ("StatusReporter", "ConflictResolver", "AffinityAger")]
@@ -47,7 +47,7 @@ class Counting:
         self.apply(*policies, complete=True)
 
     def restart(self, *policies: DesiredPolicy) -> None:
-        """What an agent does that starts again on the same pins."""
+        """Restarts the MapWriter on the same pins, as a restarted agent does."""
         self.ref.stop()
         self.start(*policies)
 
@@ -61,7 +61,7 @@ class Counting:
             count(self.maps, policy_id, 7)
 
     def redirects(self) -> dict[str, int]:
-        """Of each policy whose counters there are."""
+        """Policy -> redirects, of each policy that has counters."""
         counters = self.maps.counters()
         policies = self.maps.counted_policies()
         assert counters.keys() == policies.keys()
@@ -69,7 +69,7 @@ class Counting:
 
 
 def count(maps: PinnedMaps, policy_id: int, redirects: int) -> None:
-    """As the programs would."""
+    """Counts on one CPU, as the programs do."""
     first_cpu = redirects.to_bytes(8, "little")
     maps["counters"].update(POLICY_ID.pack(policy_id), first_cpu.ljust(maps["counters"].value_size, b"\0"))
 
@@ -96,15 +96,17 @@ WITHOUT_BACKENDS = replace(DNS, frontends=())
         pytest.param([WITHOUT_BACKENDS], {"dns": 7}, id="without backends"),
         pytest.param([out_of_force(DNS)], {"dns": 7}, id="disabled"),
         pytest.param([CREATED_AGAIN], {"dns": 0}, id="another object of the same name and number"),
-        pytest.param([ANOTHER], {"web": 0}, id="another policy took the number over"),
-        pytest.param([ANOTHER, out_of_force(DNS)], {"web": 0}, id="another has the number, this one lost it"),
-        pytest.param([out_of_force(ANOTHER)], {}, id="another asks for the number, and is out of force"),
-        pytest.param([DNS, out_of_force(ANOTHER)], {"dns": 7}, id="another asks for the number in vain"),
+        pytest.param([ANOTHER], {"web": 0}, id="another policy has taken over the number"),
+        pytest.param(
+            [ANOTHER, out_of_force(DNS)], {"web": 0}, id="another policy has the number, which this one has lost"
+        ),
+        pytest.param([out_of_force(ANOTHER)], {}, id="another policy asks for the number, and is out of force"),
+        pytest.param([DNS, out_of_force(ANOTHER)], {"dns": 7}, id="another policy asks for the number in vain"),
         pytest.param([], {}, id="gone"),
     ],
 )
-@pytest.mark.parametrize("how", ["told", "restarted", "complete"])
-def test_counters_go_on_for_as_long_as_the_policy_exists_and_begin_at_zero_for_another(
+@pytest.mark.parametrize("how", ["changes", "restarted", "complete"])
+def test_counters_last_as_long_as_the_policy_and_begin_at_zero_for_another_one(
     counting: Counting, how: str, after: list[DesiredPolicy], redirects: dict[str, int]
 ) -> None:
     counting.apply(DNS)
@@ -125,13 +127,13 @@ def test_a_policy_that_comes_back_into_force_goes_on_counting(counting: Counting
     counting.apply(DNS)
     counting.count()
     counting.apply(out_of_force(DNS))
-    assert counting.maps.policy_rows() == {}, "nothing of it is shown as installed"
+    assert counting.maps.policy_rows() == {}, "it is not shown as installed"
     counting.restart(out_of_force(DNS))
     counting.apply(DNS)
     assert counting.redirects() == {"dns": 7}
 
 
-def test_a_policy_that_does_not_fit_any_longer_keeps_its_counters(counting: Counting) -> None:
+def test_a_policy_that_no_longer_fits_keeps_its_counters(counting: Counting) -> None:
     counting.apply(DNS)
     counting.count()
     counting.apply(replace(desired(77, "abcdefghi", uid="one"), key=DNS.key))
@@ -142,7 +144,7 @@ def test_a_policy_that_does_not_fit_any_longer_keeps_its_counters(counting: Coun
 def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(
     lab: Lab, request: pytest.FixtureRequest
 ) -> None:
-    request.addfinalizer(lambda: detach(lab.bpffs.with_name(f"{lab.prefix}-upgrade")))
+    request.addfinalizer(lambda: detach(pins_of(lab, "upgrade")))
     gone, disabled = desired(1, "a", name="gone"), desired(2, "a", name="disabled", uid="u")
     former = Counting(prepare_small(lab, "upgrade", **SIZES))
     former.apply(DNS, gone, disabled)
@@ -152,7 +154,7 @@ def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(
     former.datapath.close()
     later = prepare_small(lab, "upgrade", **SIZES | {"max_frontends": 9})
     for policy_id in (1, 77):
-        count(former.maps, policy_id, 9)  # its programs go on until the new ones take over
+        count(former.maps, policy_id, 9)  # the former programs go on counting until the new ones take over
     present = Counting(later, DNS, out_of_force(disabled))
     assert present.redirects() == {"dns": 9, "disabled": 7}
     assert pins.builds(later.bpffs) == [later.build]
@@ -166,7 +168,8 @@ def test_a_new_build_takes_over_the_counters_of_policies_that_still_exist(
 
 
 def test_a_sweep_looks_at_a_few_rows_at_a_time(counting: Counting) -> None:
-    """So that what has come meanwhile waits for a few alone. Told here what its mailbox would tell it."""
+    """So messages that arrive meanwhile wait only for a few rows. The test delivers the messages to the actor
+    itself."""
     of_nobody = Endpoint(backends("z")[0].address, 53)
     for client in range(3 * SWEEP_SLICE):
         row = AffinityRow(

@@ -1,4 +1,4 @@
-"""The agent's two HTTP servers: whoever can reach them can't end redirects, nor can an address that is taken."""
+"""The agent's two HTTP servers: neither their clients nor an address that is in use can end redirects."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NODE_ADDRESS = "10.77.0.1"
 MOST_RESIDENT = 150
 """MB. About 50 are usual; 100 clients with unfinished headers once took 659."""
 WHOLE_EXCHANGE = 60.0
-"""More seconds than any connection is kept, on a slow machine."""
+"""Seconds. The agent keeps no connection for so long, even on a slow machine."""
 
 
 @pytest.fixture
 def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
-    """Not started; when it is, every Pod can reach both of its servers."""
+    """Not started yet. Every Pod will be able to reach both of its servers."""
     lab.write("pod", manifests.pod(pods[0]))
     lab.write("policies", manifests.policy("dns"))
     made = Agent(lab, {"metrics__address": "0.0.0.0", "health__address": "0.0.0.0"})
@@ -43,7 +43,7 @@ def resident(agent: Agent) -> float:
 
 
 def assert_unharmed(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]) -> None:
-    """Honest clients are answered, no actor failed, and what changes is installed."""
+    """Other clients are answered, changes are installed, and no actor has failed."""
     for _ in range(5):
         assert agent.fetch("/healthz") == agent.fetch("/readyz") == "ok\n"
         assert agent.metric('localredirect_policy_state{policy="dns",state="Active"}') == 1
@@ -57,7 +57,7 @@ def assert_unharmed(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodPr
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("connections", [100, 1000])
-def test_clients_that_never_end_their_request_take_neither_memory_nor_descriptors(
+def test_clients_that_never_end_their_requests_exhaust_neither_memory_nor_descriptors(
     connections: int, lab: Lab, agent: Agent, attacker: PodProcess, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     agent.start()
@@ -65,15 +65,19 @@ def test_clients_that_never_end_their_request_take_neither_memory_nor_descriptor
     resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
     kilobytes = 5800 if connections == 100 else 4
     for port in (agent.metrics, agent.health):
-        attacker.do("hold", address=NODE_ADDRESS, port=port, connections=connections, kilobytes=kilobytes)
+        attacker.do("hold_connections", address=NODE_ADDRESS, port=port, connections=connections, kilobytes=kilobytes)
     assert_unharmed(lab, agent, client, pods)
     assert resident(agent) < MOST_RESIDENT
-    wait_until(lambda: attacker.do("held")["held"] == 0, "they drip, and are cut all the same", WHOLE_EXCHANGE)
+    wait_until(
+        lambda: attacker.do("open_connections")["number"] == 0,
+        "all are closed, although they send",
+        WHOLE_EXCHANGE,
+    )
     assert resident(agent) < MOST_RESIDENT
 
 
 @pytest.mark.parametrize("section", ["metrics", "health"])
-def test_a_port_that_is_taken_ends_no_redirect_and_is_used_once_it_is_free(
+def test_a_port_in_use_ends_no_redirect_and_is_taken_once_it_is_free(
     section: str, lab: Lab, agent: Agent, client: PodProcess
 ) -> None:
     port = getattr(agent, section)
@@ -81,18 +85,18 @@ def test_a_port_that_is_taken_ends_no_redirect_and_is_used_once_it_is_free(
     taker.do("serve", address="127.0.0.1", port=port, protocol="TCP")
     agent.start(ready=section == "metrics")
     wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == "pod0", "calls are redirected", 30)
-    told = f"{section}.address, {section}.port: cannot listen on 0.0.0.0 port {port}: Address already in use"
+    fault = f"{section}.address, {section}.port: cannot listen on 0.0.0.0 port {port}: Address already in use"
     if section == "metrics":
-        assert agent.status()["metrics"] == {"fault": told}
+        assert agent.status()["metrics"] == {"fault": fault}
     taker.kill()
     path = "/metrics" if section == "metrics" else "/readyz"
     wait_until(lambda: agent.fetch(path) != "", "it listens")
     assert {each["name"]: each["restarts"] for each in agent.status()["actors"] if each["restarts"]} == {}
-    wait_until(lambda: "metrics" not in agent.status(), "the reporter has heard of it")
-    assert agent.log.read_text().count(told) == 1
+    wait_until(lambda: "metrics" not in agent.status(), "/status shows no fault")
+    assert agent.log.read_text().count(fault) == 1
 
 
-def test_nothing_at_the_start_asks_for_a_name_and_the_host_name_counts_in_small_letters(
+def test_the_agent_resolves_no_name_at_its_start_and_takes_the_host_name_in_small_letters(
     lab: Lab, agent: Agent, client: PodProcess
 ) -> None:
     settings = yaml.safe_load(agent.config.read_text())

@@ -1,4 +1,4 @@
-"""The agent comes and goes; connections do not notice (promises 1 and 2, P10)."""
+"""The agent stops, starts and is replaced, and connections do not notice (promises 1 and 2, P10)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
     made.command("detach")
 
 
-def test_kill_9_and_restart_under_load_fail_no_call_and_move_none(agent: Agent, client: PodProcess) -> None:
+def test_kill_9_and_restart_under_load_fail_no_call_and_move_no_connection(agent: Agent, client: PodProcess) -> None:
     kept = client.do("keep", key="k", address=VIP, port=80)
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
     agent.kill()
@@ -70,10 +70,11 @@ def test_a_stopped_agent_loses_its_lease_and_gets_it_back(lab: Lab, agent: Agent
     short.terminate()
 
 
-def test_an_agent_that_wakes_up_sends_no_call_to_a_pod_that_went_meanwhile(
+def test_an_agent_that_was_stopped_sends_no_call_to_a_pod_that_was_deleted_meanwhile(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
-    """The lease is renewed by what was read after its end, not by the first probe (docs/decisions/0006-lease.md)."""
+    """A listing that began after the end of the lease renews it, and not the first probe
+    (docs/decisions/0006-lease.md)."""
     agent.terminate()
     short = lab.agent(datapath__lease_seconds=3, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     assert short.process
@@ -82,7 +83,7 @@ def test_an_agent_that_wakes_up_sends_no_call_to_a_pod_that_went_meanwhile(
         wait_until(lambda: len(agent_backends(short)) == 4, "both Pods serve")
         short.process.send_signal(signal.SIGSTOP)
         wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == REMOTE, "the lease is over")
-        # Many files, so that what happened is long in being read.
+        # Write many files, so that it takes long to read what has happened.
         for number in range(150):
             lab.write(f"noise{number}", *[manifests.pod(pods[2], ready=False)])
         lab.write("pods", manifests.pod(pods[stays]))
@@ -97,17 +98,18 @@ def test_an_agent_that_wakes_up_sends_no_call_to_a_pod_that_went_meanwhile(
 
 
 def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client: PodProcess) -> None:
-    """Other map sizes make another build, as other programs would. Open sockets still see the frontend (P15)."""
+    """Other map sizes make another build, as other programs do. Open sockets still see the frontend (P15)."""
     kept = client.do("keep", key="upgrade", address=VIP, port=80)
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
     old = {row["build"] for row in agent.inspect("programs")}
-    forth = {row["link_id"] for row in agent.inspect("programs") if row["hook"].startswith(("connect", "sendmsg"))}
+    redirects = ("connect", "sendmsg")
+    kept_links = {row["link_id"] for row in agent.inspect("programs") if row["hook"].startswith(redirects)}
     agent.terminate()
     bigger = lab.agent(datapath__max_frontends=100, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
     assert {row["build"] for row in bigger.inspect("programs")}.isdisjoint(old)
-    assert forth < {row["link_id"] for row in bigger.inspect("programs")}, "swapped in place"
+    assert kept_links < {row["link_id"] for row in bigger.inspect("programs")}, "swapped in place"
     assert client.do("use", key="upgrade") == kept
     assert client.do("udp", address=VIP, port=53)["source"] == [VIP, 53]
     bigger.terminate()
@@ -116,7 +118,7 @@ def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client:
 def test_while_a_build_is_compiled_for_longer_than_the_lease_calls_take_the_normal_way_and_the_log_says_why(
     lab: Lab, agent: Agent, client: PodProcess
 ) -> None:
-    """Nobody watches the Pods meanwhile, so nobody renews the lease of the build that is attached."""
+    """Nobody watches the Pods meanwhile, so nobody renews the lease of the attached build."""
     agent.terminate()
     former = lab.agent(datapath__lease_seconds=1)
     former.terminate()
@@ -142,13 +144,13 @@ def test_fifty_changes_a_second_under_load_fail_nothing_and_reach_no_removed_bac
 
 
 def agent_backends(agent: Agent) -> list[object]:
-    """Read in this process: fifty `inspect` commands a second are more than the machine has."""
+    """Reads the maps in this process: the machine is too slow for fifty `inspect` commands a second."""
     from bpf.inspect import view  # noqa: PLC0415
 
     return list(view("backends", agent._lab.bpffs))
 
 
-def test_a_full_map_fails_the_policy_that_does_not_fit_and_takes_it_when_there_is_room(
+def test_a_policy_that_does_not_fit_in_a_map_fails_until_there_is_room(
     lab: Lab, agent: Agent, client: PodProcess
 ) -> None:
     agent.terminate()
@@ -165,7 +167,7 @@ def test_a_full_map_fails_the_policy_that_does_not_fit_and_takes_it_when_there_i
     small.terminate()
 
 
-def test_a_policy_changes_in_a_map_that_has_no_room_for_it_twice_and_no_call_notices(
+def test_a_policy_changes_without_a_failed_call_in_a_map_that_has_no_room_for_both_versions(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     agent.terminate()

@@ -1,4 +1,4 @@
-"""With others on the same node: another socket load balancer, and real DNS software."""
+"""Beside other software on the same node: another socket load balancer, and real DNS software."""
 
 from __future__ import annotations
 
@@ -19,14 +19,6 @@ NAME = "answer.test"
 ADDRESS = "192.0.2.7"
 
 
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    made = lab.agent()
-    yield made
-    made.terminate()
-    made.command("detach")
-
-
 @pytest.fixture
 def redirected(lab: Lab, agent: Agent, pods: list[PodProcess]) -> None:
     lab.write("pod", manifests.pod(pods[0]))
@@ -36,7 +28,7 @@ def redirected(lab: Lab, agent: Agent, pods: list[PodProcess]) -> None:
 
 @contextmanager
 def foreign(lab: Lab, *flags: int) -> Iterator[dict[str, list[str]]]:
-    """Another program translates the virtual IP to another address. Hook -> what we call its program."""
+    """Attaches programs that translate the virtual IP to another address. Yields hook -> how we name its program."""
     command = [sys.executable, "-m", "tests.lab.foreign", str(lab.cgroup), VIP, "169.254.0.91", *map(str, flags)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
@@ -59,17 +51,17 @@ def test_ours_stays_first_when_another_program_comes_later(lab: Lab, agent: Agen
     with foreign(lab):
         assert client.do("udp", address=VIP, port=53) == {"who": "pod0", "source": [VIP, 53]}
         assert before_us(agent) == {}
-        # What we leave alone is the other program's.
+        # A call that we do not redirect is left to the other program.
         assert client.do("tcp", address=VIP, port=80)["peer"] == ["169.254.0.91", 80]
 
 
 @pytest.mark.usefixtures("redirected")
-def test_a_program_that_was_there_first_stops_neither_the_agent_nor_its_word(
+def test_an_agent_that_starts_beside_another_program_goes_first_or_reports_that_program(
     lab: Lab, agent: Agent, client: PodProcess
 ) -> None:
-    """Ours goes first all the same where the kernel can put it there; where not, the other one is told by its id."""
+    """Where the kernel can, it puts ours first all the same. Otherwise the agent reports the other program's id."""
     agent.terminate()
-    shutil.rmtree(lab.bpffs / "links")  # its attachments; the build stays, and is adopted
+    shutil.rmtree(lab.bpffs / "links")  # the attachments; the build stays, and is adopted
     with foreign(lab) as theirs:
         agent.start()
         wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
@@ -84,10 +76,10 @@ def test_a_program_that_was_there_first_stops_neither_the_agent_nor_its_word(
 
 
 @pytest.mark.usefixtures("redirected")
-def test_a_program_that_comes_first_later_is_told_by_its_id(lab: Lab, agent: Agent, client: PodProcess) -> None:
-    """Names can't be told: opening a program by its id takes CAP_SYS_ADMIN, which the agent has not."""
+def test_a_program_that_is_later_put_before_ours_is_reported(lab: Lab, agent: Agent, client: PodProcess) -> None:
+    """To report its name, the agent would have to open it by its id, which needs CAP_SYS_ADMIN."""
     if not can_come_first(lab.cgroup):
-        return  # nobody can
+        return  # on this kernel nobody can do that
     with foreign(lab, libbpf.BPF_F_BEFORE) as theirs:
         assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
         assert before_us(agent) == theirs
@@ -123,13 +115,13 @@ def test_a_real_resolver_client_asks_a_real_server_behind_the_virtual_ip(
     lab.write("policies", manifests.policy("dns", ip="169.254.0.92", ports=ports, backend_port=5353))
     wait_until(lambda: agent.states() == {"dns": "Active"}, "active")
     assert client.cgroup
-    join = 'echo $$ > "$0/cgroup.procs"; exec "$@"'  # dig, as a process of the client's Pod
+    join = 'echo $$ > "$0/cgroup.procs"; exec "$@"'  # runs dig as a process of the client's Pod
     enter = ["sh", "-c", join, str(client.cgroup), "nsenter", f"--net=/run/netns/{lab.prefix}-{client.name}"]
     ask = ["dig", "+short", "+tries=1", "+time=3", transport, "@169.254.0.92", NAME, "A"]
     result = subprocess.run([*enter, *ask], capture_output=True, text=True, check=False)
     assert result.stdout.split() == [ADDRESS], result
 
 
-def test_what_no_policy_names_is_answered_as_ever(agent: Agent, client: PodProcess) -> None:
+def test_without_a_policy_calls_take_the_normal_way(agent: Agent, client: PodProcess) -> None:
     wait_until(lambda: agent.states() == {}, "no policies")
     assert client.do("udp", address=VIP, port=53)["who"] == REMOTE

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.lab import manifests
 from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, VIP, Agent, Lab, PodProcess, wait_until
-
-
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    made = lab.agent()
-    yield made
-    made.terminate()
-    made.command("detach")
 
 
 @pytest.fixture
@@ -48,7 +38,7 @@ def test_udp_replies_come_from_the_frontend(client: PodProcess, address: str, co
 
 
 @pytest.mark.usefixtures("redirected")
-def test_ipv6_sockets_reach_ipv4_frontends_by_mapped_addresses(client: PodProcess) -> None:
+def test_ipv6_sockets_reach_ipv4_frontends_through_mapped_addresses(client: PodProcess) -> None:
     mapped = f"::ffff:{VIP}"
     assert client.do("tcp", address=VIP, port=80, mapped=True) == {"who": "pod0", "peer": [mapped, 80]}
     assert client.do("udp", address=VIP, port=53, mapped=True) == {"who": "pod0", "source": [mapped, 53]}
@@ -56,10 +46,10 @@ def test_ipv6_sockets_reach_ipv4_frontends_by_mapped_addresses(client: PodProces
 
 
 @pytest.mark.usefixtures("redirected")
-def test_one_socket_asks_three_name_servers_and_hears_each_by_its_own_address(client: PodProcess) -> None:
+def test_one_socket_asks_three_name_servers_and_each_reply_has_the_right_source(client: PodProcess) -> None:
     targets = [(VIP, 53), (CLUSTER_IP, 53), ("169.254.0.91", 53)]
     answers = client.do("udp_many", targets=targets)["answers"]
-    # Two frontends share the backend on this socket: either of them, never the backend.
+    # Two frontends share a backend on this socket. A reply may show either of them, but never the backend.
     assert [who for who, _, _ in answers] == ["pod0", "pod0", REMOTE]
     assert {source for who, source, _ in answers if who == "pod0"} <= {VIP, CLUSTER_IP}
     assert [source for who, source, _ in answers if who == REMOTE] == ["169.254.0.91"]
@@ -94,7 +84,7 @@ def test_without_a_usable_backend_clients_take_the_normal_way(
 
 
 @pytest.mark.usefixtures("redirected")
-def test_a_policy_that_turns_invalid_is_taken_out(lab: Lab, agent: Agent, client: PodProcess) -> None:
+def test_a_policy_that_becomes_invalid_is_removed(lab: Lab, agent: Agent, client: PodProcess) -> None:
     bad = manifests.policy("vip")
     bad["spec"]["frontend"]["addressMatcher"]["toPorts"][0]["port"] = 70000
     lab.write("policies", bad)

@@ -1,4 +1,4 @@
-"""Maps that are too small, or nearly: what fits is in force, and changes without a gap (P10, promise 2)."""
+"""Maps that are too small, or almost: policies that fit are in force, and change without a gap (P10, promise 2)."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ def datapath(lab: Lab) -> Iterator[Datapath]:
 
 
 class Watched:
-    """The real maps, looked at after each write as a program could see them then."""
+    """The real maps. After each single write they are checked as a program would see them at that moment."""
 
     def __init__(self, datapath: Datapath, monkeypatch: pytest.MonkeyPatch) -> None:
         self.maps = datapath.open_maps()
         self.tables = MapTables(self.maps)
         self.apply(dict.fromkeys(self.tables.policy_ids))
-        self.taken_out: list[int] = []
-        """Frontends, by their number, that were removed."""
+        self.removed: list[int] = []
+        """Numbers of the frontends that were removed."""
         self.seen: dict[int, list[str]] = {}
-        """Frontend -> its backends as they were after each write, without repetitions."""
+        """Number of a frontend -> its backends after each write, without repetitions."""
         for method in ("update", "update_many", "delete"):
             monkeypatch.setattr(KernelMap, method, self._watching(getattr(KernelMap, method)))
 
     def apply(self, targets: dict[int, PolicyWrite | None]) -> set[int]:
-        """Service ids that were refused."""
+        """Returns the policy ids that were refused."""
         return set(self.tables.apply(targets, known=set()))
 
     def install(self, *writes: PolicyWrite) -> set[int]:
         return self.apply({each.policy.policy_id: each for each in writes})
 
     def frontends(self) -> dict[int, str]:
-        """Number -> letters of the backends, as the kernel has them."""
+        """Number of a frontend -> letters of its backends, as they are in the kernel."""
         return {number_of(row): letters_of(self.maps.backends_of(row)) for row in self.maps.frontend_rows()}
 
     def forget(self) -> None:
-        self.taken_out.clear()
+        self.removed.clear()
         self.seen.clear()
         self._look(list(self.maps.frontend_rows()))
 
@@ -74,7 +74,7 @@ class Watched:
             before = {row.frontend for row in self.maps.frontend_rows()} if written is self.maps["frontends"] else set()
             result = method(written, *arguments)
             rows = list(self.maps.frontend_rows())
-            self.taken_out += sorted(number_of_frontend(each) for each in before - {row.frontend for row in rows})
+            self.removed += sorted(number_of_frontend(each) for each in before - {row.frontend for row in rows})
             self._look(rows)
             return result
 
@@ -83,7 +83,7 @@ class Watched:
     def _look(self, rows: list[FrontendRow]) -> None:
         bits = self.maps["filter"].lookup(bytes(4)) or b""
         for row in rows:
-            assert len(self.maps.backends_of(row)) == row.count > 0, "a row names backends of its own generation alone"
+            assert len(self.maps.backends_of(row)) == row.count > 0, "a row names only backends of its own generation"
             assert all(bits[bit // 8] >> bit % 8 & 1 for bit in filter_bits(row.frontend))
             seen = self.seen.setdefault(number_of(row), [])
             if seen[-1:] != [letters_of(self.maps.backends_of(row))]:
@@ -114,7 +114,7 @@ def watched(datapath: Datapath, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wat
 
 PADDING = "abcdefghijkl"
 CHANGES: dict[str, tuple[int, PolicyWrite, PolicyWrite, list[int], list[str]]] = {
-    # case: free slots, before, after, frontends that were taken out for it, what callers saw of the first frontend
+    # case: free slots, before, after, frontends that were removed meanwhile, what callers saw of the first frontend
     "room beside it": (2, write(1, "abc"), write(1, "ac"), [], ["abc", "ac"]),
     "one slot is free, and three become two": (1, write(1, "abc"), write(1, "ac"), [], ["abc", "a", "ac"]),
     "no slot is free, and three become two": (0, write(1, "abc"), write(1, "ac"), [], ["abc", "a", "ac"]),
@@ -126,7 +126,7 @@ CHANGES: dict[str, tuple[int, PolicyWrite, PolicyWrite, list[int], list[str]]] =
     "it grows, and leaves a slot free": (2, write(1, "abc"), write(1, "abcd"), [], ["abc", "a", "abcd"]),
     "it grows by all that is free": (1, write(1, "abc"), write(1, "abcd"), [10], ["abc", "a", "abcd"]),
     "another limit": (0, write(1, "abc"), write(1, "abc", limit=5), [], ["abc"]),
-    "two frontends, of which one makes room for the other": (
+    "two frontends, one of which makes room for the other": (
         1,
         write(1, "ab", "cdef"),
         write(1, "abgh", "cd"),
@@ -137,61 +137,62 @@ CHANGES: dict[str, tuple[int, PolicyWrite, PolicyWrite, list[int], list[str]]] =
 }
 
 
-@pytest.mark.parametrize(("free", "before", "after", "taken_out", "seen"), CHANGES.values(), ids=CHANGES)
-def test_p10_a_policy_in_force_changes_in_place_while_there_is_an_order_of_writes_for_it(
-    watched: Watched, free: int, before: PolicyWrite, after: PolicyWrite, taken_out: list[int], seen: list[str]
+@pytest.mark.parametrize(("free", "before", "after", "removed", "seen"), CHANGES.values(), ids=CHANGES)
+def test_p10_a_policy_in_force_changes_without_a_gap_if_any_order_of_writes_allows_it(
+    watched: Watched, free: int, before: PolicyWrite, after: PolicyWrite, removed: list[int], seen: list[str]
 ) -> None:
     padding = write(9, PADDING[: SLOTS - free - before.need.backends])
     assert watched.install(before, padding) == set()
     assert watched.tables.used.backends == SLOTS - free
     watched.forget()
     assert watched.install(after) == set()
-    assert watched.taken_out == taken_out
+    assert watched.removed == removed
     assert watched.seen[10] == seen
     assert watched.seen.get(90, [""])[-1] == PADDING[: padding.need.backends], "the other policy is as it was"
     assert {row.limit for row in watched.maps.frontend_rows() if row.policy_id == 1} == {after.policy.limit}
 
 
 def test_one_pod_that_turns_not_ready_under_many_policies_costs_none_of_them_its_frontends(watched: Watched) -> None:
-    """As with 1,000 policies of 2 ports and 20 Pods in 65,536 rows: the new rows of all need more than is free."""
+    """The new rows of all policies together need more slots than are free, as with 1,000 policies of 2 ports and 20
+    Pods in 65,536 rows."""
     assert watched.install(*(write(i, "abc") for i in range(1, 5))) == set()
     watched.forget()
     assert watched.install(*(write(i, "ac") for i in range(1, 5))) == set()
     assert watched.frontends() == {i * 10: "ac" for i in range(1, 5)}
-    assert watched.taken_out == []
+    assert watched.removed == []
 
 
-def test_free_slots_that_are_scattered_are_brought_together(watched: Watched) -> None:
+def test_scattered_free_slots_are_joined(watched: Watched) -> None:
     assert watched.install(*(write(i, "ab") for i in range(1, 7))) == set()
     watched.apply({2: None, 4: None, 6: None})
     watched.forget()
     assert watched.install(write(7, "abcdef")) == set()
     assert watched.frontends() == {10: "ab", 30: "ab", 50: "ab", 70: "abcdef"}
-    assert watched.taken_out == [], "those that made way are there all the time"
+    assert watched.removed == [], "the frontends that were moved stay installed all the time"
 
 
-def test_a_frontend_that_is_longer_than_its_way_moves_without_being_taken_out(watched: Watched) -> None:
+def test_a_frontend_whose_new_slots_overlap_its_old_ones_moves_without_being_removed(watched: Watched) -> None:
     assert watched.install(write(1, "a"), write(2, PADDING[:10]), write(3, "a")) == set()
     watched.apply({1: None, 3: None})
     watched.forget()
     assert watched.install(write(4, "ab")) == set()
     assert watched.frontends() == {20: PADDING[:10], 40: "ab"}
-    assert watched.taken_out == []
+    assert watched.removed == []
 
 
 def test_a_policy_that_does_not_fit_is_refused_as_a_whole(watched: Watched) -> None:
     assert watched.install(write(1, PADDING[:8])) == set()
     assert watched.install(write(2, "ab", "abc")) == {2}
     assert watched.frontends() == {10: PADDING[:8]}
-    assert watched.install(write(1, PADDING[:8], "abcde")) == {1}, "also one that was in force until then"
+    assert watched.install(write(1, PADDING[:8], "abcde")) == {1}, "also if it was in force until then"
     assert watched.frontends() == {}
 
 
-def test_cgroups_make_room_for_cgroups_and_a_full_map_refuses_the_policy(watched: Watched) -> None:
+def test_old_cgroups_make_room_for_new_ones_and_a_policy_that_does_not_fit_is_refused(watched: Watched) -> None:
     maps, most = watched.maps, watched.maps["backend_cgroups"].max_entries
     assert most == SIZE.backend_cgroups
     held = frozenset(range(1, most + 1))
-    for policy_id in (0, 2):  # rows of a policy that is gone: read when the agent starts
+    for policy_id in (0, 2):  # rows that a former agent has left; they are read when the agent starts
         maps["backend_cgroups"].update_many(
             [(pack_backend_cgroup(each, policy_id), bytes(4)) for each in held][: most // 2]
         )
@@ -212,7 +213,7 @@ def test_a_full_map_of_policies_refuses_one_more(watched: Watched) -> None:
     watched.tables = MapTables(maps)
     refused = watched.tables.apply({1: write(1, "a")}, known=set())
     assert "the kernel map policies (16384 rows, set by datapath.max_frontends)" in refused[1].message
-    assert watched.apply({100: None, 1: write(1, "a")}) == set(), "one goes and gives its room in the same round"
+    assert watched.apply({100: None, 1: write(1, "a")}) == set(), "a policy that goes makes room in the same round"
 
 
 LETTERS = st.sets(st.sampled_from("abcdef"), min_size=1, max_size=5).map("".join)
@@ -246,10 +247,10 @@ def test_whatever_is_desired_what_fits_is_in_force_and_what_is_refused_is_not(
         for policy_id in refused:
             target = writes[policy_id]
             assert target and target.need.exceeds(left)
-        assert MapTables(watched.maps).used == watched.tables.used, "the mirror is what is there"
+        assert MapTables(watched.maps).used == watched.tables.used, "the mirror matches the maps"
 
 
-# --- the queue of those that wait -------------------------------------------------------------------------------------
+# --- the policies that wait for room ----------------------------------------------------------------------------------
 
 
 MISSING = BackendPod(key=NamespacedName("default", "missing"), uid="none", config_hash="")
@@ -263,7 +264,7 @@ def applied(
 
 
 class Writing:
-    """A MapWriter on the small maps, and what it says of policies that do not fit."""
+    """A MapWriter on the small maps, and what it reports of policies that do not fit."""
 
     def __init__(self, datapath: Datapath) -> None:
         self.reporter = Peer("StatusReporter")
@@ -275,7 +276,7 @@ class Writing:
     def apply(
         self, *policies: DesiredPolicy, removed: tuple[DesiredPolicy, ...] = (), complete: bool = False
     ) -> set[int]:
-        """Service ids of those that are in force afterwards."""
+        """Returns the policy ids that have frontends afterwards."""
         self.ref.tell(applied(*policies, removed=removed, complete=complete))
         fence(self.ref)
         report = self.reporter.heard()[-1]
@@ -292,20 +293,20 @@ def writing(datapath: Datapath) -> Iterator[Writing]:
     made.ref.stop()
 
 
-def test_room_that_somebody_gives_back_is_given_to_those_that_wait_in_the_same_round(writing: Writing) -> None:
+def test_rows_that_become_free_go_to_waiting_policies_in_the_same_round(writing: Writing) -> None:
     assert writing.apply(desired(1, PADDING[:8]), desired(2, PADDING[:6])) == {1}
     assert writing.failed == {"policy2"}
     assert writing.apply(desired(1, "abc")) == {1, 2}
     assert writing.failed == set()
 
 
-def test_who_has_waited_longest_is_first_and_who_is_new_is_last(writing: Writing) -> None:
+def test_the_longest_waiting_policy_is_first_and_a_new_one_is_last(writing: Writing) -> None:
     first = desired(1, PADDING[:10])
     writing.apply(first)
     writing.apply(desired(5, "abcdefg"))
     writing.apply(desired(3, "abcdefg"))
     assert writing.apply(desired(2, "abcdefg"), removed=(first,)) == {5}
-    assert writing.apply(desired(4, "ab"), desired(5, "abc")) == {3, 4, 5}, "4 fits beside those that come before it"
+    assert writing.apply(desired(4, "ab"), desired(5, "abc")) == {3, 4, 5}, "4 fits beside those that were before it"
     assert writing.failed == {"policy2"}
 
 
@@ -316,7 +317,7 @@ def test_a_policy_in_force_that_outgrows_the_map_makes_room_for_another(writing:
     assert writing.apply(desired(1, "abcdef")) == {1, 2}
 
 
-def test_a_frontend_that_another_policy_takes_over_is_there_all_the_time(
+def test_a_frontend_that_another_policy_takes_over_stays_installed_all_the_time(
     writing: Writing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = desired(1, "abc")
@@ -332,8 +333,9 @@ def test_a_frontend_that_another_policy_takes_over_is_there_all_the_time(
 def test_a_thousand_policies_that_came_and_went_leave_nothing_in_memory(
     datapath: Datapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.writing.address_filter.RETIRED", 0)  # a fixed number, kept on purpose
-    # Told here what its mailbox would tell it.
+    # Otherwise a fixed number of removed backends stays in memory, on purpose.
+    monkeypatch.setattr("actors.writing.address_filter.RETIRED", 0)
+    # The test delivers the messages to the actor itself.
     writer = MapWriter(datapath=datapath, lease=LeaseKeeper(0, read_clock()))
     writer.started()
     writer.on_receive(applied(complete=True))

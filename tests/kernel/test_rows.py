@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from bpf import packing, pod_cgroups, rows, startup
+from bpf import packing, pod_cgroups, rows
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
-from bpf.detaching import detach
 from bpf.maps import PinnedMaps
 from config.domain.addresses import Endpoint, Frontend, Protocol
-from config.settings import DatapathSettings
 from tests.lab.lab import ROOT, Lab
+from tests.lab.rows import small_datapath
 
 V4 = Frontend(IPv4Address("10.96.0.10"), 53, Protocol.UDP)
 V6 = Frontend(IPv6Address("fd00::10"), 8053, Protocol.TCP)
@@ -30,26 +29,21 @@ ONE = packing.POLICY_ID.pack(1)
 
 @pytest.fixture(scope="module")
 def maps(lab: Lab) -> Iterator[PinnedMaps]:
-    """Loaded, and attached to nothing."""
-    bpffs = lab.bpffs.with_name(f"{lab.prefix}-rows")
-    made = startup.prepare(
-        DatapathSettings(cgroup=str(lab.cgroup), bpffs=bpffs, max_frontends=8, max_backends=8, max_affinity=8)
-    )
-    yield made.maps
-    made.maps.close()
-    made.close()
-    detach(bpffs)
+    """The maps of a build that is loaded, but not attached."""
+    with small_datapath(lab, "rows", max_frontends=8, max_backends=8, max_affinity=8) as made:
+        yield made.maps
+        made.maps.close()
 
 
 def as_the_kernel_sees(path: Path) -> dict[str, Any]:
-    """The map's first row, its fields named by BTF: {"key": ..., "value": ...}."""
+    """The map's first row with the field names of its BTF: {"key": ..., "value": ...}."""
     command = ["bpftool", "-j", "map", "dump", "pinned", str(path)]
     first, *_ = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return dict(first["formatted"])
 
 
 def words(address: IPv4Address | IPv6Address) -> list[int]:
-    """Two words in network order, as this machine reads them."""
+    """The address as two words in network order, as this machine reads them."""
     raw = packing.pack_address(address)
     return [int.from_bytes(raw[i : i + 8], sys.byteorder) for i in (0, 8)]
 

@@ -1,23 +1,14 @@
-"""Conflicts, exceptions, limit and affinity on the real kernel (P8, P11 to P14)."""
+"""Conflicts, exemptions, limit and affinity on the real kernel (P8, P11 to P14)."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
-
-
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    made = lab.agent()
-    yield made
-    made.terminate()
-    made.command("detach")
 
 
 @pytest.fixture
@@ -27,7 +18,7 @@ def backend(lab: Lab, pods: list[PodProcess]) -> PodProcess:
 
 
 @pytest.mark.parametrize("first", ["old", "new"])
-def test_of_two_policies_the_older_works_whichever_comes_first(
+def test_of_two_policies_in_conflict_the_older_works_whichever_comes_first(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess], first: str
 ) -> None:
     lab.write("pods", manifests.pod(pods[0], app="a"), manifests.pod(pods[1], app="b"))
@@ -74,21 +65,21 @@ def test_host_processes_are_redirected_unless_the_policy_says_no(lab: Lab, agent
 
 
 @pytest.mark.usefixtures("backend")
-def test_a_limit_lets_exactly_that_many_through_on_two_cpus(
+def test_exactly_as_many_calls_as_the_limit_allows_are_redirected_on_two_cpus(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
-    """2,000 calls over two frontends, in one second or, on a slow machine, in several."""
+    """Makes 2,000 calls over two frontends, within one second or, on a slow machine, several."""
     limit = 100
     lab.write("policies", manifests.policy("vip", ports=((53, "UDP"), (54, "UDP")), redirectQosLimit=limit))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
     begin = time.monotonic() + 0.5
-    begin += 1.02 - begin % 1  # just after a window's beginning
+    begin += 1.02 - begin % 1  # just after the beginning of a window
     callers = ((client, 53), (pods[1], 54))
     for process, port in callers:
         process.begin("sends", address=VIP, port=port, calls=1000, until=begin)
     answers = [process.end() for process, _ in callers]
     calls = sum((Counter(answer["in_second"]) for answer in answers), Counter[str]())
-    # A call at the edge of two seconds counts in either.
+    # A call that ends in another second than it began in may count in either.
     edges = sum(answer["edges"] for answer in answers)
     least = sum(min(limit, each) for each in calls.values())
     (row,) = agent.inspect("policies")
@@ -96,7 +87,7 @@ def test_a_limit_lets_exactly_that_many_through_on_two_cpus(
     assert row["redirects"] + row["passes"]["qos"] == 2000
 
 
-def test_affinity_holds_a_backend_and_moves_at_once_when_it_goes(
+def test_a_client_keeps_its_backend_by_affinity_and_gets_another_at_once_when_it_goes(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     lab.write("pods", *map(manifests.pod, pods))

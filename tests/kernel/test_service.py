@@ -1,8 +1,6 @@
-"""A Service as frontend is followed as it changes, and changes leave open connections alone (P1, P2, P3, P10)."""
+"""The agent follows the changes of a Service that is a frontend, and open connections stay (P1, P2, P3, P10)."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,14 +9,6 @@ from tests.lab.lab import CLUSTER_IP, REMOTE, VIP, Agent, Lab, PodProcess, wait_
 
 DNS = ("dns", 53, "UDP")
 WEB = ("web", 80, "TCP")
-
-
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    made = lab.agent()
-    yield made
-    made.terminate()
-    made.command("detach")
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +78,7 @@ def test_an_address_policy_wins_over_a_service_that_has_the_address(lab: Lab, ag
     assert client.do("udp", address=CLUSTER_IP, port=53) == {"who": "pod0", "source": [CLUSTER_IP, 53]}
 
 
-def test_the_service_lends_its_affinity(lab: Lab, agent: Agent) -> None:
+def test_a_policy_takes_its_affinity_from_the_service(lab: Lab, agent: Agent) -> None:
     lab.write("service", manifests.service(ports=(DNS,), affinity=True))
     lab.write("policies", manifests.policy("of-service", service_name="http-server-v4"))
     wait_until(lambda: agent.states() == {"of-service": "Active"}, "active")
@@ -107,7 +97,7 @@ def test_an_open_connection_outlives_its_policy(lab: Lab, agent: Agent, client: 
     assert client.do("tcp", address=VIP, port=80)["who"] == REMOTE
 
 
-def test_an_update_changes_the_backends_port_under_load_and_fails_no_call(
+def test_a_change_of_the_backend_port_under_load_fails_no_call(
     lab: Lab, agent: Agent, client: PodProcess, backend: PodProcess
 ) -> None:
     backend.do("serve", address=backend.address, port=5300, protocol="UDP")

@@ -1,4 +1,4 @@
-"""What one socket sees in its life: the backend it keeps, the frontend it is shown, calls that pass (P15, P16)."""
+"""What one socket sees during its life: it keeps its backend, it is shown the frontend, or it passes (P15, P16)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,6 @@ MANY_PORTS = tuple(range(1000, 1040))
 """More frontends than a socket has room for."""
 
 
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    made = lab.agent()
-    yield made
-    made.terminate()
-    made.command("detach")
-
-
 def install(
     lab: Lab,
     agent: Agent,
@@ -32,7 +24,7 @@ def install(
     backend_port: int = 53,
     **config: int | str,
 ) -> None:
-    """A policy for VIP with these Pods behind it."""
+    """Installs a policy for VIP with these Pods as backends."""
     lab.write("pods", *map(manifests.pod, pods))
     lab.write("policies", manifests.policy("vip", ports=ports, backend_port=backend_port, **config))  # type: ignore[arg-type]
     wanted = {(*port, config.get("sessionAffinityTimeoutSeconds", 0)) for port in ports}
@@ -43,10 +35,10 @@ def install(
         ),
         "the policy is installed",
     )
-    use(agent, pods)
+    await_backends(agent, pods)
 
 
-def use(agent: Agent, pods: list[PodProcess]) -> None:
+def await_backends(agent: Agent, pods: list[PodProcess]) -> None:
     names = {pod.address for pod in pods}
     wait_until(lambda: {row["address"] for row in agent.inspect("backends")} == names, f"{names} are the backends")
 
@@ -85,7 +77,7 @@ def test_connect_and_sendto_the_same_frontend_reach_one_backend(
         assert len({answer["who"] for answer in answers}) == 1
 
 
-def test_two_threads_that_send_first_at_once_reach_one_backend(
+def test_two_threads_that_send_the_first_datagrams_at_once_reach_one_backend(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     install(lab, agent, pods)
@@ -103,7 +95,7 @@ def test_a_socket_keeps_its_backend_through_changes_that_leave_it_in_use(
     for leaving in others:
         remaining = [pod for pod in pods if pod is not leaving]
         lab.write("pods", *map(manifests.pod, remaining))
-        use(agent, remaining)
+        await_backends(agent, remaining)
         assert opened.do("ask", key="udp", address=VIP, port=53)["who"] == kept
     lab.write("policies", manifests.policy("vip", redirectQosLimit=1000))
     wait_until(lambda: agent.inspect("policies")[0]["qos_limit"] == 1000, "the limit is installed")
@@ -119,7 +111,7 @@ def test_a_socket_whose_backend_goes_gets_another_and_late_replies_still_show_th
     opened.do("send", key="udp", address=VIP, port=53)
     remaining = [pod for pod in pods if pod.name != first]
     lab.write("pods", *map(manifests.pod, remaining))
-    use(agent, remaining)
+    await_backends(agent, remaining)
     second = opened.do("ask", key="udp", address=VIP, port=53)
     assert second["who"] != first
     assert second["source"] == [VIP, 53]
@@ -141,7 +133,7 @@ def test_affinity_does_not_move_a_socket(lab: Lab, agent: Agent, client: PodProc
 
 @pytest.mark.parametrize("out_of_use", [False, True], ids=["in use", "out of use"])
 @pytest.mark.parametrize("connected", [False, True], ids=["unconnected", "connected"])
-def test_a_socket_that_turns_to_the_backend_sees_the_backend(
+def test_a_socket_that_calls_the_backend_itself_sees_the_backend(
     lab: Lab, agent: Agent, opened: PodProcess, pods: list[PodProcess], connected: bool, out_of_use: bool
 ) -> None:
     install(lab, agent, pods[:2])
@@ -151,7 +143,7 @@ def test_a_socket_that_turns_to_the_backend_sees_the_backend(
     backend = by_name(pods, who)
     if out_of_use:
         lab.write("pods", *(manifests.pod(pod) for pod in pods[:2] if pod is not backend))
-        use(agent, [pod for pod in pods[:2] if pod is not backend])
+        await_backends(agent, [pod for pod in pods[:2] if pod is not backend])
     opened.do(turn, key="udp", address=backend.address, port=53)
     if connected:
         opened.do("send", key="udp")
@@ -205,14 +197,14 @@ def many_ports(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("many_ports")
-def test_a_socket_that_asks_more_frontends_than_it_has_room_for_passes_and_takes_nothing_from_the_limit(
+def test_calls_beyond_a_sockets_room_for_frontends_pass_and_do_not_count_against_the_limit(
     lab: Lab, agent: Agent, opened: PodProcess, pods: list[PodProcess]
 ) -> None:
     ports = tuple((port, "UDP") for port in MANY_PORTS)
     install(lab, agent, pods, ports=ports, redirectQosLimit=30)
     (before,) = agent.inspect("policies")
     answers = opened.do("ask_all", key="udp", targets=[(VIP, port) for port in MANY_PORTS])["answers"]
-    assert {answer["source"][0] for answer in answers} == {VIP}, "frontends that share a backend: one of them"
+    assert {answer["source"][0] for answer in answers} == {VIP}, "one of the frontends that share the backend"
     (after,) = agent.inspect("policies")
     redirects = after["redirects"] - before["redirects"]
     assert redirects >= 16
@@ -225,7 +217,7 @@ def test_a_socket_that_asks_more_frontends_than_it_has_room_for_passes_and_takes
 
 @contextmanager
 def no_option_memory(netns: str) -> Iterator[None]:
-    """The kernel refuses every socket storage; before 6.9 the setting is the whole machine's."""
+    """Makes the kernel refuse every socket storage. Before kernel 6.9 the setting applies to the whole machine."""
     enter = ["nsenter", f"--net=/run/netns/{netns}"]
     setting = "/proc/sys/net/core/optmem_max"
     if "optmem_max" not in run(*enter, "ls", "/proc/sys/net/core").split():
@@ -239,7 +231,7 @@ def no_option_memory(netns: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("protocol", ["UDP", "TCP"])
-def test_where_the_kernel_refuses_the_storage_calls_pass_and_take_nothing_from_the_limit(
+def test_if_the_kernel_refuses_the_storage_calls_pass_and_do_not_count_against_the_limit(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess], protocol: str
 ) -> None:
     port = 53 if protocol == "UDP" else 80
@@ -253,7 +245,7 @@ def test_where_the_kernel_refuses_the_storage_calls_pass_and_take_nothing_from_t
     assert passes(agent, "qos") == 0
 
 
-def test_what_runs_in_the_agents_own_cgroup_is_not_redirected(
+def test_processes_in_the_agents_own_cgroup_are_not_redirected(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     install(lab, agent, pods)

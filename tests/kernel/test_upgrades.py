@@ -1,4 +1,4 @@
-"""Sockets that live through replacements of the programs keep their way back, and their backend (P15, P16)."""
+"""Open sockets keep their way back and their backend when the programs are replaced (P15, P16)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _numbers = itertools.count(1000)
 
 @pytest.fixture
 def agents() -> Iterator[list[Agent]]:
-    """Those that ran, the newest last."""
+    """The agents that have run, the newest last."""
     made: list[Agent] = []
     yield made
     made[-1].kill()
@@ -38,7 +38,7 @@ def start(lab: Lab, agents: list[Agent], *, root: Path = ROOT, **datapath: objec
 
 
 def changed_checkout(lab: Lab, name: str) -> Path:
-    """A copy of the agent with another text of one of the programs' files, so that it is another build."""
+    """A copy of the agent in which one file of the programs has another text, so that it is another build."""
     copy = lab.folder / f"checkout-{next(_numbers)}"
     for part in ("actors", "bpf", "config", "k8s"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -64,22 +64,22 @@ def other_rows(lab: Lab, agents: list[Agent]) -> None:
 
 
 def other_socket_state(lab: Lab, agents: list[Agent]) -> None:
-    """The storages of its sockets are its own: it knows none of those that were redirected before it."""
+    """This build has socket storages of its own, so it knows no socket that was redirected before it."""
     start(lab, agents, root=changed_checkout(lab, "sockets.h"))
 
 
-def the_first_one(lab: Lab, agents: list[Agent]) -> None:
+def first_build(lab: Lab, agents: list[Agent]) -> None:
     start(lab, agents)
 
 
 SAME_STATE: dict[str, list[Replacement]] = {
     "other map sizes, three times": [other_sizes] * 3,
     "other programs, then other rows, then other sizes": [other_programs, other_rows, other_sizes],
-    "other programs and a roll-back": [other_programs, the_first_one],
+    "other programs and a roll-back": [other_programs, first_build],
 }
 OTHER_STATE: dict[str, list[Replacement]] = {
     "another socket state, twice": [other_socket_state] * 2,
-    "another socket state and a roll-back": [other_socket_state, the_first_one],
+    "another socket state and a roll-back": [other_socket_state, first_build],
     "another socket state between other sizes": [other_sizes, other_socket_state, other_sizes],
 }
 
@@ -110,7 +110,7 @@ def test_sockets_see_their_frontend_through_replacements(
         replace(lab, agents)
         for key, answer in before.items():
             assert redirected.do("ask", key=key) == answer
-    assert redirected.do("receive", key="unconnected")["source"] == [VIP, 53], "a reply to what was sent at first"
+    assert redirected.do("receive", key="unconnected")["source"] == [VIP, 53], "the reply to the very first datagram"
 
 
 @pytest.mark.parametrize("replacements", SAME_STATE.values(), ids=SAME_STATE)

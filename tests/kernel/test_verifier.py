@@ -1,6 +1,6 @@
-"""What the verifier makes of the programs when it trusts them as little as in the agent's container.
+"""What the verifier does with the programs when they are loaded with the rights of the agent's container.
 
-Without CAP_PERFMON it has a barrier (`nospec`) follow each store to the stack, and follows branches both ways.
+Without CAP_PERFMON it inserts a barrier (`nospec`) after each store to the stack, and follows both sides of branches.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tests.lab.lab import RIGHTS, ROOT, Lab
 
 SOURCES = ROOT / "bpf" / "programs"
 MACROS = {"bpf_htonl", "bpf_htons", "bpf_ntohs", "bpf_ntohll", "bpf_pseudo_fd"}
-"""They look like helpers, and call none."""
+"""These look like helpers, but call none."""
 MOST_INSTRUCTIONS = 250_000
-"""A quarter of what the verifier follows before it gives up: other kernels and compilers need room."""
+"""A quarter of the verifier's own limit, to leave room for other kernels and compilers."""
 
 
 @contextmanager
 def loaded(lab: Lab, *rights: str) -> Iterator[Path]:
-    """The pinned programs, loaded by a process that `rights` starts."""
+    """The directory of the pinned programs, which a process has loaded that `rights` started."""
     directory = Path(tempfile.mkdtemp(prefix=f"{lab.prefix}-", dir=lab.bpffs.parent))
     for each in ("build", "sockets"):
         (directory / each).mkdir()
@@ -50,7 +50,7 @@ def loaded(lab: Lab, *rights: str) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def programs(lab: Lab) -> Iterator[Path]:
-    """Loaded with CAP_BPF and CAP_NET_ADMIN alone."""
+    """Loaded with only CAP_BPF and CAP_NET_ADMIN."""
     with loaded(lab, *RIGHTS) as directory:
         yield directory
 
@@ -68,11 +68,11 @@ def test_the_rights_are_those_of_the_container() -> None:
 
 
 @pytest.mark.parametrize("name", [*HOOKS, FIND_REDIRECT])
-def test_a_program_loads_with_these_rights_alone(programs: Path, name: str) -> None:
+def test_a_program_loads_with_only_these_rights(programs: Path, name: str) -> None:
     program = libbpf.open_pin(programs / name)
     (followed,) = struct.unpack_from("=I", libbpf.info(program, 220), 216)  # verified_insns of struct bpf_prog_info
     os.close(program)
-    assert followed < MOST_INSTRUCTIONS  # kernel 5.15 does not tell, and says 0
+    assert followed < MOST_INSTRUCTIONS  # kernel 5.15 does not report it, and says 0
 
 
 def test_every_helper_that_the_programs_call_is_probed_at_the_start() -> None:
@@ -116,13 +116,13 @@ def test_a_program_that_the_kernel_refuses_is_named_in_one_line_with_reason_and_
             "R1 !read_ok\nThe sequence of 8193 jumps is too complex.\n"
             "processed 177000 insns (limit 1000000) max_states_per_insn 4 total_states 9 peak_states 9 mark_read 5\n",
             "The sequence of 8193 jumps is too complex (Bad address)",
-            id="sums come last",
+            id="statistics come last",
         ),
         pytest.param(
             "infinite loop detected at insn 0\ncur state: R1=ctx() R10=fp0\nold state: R1=ctx() R10=fp0\n"
             "verification time 4 usec\nstack depth 0\nprocessed 2 insns (limit 1000000)\n",
             "infinite loop detected at insn 0 (Bad address)",
-            id="registers come last",
+            id="states of registers come last",
         ),
         pytest.param("", "Bad address", id="no log"),
     ],
@@ -139,7 +139,7 @@ def test_the_stack_is_written_in_whole_words(programs: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook.startswith(("connect", "sendmsg"))])
-def test_a_call_that_the_filter_stops_meets_no_barrier(programs: Path, hook: str) -> None:
+def test_a_call_that_the_filter_stops_runs_into_no_barrier(programs: Path, hook: str) -> None:
     before_the_look_up = "\n".join(instructions(programs / hook)).partition(" call ")[0]
     first = before_the_look_up.index("nospec")
     assert before_the_look_up[:first].count(") if ") == 2  # port and frontend

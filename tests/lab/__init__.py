@@ -1,4 +1,4 @@
-"""A laboratory: network namespaces and cgroups of our own that stand for a node, its Pods and a remote cluster.
+"""A laboratory: network namespaces and cgroups that stand for a node, its Pods and a remote cluster.
 
-Real kernel, real sockets, the real agent. Everything is removed when a `Lab` closes, also after a failure.
+The kernel, the sockets and the agent are real. A `Lab` removes everything when it closes, also after a failure.
 """

@@ -1,6 +1,6 @@
-"""An API server in the laboratory's node: lists what the test puts in, watches in which nothing is ever heard.
+"""An API server on the laboratory's node. It lists what the test sets, and its watches stay silent.
 
-So are watches of which the connection died without a word. What a real API server does is in tests/cluster.
+So behaves a watch whose connection was lost unnoticed. Tests with a real API server are in tests/cluster.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _PLURALS = {"Pod": "pods", "Service": "services", "Node": "nodes", "LocalRedirec
 
 
 class ApiServer:
-    """Changes count from the next request."""
+    """Changes of its attributes take effect at the next request."""
 
     def __init__(self) -> None:
         self.objects: dict[str, list[Manifest]] = {}
-        """Plural -> what is there."""
-        self.refuses: set[str] = set()
+        """Plural -> the objects of that kind."""
+        self.forbidden: set[str] = set()
         """Plurals that nobody may list or watch."""
-        self.answers = threading.Event()
-        """While it is not set, requests are taken and not answered."""
-        self.answers.set()
+        self.answering = threading.Event()
+        """While it is not set, the server accepts requests and does not answer them."""
+        self.answering.set()
         self._over = threading.Event()
         self._watches: set[BaseHTTPRequestHandler] = set()
 
-    def holds(self, *objects: Manifest) -> None:
-        """These, and no others."""
+    def set_objects(self, *objects: Manifest) -> None:
+        """Replaces all objects by these."""
         found: dict[str, list[Manifest]] = {}
         for each in objects:
             found.setdefault(_PLURALS[each["kind"]], []).append(each)
@@ -53,10 +53,10 @@ class ApiServer:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         url = urlsplit(handler.path)
         plural = url.path.rpartition("/")[2]
-        while not self.answers.wait(0.1):
+        while not self.answering.wait(0.1):
             if self._over.is_set():
                 return
-        if plural in self.refuses:
+        if plural in self.forbidden:
             self._reply(handler, 403, {"reason": "Forbidden", "message": f"{plural} is forbidden"})
         elif url.path == "/apis":
             self._reply(handler, 200, {"groups": []})
@@ -85,7 +85,7 @@ class ApiServer:
 
 @contextmanager
 def api_server(lab: Lab) -> Iterator[tuple[ApiServer, Path]]:
-    """And the kubeconfig for it."""
+    """A running server, and a kubeconfig for it."""
     made = ApiServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -101,11 +101,11 @@ def api_server(lab: Lab) -> Iterator[tuple[ApiServer, Path]]:
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Clients are killed here."""
+            """Tests kill clients, so a broken connection is no error here."""
             del request, client_address
 
     def listen() -> Server:
-        """In a thread of its own, which alone enters the node's network."""
+        """Runs in a thread of its own, because it enters the node's network namespace."""
         with Path(f"/run/netns/{lab.node}").open("rb") as there:
             if _LIBC.setns(there.fileno(), _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")

@@ -1,9 +1,9 @@
-"""Stands for a CNI's socket load balancer: a program on a cgroup that translates one virtual IP away.
+"""Stands for a CNI's socket load balancer: programs on a cgroup that translate one virtual IP to another address.
 
 python -m tests.lab.foreign CGROUP FROM TO [FLAGS]      (IPv4; FLAGS of the attach, such as 8: BPF_F_BEFORE)
 
-prints the ids of its programs for connect4 and sendmsg4 once they are attached. It ends, and detaches, when its input
-ends.
+attaches a program for connect4 and one for sendmsg4, and prints their ids. When its standard input is closed, it
+detaches them and ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bpf.build import HOOKS
 def translation(address: str, translated: str) -> bytes:
     """if (ctx->user_ip4 == address) ctx->user_ip4 = translated; return 1;"""
     before, after = (int.from_bytes(socket.inet_aton(each), "little", signed=True) for each in (address, translated))
-    user_ip4 = 4  # its place in struct bpf_sock_addr
+    user_ip4 = 4  # offset in struct bpf_sock_addr
     return b"".join(
         (
             _instruction(0x61, to=2, of=1, offset=user_ip4),  # w2 = ctx->user_ip4
@@ -39,7 +39,7 @@ def _instruction(code: int, *, to: int = 0, of: int = 0, offset: int = 0, value:
 
 
 def attach(cgroup: Path, instructions: bytes, hook: str, flags: int) -> tuple[int, int]:
-    """Id of the program, and the descriptor that holds it attached."""
+    """Id of the program, and the descriptor of the link that keeps it attached."""
     program = libbpf.load_program("translate", instructions, libbpf.PROG_TYPE_SOCK_ADDR, HOOKS[hook])
     directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -50,7 +50,8 @@ def attach(cgroup: Path, instructions: bytes, hook: str, flags: int) -> tuple[in
 
 
 def can_come_first(cgroup: Path) -> bool:
-    """Whether this kernel takes BPF_F_BEFORE for a cgroup. Its version does not tell: distributions take it over."""
+    """Whether this kernel takes BPF_F_BEFORE for a cgroup. Its version does not tell, since distributions backport
+    it."""
     try:
         _, link = attach(cgroup, translation("192.0.2.1", "192.0.2.1"), "connect4", libbpf.BPF_F_BEFORE)
     except OSError:

@@ -1,4 +1,7 @@
-"""Lab: a node with Pods, a remote cluster that answers at the same virtual addresses, and the agent."""
+"""Lab: a node with Pods, the agent on it, and a remote cluster that answers at the same virtual addresses.
+
+The remote cluster stands for the normal way: it answers every call that is not redirected.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,13 +33,14 @@ CLUSTER_IP6 = "fd96::7701"
 VIPS = (VIP, CLUSTER_IP, "169.254.0.91", "169.254.0.92")
 WAIT_SECONDS = 10.0
 RIGHTS = ("setpriv", "--bounding-set=-all,+bpf,+net_admin")
-"""Starts a command with the capabilities that the agent has in its container, and no others: the verifier is stricter
-then, and its code slower, than for a mighty root."""
+"""Starts a command with only those capabilities that the agent has in its container. For root with all its
+capabilities, the verifier would be less strict, and the programs faster."""
 Manifest = dict[str, Any]
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
-    """Polls a condition of another process, for which there is no event to await; `seconds` on an ordinary machine."""
+    """Polls a condition in another process, for which there is no event to await. On a slow machine it waits longer
+    than `seconds`. Raises AssertionError."""
     seconds *= SLOWNESS
     deadline = time.monotonic() + seconds
     while not holds():
@@ -51,11 +55,11 @@ def run(*command: str) -> str:
 
 
 class WorkerProcess:
-    """A worker, wherever the command starts it; its methods are tests.lab.worker's, by `do`."""
+    """A worker that the command starts somewhere. `do` calls a method of tests.lab.worker.Worker there."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
-        # A session of its own: Ctrl-C is for the laboratory, which then ends everything in order.
+        # It has a session of its own, so that Ctrl-C reaches only the laboratory, which then ends everything in order.
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -84,7 +88,7 @@ class WorkerProcess:
 
 
 class PodProcess(WorkerProcess):
-    """A worker in a network namespace and cgroup."""
+    """A worker in a network namespace and a cgroup."""
 
     def __init__(self, name: str, netns: str, cgroup: Path | None, address: str, address6: str) -> None:
         self.netns, self.address, self.address6, self.cgroup = netns, address, address6, cgroup
@@ -93,7 +97,7 @@ class PodProcess(WorkerProcess):
 
 
 class Lab:
-    """Context manager. `node` is the node's network namespace, in which the agent runs."""
+    """Context manager. `node` is the name of the node's network namespace, in which the agent runs."""
 
     def __init__(self) -> None:
         self.prefix = f"lr-{os.getpid()}"
@@ -108,7 +112,7 @@ class Lab:
         self.agents: list[Agent] = []
 
     def __enter__(self) -> Self:
-        signal.signal(signal.SIGTERM, _interrupt)  # it tidies up like Ctrl-C
+        signal.signal(signal.SIGTERM, _interrupt)  # clean up as after Ctrl-C
         try:
             self._build()
         except BaseException:
@@ -122,7 +126,7 @@ class Lab:
     def _build(self) -> None:
         from bpf.bpffs import mount_bpffs  # noqa: PLC0415
 
-        mount_bpffs()  # as systemd does; the agent has no right to
+        mount_bpffs()  # systemd does this on a node; the agent has no right to mount
         self.manifests.mkdir()
         (self.cgroup / "kubepods").mkdir(parents=True)
         self._add_netns(self.node)
@@ -148,7 +152,7 @@ class Lab:
         run("ip", "-n", netns, *arguments.split())
 
     def pod(self, name: str, *, pod: bool = True, host: int | None = None) -> PodProcess:
-        """A new namespace with a worker in it; a cgroup as the kubelet makes it, when it stands for a Pod."""
+        """A worker in a new network namespace. If it stands for a Pod, it is in a cgroup as the kubelet makes it."""
         host = host or next(self._hosts)
         netns = f"{self.prefix}-{name}"
         self._add_netns(netns)
@@ -173,7 +177,7 @@ class Lab:
         return self.process(name, cgroup=name)
 
     def process(self, name: str, *, cgroup: str, beside: PodProcess | None = None) -> PodProcess:
-        """One more process in a Pod's namespace, or the node's, in a cgroup at a path below the laboratory's."""
+        """Another process in the network namespace of a Pod, or of the node, and in a cgroup below the laboratory's."""
         path = self.cgroup / cgroup
         path.mkdir(parents=True, exist_ok=True)
         if beside:
@@ -184,7 +188,7 @@ class Lab:
         return made
 
     def write(self, name: str, *objects: Manifest) -> None:
-        """Replaces a file of manifests, whole."""
+        """Replaces a file of manifests in one step."""
         self.prepare(*objects)
         self.commit(name)
 
@@ -198,10 +202,20 @@ class Lab:
         (self.manifests / f"{name}.yaml").unlink()
 
     def agent(self, **config: object) -> Agent:
-        """A running, ready agent."""
+        """Starts an agent, and returns it once it is ready. `datapath__cgroup=...` sets `datapath.cgroup`."""
         made = Agent(self, config)
         made.start()
         return made
+
+    @contextlib.contextmanager
+    def running_agent(self, **config: object) -> Iterator[Agent]:
+        """An agent that is stopped in the end, and taken out of the kernel."""
+        made = self.agent(**config)
+        try:
+            yield made
+        finally:
+            made.terminate()
+            made.command("detach")
 
     def close(self) -> None:
         signals = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
@@ -255,7 +269,7 @@ class Agent:
             "datapath": {
                 "cgroup": str(lab.cgroup),
                 "bpffs": str(lab.bpffs),
-                "lease_seconds": math.ceil(30 * SLOWNESS),  # the default; a build must not take longer
+                "lease_seconds": math.ceil(30 * SLOWNESS),  # the default, and longer than it takes to compile a build
             },
             "metrics": {"address": "127.0.0.1", "port": self.metrics},
             "health": {"address": "127.0.0.1", "port": self.health},
@@ -276,8 +290,7 @@ class Agent:
         root: Path = ROOT,
         within: tuple[str, ...] = (),
     ) -> None:
-        """`root` is the checkout that it runs from; `within` a command that starts it with more set up than the node's
-        network."""
+        """Runs `program` from the checkout `root`. `within` is a command that starts it after further preparations."""
         with self.log.open("ab") as log:
             node = ("nsenter", f"--net=/run/netns/{self._lab.node}")
             command = [*node, *within, *RIGHTS, sys.executable, *program, "--config"]
@@ -300,15 +313,16 @@ class Agent:
         assert self.process.poll() is None, f"the agent ended, exit code {self.process.returncode}"
         return self.fetch("/readyz") == "ok\n"
 
-    def shoot(self, actor: str) -> None:
-        """Makes an actor of a `tests.lab.mortal_agent` fail."""
+    def fail(self, actor: str) -> None:
+        """Makes an actor fail, if the agent was started as `tests.lab.failing_agent`."""
         assert self.process
         assert self.process.stdin
         self.process.stdin.write(f"{actor}\n".encode())
         self.process.stdin.flush()
 
     def fetch(self, path: str) -> str:
-        """An answer of the agent, which listens in the node's namespace, of whatever code; empty for none."""
+        """The body of the agent's answer, whatever its status is; "" when nobody answers. Asked from the node's
+        namespace."""
         port = self.metrics if path == "/metrics" else self.health
         netns = f"--net=/run/netns/{self._lab.node}"
         program = (
@@ -344,7 +358,7 @@ class Agent:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def terminate(self) -> int:
-        """SIGTERM; the exit code."""
+        """Stops the agent with SIGTERM. Returns its exit code."""
         assert self.process
         self.process.terminate()
         return self.process.wait(10 * SLOWNESS)
@@ -355,11 +369,11 @@ class Agent:
             self.process.wait()
 
     def end(self) -> None:
-        """Kills it and, for one that is interrupted in its first second, the loader that it started."""
+        """Kills the agent, and the loader if the agent was just starting one."""
         self.kill()
         if self.process:
             with contextlib.suppress(ProcessLookupError):
-                while True:  # until there is no such group
+                while True:  # until the process group is empty
                     os.killpg(self.process.pid, signal.SIGKILL)
                     time.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""Manifests that the tests and the demo write."""
+"""Manifests for the tests and the demo."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def policy(
     created: str = "",
     **config: object,
 ) -> Manifest:
-    """One backend port for all frontends' ports."""
+    """A policy whose frontend ports all lead to one backend port."""
     to_ports = [{"port": port, "protocol": protocol, "name": f"p{i}"} for i, (port, protocol) in enumerate(ports)]
     backend = [{"port": backend_port, "protocol": protocol, "name": f"p{i}"} for i, (_, protocol) in enumerate(ports)]
     frontend: dict[str, Any] = {"addressMatcher": {"ip": ip, "toPorts": to_ports}}

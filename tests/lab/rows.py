@@ -1,4 +1,4 @@
-"""Desired policies, and the real maps of a small build that is loaded and attached to nothing."""
+"""Desired policies, and the real maps of a small build that is loaded but not attached."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from actors.messages.desired import DesiredFrontend, DesiredPolicy
@@ -20,18 +21,25 @@ from tests.lab.lab import Lab
 
 
 def prepare_small(lab: Lab, name: str, **sizes: Any) -> Datapath:
-    """Below pins and a cgroup of that name."""
+    """Loads a build with these map sizes, for a cgroup and a directory of pins that have this name."""
     cgroup = lab.cgroup / name
     cgroup.mkdir(exist_ok=True)
-    return prepare(DatapathSettings(cgroup=str(cgroup), bpffs=lab.bpffs.with_name(f"{lab.prefix}-{name}"), **sizes))
+    return prepare(DatapathSettings(cgroup=str(cgroup), bpffs=pins_of(lab, name), **sizes))
+
+
+def pins_of(lab: Lab, name: str) -> Path:
+    return lab.bpffs.with_name(f"{lab.prefix}-{name}")
 
 
 @contextmanager
 def small_datapath(lab: Lab, name: str, **sizes: Any) -> Iterator[Datapath]:
-    made = prepare_small(lab, name, **sizes)
-    yield made
-    made.close()
-    detach(made.bpffs)
+    """The same, removed in the end."""
+    try:
+        made = prepare_small(lab, name, **sizes)
+        yield made
+        made.close()
+    finally:
+        detach(pins_of(lab, name))
 
 
 def frontend(number: int) -> Frontend:
@@ -39,12 +47,12 @@ def frontend(number: int) -> Frontend:
 
 
 def backends(letters: str) -> tuple[Endpoint, ...]:
-    """One for each letter, in the order of the alphabet."""
+    """One backend for each letter, in alphabetical order."""
     return tuple(Endpoint(ip_address("10.78.0.0") + ord(letter), 53) for letter in sorted(letters))
 
 
 def desired(policy_id: int, *letters: str, name: str = "", uid: str = "", **fields: Any) -> DesiredPolicy:
-    """In force, with a frontend for each of `letters`, which name its backends."""
+    """A policy in force that has a frontend for each of `letters`, which name the frontend's backends."""
     return DesiredPolicy(
         key=PolicyKey(PolicyKind.LOCAL_REDIRECT, name or f"policy{policy_id}"),
         uid=uid,

@@ -1,4 +1,4 @@
-"""A process of a Pod: takes orders as JSON lines on standard input, answers as JSON lines on standard output.
+"""A process in a Pod. It reads orders as JSON lines from standard input, and writes an answer to each as a JSON line.
 
 python -m tests.lab.worker NAME [CGROUP]
 """
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 SLOWNESS = float(os.environ.get("LAB_SLOWNESS", "1"))
-"""How many times slower than an ordinary machine this one may be: an emulated one, for instance. Every time-out of the
-laboratory is stretched by it."""
+"""By how many times this machine may be slower than an ordinary one, for example when it is emulated. All time-outs of
+the laboratory are multiplied by it."""
 TIMEOUT = 2.0 * SLOWNESS
 SO_NETNS_COOKIE = 71
 CLOCK_MONOTONIC_COARSE = 6
-"""linux/time.h: what bpf_ktime_get_coarse_ns reads."""
+"""From linux/time.h: the clock that bpf_ktime_get_coarse_ns reads."""
 IPPROTO_MPTCP = 262
 Target = tuple[str, int]
 
@@ -70,7 +70,7 @@ class Worker:
             server.sendto(self._name, client)
 
     def hold_answers(self) -> dict[str, Any]:
-        """Datagrams are answered when `give_answers` says so."""
+        """Answers no datagrams until `give_answers` is called."""
         self._answers.clear()
         return {}
 
@@ -79,7 +79,7 @@ class Worker:
         return {}
 
     def tcp(self, address: str, port: int, *, mapped: bool = False) -> dict[str, Any]:
-        """One connection: who answered, and whom `getpeername` names."""
+        """Makes one connection: who answers, and the peer that `getpeername` shows."""
         with _socket(address, socket.SOCK_STREAM, mapped=mapped) as client:
             client.connect(_target(address, port, mapped=mapped))
             peer = client.getpeername()
@@ -87,7 +87,7 @@ class Worker:
             return {"who": client.recv(64).decode(), "peer": [peer[0], peer[1]]}
 
     def udp(self, address: str, port: int, *, mapped: bool = False, connected: bool = False) -> dict[str, Any]:
-        """One datagram: who answered, and the source address of the reply."""
+        """Sends one datagram: who answers, and the source address of the reply."""
         with _socket(address, socket.SOCK_DGRAM, mapped=mapped) as client:
             target = _target(address, port, mapped=mapped)
             if connected:
@@ -99,7 +99,7 @@ class Worker:
             return {"who": data.decode(), "source": [source[0], source[1]]}
 
     def udp_many(self, targets: list[Target]) -> dict[str, Any]:
-        """One unconnected socket asks all, as musl's resolver does, and reads all answers."""
+        """Asks all targets from one unconnected socket, as musl's resolver does, then reads all answers."""
         with _socket(targets[0][0], socket.SOCK_DGRAM) as client:
             for target in targets:
                 client.sendto(b"?", tuple(target))
@@ -112,7 +112,7 @@ class Worker:
         return self.use(key)
 
     def use(self, key: str) -> dict[str, Any]:
-        """Asks on a connection that was kept open."""
+        """Asks on a connection that `keep` has opened."""
         self._kept[key].sendall(b"?")
         peer = self._kept[key].getpeername()
         return {"who": self._kept[key].recv(64).decode(), "peer": [peer[0], peer[1]]}
@@ -120,7 +120,8 @@ class Worker:
     def open(
         self, key: str, *, family: int = socket.AF_INET, protocol: str = "UDP", device: str = "", mptcp: bool = False
     ) -> dict[str, Any]:
-        """A socket that `connect`, `ask`, `send` and `receive` use by its key; an older one of that key is closed."""
+        """Opens a socket for `connect`, `ask`, `send` and `receive`, which name it by its key. Closes an older one of
+        the same key."""
         if key in self._kept:
             self._kept.pop(key).close()
         kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
@@ -136,7 +137,7 @@ class Worker:
         return {"peer": list(self._kept[key].getpeername()[:2])}
 
     def send(self, key: str, address: str = "", port: int = 0) -> dict[str, Any]:
-        """One datagram, to where the socket is connected when no address is given; no answer is awaited."""
+        """Sends one datagram and awaits no answer. Without an address it goes to where the socket is connected."""
         if address:
             self._kept[key].sendto(b"?", (address, port))
         else:
@@ -145,7 +146,7 @@ class Worker:
 
     def receive(self, key: str) -> dict[str, Any]:
         data, source = self._kept[key].recvfrom(64)
-        source = source or self._kept[key].getpeername()  # a stream's recvfrom tells none
+        source = source or self._kept[key].getpeername()  # recvfrom on a stream returns no address
         return {"who": data.decode(), "source": list(source[:2])}
 
     def ask(self, key: str, address: str = "", port: int = 0) -> dict[str, Any]:
@@ -162,11 +163,11 @@ class Worker:
         return {"reported": errno.errorcode[number]}
 
     def ask_all(self, key: str, targets: list[Target]) -> dict[str, Any]:
-        """One question to each target, one after the other, on one socket: every answer."""
+        """Asks each target on one socket, awaiting each answer before the next question."""
         return {"answers": [self.ask(key, *target) for target in targets]}
 
     def race(self, address: str, port: int, sockets: int) -> dict[str, Any]:
-        """Two threads send the first datagrams of one unconnected socket at once; for each socket, who answered."""
+        """For each of several new sockets, two threads send its first datagrams at the same time: who answers."""
         start = threading.Barrier(2)
         opened = [_socket(address, socket.SOCK_DGRAM) for _ in range(sockets)]
 
@@ -186,7 +187,7 @@ class Worker:
         return {"answers": answers}
 
     def burst(self, targets: list[Target], calls: int, threads: int) -> dict[str, Any]:
-        """`calls` UDP calls, split over threads and targets; who answered how often, and how long it took."""
+        """Makes `calls` UDP calls, split over threads and targets: who answers how often, and how long it takes."""
         tally: Counter[str] = Counter()
         begin = threading.Barrier(threads + 1)
 
@@ -205,10 +206,11 @@ class Worker:
         return {"tally": dict(tally), "seconds": time.monotonic() - started}
 
     def sends(self, address: str, port: int, calls: int, until: float) -> dict[str, Any]:
-        """`calls` datagrams from one unconnected socket, none awaited; begins at a CLOCK_MONOTONIC time.
+        """Sends `calls` datagrams from one unconnected socket, without awaiting answers, from a CLOCK_MONOTONIC time
+        on.
 
-        `in_second`: how many calls began and ended in which second of the clock that the limit reads; `edges`: how many
-        did not end in the second in which they began.
+        `in_second`: for each second of the clock that the limit reads, how many calls began and ended in it. `edges`:
+        how many calls ended in a later second than they began in.
         """
         in_second: Counter[int] = Counter()
         edges = 0
@@ -224,7 +226,7 @@ class Worker:
             return {"in_second": dict(in_second), "edges": edges}
 
     def connects(self, address: str, port: int, calls: int, *, fresh: bool) -> dict[str, Any]:
-        """`calls` connects of UDP sockets, no datagram sent: all of one socket, or each of a new one."""
+        """Connects UDP sockets `calls` times, without sending anything: the same socket each time, or a fresh one."""
         started = time.monotonic()
         client = _socket(address, socket.SOCK_DGRAM)
         for _ in range(calls):
@@ -236,7 +238,7 @@ class Worker:
         return {"seconds": time.monotonic() - started}
 
     def load_start(self, address: str, port: int, protocol: str, threads: int) -> dict[str, Any]:
-        """Calls until `load_stop`, each on a new socket."""
+        """Makes calls until `load_stop`, each on a new socket."""
         over = self._load = threading.Event()
         self._tally = Counter()
 
@@ -266,11 +268,12 @@ class Worker:
         except OSError as error:
             return f"error: {type(error).__name__} {error}"
 
-    def hold(self, address: str, port: int, connections: int, kilobytes: int) -> dict[str, Any]:
-        """Keeps connections with an HTTP request of this size that has no end, and sends one more byte a second."""
+    def hold_connections(self, address: str, port: int, connections: int, kilobytes: int) -> dict[str, Any]:
+        """Keeps connections open, each with an HTTP request of this size that never ends: it sends another byte each
+        second."""
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        line = b"A: " + b"a" * 60_000 + b"\r\n"  # the longest that servers commonly take
+        line = b"A: " + b"a" * 60_000 + b"\r\n"  # as long as servers commonly accept
         request = b"GET / HTTP/1.1\r\n" + (line * (kilobytes * 1024 // len(line) + 1))[: kilobytes * 1024]
         held = [socket.create_connection((address, port), timeout=TIMEOUT) for _ in range(connections)]
         for each in held:
@@ -286,22 +289,22 @@ class Worker:
         threading.Thread(target=drip, daemon=True).start()
         return {}
 
-    def held(self) -> dict[str, Any]:
-        """How many of them the server has not ended."""
+    def open_connections(self) -> dict[str, Any]:
+        """How many of these connections the server has not closed."""
         poll = select.poll()
         for each in self._held:
             poll.register(each, select.POLLIN | select.POLLRDHUP)
-        return {"held": len(self._held) - len(poll.poll(0))}
+        return {"number": len(self._held) - len(poll.poll(0))}
 
     def listen(self, address: str, port: int) -> dict[str, Any]:
-        """Takes datagrams and never answers: a resolver that is a black hole."""
+        """Receives datagrams and never answers them."""
         self._mute = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._mute.bind((address, port))
         self._mute.setblocking(False)
         return {}
 
     def heard(self) -> dict[str, Any]:
-        """What came to `listen` since the last time."""
+        """The datagrams that `listen` has received since the last call."""
         heard = []
         while True:
             try:
@@ -317,7 +320,7 @@ class Worker:
 def _send(client: socket.socket, sent: bytes) -> None:
     try:
         client.sendall(sent)
-    except OSError:  # the server ended it, or reads no more
+    except OSError:  # the server closed the connection, or no longer reads
         return
 
 
