@@ -210,8 +210,9 @@ class Lab:
     @contextlib.contextmanager
     def running_agent(self, **config: object) -> Iterator[Agent]:
         """An agent that is stopped in the end, and taken out of the kernel."""
-        made = self.agent(**config)
+        made = Agent(self, config)
         try:
+            made.start()
             yield made
         finally:
             made.terminate()
