@@ -1,1 +1,1 @@
-"""Measurements: `make bench` prints one table, every ratio from one run."""
+"""Measurements. `make bench` prints one table; each ratio in it comes from one run."""

@@ -14,7 +14,7 @@ LOOKUPS = 5000
 
 
 def lookups(client: PodProcess, backend: PodProcess) -> list[tuple[str, str]]:
-    """Interleaved, so that the machine's drift meets both."""
+    """Measures both in turn, so that a drift of the machine affects both alike."""
     rates: dict[str, list[float]] = {"redirected": [], "direct": []}
     lost = 0
     for _ in range(4):
@@ -30,7 +30,7 @@ def lookups(client: PodProcess, backend: PodProcess) -> list[tuple[str, str]]:
 def main() -> int:
     reasons = [*obstacles(), *ready.obstacles()]
     if reasons:
-        print("the bench can't run: " + "; ".join(reasons), file=sys.stderr)
+        print("the bench cannot run: " + "; ".join(reasons), file=sys.stderr)
         return 1
     rows: list[tuple[str, str]] = []
     with Lab() as lab:

@@ -1,4 +1,4 @@
-"""On a real API server and a real node: readiness to kernel, what an idle agent asks for, lookups of a Pod."""
+"""On a real API server and node: from readiness to the kernel, requests of an idle agent, lookups of a Pod."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from tests.lab.lab import wait_until
 
 FLIPS = 300
 OWN = "bench-0"
-"""The hollow node that the agent is told it is on: its Pods are ours alone to make ready."""
+"""The hollow node that the agent believes to be its own. Only we report its Pods."""
 POLICIES = 1000
 PODS = 250
 FOREIGN_PODS = 2000
 IDLE_SECONDS = 160
-"""Long enough for what comes every minute, and for a silent watch to be asked for again."""
+"""Long enough for everything that happens once a minute, and for the renewal of a silent watch."""
 LOOKUPS = 5000
 AUDIT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}
 
 
 @contextmanager
 def agent_on(node: Node, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The agent as a process of the node, ready, for the Pods of the node `name`; detached afterwards."""
+    """Runs the agent as a process of the node, for the Pods of the node `name`. Detaches it afterwards."""
     config = node.folder / "agent.yaml"
     sections = {
         "node_name": name,
@@ -65,7 +65,7 @@ def agent_on(node: Node, name: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def fetch(node: Node, path: str) -> str:
-    """Of the agent's health endpoint; empty when there is no good answer."""
+    """The answer of the agent's health server; "" when it fails."""
     try:
         with node.sandbox.inside():
             answer = build_opener(ProxyHandler({})).open(f"http://127.0.0.1:5810{path}", timeout=5)
@@ -98,12 +98,12 @@ def measure() -> list[tuple[str, str]]:
 
 
 def readiness_to_kernel(node: Node) -> list[tuple[str, str]]:
-    """From the moment before a Pod's status is patched at the API to the row in the kernel, as seen from outside."""
+    """The time from just before a Pod's status is patched at the API until the row in the kernel, seen from outside."""
     hollow.add_nodes(node.api, 1, prefix="bench")
     for number in range(PODS):
         (name,) = hollow.add_pods(node.api, [OWN], prefix=f"own-{number}", labels={"app": f"app{number}"})
         uid = node.api.get(f"/api/v1/namespaces/default/pods/{name}")["metadata"]["uid"]
-        (node.cgroup / "hollow" / f"pod{uid}").mkdir(parents=True)  # as its kubelet would
+        (node.cgroup / "hollow" / f"pod{uid}").mkdir(parents=True)  # as a kubelet does
     for number in range(POLICIES):
         body = manifests.policy(f"bench-{number}", ip=vip(number), app=f"app{number % PODS}")
         node.api.create(
@@ -171,7 +171,7 @@ def idle(node: Node, log: Path) -> list[tuple[str, str]]:
 
 
 def _requests(log: Path) -> Counter[str]:
-    """Of the agent, by verb and path, as the API server's audit log has them."""
+    """The agent's requests by verb and path, from the API server's audit log."""
     found: Counter[str] = Counter()
     for line in log.read_text().splitlines():
         entry = json.loads(line)
@@ -181,7 +181,7 @@ def _requests(log: Path) -> Counter[str]:
 
 
 def _bytes(node: Node, agent: subprocess.Popen[bytes]) -> dict[str, int]:
-    """Connection of the agent to the API server -> sent and received on it, as long as it is open."""
+    """Open connection of the agent to the API server -> bytes that it has sent and received there."""
     said = subprocess.run(
         [*node.sandbox.enter(mounts=False), "ss", "-tinpHO", "dport", "=", f":{node.port}"],
         capture_output=True,
@@ -197,7 +197,7 @@ def _bytes(node: Node, agent: subprocess.Popen[bytes]) -> dict[str, int]:
 
 
 def lookups(node: Node) -> list[tuple[str, str]]:
-    """kube-proxy alone, redirected and direct, in turn, so that the machine's drift meets all."""
+    """Compares only kube-proxy, redirected, and direct, in turn, so that a drift of the machine affects all alike."""
     for archive in (images.coredns(), images.lookup()):
         node.load_image(archive)
     rows = []
@@ -235,11 +235,12 @@ def _compare(node: Node, protocol: str, direct: str) -> str:
             node.api.patch(f"/apis/{manifests.GROUP}/localredirectpolicies/lookups", switch)
             state = "Active" if way == "redirected" else "Disabled"
             wait_until(lambda state=state: _state(node) == state, f"the policy is {state}", 30)  # type: ignore[misc]
-            # Else a port that one way used just now is refused another by connection tracking, and its lookup lost.
+            # Otherwise a lookup may be lost: connection tracking refuses a port that another way has just used.
             node.run("conntrack", "--flush")
             server = direct if way == "direct" else CLUSTER_DNS
             command = ["lookup-musl", "--raw", server, dns.NAME, "--proto", protocol, "--count", str(LOOKUPS)]
-            results.append(json.loads(node.exec("resolver", *command, check=False).stdout))  # it fails when one is lost
+            # The program's exit code is 1 when a lookup is lost.
+            results.append(json.loads(node.exec("resolver", *command, check=False).stdout))
     rates = {way: statistics.mean(each["rate"] for each in results) for way, results in found.items()}
     lost = {way: sum(each["queries"] - each["answers"] for each in results) for way, results in found.items()}
     parts = [

@@ -1,4 +1,4 @@
-"""The event path, start, memory and idleness of an agent with 1,000 policies and 250 Pods."""
+"""An agent with 1,000 policies and 250 Pods: from an event to the kernel, start, memory, and CPU while idle."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def measure(lab: Lab) -> list[tuple[str, str]]:
 
 
 def _event_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
-    """From the rename of a Pod's file to the row of its frontend in the kernel, as seen from outside."""
+    """The time from the rename of a Pod's file until the row of its frontend in the kernel, seen from outside."""
     key = pack_frontend(Frontend(ip_address(vip(7)), 53, Protocol.UDP))
     times = []
     for flip in range(FLIPS):

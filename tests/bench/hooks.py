@@ -1,7 +1,7 @@
-"""Nanoseconds a run of the programs (kernel.bpf_stats_enabled), against an empty program on the same cgroup.
+"""Nanoseconds per run of the programs (kernel.bpf_stats_enabled), compared with an empty program on the same cgroup.
 
-Twice: loaded with CAP_BPF and CAP_NET_ADMIN alone, as in the container, and with all of root's rights, with which the
-verifier leaves out its barriers.
+Measured twice: loaded with only CAP_BPF and CAP_NET_ADMIN, as in the container, and with all of root's rights, for
+which the verifier leaves out its barriers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def statistics() -> Iterator[None]:
 
 @contextmanager
 def empty_programs(cgroup: Path) -> Iterator[dict[str, int]]:
-    """Hook -> descriptor of an empty program that is attached there."""
+    """Attaches empty programs. Yields hook -> descriptor of its program."""
     os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
     from bcc import BPF  # noqa: PLC0415
 
@@ -47,7 +47,7 @@ def empty_programs(cgroup: Path) -> Iterator[dict[str, int]]:
     links, programs = [], {}
     for hook in ("connect4", "sendmsg4"):
         programs[hook] = os.dup(compiled.load_func(b"empty", BPF.CGROUP_SOCK_ADDR, attach_type=HOOKS[hook]).fd)
-        compiled.funcs.clear()  # loaded again, for another attach type
+        compiled.funcs.clear()  # so that it is loaded again, for another attach type
         links.append(libbpf.link_create(programs[hook], directory, HOOKS[hook], 0))
     try:
         yield programs
@@ -68,11 +68,11 @@ def _followed(program: int) -> int:
 
 
 def measure(lab: Lab, agent: Agent, client: PodProcess) -> list[tuple[str, str]]:
-    """The agent redirects VIP port 53 over UDP; it runs with the container's rights, and does so again afterwards."""
+    """The agent redirects VIP port 53 over UDP. It runs with the container's rights before and after."""
     rows = _measure(lab, agent, client, "as in the container")
     with patch.object(laboratory, "RIGHTS", ()):
         _load_again(agent)
-    rows += _measure(lab, agent, client, "as mighty root")
+    rows += _measure(lab, agent, client, "with all of root's rights")
     _load_again(agent)
     return rows
 
@@ -82,7 +82,7 @@ def _load_again(agent: Agent) -> None:
     agent.terminate()
     agent.command("detach")
     agent.start()
-    wait_until(lambda: agent.states() == policies, "the policies are as they were")
+    wait_until(lambda: agent.states() == policies, "the policies are in the same state")
 
 
 def _measure(lab: Lab, agent: Agent, client: PodProcess, rights: str) -> list[tuple[str, str]]:
@@ -119,7 +119,7 @@ def _measure(lab: Lab, agent: Agent, client: PodProcess, rights: str) -> list[tu
 
 
 def _compare(program: int, empty: int, run: Callable[[], object]) -> tuple[float, float]:
-    """Nanoseconds a run of both programs over the same calls: those of the round in the middle, by their ratio."""
+    """Nanoseconds per run of both programs in the same calls. Of all rounds, the one with the median ratio."""
     rounds = []
     for _ in range(ROUNDS):
         before = _counts(program), _counts(empty)

@@ -1,4 +1,4 @@
-"""`make cluster`: a node with our images, to try things on, until Ctrl-C or SIGTERM."""
+"""`make cluster`: runs a node with our images, to try things on, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ A Kubernetes node is up, with these images (imagePullPolicy: IfNotPresent or Nev
 
     {kubectl} get pods -A
     {helm} list
-    {enter} bash           a shell on the node: its network, its mounts, not in a cgroup of a Pod
+    {enter} bash           a shell on the node: its network, its mounts, in no Pod's cgroup
 
-The agent on it, from the image above (the cgroup stands for the whole node here):
+To run the agent on it, from the image above (the cgroup stands for the whole node here):
 
     {helm} install localredirect k8s/chart -n elf --create-namespace --wait {values}
 
@@ -35,10 +35,10 @@ Ctrl-C ends it and leaves nothing behind.
 def main() -> int:
     reasons = obstacles()
     for reason in reasons:
-        print(f"the cluster can't run: {reason}", file=sys.stderr)
+        print(f"the cluster cannot run: {reason}", file=sys.stderr)
     if reasons:
         return 1
-    signal.signal(signal.SIGTERM, _interrupt)  # it tidies up like Ctrl-C
+    signal.signal(signal.SIGTERM, _interrupt)  # clean up as after Ctrl-C
     try:
         archives = build_all()
         with Node() as node:

@@ -23,7 +23,7 @@ _RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleB
 
 
 def install_rights(cluster: ControlPlane, namespace: str = NAMESPACE) -> Path:
-    """The controller's own rights, of k8s/install.yaml, and no other. Returns a kubeconfig of its service account."""
+    """Applies only the controller's rights from k8s/install.yaml. Returns a kubeconfig of its service account."""
     cluster.kubectl("create", "namespace", namespace)
     documents = list(yaml.safe_load_all((ROOT / "k8s" / "install.yaml").read_text()))
     rights = [
@@ -34,7 +34,7 @@ def install_rights(cluster: ControlPlane, namespace: str = NAMESPACE) -> Path:
         for named in (each["metadata"], *each.get("subjects", ())):
             if named.get("namespace") == NAMESPACE:
                 named["namespace"] = namespace
-        # What is not in the installation's own namespace must not replace the other installation's.
+        # Objects outside the installation's own namespace must not replace those of the other installation.
         if each["kind"].endswith("Binding") and each["metadata"].get("namespace") != namespace != NAMESPACE:
             each["metadata"]["name"] += f"-{namespace}"
     cluster.apply(rights)
@@ -43,7 +43,7 @@ def install_rights(cluster: ControlPlane, namespace: str = NAMESPACE) -> Path:
 
 
 class Controller:
-    """Runs from its making to `stop` or `kill`, or to the end of the cluster."""
+    """Runs until `stop` or `kill`, or until the cluster is closed."""
 
     def __init__(self, cluster: ControlPlane, kubeconfig: Path, *, namespace: str = NAMESPACE, **sections: Any) -> None:
         self._health, self._metrics = free_port(), free_port()
@@ -89,7 +89,7 @@ class Controller:
         return bool(self.status().get("leader", {}).get("leads"))
 
     def wait_until_leading(self, seconds: float = 30) -> None:
-        """It leads, and knows all that it reports on."""
+        """Awaits that it leads, and that all its sources are synced."""
         wait_for(
             lambda: self.leads() and self.get("/readyz")[0] == 200,
             lambda: f"the controller leads\n{self.log()}",
@@ -102,7 +102,7 @@ class Controller:
         return sum(int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name))
 
     def events_of_sources(self) -> bool:
-        """Whether anything was ever heard of the API server's objects."""
+        """Whether it has ever received any of the API server's objects."""
         return "source_last_event_seconds{" in self.get("/metrics", port=self._metrics)[1]
 
     def usage(self) -> tuple[float, float]:
@@ -115,7 +115,7 @@ class Controller:
         return self._log.read_text()
 
     def stop(self) -> int:
-        """SIGTERM; the exit code, which must come within 5 s."""
+        """Stops it with SIGTERM. Returns its exit code; raises TimeoutExpired after 5 s."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(5)
 

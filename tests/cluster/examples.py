@@ -1,4 +1,4 @@
-"""Our users' two policies, and what they need on a node: a Service with a Pod behind it, a local Pod, a client."""
+"""Our users' two policies, and what these need on a node: a Service with a Pod behind it, a local Pod, a client."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SERVICE = {
 
 
 def example(name: str, **changes: Any) -> Manifest:
-    """A policy as it stands, but for `spec` changes at the top."""
+    """A policy as it is in the file, with some fields of its `spec` replaced."""
     found: Manifest = yaml.safe_load((ROOT / "k8s" / "examples" / f"{name}.yaml").read_text())
     found["spec"] |= changes
     return found
 
 
 def deploy(node: Node) -> None:
-    """Pods: `local`, which the examples' selector means, `remote` behind the Service, and `client`."""
+    """Runs three Pods: `local`, which the examples select, `remote` behind the Service, and `client`."""
     local = workers.server("local", labels={"app": "http-redirect"}, tcp=(80,))
     remote = workers.server("remote", labels={"app": "http-server"}, tcp=(80,))
     node.apply([SERVICE, local, remote, workers.idle("client")])
@@ -42,6 +42,6 @@ def deploy(node: Node) -> None:
 
 
 def frontends(node: Node) -> list[tuple[str, int]]:
-    """The four of the two policies: two of the virtual IP, two of the Service."""
+    """The four frontends of the two policies: two of the virtual IP, two of the Service."""
     address = node.api.get("/api/v1/namespaces/default/services/http-server-v4")["spec"]["clusterIP"]
     return [(VIP, 8080), (VIP, 80), (address, 8080), (address, 80)]

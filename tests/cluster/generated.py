@@ -1,4 +1,4 @@
-"""Generated LocalRedirectPolicies, nearly right: one or two fields of a good one are something else."""
+"""Generated LocalRedirectPolicies that are nearly right: good ones in which up to two fields have another value."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _values = st.just(DELETE) | st.recursive(
 
 
 def _paths(value: Any, prefix: str = "") -> list[str]:
-    """Of every field in a manifest, but those by which the API server finds its kind."""
+    """The paths of all fields in a manifest, without those by which the API server finds its kind."""
     found = []
     for key, inner in value.items():
         if prefix or key not in ("apiVersion", "kind"):

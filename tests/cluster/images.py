@@ -1,7 +1,7 @@
-"""Container images without a registry or an engine: hand-packed archives, and the agent's by buildah.
+"""Container images without a registry or an engine: archives that we pack ourselves, and the agent's, built by buildah.
 
-Each is a `docker-archive` tar in `.cluster/images`, named after a hash of what it is made from, so that a second run
-costs nothing. `Node.load_image` brings one into a node; Pods then need `imagePullPolicy: IfNotPresent` or `Never`.
+Each image is a `docker-archive` tar in `.cluster/images`, named after a hash of what it is made from, so that it is
+packed only once. `Node.load_image` loads one into a node; Pods then need `imagePullPolicy: IfNotPresent` or `Never`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BASE_PACKAGES = "ca-certificates"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 EXECUTABLE = 0o755
 
-# What makes Debian's own `bookworm-slim` slim.
+# Without these, Debian's own `bookworm-slim` is slim.
 UNNEEDED = (
     "usr/share/doc",
     "usr/share/man",
@@ -44,7 +44,7 @@ UNNEEDED = (
 
 
 class Layer(NamedTuple):
-    """A tar in an archive, uncompressed; its digest is its identity."""
+    """An uncompressed tar in an archive, identified by its digest."""
 
     path: Path
     digest: str
@@ -55,7 +55,7 @@ def pause() -> Path:
 
 
 def coredns() -> Path:
-    """Under the name that everybody's manifests have."""
+    """Tagged with the name that is usual in manifests."""
     return _packed(COREDNS, {"/coredns": binaries.coredns()}, ["/coredns"])
 
 
@@ -75,12 +75,13 @@ def lookup() -> Path:
 
 
 def base() -> Path:
-    """Debian bookworm, to build upon."""
+    """Debian bookworm, as a base image."""
     return _packed(BASE, {}, ["/bin/bash"], base=[_base_layer()])
 
 
 def build(dockerfile: Path, tag: str, *, context: Path = ROOT, arguments: Mapping[str, str] | None = None) -> Path:
-    """Builds a Dockerfile whose `BASE` argument is the base image. The context is what git knows, or would add."""
+    """Builds a Dockerfile whose `BASE` argument is the base image. The context has all files that git tracks or would
+    add."""
     arguments = {"BASE": BASE, **(arguments or {})}
     files = _context_files(context)
     digest = hashlib.sha256(f"{tag}\0{arguments}\0{_base_layer().digest}\0".encode() + dockerfile.read_bytes())
@@ -113,7 +114,7 @@ def _forget_old(tag: str) -> None:
 
 
 def _context_files(context: Path) -> list[str]:
-    """Without the tests: no image needs them, and each change of one would build the image anew."""
+    """Leaves out the tests. No image needs them, and each change of one would rebuild the image."""
     listed = run("git", "-C", str(context), "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     return sorted(
         name for name in set(listed) if name and not name.startswith(("tests/", ".ci/")) and (context / name).is_file()
@@ -133,9 +134,11 @@ def _copied(context: Path, files: Sequence[str]) -> Iterator[Path]:
 
 
 def _buildah(*arguments: str) -> None:
-    """With a store of ours, kept for its layers: a changed program does not install its packages again.
+    """Uses a store of our own. It keeps the layers, so that a change of the program does not install the packages
+    again.
 
-    What it mounts in there is gone with its namespace, also when it fails; what it notes of mounts goes with `run`.
+    Mounts in it disappear with the mount namespace, also when buildah fails. Its records of mounts are in `runroot`,
+    which is removed.
     """
     store = CACHE / "buildah"
     private = ("unshare", "--mount", "--propagation=private")
@@ -156,7 +159,7 @@ def _base_layer() -> Layer:
     with locked(FOLDER):
         if not target.exists():
             _bootstrap(target)
-        # Hashing two hundred megabytes takes a second; the file beside it remembers.
+        # Hashing two hundred megabytes takes a second, so the digest is kept in a file beside it.
         digest = target.with_suffix(".digest")
         if not digest.exists():
             digest.write_text(run("sha256sum", str(target)).split()[0])
@@ -169,7 +172,7 @@ def _bootstrap(target: Path) -> None:
         tempfile.TemporaryDirectory(prefix=".debian-", dir=FOLDER) as tree,
         _unfinished(target) as path,
     ):
-        # It mounts /proc in the tree; in a namespace of its own that is gone when it ends, however it ends.
+        # debootstrap mounts /proc in the tree. In a mount namespace of its own, that mount disappears when it ends.
         private = ("unshare", "--mount", "--propagation=private")
         run(*private, "debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", "bookworm", tree)
         for name in UNNEEDED:
@@ -188,7 +191,7 @@ def _packed(
     base: Sequence[Layer] = (),
 ) -> Path:
     digest = hashlib.sha256(repr((tag, list(entrypoint), links, [layer.digest for layer in base])).encode())
-    digest.update(Path(__file__).read_bytes())  # which says how it is packed
+    digest.update(Path(__file__).read_bytes())  # this file decides how it is packed
     for name, path in files.items():
         digest.update(name.encode() + path.read_bytes())
     target = FOLDER / f"{_file_name(tag)}-{digest.hexdigest()[:16]}.tar"
@@ -207,7 +210,7 @@ def _packed(
 
 def _write_layer(target: Path, files: Mapping[str, Path], links: Mapping[str, str]) -> None:
     with tarfile.open(target, "w") as archive:
-        if not any(name.startswith("/usr/") for name in files):  # a base has these already
+        if not any(name.startswith("/usr/") for name in files):  # the base layer has these already
             for folder in ("tmp", "etc", "proc", "sys", "dev", "bin"):
                 entry = tarfile.TarInfo(folder)
                 entry.type, entry.mode = tarfile.DIRTYPE, EXECUTABLE
@@ -255,7 +258,7 @@ def _file_name(tag: str) -> str:
 
 @contextlib.contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
-    """A file that takes its name only when it is complete."""
+    """A temporary file that is renamed to `target` once it is complete."""
     path = target.with_name(f".unfinished-{os.getpid()}-{target.name}")
     try:
         yield path

@@ -1,4 +1,4 @@
-"""The agent and the controller, installed on a node as users install them, and what an operator sees of them."""
+"""The agent and the controller, installed on a node as users install them, and seen as an operator sees them."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ NAMESPACE = "elf"
 DAEMONSET = "balancing-agent"
 CONTROLLER = "balancing-controller"
 COMPONENTS = {DAEMONSET: "agent", CONTROLLER: "controller"}
-"""Name -> the label of its Pods."""
+"""Name -> the component that labels its Pods."""
 CHART = ROOT / "k8s" / "chart"
 INSTALL = ROOT / "k8s" / "install.yaml"
 HOST_CGROUPS = "/host"
-"""Where the agent's Pod has the node's /sys/fs/cgroup: `/host/sys/fs/cgroup`."""
+"""Where the agent's Pod mounts paths of the node: its cgroups are at `/host/sys/fs/cgroup`."""
 READY_SECONDS = 90.0
 
 
 def agent_cgroup(node: Node) -> str:
-    """The cgroup that is the whole node here, as the agent's container sees it: tests stay off the root cgroup."""
+    """The cgroup that stands for the whole node, as the agent's container sees it. Tests never use the root cgroup."""
     return f"{HOST_CGROUPS}{node.cgroup}"
 
 
 ALLOWED_ADDRESSES = "169.254.0.0/16"
-"""redirect.address_cidrs of the tests: something that a policy may get wrong, and the CRD can't know."""
+"""redirect.address_cidrs in the tests. A policy may violate it without the CRD noticing."""
 
 
 LEASE_SECONDS = 10
-"""The default is longer than a test wants to wait."""
+"""Shorter than the default, so that tests need not wait as long."""
 
 
 def install_manifests(node: Node) -> list[Manifest]:
-    """k8s/install.yaml; other than there are the image, which no registry has, the cgroup, and the two above."""
+    """k8s/install.yaml with another image, since no registry has ours, another cgroup, and the two settings above."""
     documents = [each for each in yaml.safe_load_all(INSTALL.read_text()) if each]
     for document in documents:
         if document["kind"] in ("DaemonSet", "Deployment"):
@@ -65,7 +65,7 @@ def load_images(node: Node) -> None:
 
 
 class Installation:
-    """On a node that has the images."""
+    """On a node that has the images already."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -94,7 +94,7 @@ class Installation:
                 raise
 
     def describe(self, name: str) -> str:
-        """Events and logs of its Pods: why it is not Ready."""
+        """Events and logs of its Pods, which may say why it is not Ready."""
         selector = ("-n", NAMESPACE, "-l", f"app.kubernetes.io/component={COMPONENTS[name]}")
         described = self.node.kubectl("describe", "pods", *selector, check=False).stdout
         return described[-3000:] + self.logs(name)
@@ -111,7 +111,7 @@ class Installation:
         return found
 
     def agent_pod(self) -> Manifest:
-        """The one that lives."""
+        """The Pod of the agent that is not being deleted."""
         (living,) = (pod for pod in self.pods(DAEMONSET) if "deletionTimestamp" not in pod["metadata"])
         return living
 
@@ -125,7 +125,7 @@ class Installation:
         return found
 
     def fetch(self, port: int, path: str) -> str:
-        """From the agent, which has the node's network."""
+        """Asks the agent, which has the node's network."""
         with self.node.sandbox.inside():
             answer = build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}{path}", timeout=5)
             text: str = answer.read().decode()
@@ -147,25 +147,25 @@ class Installation:
         return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
 
     def pins(self) -> list[str]:
-        """What is pinned on the node; the kernel's own two iterators apart. A Pod can't remove the agent's directory,
-        which is a mount of its own there: that one may stay, and be empty."""
+        """What is pinned on the node, without the kernel's own two iterators and without the agent's directory. A Pod
+        cannot remove that directory, which is a mount point there, so it may stay and be empty."""
         bpffs = self.node.path("/sys/fs/bpf")
         found = {path.relative_to(bpffs) for path in bpffs.rglob("*")}
         return sorted(map(str, found - {Path("maps.debug"), Path("progs.debug"), Path("balancing")}))
 
     def attached(self) -> list[str]:
-        """Types of attachment at the node's cgroup, by bpftool."""
+        """Attach types of the programs on the node's cgroup, according to bpftool."""
         said = subprocess.run(
             ["bpftool", "-j", "cgroup", "show", str(self.node.cgroup)], capture_output=True, text=True, check=True
         ).stdout
         return sorted(each["attach_type"] for each in json.loads(said.strip() or "[]"))
 
     def wait_gone(self, name: str) -> None:
-        """No Pod of it is there."""
+        """Awaits that no Pod of it exists."""
         wait_for(lambda: not self.pods(name), f"no Pod of {name} is left", 60)
 
     def policy_table(self) -> list[dict[str, str]]:
-        """`kubectl get lr`: heading -> cell, which may be empty."""
+        """The rows of `kubectl get lr`: heading -> cell, which may be empty."""
         lines = self.node.kubectl("get", "lr").stdout.splitlines()
         columns = [match.span() for match in re.finditer(r"\S+\s*", lines[0])] if lines else []
         return [{lines[0][a:b].strip(): line[a:b].strip() for a, b in columns} for line in lines[1:]]

@@ -1,7 +1,7 @@
-"""Ends and removes all that a sandbox has on the machine, given nothing but its id.
+"""Removes everything that a sandbox has on the machine, by nothing but its id.
 
-A sandbox's id names its cgroups, its network namespace and its scratch folder, and starts with the process id of its
-owner: what a dead owner left can be found and removed by anyone. Every step may be repeated, or meet another remover.
+A sandbox's cgroups, network namespace and scratch folder are named by its id, which begins with the process id of its
+owner. So anybody can find and remove what a dead owner has left. Several processes may remove the same at once.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from bpf.cgroups import find_cgroup
 
 PREFIX = "lrc-"
-SCRATCH = Path("/tmp")  # noqa: S108  (names in it are made with mkdir, which takes no existing one)
+SCRATCH = Path("/tmp")  # noqa: S108  (mkdir makes the names in it, and fails if one exists)
 NETNS = Path("/run/netns")
 KILL_SECONDS = 20.0
 
 
 def hierarchies() -> list[Path]:
-    """Mount points of cgroup v1 hierarchies, and cgroup2's first of all."""
+    """Mount points of all cgroup hierarchies: first cgroup2's, then those of v1."""
     v1 = [
         Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup"
     ]
@@ -34,18 +34,18 @@ def folder_of(identity: str) -> Path:
 
 
 def owner_mark(process: int) -> str:
-    """A text that no other process has, not even a later one with the same id: the time at which it started."""
+    """The time at which the process started. A later process with the same id has another one."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def found() -> set[str]:
-    """Ids of all sandboxes that have something on this machine."""
+    """Ids of all sandboxes that have left anything on this machine."""
     places = [SCRATCH, NETNS, *hierarchies()]
     return {path.name for place in places for path in place.glob(f"{PREFIX}*")}
 
 
 def is_dead(identity: str) -> bool:
-    """Whether its owner is gone. What we can't read the owner of is not ours to remove."""
+    """Whether its owner is gone. If we cannot tell who the owner is, the sandbox counts as alive."""
     process = identity.removeprefix(PREFIX).partition("-")[0]
     if not process.isdigit():
         return False
@@ -60,13 +60,13 @@ def is_dead(identity: str) -> bool:
 
 
 def sweep() -> None:
-    """Removes what dead owners left."""
+    """Removes what dead owners have left."""
     for identity in filter(is_dead, found()):
         remove(identity)
 
 
 def remove(identity: str) -> None:
-    """Raises TimeoutError, with what is left, when something does not end."""
+    """Raises TimeoutError with what is left, if something cannot be removed."""
     unified = hierarchies()[0] / identity
     _kill(unified)
     subprocess.run(["ip", "netns", "delete", identity], check=False, capture_output=True)
@@ -74,12 +74,12 @@ def remove(identity: str) -> None:
         _remove_cgroup(hierarchy / identity)
     shutil.rmtree(folder_of(identity), ignore_errors=True)
     if folder_of(identity).exists():
-        msg = f"{folder_of(identity)} can't be removed"
+        msg = f"{folder_of(identity)} cannot be removed"
         raise TimeoutError(msg)
 
 
 def _kill(cgroup: Path) -> None:
-    """Ends every process below it, whoever started it, stopped ones too; returns when they are gone."""
+    """Kills every process below it, including stopped ones. Returns when they are gone."""
     deadline = time.monotonic() + KILL_SECONDS
     while cgroup.exists():
         with contextlib.suppress(OSError):
@@ -100,6 +100,6 @@ def _remove_cgroup(cgroup: Path) -> None:
             with contextlib.suppress(OSError):
                 Path(directory).rmdir()
         if time.monotonic() > deadline:
-            msg = f"{cgroup} can't be removed"
+            msg = f"{cgroup} cannot be removed"
             raise TimeoutError(msg)
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Long steps say on stderr what they do and how long they have been at it."""
+"""Long steps report on stderr what they do and how long they have been running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Prints `what` at its start and end, and every 15 s between."""
+    """Prints `what` when the step begins and ends, and every 15 s meanwhile."""
     began = time.monotonic()
     ended = threading.Event()
 
@@ -40,7 +40,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def run(*command: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
-    """stdout. What a failed command said on both streams is part of the error."""
+    """Returns stdout. Raises CalledProcessError, with a note of what the command wrote to both streams."""
     try:
         return subprocess.run(
             command, check=True, capture_output=True, text=True, cwd=cwd, env=environment, stdin=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""Says why the cluster tests can't run on this machine, and fails; builds what they need where they can."""
+"""Fails if the cluster tests cannot run on this machine, and says why. Otherwise it builds what they need."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def _faults_of_go() -> list[str]:
 
 
 def build_all() -> list[Path]:
-    """What takes minutes the first time, so that no test's time limit has to hold it. Archives of images to load."""
+    """Builds everything that takes minutes the first time, so that no test's time-out has to include it. Returns the
+    archives of the images to load."""
     binaries.kubernetes("kubectl")
     binaries.helm()
     archives = [images.pause(), images.busybox(), images.coredns(), images.lookup()]
@@ -64,7 +65,7 @@ def build_all() -> list[Path]:
 if __name__ == "__main__":
     reasons = obstacles()
     for reason in reasons:
-        print(f"cluster tests can't run: {reason}", file=sys.stderr)
+        print(f"cluster tests cannot run: {reason}", file=sys.stderr)
     if reasons:
         sys.exit(1)
     build_all()

@@ -1,11 +1,11 @@
-"""Where the processes of a test bed live: a cgroup, a scratch folder and, for a node, namespaces of their own.
+"""A sandbox holds the processes of a test bed: a cgroup, a scratch folder and, for a node, namespaces of its own.
 
-- Everything runs below `<cgroup2>/lrc-<pid>-<n>`: `system` holds our daemons, `host` a test's host processes,
-  `kubepods` the Pods. One write to its `cgroup.kill` ends them all, containers and their shims too.
-- A node has a network namespace of the same name, so that kube-proxy's tables, the bridge and routes stay in it, and a
-  mount namespace in which /run, /var, /sys/fs/bpf and a few of /proc/sys are its own: containerd's and the kubelet's
-  usual paths are free for every node, and all mounts and pins vanish with its last process.
-- A watchdog process removes it all when this process closes the sandbox or dies.
+- Everything runs below `<cgroup2>/lrc-<pid>-<n>`: the daemons in `system`, a test's host processes in `host`, the Pods
+  in `kubepods`. One write to its `cgroup.kill` ends all of them, including containers and their shims.
+- A node has a network namespace of the same name, which contains kube-proxy's tables, the bridge and the routes.
+- It also has a mount namespace with its own /run, /var, /sys/fs/bpf and a few files of /proc/sys. So containerd and the
+  kubelet can use their usual paths on every node, and all mounts and pins disappear with its last process.
+- A watchdog process removes all of it when this process closes the sandbox or dies.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.cluster.progress import run
 CLONE_NEWNET = 0x40000000
 POLL_SECONDS = 0.02
 
-# The kubelet insists on these, for the whole machine. It is shown them as it likes them, and so sets nothing.
+# The kubelet sets these for the whole machine unless they have these values. So it is shown files that have them.
 KUBELET_SYSCTLS = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
@@ -41,7 +41,7 @@ KUBELET_SYSCTLS = {
 
 
 def wait_for(holds: Callable[[], object], what: str | Callable[[], str], seconds: float) -> None:
-    """Polls; raises TimeoutError with `what`."""
+    """Polls a condition of another process. Raises TimeoutError with `what`."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -51,7 +51,7 @@ def wait_for(holds: Callable[[], object], what: str | Callable[[], str], seconds
 
 
 class Sandbox:
-    """`open` and `close`; whoever opens must close, after a failed `open` too."""
+    """Whoever calls `open` must call `close`, even after a failed `open`."""
 
     _numbers = itertools.count(1)
 
@@ -68,7 +68,7 @@ class Sandbox:
         leftovers.sweep()
         self.folder.mkdir(mode=0o755)
         (self.folder / "owner").write_text(leftovers.owner_mark(os.getpid()))
-        # A session of its own: Ctrl-C is for the owner, which then closes it.
+        # It has a session of its own, so that Ctrl-C reaches only the owner, which then closes the sandbox.
         self._watchdog = subprocess.Popen(
             [sys.executable, "-m", "tests.cluster.watchdog", self.id],
             cwd=ROOT,
@@ -84,7 +84,7 @@ class Sandbox:
 
     def _open_mounts(self) -> None:
         script = [
-            "mount --make-rshared /",  # the kubelet wants to share its mounts with containers
+            "mount --make-rshared /",  # the kubelet shares its mounts with containers
             "mount -t tmpfs -o mode=755 tmpfs /run",
             f"mount -t overlay -o lowerdir=/var,upperdir={self.folder}/var,workdir={self.folder}/work overlay /var",
             "mount -t bpf bpf /sys/fs/bpf",
@@ -95,7 +95,7 @@ class Sandbox:
             file = self.folder / "sysctl" / str(number)
             file.write_text(f"{value}\n")
             script.append(f"mount --bind {file} /proc/sys/{name}")
-        # File systems that an overlay can't hold: containerd stacks its own upon one of these.
+        # These cannot be on an overlay, since containerd makes overlays in them.
         for name in ("containerd", "kubelet"):
             (self.folder / name).mkdir()
             script.append(f"mkdir -p /var/lib/{name}; mount --bind {self.folder / name} /var/lib/{name}")
@@ -105,11 +105,12 @@ class Sandbox:
             self._holder = self._popen(command, "system", stdout=subprocess.PIPE, stderr=log)
         assert self._holder.stdout
         if self._holder.stdout.readline() != b"ready\n":
-            msg = f"the node's mounts can't be made: {(self.folder / 'mounts.log').read_text()}"
+            msg = f"the node's mounts cannot be made: {(self.folder / 'mounts.log').read_text()}"
             raise RuntimeError(msg)
 
     def enter(self, *, mounts: bool = True) -> list[str]:
-        """A command's first words that have it run in the namespaces, if there are any. The working directory stays."""
+        """The beginning of a command line that runs it in the namespaces, if there are any. The working directory
+        stays."""
         if not self.netns:
             return []
         command = ["nsenter", f"--net={leftovers.NETNS / self.netns}"]
@@ -119,12 +120,13 @@ class Sandbox:
         return command
 
     def path(self, inside: str) -> Path:
-        """A path as it is in the node's mount namespace, for use from outside."""
+        """Translates a path of the node's mount namespace for use from outside."""
         assert self._holder
         return Path(f"/proc/{self._holder.pid}/root") / inside.lstrip("/")
 
     def spawn(self, argv: Sequence[str | Path], *, cgroup: str = "system", **popen: Any) -> subprocess.Popen[Any]:
-        """A process in the namespaces and a cgroup of ours. Its id is that of the program itself."""
+        """Starts a process in the namespaces and in one of our cgroups. Its process id is that of the program
+        itself."""
         return self._popen([*self.enter(), *map(str, argv)], cgroup, **popen)
 
     def _popen(self, command: Sequence[str], cgroup: str, **popen: Any) -> subprocess.Popen[Any]:
@@ -137,7 +139,7 @@ class Sandbox:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """This thread's new sockets belong to the node's network namespace."""
+        """Within it, sockets that this thread opens belong to the node's network namespace."""
         if not self.netns:
             yield
             return
@@ -149,7 +151,7 @@ class Sandbox:
                 _set_netns(before.fileno())
 
     def close(self) -> None:
-        """Removes everything; returns when it is gone. May be repeated."""
+        """Removes everything, and returns when that is done. May be called again."""
         if not self._watchdog:
             return
         in_main_thread = _ignores_signals()
@@ -157,7 +159,7 @@ class Sandbox:
             assert self._watchdog.stdin
             self._watchdog.stdin.close()
             self._watchdog.wait()
-            leftovers.remove(self.id)  # nothing is left to do, unless the watchdog was killed
+            leftovers.remove(self.id)  # does nothing, unless the watchdog was killed
             for child in self._children:
                 child.wait()
                 for stream in (child.stdin, child.stdout, child.stderr):
@@ -171,7 +173,7 @@ class Sandbox:
 
 
 def _ignores_signals() -> dict[signal.Signals, Any]:
-    """Half a removal is worse than a late end. Handlers can only be set by the main thread."""
+    """Ignores signals during a removal, which must not be interrupted. Only the main thread can set handlers."""
     try:
         return {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:

@@ -1,6 +1,6 @@
-"""The manifests and the chart against an API server alone: applied twice, after the emergency stop, after each other.
+"""The manifests and the chart on an API server without a node: twice, after an emergency stop, one after the other.
 
-Nothing runs here; tests/cluster/test_install.py walks the same commands on a node.
+Nothing runs here. tests/cluster/test_install.py runs the same commands on a node.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def plane() -> Iterator[ControlPlane]:
 def checkout(plane: ControlPlane) -> Iterator[Checkout]:
     made = Checkout(plane)
     yield made
-    # No controller runs, so a namespace that is deleted would stay Terminating: it is kept.
+    # Keep the namespace. No controller runs, so it would stay Terminating if it were deleted.
     made.run("helm uninstall -n elf --no-hooks --ignore-not-found localredirect other", check=False)
     made.run("kubectl delete -k k8s -l '!pod-security.kubernetes.io/enforce' --ignore-not-found")
     assert not made.run("kubectl get crd,clusterroles -o name | grep -e balancing || true").stdout
@@ -47,7 +47,7 @@ def spec(plane: ControlPlane) -> Json:
 
 
 @pytest.mark.parametrize("apply", [APPLY, "kubectl apply -f k8s/install.yaml"])
-def test_what_is_applied_twice_is_unchanged(checkout: Checkout, apply: str) -> None:
+def test_applying_twice_changes_nothing(checkout: Checkout, apply: str) -> None:
     checkout.run(apply)
     lines = checkout.run(apply).stdout.splitlines()
     assert lines and [line for line in lines if not line.endswith(" unchanged")] == []
@@ -61,7 +61,7 @@ def test_the_image_is_named_once(checkout: Checkout, plane: ControlPlane) -> Non
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
 
 
-def test_settings_and_pull_secrets_of_the_kustomization_arrive(checkout: Checkout, plane: ControlPlane) -> None:
+def test_settings_and_pull_secrets_of_the_kustomization_take_effect(checkout: Checkout, plane: ControlPlane) -> None:
     checkout.change("k8s/kustomization.yaml", yaml_block(INSTALLATION, "REDIRECT_QOS_LIMIT"))
     checkout.change("k8s/kustomization.yaml", yaml_block(INSTALLATION, "imagePullSecrets"))
     checkout.run(APPLY)
@@ -76,7 +76,7 @@ def test_settings_and_pull_secrets_of_the_kustomization_arrive(checkout: Checkou
         assert "redirect: {address_cidrs: [169.254.0.0/16]}" in data["agent.yaml"]
 
 
-def test_settings_of_the_values_arrive(checkout: Checkout, plane: ControlPlane) -> None:
+def test_settings_of_the_values_take_effect(checkout: Checkout, plane: ControlPlane) -> None:
     (checkout.folder / "values.yaml").write_text(block(INSTALLATION, "feature:", "yaml"))
     checkout.run(f"{HELM} -f values.yaml")
     data = plane.api.get("/api/v1/namespaces/elf/configmaps/balancing-controller")["data"]
@@ -88,7 +88,7 @@ def test_settings_of_the_values_arrive(checkout: Checkout, plane: ControlPlane) 
     [(APPLY, APPLY), (APPLY_SERVER_SIDE, f"{APPLY_SERVER_SIDE} --force-conflicts"), (HELM, HELM)],
     ids=["kubectl", "server-side", "helm"],
 )
-def test_the_command_of_the_installation_takes_the_emergency_stop_back(
+def test_the_command_of_the_installation_undoes_the_emergency_stop(
     checkout: Checkout, plane: ControlPlane, install: str, back: str
 ) -> None:
     checkout.run(install)
@@ -101,7 +101,7 @@ def test_the_command_of_the_installation_takes_the_emergency_stop_back(
     assert spec(plane) == before
 
 
-def test_the_egress_rule_of_the_dns_example_is_a_valid_one(plane: ControlPlane) -> None:
+def test_the_egress_rule_of_the_dns_example_is_valid(plane: ControlPlane) -> None:
     egress = yaml_block(DNS_EXAMPLE, "egress:")
     policy = {
         "apiVersion": "networking.k8s.io/v1",
@@ -131,12 +131,14 @@ OTHER = HELM.replace("localredirect k8s", "other k8s")
     [f"{APPLY} && {REMOVE}", f"{OTHER} && helm uninstall other -n elf --no-hooks", APPLY],
     ids=["kubectl, removed", "another release, removed", "kubectl, running"],
 )
-def test_helm_takes_over_what_another_installation_left(checkout: Checkout, plane: ControlPlane, before: str) -> None:
+def test_helm_takes_over_what_another_installation_has_left(
+    checkout: Checkout, plane: ControlPlane, before: str
+) -> None:
     checkout.run(before)
     assert "invalid ownership metadata" in checkout.run(HELM, check=False).stdout
-    told = block(INSTALLATION, "--take-ownership")
+    documented = block(INSTALLATION, "--take-ownership")
     (checkout.folder / "values.yaml").write_text("{}")
-    checkout.run(told.replace("--wait ", ""))
+    checkout.run(documented.replace("--wait ", ""))
     assert crd_owner(plane) == "localredirect"
     checkout.run(HELM)
 

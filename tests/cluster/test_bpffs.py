@@ -1,4 +1,4 @@
-"""The agent's directory on the node's bpffs, which is all of it that the agent's Pod has."""
+"""The agent's directory on the node's bpffs. The agent's Pod sees nothing else of that file system."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ WHOLE = {
         }
     }
 }
-"""A patch: the mount that versions up to 0.1 had."""
+"""A patch that mounts the whole bpffs, as versions up to 0.1 did."""
 
 
 @pytest.fixture
-def undone(installation: Installation) -> Iterator[None]:
-    """The template of the Pods is afterwards what it was."""
+def template_restored(installation: Installation) -> Iterator[None]:
+    """Restores the template of the Pods after the test."""
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{DAEMONSET}"
     template = installation.node.api.get(path)["spec"]["template"]
     yield
@@ -46,12 +46,12 @@ def undone(installation: Installation) -> Iterator[None]:
 
 
 def replace_agent(installation: Installation) -> None:
-    """Deletes its Pod; returns when there is another one, which may never get ready."""
+    """Deletes its Pod. Returns when there is another one, which may never get ready."""
     name = installation.agent_pod()["metadata"]["name"]
     installation.node.kubectl("delete", "pod", name, "-n", NAMESPACE)
     wait_for(
         lambda: any(pod["metadata"]["name"] != name for pod in installation.pods(DAEMONSET)),
-        "the next Pod of the agent is there",
+        "the agent has another Pod",
         30,
     )
 
@@ -60,7 +60,7 @@ def links(installation: Installation) -> set[int]:
     return {row["link_id"] for row in installation.inspect("programs") if row["attached"]}
 
 
-def test_it_sees_nothing_that_others_pin_and_leaves_it_alone(installation: Installation) -> None:
+def test_the_agent_sees_no_pins_of_others_and_changes_none(installation: Installation) -> None:
     node = installation.node
     node.run("mkdir", "-p", f"{BPFFS}/cilium/devices")
     try:
@@ -84,8 +84,8 @@ def test_the_nodes_bpffs_need_not_be_a_shared_mount(installation: Installation) 
         installation.node.run("mount", "--make-shared", BPFFS)
 
 
-@pytest.mark.usefixtures("undone")
-def test_what_an_agent_pinned_that_had_the_whole_bpffs_is_adopted(installation: Installation) -> None:
+@pytest.mark.usefixtures("template_restored")
+def test_pins_of_an_agent_that_saw_the_whole_bpffs_are_adopted(installation: Installation) -> None:
     patch = ("--type=strategic", f"--patch={json.dumps(WHOLE)}")
     installation.node.kubectl("patch", "daemonset", DAEMONSET, "-n", NAMESPACE, *patch)
     installation.wait_ready()
@@ -96,8 +96,8 @@ def test_what_an_agent_pinned_that_had_the_whole_bpffs_is_adopted(installation: 
     assert "adopting" in installation.logs()
 
 
-def test_a_node_without_a_bpffs_says_so(installation: Installation) -> None:
-    """By the kubelet, which can't make the directory on sysfs."""
+def test_on_a_node_without_a_bpffs_an_event_says_so(installation: Installation) -> None:
+    """The Event comes from the kubelet, which cannot make the directory on sysfs."""
     node = installation.node
     node.run("sh", "-ec", f"while mountpoint -q {BPFFS}; do umount --lazy {BPFFS}; done")
     try:

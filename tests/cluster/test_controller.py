@@ -27,7 +27,7 @@ LR = "/apis/balancing.elf.io/v1beta1/localredirectpolicies"
 PODS = "/api/v1/namespaces/default/pods"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/balancing-controller"
 SOON = 15.0
-"""Seconds for what takes at most two."""
+"""Seconds to wait for what usually takes two at most."""
 APP = {"app": "cache"}
 _hosts = itertools.count(1)
 
@@ -37,7 +37,7 @@ Start = Callable[..., Controller]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ControlPlane]:
-    """One of its own: its API server goes away here."""
+    """A cluster for this module only, since these tests stop its API server."""
     with ControlPlane() as made:
         apply_crds(made)
         yield made
@@ -121,14 +121,14 @@ def wait_for_reason(cluster: ControlPlane, name: str, reason: str, seconds: floa
 
 
 def events(cluster: ControlPlane, name: str) -> list[tuple[str, str]]:
-    """Type and reason, oldest first."""
+    """Type and reason of the policy's Events, the oldest first."""
     items = cluster.api.get("/api/v1/namespaces/default/events")["items"]
     of_policy = [each for each in items if each["involvedObject"]["name"] == name]
     return [(each["type"], each["reason"]) for each in sorted(of_policy, key=lambda each: each["metadata"]["name"])]
 
 
 def wait_for_events(cluster: ControlPlane, name: str, wanted: list[tuple[str, str]]) -> None:
-    """An Event follows the status that it tells of."""
+    """Waits, because an Event is written after the status that it reports."""
     wait_for(lambda: events(cluster, name) == wanted, lambda: f"{wanted}, not {events(cluster, name)}", SOON)
 
 
@@ -136,7 +136,7 @@ def report(cluster: ControlPlane, name: str, *, ready: bool) -> None:
     hollow.report(cluster.api, cluster.api.get(f"{PODS}/{name}"), ready=ready)
 
 
-# --- what is said of one policy ---------------------------------------------------------------------------------------
+# --- the status of one policy -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("controller")
@@ -248,7 +248,7 @@ def test_policies_that_are_invalid_or_disabled(cluster: ControlPlane) -> None:
 
 
 @pytest.mark.usefixtures("controller")
-def test_a_policy_that_is_changed_is_judged_anew(cluster: ControlPlane) -> None:
+def test_a_policy_that_is_changed_is_judged_again(cluster: ControlPlane) -> None:
     nodes = hollow.add_nodes(cluster.api, 2)
     hollow.add_pods(cluster.api, nodes[:1], labels=APP)
     hollow.add_pods(cluster.api, nodes, prefix="web", labels={"app": "web"})
@@ -265,7 +265,7 @@ def test_a_policy_that_is_changed_is_judged_anew(cluster: ControlPlane) -> None:
         return bool(condition(cluster, "p")["observedGeneration"] == 2)
 
     wait_for(arrived, "the new version is judged", SOON)
-    assert seen | {status(cluster, "p")["nodes"]} == {"1/2", "2/2"}, "its Pods were not looked up yet: no 0/2 between"
+    assert seen | {status(cluster, "p")["nodes"]} == {"1/2", "2/2"}, "no 0/2 in between, while its Pods are looked up"
     cluster.api.delete(f"{LR}/p")
     cluster.apply(policy("p", ip))
     wait_for_nodes(cluster, "p", "1/2")
@@ -293,7 +293,7 @@ def test_many_policies_are_watched_by_one_watch(cluster: ControlPlane, controlle
 
 
 @pytest.mark.usefixtures("controller")
-def test_what_somebody_writes_over_is_put_right(cluster: ControlPlane) -> None:
+def test_a_status_that_somebody_overwrites_is_corrected(cluster: ControlPlane) -> None:
     hollow.add_nodes(cluster.api, 1)
     cluster.apply(policy("p", virtual_ip()))
     wait_for_nodes(cluster, "p", "0/1")
@@ -302,10 +302,10 @@ def test_what_somebody_writes_over_is_put_right(cluster: ControlPlane) -> None:
     wait_for_reason(cluster, "p", "Accepted")
 
 
-# --- several processes, and their ends --------------------------------------------------------------------------------
+# --- several processes, and how they end ------------------------------------------------------------------------------
 
 
-def test_a_controller_that_starts_anew_writes_nothing(cluster: ControlPlane, start: Start) -> None:
+def test_a_controller_that_restarts_writes_nothing(cluster: ControlPlane, start: Start) -> None:
     hollow.add_pods(cluster.api, hollow.add_nodes(cluster.api, 3), labels=APP)
     ip = virtual_ip()
     cluster.apply([policy("a", ip), policy("b", ip), policy("c", virtual_ip(), enabled=False)])
@@ -318,7 +318,7 @@ def test_a_controller_that_starts_anew_writes_nothing(cluster: ControlPlane, sta
     assert first.stop() == 0
     before = versions(cluster), cluster.api.get("/api/v1/namespaces/default/events")["metadata"]
     second = start()
-    second.wait_until_leading(10)  # at once: the first has given its Lease up
+    second.wait_until_leading(10)  # quickly, since the first one has released its Lease
     time.sleep(3)
     assert versions(cluster) == before[0]
     assert (second.writes("status"), second.writes("event")) == (0, 0)
@@ -339,7 +339,7 @@ def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start
     wait_for(lambda: second.status()["leader"] == {"leads": False, "holder": holder}, "the second stands by", SOON)
     assert second.get("/healthz") == (200, "ok\n")
     time.sleep(1)
-    assert not second.events_of_sources(), "it watches something"
+    assert not second.events_of_sources(), "a controller that stands by watches nothing"
 
     first.kill()
     killed_at = time.monotonic()
@@ -354,12 +354,12 @@ def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start
     stopped_at = time.monotonic()
     assert second.stop() == 0
     third.wait_until_leading()
-    given_over = time.monotonic() - stopped_at
-    assert given_over < 8, "a Lease that was given up is waited for"
-    print(f"\nleader killed: the next one leads after {taken_over:.1f} s; stopped: after {given_over:.1f} s")
+    released = time.monotonic() - stopped_at
+    assert released < 8, "a Lease that was released is taken at once"
+    print(f"\nleader killed: the next one leads after {taken_over:.1f} s; stopped: after {released:.1f} s")
 
 
-def test_of_two_installations_one_leads_and_the_other_says_so_and_takes_over(
+def test_of_two_installations_one_leads_and_the_other_says_so_until_it_takes_over(
     cluster: ControlPlane, start: Start
 ) -> None:
     first = start()
@@ -374,7 +374,7 @@ def test_of_two_installations_one_leads_and_the_other_says_so_and_takes_over(
     second.wait_until_leading()
     assert second.stop() == 0
     for log in (first.log(), second.log()):
-        assert "is missing" not in log, "the rights are enough"
+        assert "is missing" not in log, "the rights suffice"
 
 
 def test_a_leader_whose_lease_another_has_taken_ends_with_1(cluster: ControlPlane, start: Start) -> None:
@@ -403,16 +403,16 @@ def test_an_api_server_that_goes_away_and_comes_back(cluster: ControlPlane, star
     assert not running.leads()
     cluster.start_apiserver()
     running.wait_until_leading()
-    assert versions(cluster) == before, "nothing was new"
+    assert versions(cluster) == before, "nothing had changed"
     report(cluster, pods[0], ready=False)
     wait_for_nodes(cluster, "p", "2/3")
     assert running.process.poll() is None
     cpu = running.usage()[1]
-    assert cpu < 20, "it was hot"
+    assert cpu < 20, "it retried without back-off"
     print(f"\nCPU of all: {cpu:.2f} s")
 
 
-def test_an_api_server_that_answers_nothing_delays_no_end(cluster: ControlPlane, start: Start) -> None:
+def test_an_api_server_that_does_not_answer_does_not_delay_the_stop(cluster: ControlPlane, start: Start) -> None:
     running = start()
     running.wait_until_leading()
     cluster.pause_apiserver()
@@ -445,14 +445,14 @@ def test_two_hundred_nodes_whose_pods_become_ready_one_after_another(cluster: Co
     for name in ("p", "q"):
         wait_for_nodes(cluster, name, "200/200")
     seconds = time.monotonic() - began
-    time.sleep(0.5)  # the last one is counted when it is answered
+    time.sleep(0.5)  # the last write is counted once it is answered
     written = running.writes("status") - writes
     used = running.usage()[1] - cpu
     for name in "pq":
         assert (status(cluster, name)["nodesReady"], status(cluster, name)["nodesSelected"]) == (200, 200)
-    # Of each policy one when counts begin to change, then one in two seconds.
+    # For each policy there is one write when the counts begin to change, then one every two seconds.
     assert written <= 2 * (2 + seconds / 2), f"{written} writes in {seconds:.1f} s"
-    assert running.writes("event") == 2, "a count is no transition"
+    assert running.writes("event") == 2, "a changed count is no Event"
 
     idle_cpu, idle_began = running.usage()[1], time.monotonic()
     time.sleep(10)
@@ -464,9 +464,7 @@ def test_two_hundred_nodes_whose_pods_become_ready_one_after_another(cluster: Co
     )
 
 
-def test_a_status_that_is_meant_for_a_former_policy_of_that_name_is_refused(
-    cluster: ControlPlane, kubeconfig: Path
-) -> None:
+def test_a_status_for_a_former_policy_of_the_same_name_is_refused(cluster: ControlPlane, kubeconfig: Path) -> None:
     api = ApiWriter(Api(str(kubeconfig)), "test")
     former = cluster.api.create(LR, policy("p", virtual_ip()))["metadata"]["uid"]
     cluster.api.delete(f"{LR}/p")
@@ -489,15 +487,13 @@ def test_a_status_that_is_meant_for_a_former_policy_of_that_name_is_refused(
     assert write(present).gone
 
 
-def test_events_may_be_created_where_those_of_policies_are_kept_and_nowhere_else(
-    cluster: ControlPlane, kubeconfig: Path
-) -> None:
+def test_events_may_be_created_only_where_those_of_policies_are_kept(cluster: ControlPlane, kubeconfig: Path) -> None:
     for namespace, may in (("default", "yes"), ("kube-system", "no"), (NAMESPACE, "no")):
         said = cluster.kubectl("auth", "can-i", "create", "events", "-n", namespace, kubeconfig=kubeconfig, check=False)
         assert said.stdout.strip() == may, namespace
 
 
-def test_of_a_policy_the_controller_may_write_the_status_alone(cluster: ControlPlane, kubeconfig: Path) -> None:
+def test_of_a_policy_the_controller_may_write_only_the_status(cluster: ControlPlane, kubeconfig: Path) -> None:
     cluster.apply(policy("p", virtual_ip()))
     for verb in (("annotate", "lr", "p", "a=b"), ("delete", "lr", "p"), ("create", "configmap", "c")):
         answer = cluster.kubectl(*verb, kubeconfig=kubeconfig, check=False)

@@ -1,4 +1,4 @@
-"""Installing, changing, stopping and removing by the commands of README and docs, on a node of its own; and rights."""
+"""The commands of README and docs install, change, stop and remove us on a node; and which rights we have there."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ CAP_NET_ADMIN, CAP_BPF = 12, 39
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Node]:
-    """A node with the images, the cluster's DNS and the examples' Pods, and nothing of ours that acts.
+    """A node with the images, the cluster's DNS and the examples' Pods, on which nothing of ours runs yet.
 
-    Our image has the name that the commands give it, and not the one of the manifests as they come.
+    Our image has the name that the commands give it, and not the one in the manifests.
     """
     with Node() as node:
         load_images(node)
@@ -59,7 +59,7 @@ def checkout(bare: Node) -> Checkout:
 
 
 def answers(node: Node) -> list[str]:
-    """Who answers at the examples' four frontends, asked by a Pod and by the host."""
+    """Who answers at the examples' four frontends, first to a Pod, then to the host."""
     found = []
     for caller in (workers.beside(node, "client"), workers.on_host(node)):
         for address, port in examples.frontends(node):
@@ -95,7 +95,7 @@ def wait_normal(installation: Installation) -> None:
 
 
 def agent_is_back(installation: Installation) -> bool:
-    """On the node that is one: a Pod that runs the agent is Ready."""
+    """Whether a Pod that runs the agent is Ready on the real node."""
     return any(
         pod["spec"].get("nodeName") == installation.node.node_name
         and pod["spec"]["containers"][0]["command"] == ["python", "run.py"]
@@ -106,7 +106,7 @@ def agent_is_back(installation: Installation) -> bool:
 
 
 def kustomize_cgroup(checkout: Checkout, node: Node) -> None:
-    """The node's cgroup, of the machine's root cgroup, by the patches of ConfigMaps that the documentation shows."""
+    """Configures the node's cgroup instead of the machine's root, by the patches of ConfigMaps that the docs show."""
     patches = yaml_block(INSTALLATION, "REDIRECT_QOS_LIMIT")["patches"]
     found = [yaml.safe_load(each["patch"]) for each in patches]
     config_maps = [each for each in found if each["kind"] == "ConfigMap"]
@@ -150,7 +150,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     assert limits(installed) == {50}
     checkout.run("kubectl apply -k k8s")
     wait_active(installed)
-    assert limits(installed) == {0}, "undone, as is told"
+    assert limits(installed) == {0}, "undone, as the page says"
     checkout.change(
         "k8s/kustomization.yaml", {"patches": yaml_block(INSTALLATION, "REDIRECT_QOS_LIMIT")["patches"][:1]}
     )
@@ -164,7 +164,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     wait_normal(installed)
     checkout.run(block(INSTALLATION, "delete pods").replace("--wait=false", ""))
     installed.wait_ready()
-    wait_normal(installed)  # it holds when Pods start again
+    wait_normal(installed)  # new Pods stay stopped as well
     checkout.run("kubectl apply -k k8s")
     wait_active(installed)
     assert answers(bare) == LOCAL
@@ -175,7 +175,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     installed.wait_gone(DAEMONSET)
     wait_normal(installed)
     checkout.run(block(INSTALLATION, "balancing.elf.io/detached-").replace("NODE", bare.node_name))
-    wait_until(lambda: bool(installed.pods(DAEMONSET)), "an agent is wanted again", 30)
+    wait_until(lambda: bool(installed.pods(DAEMONSET)), "the node has an agent again", 30)
     wait_active(installed)
     assert answers(bare) == LOCAL
 
@@ -189,7 +189,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
 
 @pytest.mark.timeout(900)
 def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkout) -> None:
-    """After kubectl, if that was tested before: then the CRD is there, and belongs to nobody."""
+    """Runs after the test for kubectl, if that was run: then the CRD exists, and no Helm release owns it."""
     helm = Installation(bare)
     assert answers(bare) == NORMAL
     values, install = block("README.md", "helm upgrade --install").splitlines()
@@ -203,7 +203,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     assert len(helm.attached()) == len(HOOKS)
     assert limits(helm) == {0}
 
-    # Nothing is Ready there unless the kubelet asks where the agent listens.
+    # The Pod becomes Ready only if the kubelet probes the address on which the agent listens.
     checkout.change("values.yaml", {"config": {"health": {"address": "::1"}}})
     checkout.run(install)
     helm.wait_ready()
@@ -218,7 +218,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     assert limits(helm) == {50}
     checkout.run(install)
     wait_active(helm)
-    assert limits(helm) == {100}, "undone, as is told"
+    assert limits(helm) == {100}, "undone, as the page says"
 
     checkout.run(STOP)
     wait_normal(helm)
@@ -226,7 +226,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     wait_active(helm)
     assert answers(bare) == LOCAL
 
-    # A node that reports and has no agent that could detach: nothing is deleted, and there is a way back.
+    # A node reports, but has no agent that could detach. So nothing is deleted, and the release can be rolled back.
     (other,) = hollow.add_nodes(bare.api, 1)
     checkout.run(f"kubectl cordon {other}")  # the hook's own Pod would not run there
     said = checkout.run("helm uninstall localredirect -n elf", check=False)
@@ -239,7 +239,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     for policy in examples.NAMES.values():
         helm.wait_state(policy, "Active")
 
-    # One whose kubelet does not report is left out, by name.
+    # A node whose kubelet does not report is skipped, and named.
     unknown = {"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     bare.api.patch(f"/api/v1/nodes/{other}/status", {"status": {"conditions": [unknown]}})
     said = checkout.run("helm uninstall localredirect -n elf --wait=false")
@@ -256,7 +256,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
 
 
 def status_of(installation: Installation, name: str) -> dict[str, str]:
-    """/proc/PID/status of the Python process of a Pod of ours, as the node sees it."""
+    """/proc/PID/status of the Python process in one of our Pods, as the node sees it."""
     (pod,) = (each for each in installation.pods(name) if "deletionTimestamp" not in each["metadata"])
     cgroup = installation.node.pod_cgroup(pod["metadata"]["name"], namespace=NAMESPACE)
     for path in cgroup.glob("*/cgroup.procs"):
@@ -268,7 +268,7 @@ def status_of(installation: Installation, name: str) -> dict[str, str]:
     raise LookupError(msg)
 
 
-def test_the_agent_has_two_capabilities_and_no_way_to_more(installation: Installation) -> None:
+def test_the_agent_has_two_capabilities_and_cannot_get_more(installation: Installation) -> None:
     status = status_of(installation, DAEMONSET)
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << CAP_BPF | 1 << CAP_NET_ADMIN
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
@@ -309,7 +309,8 @@ RIGHTS = {
 
 
 def rights(node: Node, account: str) -> set[tuple[str, str]]:
-    """Of a service account, in its own namespace: resource [name] and verbs; without those that everybody has."""
+    """Rights of a service account in its own namespace, without those that everybody has: resource [name], and
+    verbs."""
 
     def ask(user: str) -> set[tuple[str, str]]:
         review = {

@@ -1,4 +1,4 @@
-"""The test bed itself: what tests rely on when they say "on a real cluster", and that nothing of it stays."""
+"""The test bed itself: it is what tests take for a real cluster, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def pod(name: str, script: str, image: str = images.BUSYBOX, **spec: object) -> 
 
 
 def traces(identity: str) -> list[str]:
-    """What of a sandbox can be seen from the machine."""
+    """Everything on the machine that belongs to the sandbox."""
     found = [f"names of {identity}"] if identity in leftovers.found() else []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            # One that has ended may wait for its parent to ask for its exit code: nothing but a number is left of it.
+            # Zombies do not count: only their exit code is left, until their parent asks for it.
             if identity in (process / "cgroup").read_text() and "\nState:\tZ" not in (process / "status").read_text():
                 found.append(f"process {process.name} {(process / 'cmdline').read_bytes()!r}")
         except OSError:
@@ -56,7 +56,7 @@ def traces(identity: str) -> list[str]:
 
 
 def machine_state() -> list[str]:
-    """What a node could have changed without leaving its name on it."""
+    """State of the machine that a node could change without leaving its name there."""
     commands = ("nft list tables", "ip -o link", "ip -4 rule", "ip route", "sysctl net.ipv4.ip_forward kernel.panic")
     said = [subprocess.run(each.split(), check=True, capture_output=True, text=True).stdout for each in commands]
     return [*said, *sorted(path.name for path in Path("/sys/fs/bpf").iterdir())]
@@ -64,7 +64,7 @@ def machine_state() -> list[str]:
 
 @pytest.fixture(scope="module")
 def busy(node: Node) -> Node:
-    """The node with a server behind a Service, and a client."""
+    """The node, with a server behind a Service, and with a client."""
     node.load_image(images.busybox())
     serve = "mkdir /www && echo served >/www/index.html && exec httpd -f -p 8080 -h /www"
     node.apply(
@@ -106,7 +106,7 @@ def test_a_pod_reaches_another_and_the_api_server(busy: Node) -> None:
     assert len(addresses) == 2
     for address in (addresses[0], f"[{addresses[1]}]"):
         assert busy.exec("client", "wget", "-q", "-O", "-", f"http://{address}:8080/").stdout == "served\n"
-    # As clients in Pods find it. A server that speaks TLS complains of this.
+    # Clients in Pods find the API server at this address. A server that speaks TLS answers so to plain HTTP.
     assert "400 Bad Request" in busy.exec("client", "wget", "-O", "-", "http://10.96.0.1:443/", check=False).stderr
 
 
@@ -125,7 +125,7 @@ def test_pods_are_in_our_cgroup_and_see_nothing_of_the_machine(busy: Node) -> No
 
 
 def _cgroups(process: int) -> list[str]:
-    """Of the hierarchies in which the kubelet limits Pods; systemd's has no controllers."""
+    """The process's cgroups in the hierarchies with controllers, in which the kubelet limits Pods."""
     return [line for line in Path(f"/proc/{process}/cgroup").read_text().splitlines() if "name=" not in line]
 
 
@@ -193,7 +193,7 @@ UPSTREAM_COREFILE = """.:53 {
 
 @pytest.fixture(scope="module")
 def dns(busy: Node) -> Iterator[Node]:
-    """With a cluster DNS as everyone runs it, the node's resolver that it asks, and a client with both C libraries."""
+    """Runs the usual cluster DNS, the node's resolver that it asks, and a client with both C libraries."""
     busy.load_image(images.coredns())
     busy.load_image(images.lookup())
     corefile = busy.folder / "Corefile"
@@ -238,7 +238,7 @@ def dns(busy: Node) -> Iterator[Node]:
 
 @pytest.mark.parametrize("libc", ["musl", "glibc"])
 @pytest.mark.parametrize("name", ["server.default.svc.cluster.local", "server", "any.upstream.test"])
-def test_pods_resolve_names_of_the_cluster_and_of_outside(dns: Node, libc: str, name: str) -> None:
+def test_pods_resolve_names_inside_and_outside_the_cluster(dns: Node, libc: str, name: str) -> None:
     said = json.loads(dns.exec("resolver", f"lookup-{libc}", name, "3").stdout)
     assert (said["calls"], said["failed"]) == (3, 0)
 
@@ -261,7 +261,7 @@ def test_raw_lookups_count_what_is_lost_and_refused(busy: Node) -> None:
     assert (refused["queries"], refused["refused"]) == (5, 5)
 
 
-def test_a_lookup_that_is_ended_says_what_it_counted(dns: Node) -> None:
+def test_a_lookup_that_is_stopped_prints_what_it_counted(dns: Node) -> None:
     command = ["--raw", CLUSTER_DNS, "server.default.svc.cluster.local", "--rate", "100"]
     process = dns.host_process([binaries.lookup("musl"), *command], stdout=subprocess.PIPE, text=True)
     time.sleep(0.5)
@@ -304,7 +304,7 @@ def test_another_identity_has_no_rights_until_it_is_given_some(control_plane: Co
     def allowed() -> bool:
         return control_plane.kubectl("get", "pods", check=False, kubeconfig=kubeconfig).returncode == 0
 
-    wait_for(allowed, "the binding has come to the authorizer", 10)
+    wait_for(allowed, "the authorizer knows the binding", 10)
 
 
 def test_hollow_pods_need_no_controllers(control_plane: ControlPlane) -> None:
@@ -318,7 +318,7 @@ def test_hollow_pods_need_no_controllers(control_plane: ControlPlane) -> None:
     hollow.remove_nodes(api, nodes)
 
 
-def test_two_nodes_live_side_by_side_and_leave_nothing(busy: Node) -> None:
+def test_two_nodes_run_side_by_side_and_leave_nothing(busy: Node) -> None:
     before = machine_state()
     with Node() as other:
         other.load_image(images.busybox())
@@ -342,8 +342,8 @@ def test_nothing_outlives_its_owner(module: str, kind: str, how: signal.Signals)
     wait_for(lambda: not traces(identity), lambda: f"nothing is left, but {traces(identity)}", 20)
 
 
-def test_the_next_start_removes_what_no_watchdog_did(control_plane: ControlPlane) -> None:
-    del control_plane  # only so that there is one that must survive
+def test_the_next_start_removes_what_a_killed_watchdog_left(control_plane: ControlPlane) -> None:
+    del control_plane  # it is here only because it must survive the sweep
     with _owner("node", "Node") as owner:
         identity, watchdog = _said_by(owner)
         os.kill(watchdog, signal.SIGKILL)

@@ -1,7 +1,7 @@
 """Removes a sandbox when its owner closes it or dies: `python -m tests.cluster.watchdog ID`.
 
-Its standard input is a pipe that only the owner writes to, so that it ends with the owner, however that dies. Nothing
-else is needed for a clean machine: the owner's own `close` is to close the pipe and to wait for this process.
+Its standard input is a pipe that only the owner holds open, so it is closed when the owner dies in any way. The owner's
+`close` does nothing else than to close the pipe and to wait for this process.
 """
 
 from __future__ import annotations

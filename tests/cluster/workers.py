@@ -1,4 +1,4 @@
-"""Pods and host processes that do as tests say: tests.lab.worker, in Pods of a real node.
+"""Pods and host processes that tests give orders to: tests.lab.worker on a real node.
 
 server = workers.server("local", labels={"app": "dns"}, tcp=(80,), udp=(53,))
 node.apply([server, workers.idle("client")])
@@ -31,8 +31,8 @@ def server(
     namespace: str = "default",
     **spec: object,
 ) -> Manifest:
-    """A Pod that answers everything with its name, on both families, and is Ready unless NOT_READY exists."""
-    # A UDP server answers from the address that it is bound to; in a Pod without the host's network there is one only.
+    """A Pod that answers every call with its name, on both families. It is Ready unless NOT_READY exists."""
+    # A UDP server answers from the address that it is bound to. A Pod without the host's network has only one.
     orders = [
         {"do": "serve", "address": address, "port": port, "protocol": protocol}
         for protocol, ports in (("TCP", tcp), ("UDP", udp))
@@ -48,7 +48,7 @@ def server(
 
 
 def idle(name: str, *, namespace: str = "default", **spec: object) -> Manifest:
-    """A Pod for `in_pod`."""
+    """A Pod that does nothing until `in_pod` starts a worker in it."""
     return _pod(name, namespace, {"app": name}, "exec sleep infinity", spec)
 
 
@@ -75,17 +75,17 @@ def _pod(name: str, namespace: str, labels: Mapping[str, str], script: str, spec
 
 
 IMAGE = "localhost/localredirect:test"
-"""The agent's own image: it has Python."""
+"""The agent's own image, since it has Python."""
 
 
 def in_pod(node: Node, pod: str, *, namespace: str = "default") -> WorkerProcess:
-    """A worker in a running Pod, until it is killed."""
+    """Starts a worker in a running Pod."""
     command = node.kubectl_command("exec", "-i", "-n", namespace, pod, "--", "python3", _SCRIPT, pod)
     return WorkerProcess(pod, command)
 
 
 def beside(node: Node, pod: str) -> WorkerProcess:
-    """A worker in a running Pod's network namespace and cgroup, which lives on without the API server."""
+    """Starts a worker in a running Pod's network namespace and cgroup. It needs no API server to go on."""
     (cgroup, *_), processes = zip(
         *((path.parent, path.read_text().split()) for path in sorted(node.pod_cgroup(pod).glob("*/cgroup.procs"))),
         strict=True,
@@ -95,12 +95,12 @@ def beside(node: Node, pod: str) -> WorkerProcess:
 
 
 def on_host(node: Node) -> WorkerProcess:
-    """A worker of the node itself, in the cgroup `host`."""
+    """Starts a worker on the node itself, in the cgroup `host`."""
     command = [*node.sandbox.enter(), sys.executable, "-m", "tests.lab.worker", "host", str(node.cgroup / "host")]
     return WorkerProcess("host", command)
 
 
 def set_ready(node: Node, pod: str, *, ready: bool) -> None:
-    """Returns when the API says so."""
+    """Makes the Pod Ready or not. Returns when the API says so."""
     node.exec(pod, *(["rm", "-f", NOT_READY] if ready else ["touch", NOT_READY]))
     node.wait(f"condition=Ready={str(ready).lower()}", 30, f"pod/{pod}")

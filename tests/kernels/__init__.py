@@ -1,1 +1,1 @@
-"""LocalRedirect on other Linux kernels than this machine's: Debian's, each in a virtual machine of its own."""
+"""Tests on other Linux kernels than this machine's: Debian's, each in a virtual machine of its own."""

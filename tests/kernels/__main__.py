@@ -1,9 +1,9 @@
-"""`make kernels KERNEL=6.1 COMMAND="..."`: a command of this checkout, on another kernel.
+"""`make kernels KERNEL=6.1 COMMAND="..."`: runs a command of this checkout on another kernel.
 
-    python -m tests.kernels            lists the kernels that there are
+    python -m tests.kernels            lists the available kernels
     python -m tests.kernels 6.1 COMMAND [ARGUMENT...]
 
-Exit code: the command's; 125 when the kernel can't be had, or does not start.
+Exits with the command's exit code, or with 125 when the kernel cannot be fetched or does not start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One virtual machine for all tests on one kernel; with pytest-xdist, one process for it as well."""
+"""One virtual machine for all tests on one kernel. With pytest-xdist, one process runs them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.kernels.vm import VirtualMachine
 
 OLDEST = "6.1"
 KERNELS = (OLDEST, "6.12", debian.NEWEST)
-"""Of Debian 12, of Debian 13, and what comes next; this machine's own has all of tests/kernel."""
+"""The kernels of Debian 12, of Debian 13, and the newest. All of tests/kernel runs on this machine's own."""
 _TIMEOUT_SECONDS = 1800
-"""Of one test: a download, a VM that starts, and what is run there, ten times slower than elsewhere."""
+"""For one test: a download, the start of a VM, and a run that is ten times slower than elsewhere."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

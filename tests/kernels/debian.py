@@ -1,6 +1,6 @@
-"""Kernels to test on: Debian's packages, fetched by apt with lists of its own and unpacked below `.kernels`.
+"""Kernels to test on: Debian's packages, which apt fetches and we unpack below `.kernels`.
 
-Nothing is installed, and the machine's own package lists stay as they are.
+Apt uses package lists of our own. Nothing is installed, and the machine's own lists stay as they are.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FLAVOURS = ("cloud", "rt")
 
 
 class NoSuchKernel(Exception):
-    """No kernel fits what was asked for, or it could not be fetched; the text says what there is."""
+    """No kernel fits the request, or it could not be fetched. The text says which ones exist."""
 
 
 def choose(wanted: str, names: list[str]) -> str | None:
-    """The newest of `names` (6.1.0-56-amd64) that fits: `newest`, the beginning of a version (6.1), one with a flavour
-    (6.1-cloud), or a whole name."""
+    """The newest of `names` (such as 6.1.0-56-amd64) that fits `wanted`: `newest`, the beginning of a version (6.1),
+    that with a flavour (6.1-cloud), or a whole name."""
     if wanted in names:
         return wanted
     version, _, flavour = wanted.partition("-")
@@ -57,7 +57,7 @@ def _sort_key(name: str) -> list[int]:
 
 
 def fetch(wanted: str) -> Path:
-    """Directory of the kernel: `vmlinuz` and `lib/modules/NAME`, where NAME is the directory's own name."""
+    """Returns the kernel's directory, which has `vmlinuz` and `lib/modules/NAME`; NAME is the directory's own name."""
     names = served()
     name = choose(wanted, names)
     if not name:
@@ -65,22 +65,22 @@ def fetch(wanted: str) -> Path:
         msg = f"no kernel of Debian's fits '{wanted}'; there are: {summary}, or {NEWEST}"
         raise NoSuchKernel(msg)
     directory = CACHE / "kernels" / name
-    with _only_us():
+    with _lock():
         if not directory.exists():
             _unpack(name, directory)
     return directory
 
 
 def served() -> list[str]:
-    """Names of all kernels that Debian's mirror has, and of those that are here already."""
+    """Names of all kernels that Debian's mirror has, and of those that were fetched before."""
     here = [path.name for path in (CACHE / "kernels").glob(f"*-{_ARCHITECTURE}")]
     try:
-        with _only_us():
+        with _lock():
             _refresh_lists()
-    except NoSuchKernel as error:  # without a network, or a suite that has moved: the others will do
-        print(f"not all of Debian's package lists are new: {error}", file=sys.stderr)
+    except NoSuchKernel as error:  # no network, or a suite has moved; use what there is
+        print(f"some of Debian's package lists could not be refreshed: {error}", file=sys.stderr)
     text = _apt("apt-cache", "search", "--names-only", rf"^linux-image-[0-9].*-{_ARCHITECTURE}$")
-    found = re.findall(r"^linux-image-(\d+\.\d+\.\d\S*) ", text, re.MULTILINE)  # not those that name no whole version
+    found = re.findall(r"^linux-image-(\d+\.\d+\.\d\S*) ", text, re.MULTILINE)  # skip names without a full version
     return sorted({*here, *found})
 
 
@@ -92,7 +92,7 @@ def _short(name: str) -> str:
 
 
 def _apt(tool: str, *arguments: str, cwd: Path | None = None) -> str:
-    """Runs apt-get or apt-cache on lists of our own; its output."""
+    """Runs apt-get or apt-cache with lists of our own. Returns its output."""
     places = {
         "Dir::Etc::sourcelist": CACHE / "apt" / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
@@ -111,8 +111,8 @@ def _apt(tool: str, *arguments: str, cwd: Path | None = None) -> str:
 
 
 @contextmanager
-def _only_us() -> Iterator[None]:
-    """Two processes that start their VMs at once share the lists and the kernels, and apt allows one at a time."""
+def _lock() -> Iterator[None]:
+    """Holds a lock. Two processes that start VMs share the lists and the kernels, and apt allows one user at a time."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -137,7 +137,7 @@ def _unpack(name: str, directory: Path) -> None:
     work = directory.with_name(f"{name}.new")
     shutil.rmtree(work, ignore_errors=True)
     (work / "tree").mkdir(parents=True)
-    # Newer kernels come in several packages, on which the one with the kernel's name depends.
+    # A newer kernel comes in several packages. The one with the kernel's name depends on the others.
     control = _apt("apt-cache", "show", "--no-all-versions", f"linux-image-{name}")
     depends = "".join(re.findall(r"^Depends: .*$", control, re.MULTILINE))
     parts = re.findall(rf"linux-(?:binary|modules|base)-[^ ,]*-{_ARCHITECTURE}", depends)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# First program of the VM, in its initramfs: makes the root of the machine's, read-only, with memory above it to write to.
-# The kernel hands `checkout` over from its command line.
+# First program of the VM, in its initramfs. It mounts the machine's root read-only, and memory above it to write to.
+# The kernel sets `checkout` from its command line.
 fail() {
     echo "guest-init: $*" >/dev/console
     busybox poweroff -f

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Process 1 of the VM: mounts what systemd would, then lets guest.py take orders until the host ends them.
+# Process 1 of the VM. It mounts what systemd would mount, then runs guest.py, which takes orders until the host stops.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 exec </dev/null >/dev/console 2>&1
 mkdir -p /dev/pts /dev/shm /run/lock

@@ -1,8 +1,8 @@
-"""Runs commands in a VM for the host: orders come as JSON lines on standard input, what happens goes as JSON lines to
-standard output.
+"""Runs commands in a VM for the host. It reads orders as JSON lines from standard input, and writes what happens as
+JSON lines to standard output.
 
-    {"command": ["make", "unit"], "environment": {}}   ->   {"stdout": "..."} and {"stderr": "..."} as they come,
-                                                            {"status": 0} when it has ended
+    {"command": ["make", "unit"], "environment": {}}   ->   {"stdout": "..."} and {"stderr": "..."} for each line,
+                                                            {"status": 0} at the end
 """
 
 from __future__ import annotations

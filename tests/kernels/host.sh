@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Starts a virtual machine; tests/kernels/vm.py calls it as process 1 of new PID and mount namespaces, so that all that is
-# started and mounted here goes when this process does, and in the end becomes qemu. Its standard input and output are
-# the VM's control channel; standard error gets the messages of all, and the kernel's console.
+# Starts a virtual machine. tests/kernels/vm.py runs it as process 1 of new PID and mount namespaces, so that everything
+# that is started and mounted here disappears with this process. In the end it becomes qemu. Its standard input and
+# output are the VM's control channel; all messages and the kernel's console go to standard error.
 #     VIRTIOFSD=PATH EMULATED=yes host.sh KERNEL CHECKOUT ROOM
-# KERNEL: a directory of tests/kernels/debian.py. ROOM: an empty directory; what is mounted on it is seen by nobody else.
-# EMULATED is empty where KVM runs the VM.
-# The VM's root is this machine's, without what is mounted on it; the VM writes to memory of its own.
+# KERNEL: a directory of tests/kernels/debian.py. ROOM: an empty directory; only this process sees what is mounted on it.
+# EMULATED is empty if KVM runs the VM.
+# The VM's root is this machine's root file system, without other file systems; whatever the VM writes stays in memory.
 set -euo pipefail
 
 kernel=$1 checkout=$2 room=$3
@@ -22,7 +22,7 @@ for needed in "$checkout" "$(realpath "$checkout/.venv")"; do
 done
 mount --bind "$kernel/lib/modules" "$room/modules"
 
-# Busybox, and the modules without which there is no root.
+# Busybox, and the modules that are needed to mount the root.
 tree=$room/initramfs
 mkdir -p "$tree"/{bin,proc,modules,lower,upper,root}
 cp "$(command -v busybox)" "$tree/bin/busybox"
@@ -40,7 +40,7 @@ done
 share() { # TAG
     "$VIRTIOFSD" --socket-path="$room/$1.socket" -o source="$room/$1" -o sandbox=chroot -o cache=always -o log_level=err &
     while [[ ! -S $room/$1.socket ]]; do
-        kill -0 $! # until it has ended
+        kill -0 $! # fails if it has ended
         sleep 0.05
     done
     options+=(-chardev "socket,id=$1,path=$room/$1.socket" -device "vhost-user-fs-pci,chardev=$1,tag=$1")
@@ -52,7 +52,7 @@ share modules
 words="console=ttyS0 loglevel=6 panic=-1 rdinit=/init checkout=$checkout"
 if [[ $EMULATED ]]; then
     options+=(-accel "tcg,thread=multi,tb-size=1024" -cpu "max,-la57")
-    # What these turn off is costly to emulate, and changes nothing of what the verifier does.
+    # These features are costly to emulate, and do not change what the verifier does.
     words+=" nopti spectre_v2=off retbleed=off nokaslr tsc=reliable no_timer_check"
 else
     options+=(-accel kvm -cpu host)

@@ -1,4 +1,4 @@
-"""Says why the tests on other kernels can't run on this machine, and fails; says nothing where they can."""
+"""Fails if the tests on other kernels cannot run on this machine, and says why. Prints nothing if they can."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOOLS = {
     "xz": "xz-utils",
     "apt-get": "apt",
 }
-"""Command -> Debian's package that has it."""
+"""Command -> the Debian package that it is in."""
 
 
 def obstacles() -> list[str]:
@@ -35,5 +35,5 @@ def obstacles() -> list[str]:
 if __name__ == "__main__":
     reasons = obstacles()
     for reason in reasons:
-        print(f"tests on other kernels can't run: {reason}", file=sys.stderr)
+        print(f"tests on other kernels cannot run: {reason}", file=sys.stderr)
     sys.exit(bool(reasons))

@@ -1,4 +1,4 @@
-"""What users are promised on other kernels than this machine's (docs/compatibility.md says what was seen)."""
+"""What we promise for other kernels than this machine's (docs/compatibility.md has the results)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(vm: VirtualMachine, *command: str) -> Result:
 
 
 def kernel_tests(vm: VirtualMachine, *arguments: str) -> None:
-    timeout = 60 * vm.slowness  # each test's, as in pyproject.toml
+    timeout = 60 * vm.slowness  # for each test, as in pyproject.toml
     run(vm, PYTHON, "-m", "pytest", "-qx", "-p", "tests.no_skips", f"--timeout={timeout:g}", *arguments)
 
 
@@ -31,7 +31,7 @@ def test_the_demo_shows_what_it_should(vm: VirtualMachine) -> None:
     assert "Every step showed what it should." in run(vm, PYTHON, "-m", "tests.demo").stdout
 
 
-def test_the_order_beside_another_program_is_told(vm: VirtualMachine) -> None:
+def test_the_agent_goes_first_or_reports_the_program_before_it(vm: VirtualMachine) -> None:
     kernel_tests(vm, "tests/kernel/test_neighbours.py")
 
 

@@ -1,4 +1,4 @@
-"""The runner itself: what a command does in a virtual machine stays there, and nothing outlives the runner."""
+"""The runner itself: the effects of a command stay in the virtual machine, and nothing outlives the runner."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def descendants(pid: int) -> list[int]:
     return children + [each for child in children for each in descendants(child)]
 
 
-def test_a_kernel_that_does_not_exist_is_refused_with_those_that_do() -> None:
+def test_a_kernel_that_does_not_exist_is_refused_and_the_existing_ones_are_named() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "tests.kernels", "5.15", "true"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,10 +1,10 @@
-"""A virtual machine that runs another kernel on this machine's root file system.
+"""A virtual machine that runs another kernel with this machine's root file system.
 
     with VirtualMachine(debian.fetch("6.1")) as vm:
         vm.run(["uname", "-r"])
 
-Everything that a command writes stays in the VM's memory. Without KVM the VM is emulated, some ten times slower than
-the machine; `LAB_SLOWNESS` tells the laboratory so.
+Whatever a command writes stays in the VM's memory. Without KVM the VM is emulated, and about ten times slower than the
+machine; the laboratory learns that by `LAB_SLOWNESS`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HOST_SCRIPT = Path(__file__).with_name("host.sh")
 
 
 class VirtualMachineError(Exception):
-    """It did not start, ended by itself, or took too long; the text has the last lines of its console."""
+    """It did not start, ended unexpectedly, or took too long. The text has the last lines of its console."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class VirtualMachine:
     def __init__(self, kernel: Path) -> None:
         self.slowness = 1 if has_kvm() else EMULATED_SLOWNESS
         self._kernel = kernel
-        # Nameless, so that it leaves nothing behind.
+        # The file has no name, so that it leaves nothing behind.
         self._console = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (closed by close)
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         room = CACHE / "room"
         room.mkdir(parents=True, exist_ok=True)
-        # However we end, the kernel ends unshare, which ends process 1 of the namespace, which ends all others in it.
+        # When we end in any way, the kernel kills unshare, then process 1 of the namespace, then all others in it.
         bound_to_us = ["setpriv", "--pdeathsig=KILL"]
         namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
         self._process = subprocess.Popen(
@@ -94,19 +94,19 @@ class VirtualMachine:
         return self._await("status", seconds, show=show)
 
     def _await(self, what: str, seconds: float, *, show: bool) -> Result:
-        """Reads what the guest tells until it tells `what`."""
+        """Reads the messages of the guest until one has the key `what`."""
         assert self._process
         assert self._process.stdout
         texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        over_time = threading.Event()
-        timer = threading.Timer(seconds, self._end_over_time, [over_time])
+        timed_out = threading.Event()
+        timer = threading.Timer(seconds, self._kill_on_timeout, [timed_out])
         timer.start()
         try:
             for line in self._process.stdout:
-                told: dict[str, Any] = json.loads(line)
-                if what in told:
-                    return Result(told.get("status", 0), "".join(texts["stdout"]), "".join(texts["stderr"]))
-                for name, text in told.items():
+                message: dict[str, Any] = json.loads(line)
+                if what in message:
+                    return Result(message.get("status", 0), "".join(texts["stdout"]), "".join(texts["stderr"]))
+                for name, text in message.items():
                     texts[name].append(text)
                     if show:
                         print(text, end="", flush=True, file=getattr(sys, name))
@@ -115,22 +115,22 @@ class VirtualMachine:
         self._process.wait()
         self._console.seek(0)
         lines = [*texts["stdout"], *texts["stderr"], *self._console]
-        why = f"was ended after {seconds:g} s" if over_time.is_set() else "ended by itself"
+        why = f"was ended after {seconds:g} s" if timed_out.is_set() else "ended unexpectedly"
         raise VirtualMachineError(f"the VM of {self._kernel.name} {why}:\n{''.join(lines[-_CONSOLE_LINES:])}")
 
-    def _end_over_time(self, over_time: threading.Event) -> None:
-        over_time.set()
+    def _kill_on_timeout(self, timed_out: threading.Event) -> None:
+        timed_out.set()
         assert self._process
         self._process.kill()
 
 
 def find_virtiofsd() -> Path | None:
-    """It is in no directory of PATH."""
+    """virtiofsd is in no directory of PATH."""
     places = map(Path, ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"))
     return next((path for path in places if path.exists()), None)
 
 
 def has_kvm() -> bool:
-    """Whether KVM runs any kernel here. /dev/kvm is there on some machines whose processor can't."""
+    """Whether KVM can run a kernel here. Some machines have /dev/kvm although their processor has no virtualization."""
     flags = re.search(r"\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text())
     return flags is not None and os.access("/dev/kvm", os.R_OK | os.W_OK)

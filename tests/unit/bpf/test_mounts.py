@@ -1,4 +1,4 @@
-"""What /proc/self/mountinfo says."""
+"""Reading /proc/self/mountinfo."""
 
 from __future__ import annotations
 

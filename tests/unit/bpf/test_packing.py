@@ -1,4 +1,4 @@
-"""Rows come back from their packed form as they were."""
+"""Packing a row and unpacking it again gives the same row."""
 
 from __future__ import annotations
 

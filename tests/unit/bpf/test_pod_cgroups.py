@@ -1,4 +1,4 @@
-"""Pods' cgroup directories, as both of the kubelet's drivers name them (P12)."""
+"""Finding Pods' cgroup directories, whose names depend on the kubelet's cgroup driver (P12)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_directory_that_went_is_not_found(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_was_made_again_is_another_one(tmp_path: Path) -> None:
-    """As of a static Pod that is moved away and back."""
+    """This happens when a static Pod's manifest is moved away and back."""
     directory = tmp_path / "kubepods" / f"pod{HASH}"
     directory.mkdir(parents=True)
     cgroups, former = found_below(tmp_path, config_hash=HASH)
@@ -116,7 +116,7 @@ def test_a_directory_that_was_made_again_is_another_one(tmp_path: Path) -> None:
 
 
 def test_where_the_level_is_unknown_several_are_tried(tmp_path: Path) -> None:
-    """A temporary directory is not the root of a cgroup hierarchy, as on a node that is a container itself."""
+    """A temporary directory is not the root of a hierarchy, just as the mount on a node that is itself a container."""
     (tmp_path / f"pod{UID}").mkdir()
     cgroups, _ = found_below(tmp_path)
     (found,) = cgroups.find(UID, "")
