@@ -16,14 +16,6 @@ ABORTED = {"reported": "ECONNABORTED"}
 
 
 @pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    made = lab.agent()
-    yield made
-    made.terminate()
-    made.command("detach")
-
-
-@pytest.fixture(scope="module")
 def host(lab: Lab) -> PodProcess:
     return lab.host_process("closer-host")
 
