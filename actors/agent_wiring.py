@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from actors.framework.supervisor import ChildSpec
 from actors.health.container_watcher import ContainerWatcher
+from actors.health.health_checker import HealthChecker
 from actors.reporting.kernel_reading import read_kernel
 from actors.reporting.metrics_exporter import MetricsExporter
 from actors.reporting.status_endpoint import DatapathView
@@ -59,6 +60,7 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
             ),
         ),
         ChildSpec("ContainerWatcher", lambda: ContainerWatcher.start(cgroup=datapath.cgroup)),
+        ChildSpec("HealthChecker", HealthChecker.start),
         ChildSpec("AffinityAger", AffinityAger.start),
         ChildSpec("QosTicker", lambda: QosTicker.start(read=lambda: read_windows(datapath.maps))),
         ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints)),

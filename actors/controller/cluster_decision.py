@@ -65,11 +65,12 @@ class ClusterDecision:
         frontends: Frontends,
         service: Service | None,
         pods: Iterable[Pod],
-        out_of_use: Mapping[NamespacedName, str],
+        ended: Mapping[NamespacedName, str],
+        unhealthy: Mapping[NamespacedName, str],
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> Assessment:
-        del service, out_of_use  # of the nodes' agents nothing is heard here: NODES counts readiness
+        del service, ended, unhealthy  # of the nodes' agents nothing is heard here: NODES counts readiness
         spec = policy.spec
         selected = nodes.selected(spec.node_selector) if spec else frozenset[str]()
         why = why_out_of_force(policy, loss)

@@ -35,6 +35,8 @@ class PolicyCondition:
     frontends: tuple[Frontend, ...] = ()
     backends: tuple[Endpoint, ...] = ()
     usable_pods: int = 0
+    unhealthy_pods: int = 0
+    """Pods that are Ready and out of use, because a container of them ended or their check failed (P18, P19)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

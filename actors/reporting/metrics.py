@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from actors.messages.checks import CheckCount
 from actors.messages.facts import SourceName
 from actors.messages.reports import PolicyCondition
 from actors.reporting.kernel_reading import KernelReading
 from actors.reporting.scraped_metrics import PREFIX, ScrapedMetrics
+from config.domain.ids import PolicyKey
 from config.version import VERSION
 
 _APPLY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -79,6 +81,13 @@ class AgentMetrics:
         self.collect_errors = Counter(
             "collect_errors", "Scrapes that could not read the kernel.", namespace=PREFIX, registry=self.registry
         )
+        self.health_checks = Counter(
+            "health_checks",
+            "Health checks of backend Pods that ended.",
+            ["policy", "result"],
+            namespace=PREFIX,
+            registry=self.registry,
+        )
         self.writes: Counter | None = None
         if read is None:
             self.writes = Counter(
@@ -93,6 +102,14 @@ class AgentMetrics:
         thread."""
         self.heard: dict[SourceName, float] = {}
         """Source -> the newest `k8s.sources.source.Heard.heard_at`. The dict is replaced as well."""
+
+    def count_checks(self, count: CheckCount) -> None:
+        for result, ended in (("success", count.successes), ("failure", count.failures)):
+            self.health_checks.labels(count.policy.name, result).inc(ended)
+
+    def forget_policy(self, key: PolicyKey) -> None:
+        for result in ("success", "failure"):
+            self.health_checks.remove(key.name, result)
 
     def _count_read_error(self) -> None:
         self.collect_errors.inc()

@@ -1,8 +1,8 @@
 """MetricsExporter: owns the metrics and serves /metrics.
 
-In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), SourceHeard (the watchers), ActorsReported
-(Supervisor), in the controller WriteEnded (StatusWriter). Out: ResyncDesiredState (ConflictResolver), at start;
-MetricsServed (StatusReporter).
+In: PoliciesResolved (ConflictResolver), DesiredStateApplied (MapWriter), HealthChecksCounted (HealthChecker),
+SourceHeard (the watchers), ActorsReported (Supervisor), in the controller WriteEnded (StatusWriter). Out:
+ResyncDesiredState (ConflictResolver), at start; MetricsServed (StatusReporter).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from actors.framework.actor import AgentActor, OwnedThread
 from actors.framework.http import HttpServer
 from actors.framework.http_exchange import Answer
 from actors.framework.messages import ActorsReported, Message
+from actors.messages.checks import HealthChecksCounted
 from actors.messages.desired import ResyncDesiredState
 from actors.messages.reports import DesiredStateApplied, MetricsServed, PoliciesResolved, SourceHeard
 from actors.messages.verdicts import WriteEnded
@@ -33,6 +34,7 @@ class MetricsExporter(AgentActor):
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {
         PoliciesResolved: "_on_policies_resolved",
         DesiredStateApplied: "_on_desired_state_applied",
+        HealthChecksCounted: "_on_health_checks_counted",
         SourceHeard: "_on_source_heard",
         ActorsReported: "_on_actors_reported",
         WriteEnded: "_on_write_ended",
@@ -62,13 +64,21 @@ class MetricsExporter(AgentActor):
         return Answer(HTTPStatus.OK, _CONTENT_TYPE, generate_latest(self._metrics.registry))
 
     def _on_policies_resolved(self, message: PoliciesResolved) -> None:
-        self._state.resolve(message)
+        for change in self._state.resolve(message):
+            if change.present is None:
+                self._metrics.forget_policy(change.key)
         self._metrics.policy_conflicts.set(message.conflicts)
 
     def _on_desired_state_applied(self, message: DesiredStateApplied) -> None:
         self._state.apply(message)
         if message.apply_seconds is not None:
             self._metrics.apply_seconds.observe(message.apply_seconds)
+
+    def _on_health_checks_counted(self, message: HealthChecksCounted) -> None:
+        policies = self._state.conditions()
+        for count in message.counts:
+            if count.policy in policies:  # else nobody would forget the count of a policy that is gone
+                self._metrics.count_checks(count)
 
     def _on_source_heard(self, message: SourceHeard) -> None:
         if message.heard_at is not None:  # None: a part of the source is new, and the time of the others stays

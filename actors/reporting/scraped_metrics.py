@@ -52,6 +52,7 @@ class ScrapedMetrics(Collector):
         yield _last_events(self._heard())
         if self._read is None:
             return
+        yield _unhealthy_backends(conditions)  # agents find them, and tell the controller nothing
         try:
             reading = self._read()
         except OSError as error:
@@ -85,6 +86,17 @@ def _policy_metrics(conditions: list[PolicyCondition]) -> Iterator[Metric]:
         for state in PolicyState:
             states.add_metric([condition.key.name, state.value], float(state == condition.state))
     yield from (backends, states)
+
+
+def _unhealthy_backends(conditions: list[PolicyCondition]) -> Metric:
+    found = GaugeMetricFamily(
+        f"{PREFIX}_unhealthy_backends",
+        "Pods that are Ready and out of use: a container of theirs ended, or their health check failed.",
+        labels=["policy"],
+    )
+    for condition in conditions:
+        found.add_metric([condition.key.name], condition.unhealthy_pods)
+    return found
 
 
 def _counter_metrics(conditions: list[PolicyCondition], reading: KernelReading) -> Iterator[Metric]:

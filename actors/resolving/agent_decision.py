@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from actors.framework.messages import Message
 from actors.messages.backends import BackendsSelected, PolicyBackends
+from actors.messages.checks import ChecksSelected, PolicyChecks
 from actors.messages.desired import ApplyDesiredState
 from actors.resolving.decision import OF_NODE, Decided, reports
 from actors.resolving.desired import Outcome, decide
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.indexes import NodeIndex
-from config.domain.ids import NamespacedName, PolicyKey
+from actors.resolving.told import Told
+from config.domain.ids import NamespacedName
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import Pod, PodQuery, Policy, Service
@@ -24,8 +26,10 @@ class AgentDecision:
         """`servers`: where the API server is, see `with_server_remark`."""
         self._redirect = redirect
         self._servers = servers
-        self._selected: dict[PolicyKey, PolicyBackends] = {}
-        """As ContainerWatcher was told."""
+        self._backends = Told(lambda key: PolicyBackends(key=key))
+        """For ContainerWatcher."""
+        self._checks = Told(lambda key: PolicyChecks(key=key))
+        """For HealthChecker."""
 
     def pod_queries(self, _policy: Policy) -> Iterable[PodQuery]:
         return ()  # this node's Pods are told anyway
@@ -37,7 +41,8 @@ class AgentDecision:
         frontends: Frontends,
         service: Service | None,
         pods: Iterable[Pod],
-        out_of_use: Mapping[NamespacedName, str],
+        ended: Mapping[NamespacedName, str],
+        unhealthy: Mapping[NamespacedName, str],
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> Outcome:
@@ -48,7 +53,8 @@ class AgentDecision:
             frontends=frontends,
             service=service,
             pods=pods,
-            out_of_use=out_of_use,
+            ended=ended,
+            unhealthy=unhealthy,
             node=own,
             loss=loss,
             redirect=self._redirect,
@@ -72,16 +78,14 @@ class AgentDecision:
         yield from reports(decided, tuple(outcome.condition for outcome in decided.outcomes))
 
     def _selections(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
-        changed = [
-            outcome.backends
-            for outcome in decided.outcomes
-            if decided.complete or self._selected.get(outcome.backends.key) != outcome.backends
-        ]
-        if decided.complete:
-            self._selected.clear()
-        for key in decided.removed:
-            self._selected.pop(key, None)
-        self._selected.update((each.key, each) for each in changed)
-        if decided.complete or changed or decided.removed:
-            message = BackendsSelected(complete=decided.complete, policies=tuple(changed), removed=decided.removed)
-            yield "ContainerWatcher", message
+        complete, removed = decided.complete, decided.removed
+        backends = self._backends.change(
+            complete=complete, values=(outcome.backends for outcome in decided.outcomes), removed=removed
+        )
+        if backends is not None:
+            yield "ContainerWatcher", BackendsSelected(**backends._asdict())
+        checks = self._checks.change(
+            complete=complete, values=(outcome.checks for outcome in decided.outcomes), removed=removed
+        )
+        if checks is not None:
+            yield "HealthChecker", ChecksSelected(**checks._asdict())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 
 from actors.resolving.frontends import Frontends
-from config.domain.addresses import Endpoint, Frontend, endpoint_order
+from config.domain.addresses import Address, Endpoint, Frontend, endpoint_order
 from config.domain.ids import NamespacedName
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.model import Pod, PolicySpec, ServiceFrontend
@@ -30,8 +30,17 @@ def selected_pods(spec: PolicySpec, pods: Iterable[Pod]) -> list[Pod]:
 
 def serving_pods(frontends: Frontends, usable: Iterable[Pod]) -> list[Pod]:
     """P5: those with an IP of a frontend's family."""
+    return [pod for pod, _ in serving_addresses(frontends, usable)]
+
+
+def serving_addresses(frontends: Frontends, usable: Iterable[Pod]) -> Iterator[tuple[Pod, Address]]:
+    """P5: those with an IP of a frontend's family, each with the first such IP."""
     families = {frontend.address.version for frontend, _ in frontends.ports}
-    return [pod for pod in usable if any(ip.version in families for ip in pod.ips)]
+    for pod in usable:
+        for address in pod.ips:
+            if address.version in families:
+                yield pod, address
+                break
 
 
 def backend_endpoints(usable: Iterable[Pod], frontend: Frontend, port: int) -> tuple[Endpoint, ...]:

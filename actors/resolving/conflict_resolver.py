@@ -1,9 +1,10 @@
 """ConflictResolver: owns the desired state: what the policies that are in force ask of this node.
 
-In: facts and SourceSynced (the watchers), ContainersEnded (ContainerWatcher), ResyncDesiredState (MapWriter,
-ContainerWatcher, StatusReporter, MetricsExporter, at their start), LeaseProbe (the watchers), Flush (itself). Out:
-ApplyDesiredState (MapWriter), BackendsSelected (ContainerWatcher), PoliciesResolved (StatusReporter, MetricsExporter),
-WatchServices (ServiceWatcher), ResyncSource (the watchers, at start), LeaseProbe (MapWriter).
+In: facts and SourceSynced (the watchers), ContainersEnded (ContainerWatcher), HealthChanged (HealthChecker),
+ResyncDesiredState (MapWriter, ContainerWatcher, HealthChecker, StatusReporter, MetricsExporter, at their start),
+LeaseProbe (the watchers), Flush (itself). Out: ApplyDesiredState (MapWriter), BackendsSelected (ContainerWatcher),
+ChecksSelected (HealthChecker), PoliciesResolved (StatusReporter, MetricsExporter), WatchServices (ServiceWatcher),
+ResyncSource (the watchers, at start), LeaseProbe (MapWriter).
 
 In the controller, what is decided is a verdict on each policy: ApplyVerdicts (StatusWriter) goes out in
 ApplyDesiredState's place, and WatchPods (EndpointWatcher) asks for the Pods.
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 from actors.framework.actor import AgentActor
 from actors.framework.messages import Message
 from actors.messages.backends import ContainersEnded
+from actors.messages.checks import HealthChanged
 from actors.messages.desired import Flush, ResyncDesiredState
 from actors.messages.facts import (
     NodeRemoved,
@@ -63,6 +65,7 @@ class ConflictResolver(AgentActor):
         SourceSynced: "_on_source_synced",
         ResyncDesiredState: "_on_resync_desired_state",
         ContainersEnded: "_on_containers_ended",
+        HealthChanged: "_on_health_changed",
         LeaseProbe: "_on_lease_probe",
         Flush: "_on_flush",
     }
@@ -125,6 +128,10 @@ class ConflictResolver(AgentActor):
 
     def _on_containers_ended(self, message: ContainersEnded) -> None:
         self._facts.containers_ended(message)
+        self._wake(message.received_at)
+
+    def _on_health_changed(self, message: HealthChanged) -> None:
+        self._facts.health_changed(message)
         self._wake(message.received_at)
 
     def _on_source_synced(self, message: SourceSynced) -> None:

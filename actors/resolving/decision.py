@@ -84,12 +84,13 @@ class Decision(Protocol[T]):
         frontends: Frontends,
         service: Service | None,
         pods: Iterable[Pod],
-        out_of_use: Mapping[NamespacedName, str],
+        ended: Mapping[NamespacedName, str],
+        unhealthy: Mapping[NamespacedName, str],
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> T:
-        """`pods`: what the policy may select, in its namespaces. `out_of_use`: those of them that don't serve although
-        the API says that they are usable (P18), and why."""
+        """`pods`: what the policy may select, in its namespaces. `ended` and `unhealthy`: those of them that don't
+        serve although the API says that they are usable (P18, and P19 for this policy), and why."""
 
     def messages(self, decided: Decided[T]) -> Iterable[tuple[str, Message]]:
         """Names of actors, each with the message for it."""

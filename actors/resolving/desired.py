@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from actors.messages.backends import PolicyBackends, SelectedPod
+from actors.messages.checks import CheckedPod, PolicyChecks
 from actors.messages.desired import BackendPod, DesiredFrontend, DesiredPolicy
 from actors.messages.reports import PolicyCondition, PolicyState
 from actors.resolving.backends import (
     backend_endpoints,
     selected_pods,
+    serving_addresses,
     serving_pods,
     unusable_backends,
     why_no_backend,
@@ -18,7 +20,7 @@ from actors.resolving.backends import (
 from actors.resolving.frontends import Frontends
 from actors.resolving.wording import also, count
 from config.domain.addresses import endpoint_order
-from config.domain.ids import NamespacedName
+from config.domain.ids import NamespacedName, PolicyKey
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import (
@@ -42,6 +44,8 @@ class Outcome:
     condition: PolicyCondition
     backends: PolicyBackends
     """Selected Pods that are usable as far as the API says."""
+    checks: PolicyChecks
+    """Those of them that nothing but their check may speak against."""
 
 
 def decide(
@@ -50,7 +54,8 @@ def decide(
     frontends: Frontends,
     service: Service | None,
     pods: Iterable[Pod],
-    out_of_use: Mapping[NamespacedName, str],
+    ended: Mapping[NamespacedName, str],
+    unhealthy: Mapping[NamespacedName, str],
     node: Node | None,
     loss: Loss | None,
     redirect: RedirectSettings,
@@ -66,6 +71,7 @@ def decide(
         return _out_of_force(policy, PolicyState.NODE_NOT_SELECTED, message)
     selected = selected_pods(spec, pods)
     candidates = [pod for pod in selected if pod.usable]
+    out_of_use = {**unhealthy, **ended}
     usable = [pod for pod in candidates if pod.key not in out_of_use]
     serving = serving_pods(frontends, usable)
     installed = tuple(
@@ -96,9 +102,11 @@ def decide(
         frontends=tuple(frontend for frontend, _ in frontends.ports),
         backends=tuple(sorted({b for each in installed for b in each.backends}, key=endpoint_order)),
         usable_pods=len(serving),
+        unhealthy_pods=len(candidates) - len(usable),
     )
     backends = PolicyBackends(key=policy.key, pods=tuple(map(_selected, candidates)))
-    return Outcome(desired=desired, condition=condition, backends=backends)
+    checks = _checks(policy.key, spec, frontends, [pod for pod in candidates if pod.key not in ended], unhealthy)
+    return Outcome(desired=desired, condition=condition, backends=backends, checks=checks)
 
 
 def why_out_of_force(policy: Policy, loss: Loss | None) -> tuple[PolicyState, str] | None:
@@ -119,6 +127,7 @@ def _out_of_force(policy: Policy, state: PolicyState, message: str) -> Outcome:
             key=policy.key, policy_id=policy.policy_id, state=state, reason=state.value, message=message
         ),
         backends=PolicyBackends(key=policy.key),
+        checks=PolicyChecks(key=policy.key),
     )
 
 
@@ -135,6 +144,22 @@ def _selected(pod: Pod) -> SelectedPod:
         has_runtime_class=bool(pod.runtime_class),
         addresses=pod.ips,
     )
+
+
+def _checks(
+    key: PolicyKey,
+    spec: PolicySpec,
+    frontends: Frontends,
+    pods: Iterable[Pod],
+    unhealthy: Mapping[NamespacedName, str],
+) -> PolicyChecks:
+    if spec.health_check is None:
+        return PolicyChecks(key=key)
+    checked = tuple(
+        CheckedPod(key=pod.key, uid=pod.uid, address=address, why_out_of_use=unhealthy.get(pod.key, ""))
+        for pod, address in serving_addresses(frontends, pods)
+    )
+    return PolicyChecks(key=key, check=spec.health_check, pods=checked) if checked else PolicyChecks(key=key)
 
 
 def _state(

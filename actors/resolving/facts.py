@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from actors.messages.backends import ContainersEnded
+from actors.messages.checks import HealthChanged
 from actors.messages.facts import SourceName
 from actors.resolving.backends import namespaces_of
 from actors.resolving.frontends import named_service
 from actors.resolving.indexes import Label, NodeIndex, PodIndex, demanded_label
+from actors.resolving.pod_health import PodHealth
 from config.domain.addresses import Address
+from config.domain.checks import HealthCheck
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import RedirectSettings
 from k8s.objects.model import Node, Pod, PodQuery, Policy, Service
@@ -43,8 +46,7 @@ class Facts:
         self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
         self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
         """One label that the policy's selector demands, or None where it demands none by equality -> policies."""
-        self._ended: dict[NamespacedName, ContainersEnded] = {}
-        """Pods whose containers have ended, or whose cgroup is gone (P18)."""
+        self._health = PodHealth()
         self._concerned: set[PolicyKey] = set()
 
     def take_concerned(self) -> set[PolicyKey]:
@@ -73,18 +75,13 @@ class Facts:
             self._pod_addresses = frozenset(ip for pod in self._pods if not pod.finished for ip in pod.ips)
         return self._pod_addresses
 
-    def out_of_use(self, policy: Policy, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
-        """Pods that don't serve although the API says that they are usable, and why."""
-        del policy
-        return {pod.key: why for pod in pods if (why := self._why_ended(pod))}
+    def ended(self, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
+        """Those that a container's end has put out of use (P18), and why."""
+        return self._health.ended(pods)
 
-    def _why_ended(self, pod: Pod) -> str:
-        ended = self._ended.get(pod.key)
-        if ended is None or ended.uid != pod.uid:
-            return ""
-        if ended.is_gone:
-            return "its cgroup is gone"
-        return "a container of it has ended" if ended.containers & pod.containers else ""
+    def unhealthy(self, policy: Policy, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
+        """Those that the policy's own check has put out of use (P19), and why."""
+        return self._health.unhealthy(policy.key, pods)
 
     # policies
 
@@ -93,6 +90,8 @@ class Facts:
         former = self._policies.get(policy.key)
         if former == policy:
             return
+        if former is not None and _check_of(former) != _check_of(policy):
+            self._health.forget_checks(policy.key)
         self._unindex(former)
         self._policies[policy.key] = policy
         service = named_service(policy)
@@ -107,6 +106,7 @@ class Facts:
     def remove_policy(self, key: PolicyKey) -> None:
         self._listings[SourceName.POLICIES].pop(key, None)
         self._unindex(self._policies.pop(key, None))
+        self._health.forget_checks(key)
         self._concerned.add(key)
 
     def _unindex(self, policy: Policy | None) -> None:
@@ -162,23 +162,25 @@ class Facts:
     def remove_pod(self, key: NamespacedName) -> None:
         self._listings[SourceName.ENDPOINTS].pop(key, None)
         former = self._pods.get(key)
-        self._ended.pop(key, None)
+        self._health.forget_pod(key)
         if former:
             self._pods.drop(key)
             self._pod_addresses = None
             self._touch_selectors(former.labels)
 
     def containers_ended(self, ended: ContainersEnded) -> None:
-        """Rule P18. It counts until the Pod's status names other containers, or until none of them has ended."""
-        if ended.containers or ended.is_gone:
-            self._ended[ended.pod] = ended
-        else:
-            self._ended.pop(ended.pod, None)
+        """Of a Pod that is gone it says nothing."""
         pod = self._pods.get(ended.pod)
-        if pod is None:
-            self._ended.pop(ended.pod, None)
-        else:
+        if pod is not None:
+            self._health.containers_ended(ended)
             self._touch_selectors(pod.labels)
+
+    def health_changed(self, found: HealthChanged) -> None:
+        """Of a policy, a check or a Pod that is gone it says nothing."""
+        policy, pod = self._policies.get(found.policy), self._pods.get(found.pod)
+        if policy and pod and (_check_of(policy), pod.uid) == (found.check, found.uid):
+            self._health.health_changed(found)
+            self._concerned.add(policy.key)
 
     def _touch_selectors(self, labels: Iterable[Label]) -> None:
         for label in (None, *labels):
@@ -222,6 +224,10 @@ class Facts:
             remove(key)
         elif isinstance(key, str):
             self.remove_node(key)
+
+
+def _check_of(policy: Policy) -> HealthCheck | None:
+    return policy.spec.health_check if policy.spec else None
 
 
 def _demanded(policy: Policy) -> tuple[Label | None, ...]:

@@ -88,7 +88,8 @@ class ResolverState(Generic[T]):
             frontends=self._frontends[policy.key],
             service=self.facts.service_of(policy),
             pods=pods,
-            out_of_use=self.facts.out_of_use(policy, pods),
+            ended=self.facts.ended(pods),
+            unhealthy=self.facts.unhealthy(policy, pods),
             nodes=self.facts.nodes,
             loss=self._claims.loss_of(policy.key),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import cluster, events, hooks
+from tests.bench import cluster, events, health, hooks
 from tests.cluster import ready
 from tests.kernel_ready import obstacles
 from tests.lab import manifests
@@ -48,6 +48,7 @@ def main() -> int:
         lab.remove("policy")
         rows += events.many_frontends(lab)
         rows += events.measure(lab)
+        rows += health.measure(lab)
     ready.build_all()
     rows += cluster.measure()
     width = max(len(name) for name, _ in rows)

@@ -140,12 +140,12 @@ def _change(lab: Lab, maps: PinnedMaps) -> None:
 
 
 def _idle(agent: Agent) -> str:
-    before = _cpu_seconds(agent)
+    before = cpu_seconds(agent)
     time.sleep(IDLE_SECONDS)  # the measurement itself
-    return f"{(_cpu_seconds(agent) - before) / IDLE_SECONDS:.2%} of one core"
+    return f"{(cpu_seconds(agent) - before) / IDLE_SECONDS:.2%} of one core"
 
 
-def _cpu_seconds(agent: Agent) -> float:
+def cpu_seconds(agent: Agent) -> float:
     assert agent.process
     fields = Path(f"/proc/{agent.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

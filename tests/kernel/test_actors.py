@@ -15,6 +15,8 @@ ACTORS = (
     "ServiceWatcher",
     "EndpointWatcher",
     "ConflictResolver",
+    "ContainerWatcher",
+    "HealthChecker",
     "MapWriter",
     "QosTicker",
     "AffinityAger",

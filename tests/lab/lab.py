@@ -78,6 +78,10 @@ class WorkerProcess:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()

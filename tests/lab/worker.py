@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import select
+import selectors
 import socket
 import sys
 import threading
@@ -39,6 +40,9 @@ class Worker:
         self._threads: list[threading.Thread] = []
         self._tally: Counter[str] = Counter()
         self._held: list[socket.socket] = []
+        self._dns = "right"
+        self._http = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        self._requests: list[str] = []
 
     def serve(self, address: str, port: int, protocol: str) -> dict[str, Any]:
         """Answers everything with this worker's name."""
@@ -68,6 +72,63 @@ class Worker:
             _, client = server.recvfrom(512)
             self._answers.wait()
             server.sendto(self._name, client)
+
+    def serve_dns(self, addresses: list[str], port: int) -> dict[str, Any]:
+        """Answers DNS queries as `dns_answers` says, correctly at first, and anything short with this worker's name."""
+        selector = selectors.DefaultSelector()
+        for address in addresses:
+            server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+            server.bind((address, port))
+            selector.register(server, selectors.EVENT_READ, server)
+        threading.Thread(target=self._serve_dns, args=(selector,), daemon=True).start()
+        return {}
+
+    def _serve_dns(self, selector: selectors.BaseSelector) -> None:
+        while True:
+            for ready, _ in selector.select():
+                query, client = ready.data.recvfrom(512)
+                for answer in dns_answers(query, self._dns) if len(query) > 12 else [self._name]:
+                    ready.data.sendto(answer, client)
+
+    def dns_answers(self, how: str) -> dict[str, Any]:
+        """One of DNS_ANSWERS."""
+        self._dns = how
+        return {}
+
+    def serve_http(self, address: str, port: int) -> dict[str, Any]:
+        """Answers each request as `http_answer` says, with status 200 at first."""
+        server = socket.create_server((address, port))
+        threading.Thread(target=self._serve_http, args=(server,), daemon=True).start()
+        return {}
+
+    def _serve_http(self, server: socket.socket) -> None:
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                self._requests.append(connection.recv(4096).decode())
+                connection.sendall(self._http.encode())
+
+    def http_answer(self, text: str) -> dict[str, Any]:
+        self._http = text
+        return {}
+
+    def requests(self) -> dict[str, Any]:
+        """What `serve_http` heard."""
+        return {"requests": self._requests}
+
+    def backlog(self, address: str, port: int, connections: int) -> dict[str, Any]:
+        """Listens and accepts nothing; the kernel accepts one connection more than this number."""
+        self._listener = socket.create_server((address, port), backlog=connections)
+        return {}
+
+    def accept_all(self) -> dict[str, Any]:
+        """From now on."""
+        threading.Thread(target=self._accept_all, daemon=True).start()
+        return {}
+
+    def _accept_all(self) -> None:
+        while True:
+            self._listener.accept()[0].close()
 
     def hold_answers(self) -> dict[str, Any]:
         """Answers no datagrams until `give_answers` is called."""
@@ -315,6 +376,26 @@ class Worker:
     def cookie(self) -> dict[str, Any]:
         with socket.socket() as probe:
             return {"cookie": int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")}
+
+
+def dns_answers(query: bytes, how: str) -> list[bytes]:
+    """What a server sends back that answers so."""
+    reply = bytes([*query[:2], query[2] | 0x80, query[3], *query[4:]])
+    answers = {
+        "right": reply,
+        "SERVFAIL": reply[:3] + bytes([reply[3] | 2]) + reply[4:],
+        "other capitals": reply[:12] + reply[12:].swapcase(),
+        "another id": bytes([reply[0] ^ 1]) + reply[1:],
+        "another question": reply[:-4] + bytes([0, reply[-3] ^ 3]) + reply[-2:],
+        "no reply": query,
+        "half a reply": reply[:11],
+        "a reply to nothing": reply[:5] + b"\0" + reply[6:],
+    }
+    if how == "nothing":
+        return []
+    if how == "strays, then a reply":
+        return [answers["another id"]] * 3 + [reply]
+    return [answers[how]]
 
 
 def _send(client: socket.socket, sent: bytes) -> None:

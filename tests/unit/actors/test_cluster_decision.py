@@ -53,7 +53,8 @@ def assess(
         frontends=find_frontends(subject, service, datapath or DatapathSettings()),
         service=service,
         pods=pods,
-        out_of_use={},
+        ended={},
+        unhealthy={},
         nodes=index,
         loss=loss,
     )

@@ -29,7 +29,8 @@ def outcome(
     loss: Loss | None = None,
     faults: tuple[str, ...] = (),
     qos_limit: int = 0,
-    out_of_use: Mapping[NamespacedName, str] | None = None,
+    ended: Mapping[NamespacedName, str] | None = None,
+    unhealthy: Mapping[NamespacedName, str] | None = None,
 ) -> Outcome:
     subject = policy(spec, faults=faults)
     return decide(
@@ -37,7 +38,8 @@ def outcome(
         frontends=find_frontends(subject, service, DatapathSettings()),
         service=service,
         pods=pods,
-        out_of_use=out_of_use or {},
+        ended=ended or {},
+        unhealthy=unhealthy or {},
         node=node,
         loss=loss,
         redirect=RedirectSettings(qos_limit=qos_limit),
@@ -81,7 +83,7 @@ def test_p20_backends_that_are_selected_and_not_usable_are_told(pods: list[Pod],
 
 
 def test_p20_a_backend_whose_container_ended_is_not_usable() -> None:
-    found = outcome(address_spec(), [pod()], out_of_use={pod().key: "a container of it has ended"})
+    found = outcome(address_spec(), [pod()], ended={pod().key: "a container of it has ended"})
     assert {str(endpoint) for _, endpoint in found.desired.unusable} == {"10.1.0.1:5353"}
 
 
@@ -118,13 +120,13 @@ def test_p5_usable_backends(candidate: Pod, usable: bool, why: str) -> None:
 def test_a_ready_pod_that_is_out_of_use_is_no_backend_and_the_message_says_why() -> None:
     ended, well = pod("cache-1", "10.1.0.1"), pod("cache-2", "10.1.0.2")
     reasons = {ended.key: "a container of it has ended"}
-    found = outcome(address_spec(), [ended, well], out_of_use=reasons)
+    found = outcome(address_spec(), [ended, well], ended=reasons)
     assert redirects(found) == {"169.254.0.90:53/UDP": ["10.1.0.2:5353"]}
     assert found.condition.message == (
         "1 frontend redirected to 1 local Pod; 1 Ready Pod is out of use: "
         "kube-system/cache-1 (a container of it has ended)"
     )
-    without = outcome(address_spec(), [ended], out_of_use=reasons)
+    without = outcome(address_spec(), [ended], ended=reasons)
     assert without.condition.state == PolicyState.NO_BACKEND
     assert without.condition.message == (
         "1 Pod matches, none is usable: kube-system/cache-1 (a container of it has ended); clients take the normal way"

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.framework.messages import ActorReport, ActorsReported, Message
+from actors.messages.checks import CheckCount, HealthChecksCounted
 from actors.messages.desired import ResyncDesiredState
 from actors.messages.facts import SourceName
 from actors.messages.reports import (
@@ -48,6 +49,7 @@ ACTIVE = PolicyCondition(
     reason="Active",
     message="",
     usable_pods=2,
+    unhealthy_pods=1,
 )
 READING = KernelReading(
     counters={7: Counters(redirects=40, passes={**dict.fromkeys(PassReason, 0), PassReason.QOS: 3}, affinity_hits=5)},
@@ -62,6 +64,8 @@ CONTRACT = {
     "passes_total": {"policy", "reason"},
     "affinity_hits_total": {"policy"},
     "backends": {"policy"},
+    "unhealthy_backends": {"policy"},
+    "health_checks_total": {"policy", "result"},
     "policy_state": {"policy", "state"},
     "policy_conflicts": set(),
     "map_entries": {"map"},
@@ -135,6 +139,7 @@ def test_names_and_labels_are_those_of_the_contract() -> None:
     exporting.tell(
         PoliciesResolved(complete=True, conditions=(ACTIVE,)),
         DesiredStateApplied(faults=(), attached=True, apply_seconds=0.002),
+        HealthChecksCounted(counts=(CheckCount(policy=ACTIVE.key, successes=1, failures=0),)),
         SourceHeard(source=SourceName.POLICIES, heard_at=5.0, relist_reason="start"),
         ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=1, mailbox=4),)),
     )
@@ -151,6 +156,7 @@ def test_a_policy_has_the_kernels_counters_and_every_reason_and_state() -> None:
     assert scraped[sample("redirects_total", policy="dns")] == 40
     assert scraped[sample("affinity_hits_total", policy="dns")] == 5
     assert scraped[sample("backends", policy="dns")] == 2
+    assert scraped[sample("unhealthy_backends", policy="dns")] == 1
     assert scraped[sample("policy_conflicts")] == 2
     for reason, passes in {"qos": 3, "from_backend": 0, "from_host": 0, "lease": 0}.items():
         assert scraped[sample("passes_total", policy="dns", reason=reason)] == passes
@@ -206,6 +212,17 @@ def test_a_removed_policy_leaves_no_series() -> None:
         PoliciesResolved(complete=True, conditions=(ACTIVE,)), PoliciesResolved(complete=False, removed=(ACTIVE.key,))
     )
     assert not [labels for _, labels in exporting.scrape() if ("policy", "dns") in labels]
+
+
+def test_health_checks_are_added_up_and_those_of_a_policy_that_is_gone_are_forgotten() -> None:
+    exporting = Exporting()
+    ended = HealthChecksCounted(counts=(CheckCount(policy=ACTIVE.key, successes=3, failures=1),))
+    exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)), ended, ended)
+    scraped = exporting.scrape()
+    assert scraped[sample("health_checks_total", policy="dns", result="success")] == 6
+    assert scraped[sample("health_checks_total", policy="dns", result="failure")] == 2
+    exporting.tell(PoliciesResolved(complete=False, removed=(ACTIVE.key,)), ended)
+    assert not [name for name, _ in exporting.scrape() if name == "health_checks_total"]
 
 
 def test_a_failed_write_is_shown_as_the_policys_state() -> None:

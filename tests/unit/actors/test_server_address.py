@@ -72,7 +72,8 @@ def test_the_message_says_that_a_frontend_is_an_address_of_the_api_server(
         frontends=find_frontends(subject, service, DatapathSettings()),
         service=service,
         pods=pods,
-        out_of_use={},
+        ended={},
+        unhealthy={},
         nodes=nodes,
         loss=None,
     )

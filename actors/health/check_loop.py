@@ -1,0 +1,202 @@
+"""The loop that runs all health checks: owns their sockets, and the times at which they begin.
+
+One thread serves all Pods and never waits for one of them. Checks of one Pod begin `interval` apart, and those of
+different Pods are spread over the interval.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from actors.framework.messages import Message
+from actors.health.exchanges import Asked, CheckFailed, Exchange
+from actors.health.schedule import Schedule, first_time, following
+from actors.health.targets import Target, Targets
+from actors.messages.checks import CheckCount, ChecksSelected, HealthChecksCounted
+from config.domain.ids import PolicyKey
+
+COUNT_SECONDS = 1.0
+"""At least this long between two messages of how many checks ended."""
+
+
+@dataclass(slots=True, eq=False)
+class _Check:
+    """A target, and its present or next check."""
+
+    target: Target
+    asked: Asked
+    due: float
+    """time.monotonic() at which the check begins, or should have begun."""
+    exchange: Exchange | None = None
+    """While it runs, and until the rest of an answer has arrived."""
+    has_result: bool = False
+
+
+class CheckLoop:
+    def __init__(self, on_message: Callable[[Message], None]) -> None:
+        """`on_message` is called in the thread of `run`, with HealthChanged and HealthChecksCounted."""
+        self._on_message = on_message
+        self._orders: SimpleQueue[ChecksSelected] = SimpleQueue()
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
+        self._epoll = select.epoll()
+        self._epoll.register(self._woken, select.EPOLLIN)
+        self._targets = Targets()
+        self._checks: dict[Target, _Check] = {}
+        self._running: dict[int, _Check] = {}
+        """Descriptor -> the check whose exchange has it."""
+        self._schedule = Schedule[_Check]()
+        self._begun = 0
+        """Targets that there ever were."""
+        self._counts: Counter[tuple[PolicyKey, bool]] = Counter()
+        """Policy, and whether checks of it succeeded -> how many ended since the last message."""
+        self._counted_at = float("-inf")
+
+    def select(self, message: ChecksSelected) -> None:
+        """In any thread."""
+        self._orders.put(message)
+        try:
+            self._waker.send(b"!")
+        except OSError:  # it was woken before and has not looked yet, or it has ended
+            return
+
+    def stop(self) -> None:
+        """In any thread: makes `run` return."""
+        self._waker.close()
+
+    def run(self) -> None:
+        try:
+            while self._receive(self._seconds_left()):
+                self._take_orders()
+                due = self._schedule.pop(time.monotonic())
+                starting = [check for check in due if check.exchange is None]
+                self._time_out([check for check in due if check.exchange is not None])
+                for check in starting:
+                    self._begin(check)
+                self._send_counts()
+        finally:
+            for check in self._checks.values():
+                self._close(check)
+            self._epoll.close()
+            self._woken.close()
+
+    def _receive(self, seconds: float | None) -> bool:
+        """Waits until something has arrived, or so long. Returns whether to go on."""
+        for descriptor, _ in self._epoll.poll(seconds):
+            check = self._running.get(descriptor)
+            if check is not None:
+                self._proceed(check)
+            elif descriptor == self._woken.fileno() and not self._woken.recv(4096):
+                return False
+        return True
+
+    def _seconds_left(self) -> float | None:
+        if not self._orders.empty():
+            return 0.0
+        due = self._schedule.earliest()
+        counts_due = self._counted_at + COUNT_SECONDS if self._counts else None
+        times = [each for each in (due, counts_due) if each is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _take_orders(self) -> None:
+        while not self._orders.empty():
+            selection = self._targets.select(self._orders.get())
+            now = time.monotonic()
+            for target in selection.ended:
+                check = self._checks.pop(target)
+                self._close(check)
+                self._schedule.cancel(check)
+            for target in selection.begun:
+                check = _Check(
+                    target=target,
+                    asked=Asked(target.check, target.pod.address),
+                    due=first_time(self._begun, target.check.interval, now),
+                )
+                self._begun += 1
+                self._checks[target] = check
+                self._schedule.set(check, check.due)
+            for target in selection.disputed:
+                self._on_message(target.finding(now))
+
+    def _time_out(self, checks: list[_Check]) -> None:
+        """An answer that has arrived by now counts: we may be late, and the Pod was not."""
+        if checks:
+            self._receive(0.0)
+        for check in checks:
+            if check.exchange is not None:
+                seen = f"no answer within {_shown(check.target.check.timeout)}"
+                self._decide(check, f"{seen}, {check.exchange.remark}" if check.exchange.remark else seen)
+                self._end(check)
+
+    def _begin(self, check: _Check) -> None:
+        check.has_result = False
+        try:
+            check.exchange = check.asked.begin()
+            self._epoll.register(check.exchange.socket, check.exchange.events)
+        except OSError as error:
+            self._decide(check, f"it cannot be sent ({_reason(error)})")
+            self._end(check)
+            return
+        self._running[check.exchange.socket.fileno()] = check
+        self._schedule.set(check, time.monotonic() + check.target.check.timeout)
+
+    def _proceed(self, check: _Check) -> None:
+        exchange = check.exchange
+        assert exchange is not None
+        try:
+            is_over = exchange.proceed()
+        except (CheckFailed, OSError) as error:
+            is_over = True
+            self._decide(check, str(error) if isinstance(error, CheckFailed) else _reason(error))
+        if exchange.succeeded:
+            self._decide(check, "")
+        if is_over:
+            self._end(check)
+
+    def _decide(self, check: _Check, failure: str) -> None:
+        """The first result counts."""
+        if check.has_result:
+            return
+        check.has_result = True
+        target, now = check.target, time.monotonic()
+        self._counts[target.policy, not failure] += 1
+        if target.take(failure, now):
+            self._on_message(target.finding(now))
+
+    def _end(self, check: _Check) -> None:
+        self._close(check)
+        check.due = following(check.due, check.target.check.interval, time.monotonic())
+        self._schedule.set(check, check.due)
+
+    def _close(self, check: _Check) -> None:
+        if check.exchange is not None:
+            self._running.pop(check.exchange.socket.fileno(), None)
+            check.exchange.socket.close()  # which takes it out of the epoll set
+            check.exchange = None
+
+    def _send_counts(self) -> None:
+        now = time.monotonic()
+        if not self._counts or now < self._counted_at + COUNT_SECONDS:
+            return
+        counts = tuple(
+            CheckCount(policy=policy, successes=self._counts[policy, True], failures=self._counts[policy, False])
+            for policy in dict.fromkeys(policy for policy, _ in self._counts)
+        )
+        self._counts.clear()
+        self._counted_at = now
+        self._on_message(HealthChecksCounted(counts=counts))
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1000:g} ms"

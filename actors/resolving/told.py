@@ -1,0 +1,42 @@
+"""What one actor was told about each policy, so that it is told only what changed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from config.domain.ids import PolicyKey
+
+
+class _OfPolicy(Protocol):
+    @property
+    def key(self) -> PolicyKey: ...
+
+
+T = TypeVar("T", bound=_OfPolicy)
+
+
+class Change(NamedTuple, Generic[T]):
+    complete: bool
+    policies: tuple[T, ...]
+    removed: tuple[PolicyKey, ...]
+
+
+class Told(Generic[T]):
+    def __init__(self, nothing: Callable[[PolicyKey], T]) -> None:
+        """`nothing`: the value of a policy of which there is nothing to tell."""
+        self._nothing = nothing
+        self._told: dict[PolicyKey, T] = {}
+        """Only values that say something."""
+
+    def change(self, *, complete: bool, values: Iterable[T], removed: Iterable[PolicyKey]) -> Change[T] | None:
+        """`values` of the policies that were decided again, or of all when `complete`. None: there is nothing new."""
+        if complete:
+            self._told.clear()
+        gone = tuple(key for key in removed if self._told.pop(key, None) is not None)
+        changed = tuple(each for each in values if each != self._told.get(each.key, self._nothing(each.key)))
+        for each in changed:
+            self._told[each.key] = each
+            if each == self._nothing(each.key):
+                del self._told[each.key]
+        return Change(complete, changed, gone) if complete or changed or gone else None

@@ -1,0 +1,46 @@
+"""What an actor is told about policies: what changed, and nothing where there is nothing to say."""
+
+from __future__ import annotations
+
+from actors.messages.checks import PolicyChecks
+from actors.resolving.told import Change, Told
+from config.domain.ids import PolicyKey, PolicyKind
+from tests.unit.actors.test_targets import checked, policy
+from tests.unit.objects import KEY
+
+OTHER = PolicyKey(PolicyKind.LOCAL_REDIRECT, "other")
+NOTHING, SOMETHING, ELSE = PolicyChecks(key=KEY), policy(checked("a")), policy(checked("b"))
+
+
+def told(
+    *, complete: bool = False, values: tuple[PolicyChecks, ...] = (), removed: tuple[PolicyKey, ...] = ()
+) -> Told[PolicyChecks]:
+    subject = Told(lambda key: PolicyChecks(key=key))
+    subject.change(complete=complete, values=values, removed=removed)
+    return subject
+
+
+def test_what_was_told_is_not_told_again() -> None:
+    subject = told(values=(SOMETHING,))
+    assert subject.change(complete=False, values=(SOMETHING,), removed=()) is None
+    assert subject.change(complete=False, values=(ELSE,), removed=()) == Change(False, (ELSE,), ())
+    assert subject.change(complete=False, values=(NOTHING,), removed=()) == Change(False, (NOTHING,), ())
+
+
+def test_of_a_policy_that_never_had_anything_nothing_is_told() -> None:
+    subject = told()
+    assert subject.change(complete=False, values=(NOTHING,), removed=()) is None
+    assert subject.change(complete=False, values=(), removed=(KEY, OTHER)) is None
+
+
+def test_everything_is_told_when_it_is_asked_for_even_if_it_is_nothing() -> None:
+    subject = told(values=(SOMETHING,))
+    assert subject.change(complete=True, values=(SOMETHING,), removed=()) == Change(True, (SOMETHING,), ())
+    assert subject.change(complete=True, values=(NOTHING,), removed=()) == Change(True, (), ())
+
+
+def test_a_removed_policy_is_told_once_and_forgotten() -> None:
+    subject = told(values=(SOMETHING,))
+    assert subject.change(complete=False, values=(), removed=(KEY,)) == Change(False, (), (KEY,))
+    assert subject.change(complete=False, values=(), removed=(KEY,)) is None
+    assert subject._told == {}
