@@ -46,7 +46,7 @@ class Schedule(Generic[T]):
         return due
 
 
-SLOTS = 20
+SLOTS = 10
 """In each interval. Checks begin together in one of them, since waking up costs as much as several checks."""
 _GOLDEN = 0.618033988749895
 """The golden ratio's fraction: the fractions of its multiples are spread evenly over 0 to 1, however many there are."""

@@ -1,16 +1,27 @@
-"""What health checks cost the agent (P19): 250 Pods, each asked once a second."""
+"""Health checks (P19): what checking 250 Pods each second costs, and when a Pod that hangs is out of use."""
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import statistics
 import time
+from contextlib import closing
+from ipaddress import ip_address
 
+from actors.health.targets import CHANGE_SECONDS
+from bpf.maps import PinnedMaps
+from bpf.packing import pack_frontend
+from config.domain.addresses import Frontend, Protocol
 from tests.bench.events import FakePod, cpu_seconds
 from tests.lab import manifests
-from tests.lab.lab import Agent, Lab, run, wait_until
+from tests.lab.lab import VIP, Agent, Lab, PodProcess, run, wait_until
 
 PODS = 250
 NETWORK = "10.79.0"
 SECONDS = 20
+HANGS = 20
 KINDS: dict[str, dict[str, object]] = {"dns": {"dns": {}}, "tcp": {"tcp": {}, "port": 80}}
 
 
@@ -27,10 +38,15 @@ def measure(lab: Lab) -> list[tuple[str, str]]:
     with lab.running_agent(log__level="warning") as agent:
         without, _ = _cost(lab, agent, {})
         costs = {kind: _cost(lab, agent, check) for kind, check in KINDS.items()}
+        lab.write("pods", manifests.pod(pods[0]))  # type: ignore[arg-type]
+        hangs = [
+            ("hang to kernel, check by default", _hang_to_kernel(lab, agent, server, {"dns": {}})),
+            ("hang to kernel, interval 100ms", _hang_to_kernel(lab, agent, server, {"dns": {}, "interval": "100ms"})),
+        ]
     for name in ("pods", "policies"):
         lab.remove(name)
     text = ", ".join(f"{kind} {cost:.2%} ({failed:.0f} failed)" for kind, (cost, failed) in costs.items())
-    return [(f"CPU of checking {PODS} Pods each second", f"{text} of one core; {without:.2%} without checks")]
+    return [(f"CPU of checking {PODS} Pods each second", f"{text} of one core; {without:.2%} without checks"), *hangs]
 
 
 def _cost(lab: Lab, agent: Agent, check: dict[str, object]) -> tuple[float, float]:
@@ -47,6 +63,27 @@ def _cost(lab: Lab, agent: Agent, check: dict[str, object]) -> tuple[float, floa
     time.sleep(SECONDS)  # the measurement itself
     cost = (cpu_seconds(agent) - before) / SECONDS
     return cost, _count(agent, name, "failure") if check else 0.0
+
+
+def _hang_to_kernel(lab: Lab, agent: Agent, server: PodProcess, check: dict[str, object]) -> str:
+    """From SIGSTOP, at a random moment, to the kernel's row that is gone."""
+    policy = manifests.policy("hangs")
+    policy["spec"]["backend"]["healthCheck"] = check
+    lab.write("policies", policy)
+    key = pack_frontend(Frontend(ip_address(VIP), 53, Protocol.UDP))
+    times = []
+    with closing(PinnedMaps(lab.bpffs / agent.status()["build"] / "maps")) as maps:
+        for _ in range(HANGS):
+            wait_until(lambda: maps["frontends"].lookup(key) is not None, "the Pod is in use")
+            # A change may be held back for a second; the moment is random within an interval.
+            time.sleep(CHANGE_SECONDS + random.random())
+            began = time.perf_counter()
+            os.kill(server.pid, signal.SIGSTOP)
+            while maps["frontends"].lookup(key) is not None:
+                time.sleep(0.001)
+            times.append(time.perf_counter() - began)
+            os.kill(server.pid, signal.SIGCONT)
+    return f"p50 {statistics.median(times):.2f} s, at most {max(times):.2f} s of {HANGS} hangs"
 
 
 def _count(agent: Agent, policy: str, result: str) -> float:
