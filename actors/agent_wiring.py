@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from actors.framework.supervisor import ChildSpec
 from actors.health.container_watcher import ContainerWatcher
 from actors.health.health_checker import HealthChecker
+from actors.reporting.closer_state import closer_json
 from actors.reporting.kernel_reading import read_kernel
 from actors.reporting.metrics_exporter import MetricsExporter
 from actors.reporting.status_endpoint import DatapathView
@@ -34,6 +36,9 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         hooks=datapath.attached_hooks,
         lease_age_seconds=datapath.lease_age_seconds,
         before_us=datapath.programs_before_us,
+        closer=lambda: closer_json(
+            datapath.maps.closer(), enabled=settings.redirect.close_stale_sockets, now_ns=time.monotonic_ns()
+        ),
         warnings=datapath.warnings,
     )
     lease = LeaseKeeper(settings.datapath.lease_seconds, read_clock())

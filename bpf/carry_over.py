@@ -32,7 +32,7 @@ def start_with_former_counters(bpffs: Path, build: str) -> None:
 
 
 def carry_over(bpffs: Path, build: str, maps: PinnedMaps) -> None:
-    """Brings the counters up to date and copies affinity. `maps` are the build's own.
+    """Brings the counters up to date, and copies affinity and what the closer has counted. `maps` are the build's own.
 
     By now MapWriter has removed the rows of policies that no longer exist; their counters are not copied back.
     """
@@ -41,6 +41,7 @@ def carry_over(bpffs: Path, build: str, maps: PinnedMaps) -> None:
         shared = {POLICY_ID.pack(each) for each, row in ours.items() if row.is_same_policy(theirs.get(each))}
         _copy(former, maps, "counters", shared)
         _copy(former, maps, "affinity")
+        _copy(former, maps, "stale_closed")
         former.close()
 
 

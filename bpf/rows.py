@@ -35,13 +35,33 @@ class CloserFault(IntEnum):
 
     NONE = 0
     NO_RIGHT = 1
-    """It lacks CAP_SYS_ADMIN or CAP_NET_ADMIN."""
     NOT_SUPPORTED = 2
-    """The kernel cannot list or close sockets through sock_diag."""
     NO_NAMESPACES = 3
-    """It finds no network namespace but its own, so it closes sockets of the node only."""
+    """It closes sockets of the node's own network only."""
     FAILED = 4
-    """Something else, which its log says."""
+    """Its log says more."""
+
+    @property
+    def reason(self) -> str:
+        """With what to do; "" when there is no fault."""
+        return _CLOSER_REASONS[self]
+
+    @classmethod
+    def _missing_(cls, value: object) -> CloserFault:
+        """A number that a closer of a later version wrote."""
+        del value
+        return cls.FAILED
+
+
+_CLOSER_REASONS = {
+    CloserFault.NONE: "",
+    CloserFault.NO_RIGHT: "the closer lacks CAP_SYS_ADMIN or CAP_NET_ADMIN; give its container both",
+    CloserFault.NOT_SUPPORTED: "this kernel cannot list or close sockets; it needs CONFIG_INET_DIAG, "
+    "CONFIG_INET_UDP_DIAG and CONFIG_INET_DIAG_DESTROY",
+    CloserFault.NO_NAMESPACES: "the closer finds no network namespaces of Pods; mount the node's /run/netns into its "
+    "container",
+    CloserFault.FAILED: "the closer failed, and its log says why; it tries again",
+}
 
 
 class FrontendFlag(IntFlag):

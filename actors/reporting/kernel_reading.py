@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bpf.rows import Counters
+from config.domain.addresses import Frontend
 
 if TYPE_CHECKING:
     from bpf.datapath import Datapath  # the controller must not load it
@@ -26,6 +27,8 @@ class KernelReading:
     """Names of the hooks whose program is attached."""
     counted: Mapping[int, str] = field(default_factory=dict)
     """Policy id -> name of the policy that the counters belong to."""
+    stale_closed: Mapping[Frontend, int] = field(default_factory=dict)
+    """Frontend -> stale sockets that the closer has closed."""
 
 
 def read_kernel(datapath: Datapath) -> KernelReading:
@@ -39,4 +42,5 @@ def read_kernel(datapath: Datapath) -> KernelReading:
         capacity={name: maps[name].max_entries for name in _REPORTED_MAPS},
         attached=frozenset(datapath.attached_hooks()),
         counted={policy_id: row.name for policy_id, row in maps.counted_policies().items()},
+        stale_closed=maps.stale_closed(),
     )

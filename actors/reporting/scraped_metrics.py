@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from actors.messages.facts import SourceName
 from actors.messages.reports import PolicyCondition, PolicyState
 from actors.reporting.kernel_reading import KernelReading
+from actors.reporting.stale_closed import StaleClosed
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
 from k8s.sources.source import NOTHING_TO_HEAR
@@ -38,6 +39,7 @@ class ScrapedMetrics(Collector):
         self._restarts = restarts
         self._heard = heard
         self._on_read_error = on_read_error
+        self._stale_closed = StaleClosed()
 
     def describe(self) -> list[Metric]:
         return []  # otherwise the registry would scrape when this is registered
@@ -60,7 +62,16 @@ class ScrapedMetrics(Collector):
             self._on_read_error()
             return
         yield from _counter_metrics(conditions, reading)
+        yield self._closed_sockets(conditions, reading)
         yield from _datapath_metrics(reading)
+
+    def _closed_sockets(self, conditions: list[PolicyCondition], reading: KernelReading) -> Metric:
+        closed = CounterMetricFamily(
+            f"{PREFIX}_stale_sockets_closed", "Sockets closed because their backend is out of use.", labels=["policy"]
+        )
+        for policy, number in self._stale_closed.by_policy(conditions, reading.stale_closed).items():
+            closed.add_metric([policy], number)
+        return closed
 
 
 def _last_events(heard: Mapping[SourceName, float]) -> Metric:

@@ -27,6 +27,8 @@ class DatapathView:
     lease_age_seconds: Callable[[], float]
     before_us: Callable[[], Mapping[str, list[str]]]
     """Hook -> programs of others that run before ours."""
+    closer: Callable[[], Mapping[str, str]]
+    """`state` and `message` of the closer on this node."""
     warnings: Callable[[], list[str]]
     """What keeps the agent from redirecting as it should, with the remedy."""
 
@@ -68,6 +70,7 @@ def status_json(
             "programs_before_us": datapath.before_us(),
             "warnings": datapath.warnings(),
         }
+        document["closer"] = datapath.closer()
     if leader is not None:
         document["leader"] = {"leads": leader.leads(), "holder": leader.holder}
     if metrics_fault:

@@ -32,14 +32,6 @@ ALARM_SECONDS = 60
 """Longer than any tick takes. After that, SIGALRM ends the process."""
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
-FAULTS = {
-    CloserFault.NO_RIGHT: "it lacks CAP_SYS_ADMIN or CAP_NET_ADMIN",
-    CloserFault.NOT_SUPPORTED: "this kernel cannot close sockets (it needs CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG and "
-    "CONFIG_INET_DIAG_DESTROY)",
-    CloserFault.NO_NAMESPACES: "it finds no network namespaces of Pods: mount the node's /run/netns into its container",
-    CloserFault.FAILED: "an unexpected error",
-}
-
 
 class Closer:
     def __init__(self, bpffs: Path) -> None:
@@ -60,14 +52,12 @@ class Closer:
             self.tick(time.monotonic())
 
     def tick(self, now: float) -> None:
-        if now < self._retry_at:
-            return
         try:
             if now >= self._report_at:
                 self._report_at = now + REPORT_SECONDS
                 self._follow_build()
                 self._report()
-            if self._installed:
+            if self._installed and now >= self._retry_at:
                 self._close_stale(self._installed, now)
         except OSError as error:
             self._retry_at = now + RETRY_SECONDS
@@ -121,9 +111,9 @@ class Closer:
         if fault == CloserFault.NONE:
             _log.info("stale sockets are closed again")
         elif fault == CloserFault.NO_NAMESPACES:
-            _log.warning("stale sockets of Pods stay open: %s", FAULTS[fault])
+            _log.warning("stale sockets of Pods stay open: %s", fault.reason)
         else:
-            _log.error("stale sockets stay open: %s (%s)", FAULTS[fault], error)
+            _log.error("stale sockets stay open: %s (%s); retrying each %g s", fault.reason, error, RETRY_SECONDS)
 
 
 def wait_for_signal(seconds: float | None = None) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from bpf.rows import CloserFault
 from tests.lab import manifests
-from tests.lab.closer import CLOSER_RIGHTS, Closer, maps_of
+from tests.lab.closer import CLOSER_RIGHTS, Closer
 from tests.lab.lab import CLUSTER_IP6, REMOTE, VIP, Agent, Lab, PodProcess, run, wait_until
 
 ABORTED = {"reported": "ECONNABORTED"}
@@ -127,6 +127,22 @@ def test_a_tcp_connection_ends_with_its_pod_and_not_before(
     assert still(client, "tcp", old.name)
     place(lab, agent, new)
     assert client.do("await_error", key="tcp") == ABORTED
+
+
+@pytest.mark.usefixtures("closer")
+def test_closed_sockets_are_counted_for_their_policy_and_the_closer_is_in_the_status(
+    lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess
+) -> None:
+    place(lab, agent, pods[0])
+    before = agent.metric('localredirect_stale_sockets_closed_total{policy="dns"}')
+    assert connect(client, "kept", VIP) == pods[0].name
+    place(lab, agent, pods[1])
+    assert client.do("await_error", key="kept") == ABORTED
+    wait_until(
+        lambda: agent.metric('localredirect_stale_sockets_closed_total{policy="dns"}') == before + 1,
+        "the metrics count the socket",
+    )
+    assert agent.status()["closer"] == {"state": "running", "message": ""}
 
 
 def test_what_was_not_redirected_is_left_alone(
@@ -256,15 +272,14 @@ def test_without_its_right_the_closer_says_so_once_and_harms_nothing(
     """CAP_BPF in the place of CAP_SYS_ADMIN: so it can read the maps, and say in them what it lacks."""
     rights = CLOSER_RIGHTS[1].replace(missing, "bpf")
     lame = Closer(lab, agent, rights=("setpriv", rights))
-    lame.await_said("it lacks CAP_SYS_ADMIN or CAP_NET_ADMIN")
-    maps = maps_of(lab)
-    assert maps.closer().fault == CloserFault.NO_RIGHT
-    maps.close()
+    lame.await_said("the closer lacks CAP_SYS_ADMIN or CAP_NET_ADMIN")
+    wait_until(lambda: agent.status()["closer"]["state"] == "failing", "the agent's status says so")
+    assert CloserFault.NO_RIGHT.reason in agent.status()["closer"]["message"]
     place(lab, agent, pods[0])
     assert connect(client, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
     assert still(client, "kept", pods[0].name)
-    assert lame.said("it lacks") == 1
+    assert lame.said("the closer lacks") == 1
     assert lame.terminate() == 0
 
 
@@ -276,7 +291,7 @@ def test_without_namespaces_the_closer_says_so_and_serves_the_node(
         "unshare",
         "--mount",
         "--pid",
-        "--fork",
+        "--kill-child",
         "--mount-proc",
         "sh",
         "-c",
@@ -284,12 +299,12 @@ def test_without_namespaces_the_closer_says_so_and_serves_the_node(
         "-",
     )
     closer = Closer(lab, agent, within=alone)
-    closer.await_said("it finds no network namespaces of Pods")
+    closer.await_said("the closer finds no network namespaces of Pods")
     place(lab, agent, pods[0])
     assert connect(host, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
     assert host.do("await_error", key="kept") == ABORTED
-    assert closer.said("it finds no network namespaces of Pods") == 1
+    assert closer.said("the closer finds no network namespaces of Pods") == 1
     closer.kill()
 
 
@@ -297,3 +312,8 @@ def test_turned_off_it_does_nothing_until_it_is_stopped(lab: Lab) -> None:
     closer = Closer(lab, Agent(lab, {"redirect__close_stale_sockets": False}))
     closer.await_said("the closer does nothing")
     assert closer.terminate() == 0
+
+
+def test_where_no_closer_runs_the_status_says_what_follows(agent: Agent) -> None:
+    wait_until(lambda: agent.status()["closer"]["state"] == "absent", "the last closer is missed", 20)
+    assert "sockets that programs keep stay connected" in agent.status()["closer"]["message"]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from bpf import pins
-from bpf.attachments import active_build
-from bpf.maps import PinnedMaps
 from tests.lab.lab import ROOT, Agent, Lab, wait_until
 from tests.lab.worker import SLOWNESS
 
@@ -41,10 +38,3 @@ class Closer:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-
-
-def maps_of(lab: Lab) -> PinnedMaps:
-    """Of the build that is attached."""
-    build = active_build(lab.bpffs)
-    assert build in pins.builds(lab.bpffs)
-    return PinnedMaps(lab.bpffs / str(build) / "maps")

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pykka
@@ -31,6 +32,7 @@ from actors.reporting.kernel_reading import KernelReading
 from actors.reporting.metrics_exporter import MetricsExporter
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
+from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import MetricsSettings
 from config.version import VERSION
@@ -63,6 +65,7 @@ CONTRACT = {
     "redirects_total": {"policy"},
     "passes_total": {"policy", "reason"},
     "affinity_hits_total": {"policy"},
+    "stale_sockets_closed_total": {"policy"},
     "backends": {"policy"},
     "unhealthy_backends": {"policy"},
     "health_checks_total": {"policy", "result"},
@@ -204,6 +207,20 @@ def test_counters_are_shown_only_for_the_policy_that_they_belong_to() -> None:
     exporting = Exporting(lambda: replace(READING, counted={7: "former"}))
     exporting.tell(PoliciesResolved(complete=True, conditions=(ACTIVE,)))
     assert exporting.scrape()[sample("redirects_total", policy="dns")] == 0
+
+
+FRONTENDS = tuple(Frontend(ip_address("10.96.0.10"), port, Protocol.UDP) for port in (53, 54))
+CLOSED = {FRONTENDS[0]: 3, FRONTENDS[1]: 2, Frontend(ip_address("10.96.0.11"), 53, Protocol.UDP): 9}
+
+
+def test_p20_closed_sockets_are_counted_for_the_policy_of_their_frontend() -> None:
+    exporting = Exporting(lambda: replace(READING, stale_closed=CLOSED))
+    serving = replace(ACTIVE, frontends=FRONTENDS)
+    exporting.tell(PoliciesResolved(complete=True, conditions=(serving,)))
+    assert exporting.scrape()[sample("stale_sockets_closed_total", policy="dns")] == 5
+    disabled = replace(ACTIVE, state=PolicyState.DISABLED, frontends=())
+    exporting.tell(PoliciesResolved(complete=False, conditions=(disabled,)))
+    assert exporting.scrape()[sample("stale_sockets_closed_total", policy="dns")] == 5
 
 
 def test_a_removed_policy_leaves_no_series() -> None:

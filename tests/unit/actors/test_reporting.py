@@ -68,6 +68,7 @@ class Reporting:
             "hooks": lambda: ["connect4"],
             "lease_age_seconds": lambda: 0.5,
             "before_us": dict,
+            "closer": lambda: {"state": "running", "message": ""},
             "warnings": list,
         }
         self.ref: pykka.ActorRef[Any] = StatusReporter.start(
@@ -119,6 +120,7 @@ def test_status_has_the_documented_shape() -> None:
             "programs_before_us": {},
             "warnings": [],
         },
+        "closer": {"state": "running", "message": ""},
         "actors": [{"name": "MapWriter", "state": "running", "restarts": 2, "mailbox": 3}],
         "policies": [
             {
@@ -337,7 +339,13 @@ def test_a_port_in_use_is_logged_with_its_keys_and_is_no_failure(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         view = DatapathView(
-            build="", cgroup="", hooks=list, lease_age_seconds=lambda: 0.0, before_us=dict, warnings=list
+            build="",
+            cgroup="",
+            hooks=list,
+            lease_age_seconds=lambda: 0.0,
+            before_us=dict,
+            closer=dict,
+            warnings=list,
         )
         ref = StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
         fence(ref)

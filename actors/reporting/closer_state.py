@@ -1,0 +1,22 @@
+"""What /status says of the closer: whether it works, and what follows if it does not. Pure."""
+
+from __future__ import annotations
+
+from bpf.rows import CloserFault, CloserRow
+
+SILENCE_SECONDS = 10.0
+"""The closer writes its row each second. Closing very many sockets may take it longer."""
+_CONSEQUENCE = "sockets that programs keep stay connected to a Pod that is out of use"
+
+
+def closer_json(row: CloserRow, *, enabled: bool, now_ns: int) -> dict[str, str]:
+    """`enabled` is redirect.close_stale_sockets; `now_ns` is CLOCK_MONOTONIC."""
+    if not enabled:
+        return {"state": "disabled", "message": f"redirect.close_stale_sockets is false: {_CONSEQUENCE}"}
+    silent = (now_ns - row.alive_ns) / 1e9
+    if not row.alive_ns or silent > SILENCE_SECONDS:
+        heard = f"was last alive {silent:.0f} s ago" if row.alive_ns else "does not run on this node"
+        return {"state": "absent", "message": f"the closer (run.py closer) {heard}: {_CONSEQUENCE}"}
+    if row.fault == CloserFault.NONE:
+        return {"state": "running", "message": ""}
+    return {"state": "failing", "message": f"{row.fault.reason}: {_CONSEQUENCE}"}

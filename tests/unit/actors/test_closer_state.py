@@ -1,0 +1,46 @@
+"""What /status says of the closer."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.reporting.closer_state import closer_json
+from bpf.packing import pack_closer, unpack_closer
+from bpf.rows import CloserFault, CloserRow
+
+NOW = 1_000_000_000_000
+WELL = CloserRow(alive_ns=NOW - 500_000_000, fault=CloserFault.NONE)
+
+
+@pytest.mark.parametrize(
+    ("row", "enabled", "state", "message"),
+    [
+        pytest.param(WELL, True, "running", "", id="running"),
+        pytest.param(WELL, False, "disabled", "redirect.close_stale_sockets is false: ", id="disabled"),
+        pytest.param(
+            CloserRow(alive_ns=0, fault=CloserFault.NONE), True, "absent", "does not run on this node: ", id="never ran"
+        ),
+        pytest.param(
+            CloserRow(alive_ns=NOW - 60_000_000_000, fault=CloserFault.NONE),
+            True,
+            "absent",
+            "was last alive 60 s ago: ",
+            id="ended or hangs",
+        ),
+        *(
+            pytest.param(CloserRow(alive_ns=NOW, fault=fault), True, "failing", f"{fault.reason}: ", id=fault.name)
+            for fault in CloserFault
+            if fault
+        ),
+    ],
+)
+def test_the_state_of_the_closer(row: CloserRow, enabled: bool, state: str, message: str) -> None:
+    found = closer_json(row, enabled=enabled, now_ns=NOW)
+    assert found["state"] == state
+    assert message in found["message"]
+    assert bool(found["message"]) is (state != "running")
+
+
+def test_a_fault_of_a_later_version_is_a_fault() -> None:
+    row = pack_closer(WELL)[:8] + (99).to_bytes(8, "little")
+    assert unpack_closer(row).fault == CloserFault.FAILED
