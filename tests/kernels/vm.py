@@ -51,13 +51,14 @@ class VirtualMachine:
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        room = CACHE / "room"
-        room.mkdir(parents=True, exist_ok=True)
+        CACHE.mkdir(exist_ok=True)
+        # A path of its own for each VM: virtiofsd names the file by which it keeps others out after its socket's path.
+        self._room = Path(tempfile.mkdtemp(prefix="room-", dir=CACHE))
         # When we end in any way, the kernel kills unshare, then process 1 of the namespace, then all others in it.
         bound_to_us = ["setpriv", "--pdeathsig=KILL"]
         namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
         self._process = subprocess.Popen(
-            [*bound_to_us, *namespaces, "bash", str(_HOST_SCRIPT), str(self._kernel), str(ROOT), str(room)],
+            [*bound_to_us, *namespaces, "bash", str(_HOST_SCRIPT), str(self._kernel), str(ROOT), str(self._room)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._console,
@@ -80,6 +81,7 @@ class VirtualMachine:
         assert self._process
         self._process.kill()
         self._process.wait()
+        self._room.rmdir()
         for stream in (self._process.stdin, self._process.stdout, self._console):
             assert stream
             stream.close()
