@@ -67,6 +67,15 @@ def lookup(libc: str) -> Path:
     return _built(f"lookup-{libc}", HERE / "lookup", " ".join(compiler), build) / "lookup"
 
 
+def openloop() -> Path:
+    """The load: lookups at a constant rate, whatever the answers are. Linked statically."""
+
+    def build(folder: Path) -> None:
+        _compile(("musl-gcc", "-static"), HERE / "lookup" / "openloop.c", folder / "openloop")
+
+    return _built("openloop", HERE / "lookup", "musl", build) / "openloop"
+
+
 def pause() -> Path:
     """The first process of every Pod, which holds its namespaces."""
 

@@ -69,8 +69,9 @@ def busybox() -> Path:
 
 
 def lookup() -> Path:
-    """Debian with both DNS clients: /bin/lookup-musl and /bin/lookup-glibc."""
+    """Debian with the DNS clients lookup-musl, lookup-glibc and openloop, in /usr/bin."""
     files = {f"/usr/bin/lookup-{libc}": binaries.lookup(libc) for libc in ("musl", "glibc")}
+    files["/usr/bin/openloop"] = binaries.openloop()
     return _packed(LOOKUP, files, ["/bin/sh"], base=[_base_layer()])
 
 

@@ -17,7 +17,6 @@
  * One line of JSON at the end, on SIGTERM too. Exit code 0 if nothing failed, 1 if something did, 2 for wrong usage.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
@@ -31,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_NAME = 253, HEADER = 12, MAX_MESSAGE = 1232, TCP_LENGTH = 2, TYPE_A = 1, CLASS_IN = 1, RCODE_NXDOMAIN = 3 };
+#include "dns.h"
 
 enum protocol { UDP, UDP_CONNECTED, TCP };
 
@@ -100,72 +99,12 @@ static int with_libc(int argc, char **argv) {
 }
 
 struct raw {
-    struct sockaddr_storage server;
-    socklen_t server_length;
+    struct server server;
     enum protocol protocol;
     int timeout_ms;
-    uint8_t query[TCP_LENGTH + MAX_MESSAGE]; /* in the form that TCP wants, behind its length */
-    size_t query_length; /* without those two bytes */
+    struct dns_query query;
+    uint16_t id;
 };
-
-static bool parse_server(const char *text, struct raw *raw) {
-    char host[256];
-    const char *port = "53", *colon = strrchr(text, ':'), *end = text + strlen(text);
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_DGRAM}, *found;
-
-    if (text[0] == '[') {
-        const char *bracket = strchr(text, ']');
-
-        if (!bracket)
-            return false;
-        text++;
-        end = bracket;
-        if (bracket[1] == ':')
-            port = bracket + 2;
-    } else if (colon && colon == strchr(text, ':')) {
-        port = colon + 1;
-        end = colon;
-    }
-    if ((size_t)(end - text) >= sizeof(host))
-        return false;
-    memcpy(host, text, (size_t)(end - text));
-    host[end - text] = 0;
-    if (getaddrinfo(host, port, &hints, &found))
-        return false;
-    memcpy(&raw->server, found->ai_addr, found->ai_addrlen);
-    raw->server_length = found->ai_addrlen;
-    freeaddrinfo(found);
-    return true;
-}
-
-static bool make_query(const char *name, struct raw *raw) {
-    uint8_t *at = raw->query + TCP_LENGTH;
-    static const uint8_t header[HEADER] = {0, 0, 1 /* recursion desired */, 0, 0, 1 /* one question */};
-
-    if (strlen(name) > MAX_NAME)
-        return false;
-    memcpy(at, header, HEADER);
-    at += HEADER;
-    while (*name) {
-        size_t length = strcspn(name, ".");
-
-        if (!length || length > 63)
-            return false;
-        *at++ = (uint8_t)length;
-        memcpy(at, name, length);
-        at += length;
-        name += length + (name[length] == '.');
-    }
-    *at++ = 0;
-    *at++ = 0;
-    *at++ = TYPE_A;
-    *at++ = 0;
-    *at++ = CLASS_IN;
-    raw->query_length = (size_t)(at - raw->query) - TCP_LENGTH;
-    raw->query[0] = (uint8_t)(raw->query_length >> 8);
-    raw->query[1] = (uint8_t)raw->query_length;
-    return true;
-}
 
 static enum outcome outcome_of_errno(void) {
     return errno == ECONNREFUSED ? REFUSED : FAILED;
@@ -190,26 +129,22 @@ static enum outcome await(int fd, short events, double deadline) {
 }
 
 static enum outcome judge(const struct raw *raw, const uint8_t *message, size_t length) {
-    int code;
-
-    if (length < HEADER || memcmp(message, raw->query + TCP_LENGTH, 2) || !(message[2] & 0x80))
-        return FAILED;
-    code = message[3] & 0x0f;
-    return code == 0 || code == RCODE_NXDOMAIN ? ANSWER : FAILED;
+    return replies_to(&raw->query, raw->id, message, length) && !failure_code(message) ? ANSWER : FAILED;
 }
 
 static enum outcome ask_udp(const struct raw *raw, int fd, double deadline) {
     uint8_t message[MAX_MESSAGE];
-    const uint8_t *query = raw->query + TCP_LENGTH;
+    const uint8_t *query = raw->query.bytes + TCP_LENGTH;
     ssize_t length;
     enum outcome outcome;
 
     if (raw->protocol == UDP_CONNECTED) {
-        if (connect(fd, (const struct sockaddr *)&raw->server, raw->server_length))
+        if (connect(fd, (const struct sockaddr *)&raw->server.address, raw->server.length))
             return outcome_of_errno();
-        length = send(fd, query, raw->query_length, 0);
+        length = send(fd, query, raw->query.length, 0);
     } else {
-        length = sendto(fd, query, raw->query_length, 0, (const struct sockaddr *)&raw->server, raw->server_length);
+        length =
+            sendto(fd, query, raw->query.length, 0, (const struct sockaddr *)&raw->server.address, raw->server.length);
     }
     if (length < 0)
         return outcome_of_errno();
@@ -223,15 +158,7 @@ static enum outcome ask_udp(const struct raw *raw, int fd, double deadline) {
         socklen_t from_length = sizeof(from);
 
         length = recvfrom(fd, message, sizeof(message), 0, (struct sockaddr *)&from, &from_length);
-        /* As resolvers do: an answer from anyone but the server that was asked is not believed. */
-        if (length >= 0 &&
-            (from.ss_family != raw->server.ss_family ||
-             memcmp(&((struct sockaddr_in *)&from)->sin_port, &((const struct sockaddr_in *)&raw->server)->sin_port,
-                    2) ||
-             (from.ss_family == AF_INET ? memcmp(&((struct sockaddr_in *)&from)->sin_addr,
-                                                 &((const struct sockaddr_in *)&raw->server)->sin_addr, 4)
-                                        : memcmp(&((struct sockaddr_in6 *)&from)->sin6_addr,
-                                                 &((const struct sockaddr_in6 *)&raw->server)->sin6_addr, 16))))
+        if (length >= 0 && !same_address(&from, &raw->server.address))
             return FAILED;
     }
     return length < 0 ? outcome_of_errno() : judge(raw, message, (size_t)length);
@@ -244,7 +171,7 @@ static enum outcome ask_tcp(const struct raw *raw, int fd, double deadline) {
     int error = 0;
     socklen_t error_length = sizeof(error);
 
-    if (connect(fd, (const struct sockaddr *)&raw->server, raw->server_length) && errno != EINPROGRESS)
+    if (connect(fd, (const struct sockaddr *)&raw->server.address, raw->server.length) && errno != EINPROGRESS)
         return outcome_of_errno();
     outcome = await(fd, POLLOUT, deadline);
     if (outcome != ANSWER)
@@ -253,7 +180,7 @@ static enum outcome ask_tcp(const struct raw *raw, int fd, double deadline) {
     if (error)
         return error == ECONNREFUSED ? REFUSED : FAILED;
     /* Small enough for any empty send buffer. */
-    if (send(fd, raw->query, TCP_LENGTH + raw->query_length, MSG_NOSIGNAL) < 0)
+    if (send(fd, raw->query.bytes, TCP_LENGTH + raw->query.length, MSG_NOSIGNAL) < 0)
         return outcome_of_errno();
     for (;;) {
         ssize_t length;
@@ -272,14 +199,14 @@ static enum outcome ask_tcp(const struct raw *raw, int fd, double deadline) {
 
 static enum outcome ask(struct raw *raw, uint16_t id) {
     int type = (raw->protocol == TCP ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC;
-    int fd = socket(raw->server.ss_family, type, 0);
+    int fd = socket(raw->server.address.ss_family, type, 0);
     double deadline = now_ms() + raw->timeout_ms;
     enum outcome outcome;
 
     if (fd < 0)
         return FAILED;
-    raw->query[2] = (uint8_t)(id >> 8);
-    raw->query[3] = (uint8_t)id;
+    raw->id = id;
+    set_id(&raw->query, id);
     outcome = raw->protocol == TCP ? ask_tcp(raw, fd, deadline) : ask_udp(raw, fd, deadline);
     close(fd);
     return outcome;
@@ -342,7 +269,7 @@ static int raw_main(int argc, char **argv) {
     double seconds = -1, rate = 0;
     long count = -1;
 
-    if (argc < 4 || argc % 2 || !parse_server(argv[2], &raw) || !make_query(argv[3], &raw))
+    if (argc < 4 || argc % 2 || !parse_server(argv[2], &raw.server) || !make_query(argv[3], &raw.query))
         return usage();
     for (int i = 4; i < argc; i += 2) {
         const char *option = argv[i], *value = argv[i + 1];
