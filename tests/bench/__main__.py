@@ -1,10 +1,11 @@
-"""`make bench`: runs every measurement and prints the table."""
+"""`make bench`: runs every measurement and prints the tables."""
 
 from __future__ import annotations
 
 import sys
 
 from tests.bench import cluster, events, health, hooks
+from tests.bench.losses import measuring
 from tests.cluster import ready
 from tests.kernel_ready import obstacles
 from tests.lab import manifests
@@ -54,6 +55,7 @@ def main() -> int:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name.ljust(width)}  {text}")
+    print(f"\n{measuring.measure()}")
     return 0
 
 

@@ -1,0 +1,174 @@
+"""What happens to the server of a way, or to what it needs. Each returns when the fault is over, not when it is mended.
+
+A fault takes a fixed time where it has no end of its own, so that all ways have the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.losses.ways import NAMESPACE, KubeProxy, NodeLocal, Ours, Way
+from tests.cluster import dns, installation
+from tests.cluster.leftovers import hierarchies
+from tests.lab.lab import wait_until
+
+FAULT_SECONDS = 10.0
+FAST_CHECK = {"spec": {"backend": {"healthCheck": {"dns": {}, "interval": "100ms", "timeout": "200ms"}}}}
+_ALLOCATE = "kept = []\nwhile True: kept.append(b'x' * (1 << 20))"
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    heading: str
+    happen: Callable[[Way], None]
+    ways: tuple[type[Way], ...] = (KubeProxy, NodeLocal, Ours)
+    """Those that it applies to."""
+
+
+def deleted(way: Way) -> None:
+    way.node.kubectl("delete", "pod", way.server(), "-n", NAMESPACE, "--wait=true")
+
+
+def evicted(way: Way) -> None:
+    """As `kubectl drain` and the descheduler end Pods."""
+    pod = way.server()
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NAMESPACE}}
+    way.node.api.create(f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction", body)
+    way.node.kubectl("wait", "--for=delete", f"pod/{pod}", "-n", NAMESPACE, "--timeout=60s")
+
+
+def rolled_out(way: Way) -> None:
+    way.restart()
+
+
+def not_ready(way: Way) -> None:
+    """The port of its readiness probe is blocked, and it goes on serving."""
+    inside = ["nsenter", f"--net=/proc/{way.process(way.server())}/ns/net", "nft"]
+    rules = "table inet t { chain c { type filter hook input priority 0; tcp dport 8181 drop; }; }"
+    subprocess.run([*inside, rules], check=True)
+    time.sleep(FAULT_SECONDS)
+    subprocess.run([*inside, "delete table inet t"], check=True)
+
+
+def killed(way: Way) -> None:
+    os.kill(way.process(way.server()), signal.SIGKILL)
+    time.sleep(FAULT_SECONDS)
+
+
+def out_of_memory(way: Way) -> None:
+    """A process allocates up to the container's limit; the kernel is told to choose the server."""
+    process = way.process(way.server())
+    Path(f"/proc/{process}/oom_score_adj").write_text("1000")
+    join_and_allocate = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(_memory_cgroup(process) / "cgroup.procs")]
+    with subprocess.Popen([*join_and_allocate, sys.executable, "-c", _ALLOCATE]) as allocator:
+        wait_until(lambda: not Path(f"/proc/{process}/exe").exists(), "the kernel has killed the server", 30)
+        allocator.kill()
+    time.sleep(FAULT_SECONDS)
+
+
+def _memory_cgroup(process: int) -> Path:
+    """Of the hierarchy that limits memory, which is cgroup v1's on a hybrid machine."""
+    for line in Path(f"/proc/{process}/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            (hierarchy,) = (each for each in hierarchies() if each.name == "memory")
+            return hierarchy / path.lstrip("/")
+        if number == "0":
+            unified = hierarchies()[0] / path.lstrip("/")
+    return unified
+
+
+def hanging(way: Way) -> None:
+    with _stopped([way.process(way.server())]):
+        time.sleep(FAULT_SECONDS)
+
+
+def hanging_with_a_fast_check(way: Way) -> None:
+    way.node.kubectl("patch", "lr", dns.POLICY, "--type=merge", "-p", json.dumps(FAST_CHECK))
+    try:
+        assert way.installation
+        way.installation.wait_state(dns.POLICY, "Active")
+        time.sleep(1.0)  # the agent has seen its first results
+        hanging(way)
+    finally:
+        way.node.apply((dns.EXAMPLE / "policy.yaml").read_text())
+
+
+def upstream_hanging(way: Way) -> None:
+    """All Pods of the cluster's DNS."""
+    pods = KubeProxy(way.bed).pods()
+    with _stopped([way.node.process_of(pod["metadata"]["name"], "coredns", namespace=NAMESPACE) for pod in pods]):
+        time.sleep(FAULT_SECONDS)
+
+
+@contextmanager
+def _stopped(processes: list[int]) -> Iterator[None]:
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def agent_rolled_out(way: Way) -> None:
+    way.node.kubectl("rollout", "restart", f"daemonset/{installation.DAEMONSET}", "-n", installation.NAMESPACE)
+    assert way.installation
+    way.installation.wait_ready()
+
+
+def agent_killed(way: Way) -> None:
+    assert way.installation
+    pod = way.installation.agent_pod()["metadata"]["name"]
+    for process in way.node.processes(pod, namespace=installation.NAMESPACE):
+        if b"closer" not in Path(f"/proc/{process}/cmdline").read_bytes():
+            os.kill(process, signal.SIGKILL)
+    time.sleep(FAULT_SECONDS)
+
+
+def api_server_away(way: Way) -> None:
+    way.node.stop_apiserver()
+    time.sleep(FAULT_SECONDS)
+    way.node.start_apiserver()
+    way.node.restart_controllers()
+
+
+def killed_while_the_api_server_is_away(way: Way) -> None:
+    process = way.process(way.server())
+    way.node.stop_apiserver()
+    time.sleep(1.0)
+    os.kill(process, signal.SIGKILL)
+    time.sleep(FAULT_SECONDS)
+    way.node.start_apiserver()
+    way.node.restart_controllers()
+
+
+ORDERLY = (
+    Fault("deleted", "deleted", deleted),
+    Fault("rolled-out", "rolled out", rolled_out),
+    Fault("evicted", "evicted (node drained)", evicted),
+    Fault("not-ready", f"not Ready for {FAULT_SECONDS:.0f} s", not_ready, (KubeProxy, Ours)),
+    Fault("agent-rolled-out", "agent rolled out", agent_rolled_out, (Ours,)),
+    Fault("api-server", f"API server away for {FAULT_SECONDS:.0f} s", api_server_away),
+)
+CRASHES = (
+    Fault("killed", "killed (-9)", killed),
+    Fault("oom", "out of memory", out_of_memory),
+    Fault("hanging", f"hangs for {FAULT_SECONDS:.0f} s", hanging),
+    Fault("hanging-fast", "the same, `healthCheck.interval: 100ms`", hanging_with_a_fast_check, (Ours,)),
+    Fault("upstream", f"all of the cluster's DNS hangs for {FAULT_SECONDS:.0f} s", upstream_hanging),
+    Fault("agent-killed", "agent killed (-9)", agent_killed, (Ours,)),
+    Fault("api-server-killed", "killed (-9) while the API server is away", killed_while_the_api_server_is_away),
+)
+FAULTS = (*ORDERLY, *CRASHES)
