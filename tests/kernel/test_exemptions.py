@@ -88,6 +88,7 @@ def test_a_pods_cgroup_that_is_made_again_between_two_checks_is_found(
     put_in_force(lab, agent, manifest)
     (lab.cgroup / place).rmdir()
     process = lab.process("again", cgroup=f"{place}/ctr", beside=pods[0])
+    wait_until(lambda: answerer(pods[1]) == "pod0", "it is in use again")
     wait_until(lambda: answerer(process) == REMOTE, "its new cgroup is known")
 
 
