@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bpf.rows import Counters
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from bpf.datapath import Datapath  # the controller must not load it
 
 _REPORTED_MAPS = ("frontends", "backends", "backend_cgroups", "windows", "affinity", "counters", "policies")
+
+
+class DatapathFault(StrEnum):
+    """Why calls may not be redirected although the agent works. Also the `fault` label of metrics."""
+
+    NO_PODS_COVERED = "no_pods_covered"
+    OTHER_PROGRAM_FIRST = "other_program_first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,7 @@ class KernelReading:
     """Map -> number of rows that fit."""
     attached: frozenset[str]
     """Names of the hooks whose program is attached."""
+    faults: frozenset[DatapathFault] = frozenset()
     counted: Mapping[int, str] = field(default_factory=dict)
     """Policy id -> name of the policy that the counters belong to."""
     stale_closed: Mapping[Frontend, int] = field(default_factory=dict)
@@ -41,6 +50,15 @@ def read_kernel(datapath: Datapath) -> KernelReading:
         entries=entries,
         capacity={name: maps[name].max_entries for name in _REPORTED_MAPS},
         attached=frozenset(datapath.attached_hooks()),
+        faults=_faults(datapath),
         counted={policy_id: row.name for policy_id, row in maps.counted_policies().items()},
         stale_closed=maps.stale_closed(),
     )
+
+
+def _faults(datapath: Datapath) -> frozenset[DatapathFault]:
+    found = {
+        DatapathFault.NO_PODS_COVERED: datapath.warnings(),
+        DatapathFault.OTHER_PROGRAM_FIRST: datapath.programs_before_us(),
+    }
+    return frozenset(fault for fault, causes in found.items() if causes)

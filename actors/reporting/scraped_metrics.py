@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from actors.messages.facts import SourceName
 from actors.messages.reports import PolicyCondition, PolicyState
-from actors.reporting.kernel_reading import KernelReading
+from actors.reporting.kernel_reading import DatapathFault, KernelReading
 from actors.reporting.stale_closed import StaleClosed
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
@@ -131,10 +131,15 @@ def _datapath_metrics(reading: KernelReading) -> Iterator[Metric]:
     entries = GaugeMetricFamily(f"{PREFIX}_map_entries", "Rows in use in the kernel map.", labels=["map"])
     capacity = GaugeMetricFamily(f"{PREFIX}_map_capacity", "Rows that the kernel map has room for.", labels=["map"])
     attached = GaugeMetricFamily(f"{PREFIX}_program_attached", "1 while the program is attached.", labels=["hook"])
+    faults = GaugeMetricFamily(
+        f"{PREFIX}_datapath_fault", "1 while this keeps calls from being redirected.", labels=["fault"]
+    )
     for name, count in reading.entries.items():
         entries.add_metric([name], count)
     for name, count in reading.capacity.items():
         capacity.add_metric([name], count)
     for hook in HOOKS:
         attached.add_metric([hook], float(hook in reading.attached))
-    yield from (entries, capacity, attached)
+    for fault in DatapathFault:
+        faults.add_metric([fault.value], float(fault in reading.faults))
+    yield from (entries, capacity, attached, faults)

@@ -91,6 +91,10 @@ REFUSED: list[tuple[str, str]] = [
     ("updateStrategy.rollingUpdate.maxUnavailable=120%", "'/updateStrategy/rollingUpdate/maxUnavailable'"),
     ("podMonitor.enabled=yes", "got string, want boolean"),
     ("podMonitor.interval=30", "got number, want string"),
+    ("prometheusRule.enabled=yes", "got string, want boolean"),
+    ("prometheusRule.docs=a b", "'/prometheusRule/docs'"),
+    ("dashboard.enabled=yes", "got string, want boolean"),
+    ("dashboard.labels.grafana_dashboard=1", "got number, want string"),
     ("controller.replicas=-1", "minimum: got -1, want 0"),
     ("controller.replica=2", "additional properties 'replica' not allowed"),
     ("controller.config.redirect.qos_limit=1", "additional properties 'qos_limit' not allowed"),
@@ -278,9 +282,13 @@ def test_what_can_be_left_out(given: str, kind: str, name: str) -> None:
     assert (kind, name) not in rendered(f"--set={given}")
 
 
-def test_monitor_and_namespace_are_off_by_default() -> None:
-    kinds = {kind for kind, _ in rendered()}
-    assert not kinds & {"PodMonitor", "Namespace"}
+def test_what_the_cluster_may_not_know_is_off_by_default() -> None:
+    objects = rendered()
+    assert not {kind for kind, _ in objects} & {"PodMonitor", "PrometheusRule", "Namespace"}
+    assert ("ConfigMap", "localredirect-dashboard") not in objects
+
+
+def test_the_monitor_finds_agents_and_controller() -> None:
     monitor = rendered("--set=podMonitor.enabled=true", "--set=podMonitor.labels.release=prometheus")
     found = monitor["PodMonitor", "localredirect"]
     assert found["metadata"]["labels"]["release"] == "prometheus"
@@ -289,6 +297,25 @@ def test_monitor_and_namespace_are_off_by_default() -> None:
         template = monitor[workload]["spec"]["template"]
         assert found["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
         assert endpoint["port"] in [each["name"] for each in template["spec"]["containers"][0]["ports"]]
+
+
+def test_the_rules_are_those_of_the_file_and_their_runbooks_are_where_the_values_say() -> None:
+    docs = "https://git.example/localredirect/docs/"
+    rule = rendered("--set=prometheusRule.enabled=true", f"--set=prometheusRule.docs={docs}")
+    found = rule["PrometheusRule", "localredirect"]["spec"]
+    expected = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    for alert in (alert for group in expected["groups"] for alert in group["rules"]):
+        alert["annotations"]["runbook_url"] = docs + alert["annotations"]["runbook_url"]
+    assert found == expected
+
+
+def test_the_dashboard_is_that_of_the_file_and_has_the_label_of_the_sidecar() -> None:
+    board = rendered("--set=dashboard.enabled=true", "--set=dashboard.annotations.folder=Network")
+    found = board["ConfigMap", "localredirect-dashboard"]
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert found["metadata"]["annotations"] == {"folder": "Network"}
+    expected = (CHART / "files" / "dashboard.json").read_text()
+    assert json.loads(found["data"]["localredirect.json"]) == json.loads(expected)
 
 
 def test_the_other_values_arrive() -> None:

@@ -83,8 +83,10 @@ def test_a_program_that_is_later_put_before_ours_is_reported(lab: Lab, agent: Ag
     with foreign(lab, libbpf.BPF_F_BEFORE) as theirs:
         assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
         assert before_us(agent) == theirs
+        assert agent.metric('localredirect_datapath_fault{fault="other_program_first"}') == 1
         assert agent.fetch("/readyz") == "ok\n"
     assert before_us(agent) == {}
+    assert agent.metric('localredirect_datapath_fault{fault="other_program_first"}') == 0
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from queue import SimpleQueue
+from urllib.request import urlopen
 
 import pykka
 import pytest
@@ -23,6 +24,7 @@ from k8s.objects.model import KubeObject, Node, Pod, PodQuery, Policy, PolicySta
 from k8s.objects.selector import matches
 from k8s.sources.source import Deliver, ListingEnded, ListingStarted, Removed, Topic, Upserted
 from k8s.status.write_requests import StatusWrite, Write, WriteAnswer, WriteResult
+from tests.expressions import OF_CONTROLLER_ONLY, complaints, exported, selected
 from tests.unit.objects import SERVICE, address_spec, pod, policy, port, service_spec
 from tests.unit.peers import WAIT_SECONDS, free_port
 
@@ -45,6 +47,7 @@ class Cluster:
         self.objects: dict[Identity, KubeObject] = {}
         self.sources: list[MemorySource] = []
         self.writes: list[StatusWrite] = []
+        self.metrics_port = free_port()
         self._version = 1
 
     def put(self, *objects: KubeObject) -> None:
@@ -174,7 +177,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     made.put(policy(address_spec(), name="vip", policy_id=1))
     made.put(policy(service_spec(port(53), backend=(port(5353),)), name="dns", policy_id=2))
     settings = Settings(
-        health=HealthSettings(port=free_port()), metrics=MetricsSettings(address="127.0.0.1", port=free_port())
+        health=HealthSettings(port=free_port()),
+        metrics=MetricsSettings(address="127.0.0.1", port=made.metrics_port),
     )
     sources = Sources(policies=made.source(Policy), services=made.source(Service), endpoints=made.source(Pod, Node))
     specs = specs_over(settings, sources, Leader(), made.write)  # type: ignore[arg-type]
@@ -199,6 +203,20 @@ def test_all_actors_together_write_the_status_of_each_policy(cluster: Cluster) -
     assert cluster.writes[-1].status.reason == "Conflict"
     cluster.remove(cluster.objects["LocalRedirectPolicy", PolicyKey(PolicyKind.LOCAL_REDIRECT, "vip")])
     wait_for(lambda: cluster.counts() == {"young": "2/2", "dns": "2/2"})
+
+
+def scrape(cluster: Cluster) -> str:
+    with urlopen(f"http://127.0.0.1:{cluster.metrics_port}/metrics", timeout=WAIT_SECONDS) as answer:
+        found: str = answer.read().decode()
+    return found
+
+
+def test_the_metrics_of_a_controller_are_those_that_alerts_and_panels_name(cluster: Cluster) -> None:
+    """Other metrics that they name are an agent's (tests/kernel/test_monitoring.py)."""
+    named = {each for each in selected() if each.metric in OF_CONTROLLER_ONLY}
+    assert named
+    wait_for(lambda: named <= exported(scrape(cluster)))
+    assert complaints(scrape(cluster)) == "", "promtool's"
 
 
 @pytest.mark.usefixtures("expects_failures")

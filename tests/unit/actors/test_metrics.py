@@ -28,7 +28,7 @@ from actors.messages.reports import (
     WriteFault,
 )
 from actors.messages.verdicts import WriteEnded
-from actors.reporting.kernel_reading import KernelReading
+from actors.reporting.kernel_reading import DatapathFault, KernelReading
 from actors.reporting.metrics_exporter import MetricsExporter
 from bpf.build import HOOKS
 from bpf.rows import Counters, PassReason
@@ -74,6 +74,7 @@ CONTRACT = {
     "map_entries": {"map"},
     "map_capacity": {"map"},
     "program_attached": {"hook"},
+    "datapath_fault": {"fault"},
     "apply_seconds_bucket": {"le"},
     "apply_seconds_count": set(),
     "apply_seconds_sum": set(),
@@ -174,6 +175,14 @@ def test_the_kernel_side_is_reported_hook_by_hook_and_map_by_map() -> None:
     }
     assert scraped[sample("map_entries", map="frontends")] == 2
     assert scraped[sample("map_capacity", map="frontends")] == 65536
+
+
+@pytest.mark.parametrize("present", DatapathFault)
+def test_what_keeps_calls_from_being_redirected_is_reported_fault_by_fault(present: DatapathFault) -> None:
+    scraped = Exporting(lambda: replace(READING, faults=frozenset({present}))).scrape()
+    assert {fault: scraped[sample("datapath_fault", fault=fault.value)] for fault in DatapathFault} == {
+        fault: float(fault is present) for fault in DatapathFault
+    }
 
 
 def test_a_policy_without_a_counters_row_counts_nothing() -> None:
