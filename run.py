@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", parents=[common], help="check policy manifests, without a cluster")
     validate.add_argument("files", nargs="+", type=Path, metavar="FILE")
     validate.set_defaults(run=_validate)
+    convert = commands.add_parser(
+        "convert", parents=[common], help="print manifests of Cilium's policies or of NodeLocal DNSCache as ours"
+    )
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    convert.set_defaults(run=_convert)
     inspect = commands.add_parser("inspect", parents=[common], help="print what is installed in the kernel")
     inspect.add_argument("view", nargs="?", choices=VIEWS, help="one view; all views when left out")
     inspect.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -136,6 +141,16 @@ def _validate(options: argparse.Namespace, settings: Settings) -> int:
     for fault in faults:
         print(fault)
     return FAILURE if faults else 0
+
+
+def _convert(options: argparse.Namespace, settings: Settings) -> int:
+    from k8s.commands.convert import convert  # noqa: PLC0415
+
+    converted = convert(options.files, settings.redirect)
+    print(converted.manifests, end="")
+    for fault in converted.faults:
+        print(fault, file=sys.stderr)
+    return FAILURE if converted.faults else 0
 
 
 def _inspect(options: argparse.Namespace, settings: Settings) -> int:

@@ -76,7 +76,7 @@ def _read_policy_id(metadata: Fields) -> int | None:
 def _read_balancing_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
     spec = fields.required("spec")
     frontend = spec.required("frontend") if spec else None
-    read = _read_frontend(frontend, redirect) if frontend else None
+    read = read_frontend(frontend, redirect) if frontend else None
     return PolicySpec(frontend=read[0]) if read else None
 
 
@@ -86,7 +86,7 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
         return None
     enabled = spec.boolean("enabled", True)
     frontend_fields = spec.required("frontend", ("serviceMatcher", "addressMatcher"))
-    read = _read_frontend(frontend_fields, redirect) if frontend_fields else None
+    read = read_frontend(frontend_fields, redirect) if frontend_fields else None
     backend = spec.required("backend", ("endpointSelector", "toPorts", "namespace", "healthCheck"))
     if backend is not None:
         selector = read_selector(backend, "endpointSelector", needed=True)
@@ -124,10 +124,11 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
     )
 
 
-def _read_frontend(
+def read_frontend(
     fields: Fields, redirect: RedirectSettings
 ) -> tuple[ServiceFrontend | AddressFrontend, Fields] | None:
-    """The frontend and the matcher that holds it; None when the policy has no usable one."""
+    """The frontend and the matcher that holds it; None when there is no usable one. Cilium's policies have the same
+    matchers."""
     service = fields.mapping("serviceMatcher", ("serviceName", "namespace", "toPorts"))
     address = fields.mapping("addressMatcher", ("ip", "toPorts"))
     if (service is None) == (address is None):

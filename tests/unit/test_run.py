@@ -57,7 +57,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["controller"], ["validate"], ["inspect"], ["detach"]):
+    for command in ([], ["controller"], ["validate"], ["convert"], ["inspect"], ["detach"]):
         with pytest.raises(SystemExit) as ended:
             run.main([*command, "--help"])
         assert ended.value.code == 0
@@ -213,6 +213,21 @@ def _install(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None) -> 
     prepared = SimpleNamespace(build="abc", cgroup=Path("/sys/fs/cgroup"))
     monkeypatch.setattr(startup, "prepare", lambda _: prepared)
     monkeypatch.setattr(agent_wiring, "agent_specs", lambda *_: [ChildSpec("Child", lambda: Child.start(number))])
+
+
+def test_converted_manifests_go_to_stdout_and_faults_to_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = Path(__file__).parent / "k8s" / "conversion" / "cilium.yaml"
+    assert run.main(["convert", str(given)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    converted = tmp_path / "converted.yaml"
+    converted.write_text(captured.out)
+    assert run.main(["validate", str(converted)]) == 0
+    assert run.main(["convert", str(converted)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith(f"{converted}: there is nothing to convert; it must have a ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
