@@ -72,6 +72,21 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("view", nargs="?", choices=VIEWS, help="one view; all views when left out")
     inspect.add_argument("-o", "--output", choices=("table", "json"), default="table")
     inspect.set_defaults(run=_inspect)
+    explain = commands.add_parser(
+        "explain", parents=[common], help="say what the kernel does with a call, step by step, and why"
+    )
+    explain.add_argument(
+        "--from", dest="client", required=True, metavar="CLIENT", help="NAMESPACE/POD, host, pid:N or cgroup:PATH"
+    )
+    explain.add_argument(
+        "--to",
+        dest="call",
+        required=True,
+        metavar="IP:PORT/PROTO",
+        help="such as 10.96.0.10:53/UDP or [fd00::10]:80/TCP",
+    )
+    explain.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    explain.set_defaults(run=_explain)
     detach = commands.add_parser("detach", parents=[common], help="remove everything of ours from the kernel")
     detach.add_argument(
         "--stay",
@@ -165,6 +180,23 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
     for name, rows in views.items():
         heading = "" if options.view else f"{name}:\n"
         print(heading + table(rows), end="" if options.view else "\n")
+    return 0
+
+
+def _explain(options: argparse.Namespace, settings: Settings) -> int:
+    from actors.commands.explain import answer, document, text  # noqa: PLC0415
+    from bpf.explaining.call import WrongUsage  # noqa: PLC0415
+    from k8s.commands.pods import NoSuchPod  # noqa: PLC0415
+
+    try:
+        found = answer(options.client, options.call, settings)
+    except WrongUsage as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except NoSuchPod as error:
+        print(f"--from: {error}", file=sys.stderr)
+        return FAILURE
+    print(json.dumps(document(found), indent=1) if options.output == "json" else text(found))
     return 0
 
 

@@ -46,6 +46,13 @@ def children(directory: Directory) -> list[Directory]:
         return []
 
 
+def descendants(top: Directory) -> Iterator[Directory]:
+    """`top` and every directory below it."""
+    yield top
+    for child in children(top):
+        yield from descendants(child)
+
+
 def find_cgroup(configured: str) -> Path:
     """The directory to attach to: `configured` itself, or the cgroup2 mount for `auto`. Raises DatapathError."""
     if configured == "auto":
@@ -108,28 +115,44 @@ def own_cgroup(mount: Path) -> int | None:
 
     Other processes may be in it as well: on a node without containers it may be the root of the hierarchy.
     """
-    directory = _own_directory(mount)
+    directory = cgroup_of_process(os.getpid(), mount)
     return directory.stat().st_ino if directory else None
 
 
-def _own_directory(mount: Path) -> Path | None:
-    """The path in /proc/self/cgroup is relative to our cgroup namespace. In a container it is `/`, whatever `mount`
-    shows. So we take it as a first guess only, and look for our process id in cgroup.procs. The kernel writes ids there
-    as our own pid namespace has them, and 0 for processes of other namespaces, so nobody else has our id."""
-    guess = mount / _own_path().lstrip("/")
-    if ".." not in guess.parts and _holds_us(guess):
+def cgroup_of_process(pid: int, mount: Path) -> Path | None:
+    """The directory of the cgroup that a process of our pid namespace is in; None when it is not visible below `mount`.
+
+    The path in /proc/PID/cgroup is relative to our cgroup namespace. In a container it is `/` for our own process,
+    whatever `mount` shows. So we take it as a first guess only, and look for the process id in cgroup.procs. The kernel
+    writes ids there as our own pid namespace has them, and 0 for processes of other namespaces, so nobody else has this
+    id.
+    """
+    guess = mount / _path_of(pid).lstrip("/")
+    if ".." not in guess.parts and pid in processes_in(guess):
         return guess
-    return next((Path(directory) for directory, _, _ in os.walk(mount) if _holds_us(Path(directory))), None)
+    return next((Path(directory) for directory, _, _ in os.walk(mount) if pid in processes_in(Path(directory))), None)
 
 
-def _own_path() -> str:
-    """The path of our cgroup2 directory, relative to the root of our cgroup namespace."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
+def _path_of(pid: int) -> str:
+    """The path of the process's cgroup2 directory, relative to the root of our cgroup namespace."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
 
 
-def _holds_us(directory: Path) -> bool:
+def processes_in(directory: Path) -> list[int]:
+    """Ids of the processes in a cgroup; 0 for each process of another pid namespace."""
     try:
-        return str(os.getpid()) in (directory / "cgroup.procs").read_text().split()
+        return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
     except OSError:  # it is no cgroup, was removed meanwhile, or is a threaded cgroup, which lists no processes
-        return False
+        return []
+
+
+def ancestors(directory: Path) -> tuple[tuple[int, ...], int | None]:
+    """Ids of the cgroups from the mount point down to `directory`, and the level of the first one in the hierarchy:
+    None when the mount shows only a part of the hierarchy."""
+    path = directory.resolve()
+    device, found = path.stat().st_dev, [path.stat().st_ino]
+    while path.parent != path and path.parent.stat().st_dev == device:
+        path = path.parent
+        found.append(path.stat().st_ino)
+    return tuple(reversed(found)), 0 if found[-1] == ROOT_ID else None

@@ -32,6 +32,10 @@ class PinnedMaps:
         for _, value in self["frontends"].items():
             yield packing.unpack_frontend_row(value)
 
+    def frontend_row(self, frontend: Frontend) -> rows.FrontendRow | None:
+        value = self["frontends"].lookup(packing.pack_frontend(frontend))
+        return packing.unpack_frontend_row(value) if value else None
+
     def backends_of(self, row: rows.FrontendRow) -> tuple[Endpoint, ...]:
         """The backends that the row names; fewer than its `count` when the row has been replaced since it was read."""
         found = (self["backends"].lookup(packing.INDEX.pack(i)) for i in range(row.first, row.first + row.count))
@@ -46,6 +50,9 @@ class PinnedMaps:
 
     def members(self) -> set[tuple[Frontend, Endpoint]]:
         return {packing.unpack_member(key) for key, _ in self["members"].items()}
+
+    def is_member(self, frontend: Frontend, backend: Endpoint) -> bool:
+        return self["members"].lookup(packing.pack_member(frontend, backend)) is not None
 
     def write_members(self, members: Iterable[tuple[Frontend, Endpoint]]) -> None:
         self["members"].update_many([(packing.pack_member(*each), packing.PRESENT) for each in members])
@@ -63,6 +70,10 @@ class PinnedMaps:
         """By policy id, of the policies that are in force."""
         return {policy_id: row for policy_id, row in self.counted_policies().items() if row.in_force}
 
+    def policy(self, policy_id: int) -> rows.PolicyRow | None:
+        value = self["policies"].lookup(packing.POLICY_ID.pack(policy_id))
+        return packing.unpack_policy(value) if value else None
+
     def counted_policies(self) -> dict[int, rows.PolicyRow]:
         """By policy id, of all policies that have counters."""
         return {_id(key): packing.unpack_policy(value) for key, value in self["policies"].items()}
@@ -73,12 +84,24 @@ class PinnedMaps:
     def windows(self) -> dict[int, rows.Window]:
         return {_id(key): packing.unpack_window(value) for key, value in self["windows"].items()}
 
+    def window(self, policy_id: int) -> rows.Window | None:
+        value = self["windows"].lookup(packing.POLICY_ID.pack(policy_id))
+        return packing.unpack_window(value) if value else None
+
+    def affinity_row(self, frontend: Frontend, client_netns: int) -> rows.AffinityRow | None:
+        key = packing.pack_affinity_key(frontend, client_netns)
+        value = self["affinity"].lookup(key)
+        return packing.unpack_affinity(key, value) if value else None
+
     def affinity_rows(self) -> Iterator[rows.AffinityRow]:
         for key, value in self["affinity"].items():
             yield packing.unpack_affinity(key, value)
 
     def backend_cgroups(self) -> set[tuple[int, int]]:
         return {packing.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
+
+    def is_backend_cgroup(self, cgroup_id: int, policy_id: int) -> bool:
+        return self["backend_cgroups"].lookup(packing.pack_backend_cgroup(cgroup_id, policy_id)) is not None
 
     def write_zeroes(self, name: str, policy_id: int) -> None:
         """Makes a row of `counters` or `windows`, or sets it back to zero."""
@@ -106,6 +129,13 @@ class PinnedMaps:
         return packing.unpack_closer(self["closer"].lookup(_ZERO) or bytes(self["closer"].value_size))
 
     # the agent and its lease
+
+    def config(self) -> rows.ConfigRow:
+        return packing.unpack_config(self["config"].lookup(_ZERO) or bytes(self["config"].value_size))
+
+    def agent_cgroup(self) -> int:
+        """0 when it is unknown."""
+        return _id(self["agent_cgroup"].lookup(_ZERO) or bytes(8))
 
     def write_config(self, *, host_netns: int, lease_ns: int) -> None:
         self["config"].update(_ZERO, packing.pack_config(host_netns=host_netns, lease_ns=lease_ns))

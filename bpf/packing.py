@@ -15,6 +15,7 @@ from bpf.rows import (
     AffinityRow,
     CloserFault,
     CloserRow,
+    ConfigRow,
     Counters,
     FrontendFlag,
     FrontendRow,
@@ -150,8 +151,12 @@ def unpack_affinity(key: bytes, value: bytes) -> AffinityRow:
     )
 
 
+def pack_affinity_key(frontend: Frontend, client_netns: int) -> bytes:
+    return _AFFINITY_KEY.pack(pack_frontend(frontend), client_netns)
+
+
 def pack_affinity(row: AffinityRow) -> tuple[bytes, bytes]:
-    key = _AFFINITY_KEY.pack(pack_frontend(row.frontend), row.client_netns)
+    key = pack_affinity_key(row.frontend, row.client_netns)
     address, port = pack_address(row.backend.address), row.backend.port.to_bytes(2, "big")
     value = _AFFINITY.pack(row.generation, address, port, row.last_used_ns, row.generation)
     return key, value
@@ -184,6 +189,11 @@ def unpack_policy(raw: bytes) -> PolicyRow:
 def pack_config(*, host_netns: int, lease_ns: int) -> bytes:
     """`host_netns` is the cookie of the agent's network namespace; a `lease_ns` of 0 turns the lease off."""
     return _CONFIG.pack(host_netns, lease_ns)
+
+
+def unpack_config(raw: bytes) -> ConfigRow:
+    host_netns, lease_ns = _CONFIG.unpack(raw)
+    return ConfigRow(host_netns=host_netns, lease_ns=lease_ns)
 
 
 def pack_backend_cgroup(cgroup_id: int, policy_id: int) -> bytes:

@@ -139,6 +139,14 @@ class PolicyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRow:
+    host_netns: int
+    """Cookie of the agent's network namespace."""
+    lease_ns: int
+    """0: no lease."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloserRow:
     alive_ns: int
     """CLOCK_MONOTONIC; 0 when no closer has run yet."""

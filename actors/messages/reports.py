@@ -33,6 +33,10 @@ class PolicyCondition:
     message: str
     """One sentence that says what the user must know."""
     frontends: tuple[Frontend, ...] = ()
+    """Those that are redirected here while there is a backend; empty for a policy that is out of force."""
+    named_frontends: tuple[Frontend, ...] = ()
+    """All that the policy asks for, whatever its state: of both address families, and also while it is out of force.
+    Empty where nobody can tell, since the policy is invalid or its Service is missing."""
     backends: tuple[Endpoint, ...] = ()
     usable_pods: int = 0
     unhealthy_pods: int = 0

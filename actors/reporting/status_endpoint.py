@@ -107,6 +107,7 @@ def _policies_json(conditions: Mapping[PolicyKey, PolicyCondition]) -> list[dict
             "reason": condition.reason,
             "message": condition.message,
             "frontends": [str(Endpoint(f.address, f.port)) for f in condition.frontends],
+            "named_frontends": [str(frontend) for frontend in condition.named_frontends],
             "backends": [str(backend) for backend in condition.backends],
         }
         for _, condition in sorted(conditions.items())

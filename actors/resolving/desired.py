@@ -11,6 +11,7 @@ from actors.messages.desired import BackendPod, DesiredFrontend, DesiredPolicy
 from actors.messages.reports import PolicyCondition, PolicyState
 from actors.resolving.backends import (
     backend_endpoints,
+    namespaces_of,
     selected_pods,
     serving_addresses,
     serving_pods,
@@ -19,7 +20,7 @@ from actors.resolving.backends import (
 )
 from actors.resolving.frontends import Frontends
 from actors.resolving.wording import also, count
-from config.domain.addresses import endpoint_order
+from config.domain.addresses import Frontend, endpoint_order
 from config.domain.ids import NamespacedName, PolicyKey
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
@@ -64,11 +65,11 @@ def decide(
     spec = policy.spec
     why = why_out_of_force(policy, loss)
     if why is not None:
-        return _out_of_force(policy, *why)
+        return _out_of_force(policy, frontends, *why)
     assert spec is not None
     if not _selects_node(spec.node_selector, node):
         message = "spec.config.nodeLabelSelector does not match this node's labels"
-        return _out_of_force(policy, PolicyState.NODE_NOT_SELECTED, message)
+        return _out_of_force(policy, frontends, PolicyState.NODE_NOT_SELECTED, message)
     selected = selected_pods(spec, pods)
     candidates = [pod for pod in selected if pod.usable]
     out_of_use = {**unhealthy, **ended}
@@ -79,7 +80,8 @@ def decide(
         for frontend, port in frontends.ports
         if (endpoints := backend_endpoints(usable, frontend, port))
     )
-    state, message = _state(frontends, selected, out_of_use, serving, installed)
+    nobody = _none_selected(namespaces_of(spec, redirect))
+    state, message = _state(frontends, selected, out_of_use, serving, installed, nobody)
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
         key=policy.key,
@@ -100,6 +102,7 @@ def decide(
         reason=state.value,
         message=message,
         frontends=tuple(frontend for frontend, _ in frontends.ports),
+        named_frontends=_named(frontends),
         backends=tuple(sorted({b for each in installed for b in each.backends}, key=endpoint_order)),
         usable_pods=len(serving),
         unhealthy_pods=len(candidates) - len(usable),
@@ -120,15 +123,25 @@ def why_out_of_force(policy: Policy, loss: Loss | None) -> tuple[PolicyState, st
     return None
 
 
-def _out_of_force(policy: Policy, state: PolicyState, message: str) -> Outcome:
+def _out_of_force(policy: Policy, frontends: Frontends, state: PolicyState, message: str) -> Outcome:
     return Outcome(
         desired=DesiredPolicy(key=policy.key, uid=policy.uid, policy_id=policy.policy_id, in_force=False),
         condition=PolicyCondition(
-            key=policy.key, policy_id=policy.policy_id, state=state, reason=state.value, message=message
+            key=policy.key,
+            policy_id=policy.policy_id,
+            state=state,
+            reason=state.value,
+            message=message,
+            named_frontends=_named(frontends),
         ),
         backends=PolicyBackends(key=policy.key),
         checks=PolicyChecks(key=policy.key),
     )
+
+
+def _named(frontends: Frontends) -> tuple[Frontend, ...]:
+    """In one order, so that conditions of the same frontends are equal."""
+    return tuple(sorted(frontends.claimed, key=str))
 
 
 def _selects_node(selector: LabelSelector | None, node: Node | None) -> bool:
@@ -168,11 +181,12 @@ def _state(
     out_of_use: Mapping[NamespacedName, str],
     serving: list[Pod],
     installed: tuple[DesiredFrontend, ...],
+    nobody: str,
 ) -> tuple[PolicyState, str]:
+    """`nobody` says that no Pod is selected."""
     if not frontends.ports:
         return PolicyState.NO_FRONTEND, frontends.why_none
     if not installed:
-        nobody = "no Pod on this node matches spec.backend.endpointSelector"
         why = why_no_backend(
             selected,
             out_of_use,
@@ -184,6 +198,15 @@ def _state(
     which = count(number, "frontend") if len(installed) == number else f"{len(installed)} of {number} frontends"
     message = f"{which} redirected to {count(len(serving), 'local Pod')}"
     return PolicyState.ACTIVE, message + also(_out_of_use_remark(selected, out_of_use)) + also(frontends.remark)
+
+
+def _none_selected(namespaces: frozenset[str] | None) -> str:
+    """`namespaces` are those that count (P6); None is all."""
+    nobody = "no Pod on this node matches spec.backend.endpointSelector"
+    if namespaces is None:
+        return nobody
+    names = ", ".join(sorted(namespaces)) or "none"
+    return f"{nobody} in the namespaces that count ({names}; spec.backend.namespace names another one)"
 
 
 def _out_of_use_remark(selected: Sequence[Pod], out_of_use: Mapping[NamespacedName, str]) -> str:

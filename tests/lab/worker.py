@@ -197,6 +197,17 @@ class Worker:
         self._kept[key].connect((address, port))
         return {"peer": list(self._kept[key].getpeername()[:2])}
 
+    def peer(self, address: str, port: int, protocol: str, *, mapped: bool = False) -> dict[str, Any]:
+        """Connects a new socket: the address that the kernel has for its peer, where getpeername is not translated; for
+        TCP nothing, since nobody awaits the connection."""
+        with _socket(address, socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM, mapped=mapped) as client:
+            if protocol == "TCP":
+                client.setblocking(False)
+                client.connect_ex(_target(address, port, mapped=mapped))
+                return {}
+            client.connect(_target(address, port, mapped=mapped))
+            return {"peer": [client.getpeername()[0].removeprefix("::ffff:"), client.getpeername()[1]]}
+
     def send(self, key: str, address: str = "", port: int = 0) -> dict[str, Any]:
         """Sends one datagram and awaits no answer. Without an address it goes to where the socket is connected."""
         if address:

@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"config.domain", "config.input"},
     "bpf": GROUND,
     "bpf.closing": {"bpf", *GROUND},
+    "bpf.explaining": {"bpf", "bpf.closing", *GROUND},
     "k8s": set(),
     "k8s.objects": GROUND,
     "k8s.api": OBJECTS,
@@ -34,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "actors.health": (MESSAGES | {"bpf"}) - K8S | GROUND,
     "actors.reporting": MESSAGES | {"bpf"},
     "actors.controller": MESSAGES | {"actors.resolving"},
+    "actors.commands": {"bpf", "bpf.explaining", "k8s.commands", *API},
     "actors": MESSAGES
     | {
         "bpf",
@@ -44,7 +46,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         "actors.reporting",
         "actors.controller",
     },
-    "run": {"actors", "actors.framework", "actors.watching", "bpf", "bpf.closing", "k8s.api", "k8s.commands", *GROUND},
+    "run": {
+        "actors",
+        "actors.commands",
+        "actors.framework",
+        "actors.watching",
+        "bpf",
+        "bpf.closing",
+        "bpf.explaining",
+        "k8s.api",
+        "k8s.commands",
+        *GROUND,
+    },
 }
 """Package -> others of ours that it may import. A package does not include those in it: `actors` is the wiring."""
 HOMES = {"bcc": "bpf", "kubernetes": "k8s", "pykka": "actors"}

@@ -49,6 +49,7 @@ ACTIVE = PolicyCondition(
     reason="Active",
     message="1 backend",
     frontends=(Frontend(ip_address("10.96.0.10"), 53, Protocol.UDP), Frontend(ip_address("fd00::a"), 53, Protocol.UDP)),
+    named_frontends=(Frontend(ip_address("10.96.0.10"), 53, Protocol.UDP),),
     backends=(Endpoint(ip_address("10.0.0.5"), 53), Endpoint(ip_address("fd00::5"), 53)),
     usable_pods=1,
 )
@@ -130,6 +131,7 @@ def test_status_has_the_documented_shape() -> None:
                 "reason": "Active",
                 "message": "1 backend",
                 "frontends": ["10.96.0.10:53", "[fd00::a]:53"],
+                "named_frontends": ["10.96.0.10:53/UDP"],
                 "backends": ["10.0.0.5:53", "[fd00::5]:53"],
             }
         ],

@@ -1,0 +1,6 @@
+"""Commands that tell people what the agent of this machine does: they read its `/status`, the kernel and the source.
+
+They run in processes of their own, have no actors, and change nothing that is installed.
+
+May import: `bpf`, `k8s.commands`, `k8s.api`, `k8s.objects`, `config`.
+"""

@@ -1,0 +1,328 @@
+"""What happens to a call, check by check. Pure.
+
+CHECKS is the one place in Python that has the order of the programs: that of `try_redirect` and `choose_backend` in
+bpf/programs/lib_redirect.c, after what stands before the programs. tests/kernel/test_explained.py holds the two against
+each other.
+
+A check asks a question; `yes`, `no` or `unknown` is the answer. Where the answer ends the way of the call, the check
+says how. Where it is unknown and would end it, the way goes on, and `unless` says what would change the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bpf.explaining.facts import Facts
+from bpf.rows import FrontendFlag, FrontendRow, PassReason
+from config.domain.addresses import Endpoint
+
+NANOSECONDS = 1_000_000_000
+MAX_CGROUP_LEVELS = 8
+"""MAX_CGROUP_LEVELS of bpf/programs/consts.h."""
+NO_FRONTEND = "no_frontend"
+NOT_ATTACHED = "not_attached"
+NOT_COVERED = "not_covered"
+AGENT = "agent"
+
+
+class Verdict(StrEnum):
+    REDIRECT = "redirect"
+    PASS = "pass"  # noqa: S105  (not a password)
+    NO_MATCH = "no_match"
+
+
+class Result(StrEnum):
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    check: str
+    result: Result
+    detail: str
+    ends: str = ""
+    """The reason why the call is left alone; "" when the way goes on."""
+    why: str = ""
+    """That reason in words, to follow "since", with the field."""
+    unless: str = ""
+    """What would change the outcome."""
+    chosen: Endpoint | None = None
+    """The backend that the client has by affinity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    verdict: Verdict
+    reason: str | None
+    """None for a redirect."""
+    backends: tuple[Endpoint, ...]
+    """Those that the call may land on."""
+    affinity: Endpoint | None
+    steps: tuple[Step, ...]
+
+
+def explain(facts: Facts) -> Explanation:
+    steps: list[Step] = []
+    affinity: Endpoint | None = None
+    for check in CHECKS:
+        step = check(facts)
+        steps.append(step)
+        affinity = step.chosen or affinity
+        if step.ends:
+            # Without a row it makes no difference what else keeps the call from us.
+            reason = step.ends if facts.row is not None else NO_FRONTEND
+            verdict = Verdict.NO_MATCH if reason == NO_FRONTEND else Verdict.PASS
+            return Explanation(verdict=verdict, reason=reason, backends=(), affinity=None, steps=tuple(steps))
+    return Explanation(
+        verdict=Verdict.REDIRECT,
+        reason=None,
+        backends=(affinity,) if affinity else facts.backends,
+        affinity=affinity,
+        steps=tuple(steps),
+    )
+
+
+def _attached(facts: Facts) -> Step:
+    hooks = " and ".join(facts.hooks)
+    if not facts.attached.missing:
+        detail = f"{hooks} on cgroup {_place(facts)}"
+        return Step(check="attached", result=Result.YES, detail=detail)
+    missing = " and ".join(facts.attached.missing)
+    return Step(
+        check="attached",
+        result=Result.NO,
+        detail=f"no program of ours is attached at {missing}",
+        ends=NOT_ATTACHED,
+        why=f"no program is attached at {missing} to datapath.cgroup; start the agent, or restart it",
+    )
+
+
+def _covered(facts: Facts) -> Step:
+    client, cgroup = facts.client, facts.attached.cgroup_id
+    if facts.attached.covers_all:
+        return Step(check="covered", result=Result.YES, detail="the programs see every cgroup of the node")
+    if not client.ancestors:
+        return Step(
+            check="covered",
+            result=Result.UNKNOWN,
+            detail=_unknown(facts, "the client's cgroup"),
+            unless=f"the client is outside {_place(facts)} (datapath.cgroup)",
+        )
+    where = f"{client.cgroup} is {'' if cgroup in client.ancestors else 'not '}below {_place(facts)}"
+    if cgroup in client.ancestors:
+        return Step(check="covered", result=Result.YES, detail=where)
+    why = f"the client's cgroup {client.cgroup} is outside datapath.cgroup ({_place(facts)}), to which the programs are"
+    return Step(check="covered", result=Result.NO, detail=where, ends=NOT_COVERED, why=f"{why} attached")
+
+
+def _first(facts: Facts) -> Step:
+    found = {hook: names for hook, names in facts.attached.before.items() if hook in facts.hooks}
+    if not found:
+        return Step(check="first", result=Result.YES, detail="no program of other software runs before ours")
+    named = ", ".join(f"{hook}: {', '.join(names)}" for hook, names in found.items())
+    return Step(
+        check="first",
+        result=Result.NO,
+        detail=f"before ours runs {named}",
+        unless=f"a program of other software that runs before ours on datapath.cgroup or below it ({named}) translates "
+        "the address",
+    )
+
+
+def _port(facts: Facts) -> Step:
+    port = facts.frontend.port
+    if facts.port_bit:
+        return Step(check="port", result=Result.YES, detail=f"a frontend or backend has port {port}")
+    return _nobody("port", f"no frontend or backend has port {port}")
+
+
+def _address(facts: Facts) -> Step:
+    if facts.frontend_bit:
+        return Step(check="address", result=Result.YES, detail="the filter lets address, port and protocol through")
+    return _nobody("address", f"no frontend or backend is {facts.frontend}")
+
+
+def _frontend(facts: Facts) -> Step:
+    if facts.row is not None:
+        return Step(check="frontend", result=Result.YES, detail=f"a frontend of policy {facts.policy}")
+    return _nobody("frontend", f"no frontend is {facts.frontend}")
+
+
+def _nobody(check: str, detail: str) -> Step:
+    return Step(check=check, result=Result.NO, detail=detail, ends=NO_FRONTEND, why=detail)
+
+
+def _agent(facts: Facts) -> Step:
+    why = "the client is the agent itself, which no policy redirects (rule P17)"
+    within, agent = facts.client.within, facts.agent_cgroup
+    if within is None:
+        detail = _unknown(facts, "the client's cgroup")
+        return Step(check="agent", result=Result.UNKNOWN, detail=detail)
+    if not agent or agent not in within:
+        return Step(check="agent", result=Result.NO, detail="the client is not the agent")
+    if len(within) == 1:
+        return Step(check="agent", result=Result.YES, detail="the client is the agent", ends=AGENT, why=why)
+    detail = "one of the client's containers is the agent"
+    return Step(check="agent", result=Result.UNKNOWN, detail=detail, unless="the call is the agent's own (rule P17)")
+
+
+def _lease(facts: Facts) -> Step:
+    if not facts.lease_ns:
+        return Step(check="lease", result=Result.NO, detail="datapath.lease_seconds is 0: there is no lease")
+    seconds = facts.lease_ns / NANOSECONDS
+    age = "was never renewed" if not facts.renewed_ns else f"was renewed {facts.lease_age_seconds:.1f} s ago"
+    detail = f"the lease {age} and lasts {seconds:g} s"
+    if facts.now_ns - facts.renewed_ns <= facts.lease_ns:
+        return Step(check="lease", result=Result.NO, detail=detail)
+    why = f"the agent's lease {age}, and datapath.lease_seconds is {seconds:g}: no agent watches the backends"
+    return Step(check="lease", result=Result.YES, detail=detail, ends=PassReason.LEASE.label, why=why)
+
+
+def _from_host(facts: Facts) -> Step:
+    if not _row(facts).flags & FrontendFlag.NO_HOST:
+        detail = "the policy redirects processes of the host as well"
+        return Step(check="from_host", result=Result.NO, detail=detail)
+    is_host = facts.client.is_host
+    if is_host is None and facts.client.netns is not None:
+        is_host = facts.client.netns == facts.host_netns
+    if is_host is None:
+        return Step(
+            check="from_host",
+            result=Result.UNKNOWN,
+            detail=_unknown(facts, "the client's network namespace"),
+            unless="the client is in the node's network namespace (spec.config.redirectFromHost is false)",
+        )
+    if not is_host:
+        return Step(check="from_host", result=Result.NO, detail="the client is not in the node's network namespace")
+    return Step(
+        check="from_host",
+        result=Result.YES,
+        detail="the client is in the node's network namespace",
+        ends=PassReason.FROM_HOST.label,
+        why="the client is in the node's network namespace and spec.config.redirectFromHost is false",
+    )
+
+
+def _from_backend(facts: Facts) -> Step:
+    row, client = _row(facts), facts.client
+    if row.skip_from > row.skip_to:
+        detail = "the policy exempts no Pods (spec.config.skipRedirectFromBackend), or selects none"
+        return Step(check="from_backend", result=Result.NO, detail=detail)
+    if client.ancestors is None:
+        return Step(
+            check="from_backend",
+            result=Result.UNKNOWN,
+            detail=_unknown(facts, "the client's cgroup"),
+            unless="the client is a Pod that the policy selects (spec.config.skipRedirectFromBackend is true)",
+        )
+    if not facts.backend_cgroups.intersection(_looked_up(row, client.ancestors, client.top_level)):
+        return Step(check="from_backend", result=Result.NO, detail="the client is no Pod that the policy selects")
+    return Step(
+        check="from_backend",
+        result=Result.YES,
+        detail="the client is a Pod that the policy selects",
+        ends=PassReason.FROM_BACKEND.label,
+        why="the client is a Pod that spec.backend.endpointSelector selects and "
+        "spec.config.skipRedirectFromBackend is true",
+    )
+
+
+def _looked_up(row: FrontendRow, ancestors: tuple[int, ...], top_level: int | None) -> tuple[int, ...]:
+    """The ancestors that the programs look for. Where their levels are unknown to us, so they were to the agent, and
+    the row names all levels at which a Pod may be."""
+    if top_level is None:
+        return ancestors
+    first = max(row.skip_from - top_level, 0)
+    last = min(row.skip_to, row.skip_from + MAX_CGROUP_LEVELS - 1) - top_level
+    return ancestors[first : last + 1] if last >= 0 else ()
+
+
+def _bound(_facts: Facts) -> Step:
+    detail = "depends on the socket: one that is bound to a device is left alone; this explains one that is not"
+    return Step(check="bound", result=Result.UNKNOWN, detail=detail)
+
+
+def _socket(_facts: Facts) -> Step:
+    detail = (
+        "depends on the socket: one that was redirected before keeps its backend (rule P16); this explains a new one"
+    )
+    return Step(check="socket", result=Result.UNKNOWN, detail=detail)
+
+
+def _affinity(facts: Facts) -> Step:
+    row, held = _row(facts), facts.affinity
+    if not row.affinity_seconds:
+        return Step(check="affinity", result=Result.NO, detail="the policy has no session affinity")
+    nothing = "the client has no backend yet, and keeps the one that it gets"
+    if facts.client.netns is None and facts.affinity_clients:
+        detail = _unknown(facts, "the client's network namespace") + ", and so is the backend that it may have"
+        return Step(check="affinity", result=Result.UNKNOWN, detail=detail)
+    if held is None or facts.now_ns - held.last_used_ns > row.affinity_seconds * NANOSECONDS:
+        return Step(check="affinity", result=Result.NO, detail=nothing)
+    if held.generation != row.generation and not facts.affinity_in_use:
+        detail = f"the client had {held.backend}, which is out of use"
+        return Step(check="affinity", result=Result.NO, detail=detail)
+    detail = f"the client keeps {held.backend} (spec.config.sessionAffinity)"
+    return Step(check="affinity", result=Result.YES, detail=detail, chosen=held.backend)
+
+
+def _backend(facts: Facts) -> Step:
+    names = ", ".join(map(str, facts.backends))
+    detail = names if len(facts.backends) == 1 else f"one of {names}"
+    return Step(check="backend", result=Result.YES, detail=f"the frontend leads to {detail}")
+
+
+def _limit(facts: Facts) -> Step:
+    limit = _row(facts).limit
+    if not limit:
+        return Step(check="limit", result=Result.NO, detail="the policy has no limit")
+    why = f"the limit of {limit} redirects a second (spec.config.redirectQosLimit) is reached in this second"
+    if facts.window is None:
+        detail = "the policy's calls cannot be counted, so they are left alone"
+        return Step(check="limit", result=Result.YES, detail=detail, ends=PassReason.QOS.label, why=why)
+    second = facts.now_ns // NANOSECONDS & 0xFFFFFFFF
+    calls = facts.window.calls if facts.window.second >= second else 0
+    if calls < limit:
+        detail = f"{calls} of {limit} redirects of this second are used"
+        return Step(check="limit", result=Result.NO, detail=detail)
+    detail = f"all {limit} redirects of this second are used"
+    return Step(check="limit", result=Result.YES, detail=detail, ends=PassReason.QOS.label, why=why)
+
+
+def _row(facts: Facts) -> FrontendRow:
+    assert facts.row is not None  # the check `frontend` has ended the way otherwise
+    return facts.row
+
+
+def _place(facts: Facts) -> str:
+    return facts.attached.cgroup or f"with the id {facts.attached.cgroup_id}"
+
+
+def _unknown(facts: Facts, what: str) -> str:
+    return f"{what} is unknown" + (f": {facts.client.remark}" if facts.client.remark else "")
+
+
+CHECKS: tuple[Callable[[Facts], Step], ...] = (
+    # before our programs
+    _attached,
+    _covered,
+    _first,
+    # redirect_call and choose_backend
+    _port,
+    _address,
+    # try_redirect
+    _frontend,
+    _agent,
+    _lease,
+    _from_host,
+    _from_backend,
+    _bound,
+    _socket,
+    _affinity,
+    _backend,
+    _limit,
+)

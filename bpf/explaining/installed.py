@@ -1,0 +1,130 @@
+"""Reads what is installed for one call from the pinned maps, and what is attached. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bpf import packing, pins
+from bpf.attachments import active_build, attachments, programs_before
+from bpf.build import rows_layout
+from bpf.cgroups import cgroup_path, find_cgroup
+from bpf.errors import DatapathError
+from bpf.explaining.call import Call
+from bpf.explaining.facts import Attached, Client, Facts, Neighbour
+from bpf.maps import PinnedMaps
+from bpf.rows import AffinityRow, FrontendRow
+from config.domain.addresses import Endpoint, Frontend
+
+_CLOCK_MONOTONIC_COARSE = 6
+"""From linux/time.h: the clock that bpf_ktime_get_coarse_ns reads."""
+_ZERO = bytes(4)
+_READS = 3
+"""A row that is replaced while we read its backends is read again."""
+
+
+@contextmanager
+def opened_maps(bpffs: Path) -> Iterator[PinnedMaps | None]:
+    """The maps of the build that is attached; None when nothing is installed. Raises DatapathError."""
+    try:
+        build = active_build(bpffs)
+        if build is None:
+            yield None
+            return
+        if not (bpffs / build / (pins.LAYOUT + rows_layout())).exists():
+            msg = f"another version installed build {build}, and lays out its rows differently; use its own run.py"
+            raise DatapathError(msg)
+        maps = PinnedMaps(bpffs / build / "maps")
+    except PermissionError as error:
+        msg = f"{bpffs} cannot be read: {error}; explain needs root, or CAP_BPF and CAP_NET_ADMIN"
+        raise DatapathError(msg) from error
+    try:
+        yield maps
+    finally:
+        maps.close()
+
+
+def read_attached(bpffs: Path, hooks: tuple[str, ...], client: Client) -> Attached:
+    """`before` has programs that run before ours for this client, also those on its own cgroup."""
+    found = {each.hook: each for each in attachments(bpffs) if each.attached and each.hook in hooks}
+    missing = tuple(hook for hook in hooks if hook not in found)
+    if not found:
+        return Attached(missing=missing)
+    cgroup_id = next(iter(found.values())).cgroup_id
+    root = find_cgroup("auto")
+    cgroup = cgroup_path(cgroup_id, root)
+    covered = cgroup_id in (client.ancestors or ())
+    places = (client.places if covered else ()) or ((cgroup,) if cgroup else ())
+    before: dict[str, list[str]] = {}
+    for place in places:
+        for hook, names in programs_before(bpffs, place).items():
+            before[hook] = sorted({*before.get(hook, ()), *names})
+    return Attached(
+        missing=missing,
+        cgroup_id=cgroup_id,
+        cgroup=os.fspath(cgroup or ""),
+        covers_all=cgroup == root,
+        before=before,
+    )
+
+
+def read_facts(maps: PinnedMaps, call: Call, client: Client, attached: Attached) -> Facts:
+    frontend, filtered = call.frontend, maps["filter"].lookup(_ZERO) or bytes(maps["filter"].value_size)
+    port_bit, frontend_bit = (bool(filtered[i // 8] >> i % 8 & 1) for i in packing.filter_bits(frontend))
+    config = maps.config()
+    row, backends = _read_row(maps, frontend)
+    policy = maps.policy(row.policy_id) if row else None
+    affinity, clients = _affinity(maps, row, client) if row and row.affinity_seconds else (None, 0)
+    return Facts(
+        frontend=frontend,
+        hooks=call.hooks,
+        attached=attached,
+        client=client,
+        port_bit=port_bit,
+        frontend_bit=frontend_bit,
+        row=row,
+        policy=policy.name if policy else "",
+        backends=backends,
+        agent_cgroup=maps.agent_cgroup(),
+        host_netns=config.host_netns,
+        lease_ns=config.lease_ns,
+        renewed_ns=maps.lease_renewed_ns(),
+        now_ns=time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE),
+        backend_cgroups=_backend_cgroups(maps, row, client) if row else frozenset(),
+        affinity=affinity,
+        affinity_in_use=affinity is not None and maps.is_member(frontend, affinity.backend),
+        affinity_clients=clients,
+        window=maps.window(row.policy_id) if row else None,
+    )
+
+
+def _read_row(maps: PinnedMaps, frontend: Frontend) -> tuple[FrontendRow | None, tuple[Endpoint, ...]]:
+    row: FrontendRow | None = None
+    backends: tuple[Endpoint, ...] = ()
+    for _ in range(_READS):
+        row = maps.frontend_row(frontend)
+        backends = maps.backends_of(row) if row else ()
+        if row is None or len(backends) == row.count:
+            break
+    return row, backends
+
+
+def _backend_cgroups(maps: PinnedMaps, row: FrontendRow, client: Client) -> frozenset[int]:
+    return frozenset(each for each in client.ancestors or () if maps.is_backend_cgroup(each, row.policy_id))
+
+
+def _affinity(maps: PinnedMaps, row: FrontendRow, client: Client) -> tuple[AffinityRow | None, int]:
+    """The client's row, and how many clients have one, which is counted only where the client is unknown."""
+    if client.netns is not None:
+        return maps.affinity_row(row.frontend, client.netns), 0
+    return None, sum(each.frontend == row.frontend for each in maps.affinity_rows())
+
+
+def neighbours(maps: PinnedMaps, frontend: Frontend) -> list[Neighbour]:
+    """Frontends with the same address, by which a call with a wrong port or protocol is noticed."""
+    names = {policy_id: policy.name for policy_id, policy in maps.policy_rows().items()}
+    rows = (row for row in maps.frontend_rows() if row.frontend.address == frontend.address)
+    return sorted(Neighbour(row.frontend, names.get(row.policy_id, "")) for row in rows)

@@ -1,0 +1,78 @@
+"""Finds one Pod of a node by its name, in the source that the configuration names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from config.domain.ids import NamespacedName
+from config.input.parsing import FileFault
+from config.settings import RedirectSettings, Settings
+from k8s.api.errors import ApiError, Unreachable
+from k8s.api.trouble import SourceConfigError
+from k8s.objects.manifests import read_manifest
+from k8s.objects.metadata import ObjectError
+from k8s.objects.model import Pod
+from k8s.objects.pod import parse_pod
+from k8s.sources.manifest_files import is_manifest, read_file
+
+
+class NoSuchPod(Exception):
+    """The source says that this node has no such Pod. The text is for the operator."""
+
+
+class SourceSilent(Exception):
+    """The source cannot be asked. The text says why."""
+
+
+def find_pod(name: NamespacedName, settings: Settings) -> Pod:
+    """Raises NoSuchPod and SourceSilent."""
+    if settings.source.kind == "directory":
+        return _in_directory(name, settings.source.directory, settings.node_name, settings.redirect)
+    return _in_cluster(name, settings.source.kubeconfig, settings.node_name)
+
+
+def _in_cluster(name: NamespacedName, kubeconfig: str, node: str) -> Pod:
+    # Imported late, because the official client takes a second to import and a directory does not need it.
+    from k8s.api.client import Api  # noqa: PLC0415
+
+    path = f"/api/v1/namespaces/{name.namespace}/pods"
+    try:
+        # A list of one, since the agent has the right to list Pods and not to get them one by one.
+        answer = Api(kubeconfig).get(path, {"fieldSelector": f"metadata.name={name.name}"})
+        items = answer.get("items") or []
+        pod = parse_pod(items[0]) if items else None
+    except (ApiError, Unreachable, SourceConfigError, ObjectError) as error:
+        msg = f"the API server cannot tell which Pod {name} is: {error}"
+        raise SourceSilent(msg) from error
+    if pod is None:
+        msg = f"there is no Pod {name} in the cluster"
+        raise NoSuchPod(msg)
+    if pod.node != node:
+        where = f"runs on node {pod.node}" if pod.node else "is not scheduled yet"
+        msg = f"Pod {name} {where}, and this is node {node}; ask the agent of its node"
+        raise NoSuchPod(msg)
+    return pod
+
+
+def _in_directory(name: NamespacedName, directory: Path, node: str, redirect: RedirectSettings) -> Pod:
+    try:
+        files = sorted(path for path in directory.iterdir() if is_manifest(path.name))
+    except OSError as error:
+        msg = f"source.directory cannot be read: {error}"
+        raise SourceSilent(msg) from error
+    for path in files:
+        try:
+            found = read_manifest(
+                read_file(path),
+                is_json=path.suffix == ".json",
+                kinds=frozenset({"Pod"}),
+                node_name=node,
+                redirect=redirect,
+            )
+        except (FileFault, OSError):  # the agent's log and `run.py validate` say what is wrong with it
+            continue
+        for pod in found.objects.values():
+            if isinstance(pod, Pod) and pod.key == name:
+                return pod
+    msg = f"there is no Pod {name} of node {node} in the manifests of {directory}"
+    raise NoSuchPod(msg)
