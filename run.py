@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("view", nargs="?", choices=VIEWS, help="one view; all views when left out")
     inspect.add_argument("-o", "--output", choices=("table", "json"), default="table")
     inspect.set_defaults(run=_inspect)
+    status = commands.add_parser(
+        "status", parents=[common], help="print what the agent or controller of this machine says of itself"
+    )
+    status.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    status.set_defaults(run=_status)
     explain = commands.add_parser(
         "explain", parents=[common], help="say what the kernel does with a call, step by step, and why"
     )
@@ -180,6 +185,19 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
     for name, rows in views.items():
         heading = "" if options.view else f"{name}:\n"
         print(heading + table(rows), end="" if options.view else "\n")
+    return 0
+
+
+def _status(options: argparse.Namespace, settings: Settings) -> int:
+    from actors.commands.own_status import NoAnswer, fetch_status  # noqa: PLC0415
+    from actors.commands.status import text  # noqa: PLC0415
+
+    try:
+        found = fetch_status(settings.health)
+    except NoAnswer as error:
+        print(f"{error}; run.py explain and run.py inspect work without an agent", file=sys.stderr)
+        return FAILURE
+    print(json.dumps(found, indent=1) if options.output == "json" else text(found).rstrip("\n"))
     return 0
 
 

@@ -37,7 +37,7 @@ def _in_cluster(name: NamespacedName, kubeconfig: str, node: str) -> Pod:
 
     path = f"/api/v1/namespaces/{name.namespace}/pods"
     try:
-        # A list of one, since the agent has the right to list Pods and not to get them one by one.
+        # A list, so that a Pod that is not there is an empty answer and not an error.
         answer = Api(kubeconfig).get(path, {"fieldSelector": f"metadata.name={name.name}"})
         items = answer.get("items") or []
         pod = parse_pod(items[0]) if items else None

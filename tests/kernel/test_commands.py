@@ -1,0 +1,36 @@
+"""`run.py status` beside a real agent, and without one."""
+
+from __future__ import annotations
+
+import json
+
+from tests.lab import manifests
+from tests.lab.lab import Agent, Lab, PodProcess, wait_until
+
+
+def within(lab: Lab) -> tuple[str, ...]:
+    """The network of the node, in which the agent listens."""
+    return ("nsenter", f"--net=/run/netns/{lab.node}")
+
+
+def test_status_prints_what_the_agent_says_of_itself_and_its_policies(
+    lab: Lab, agent: Agent, pods: list[PodProcess]
+) -> None:
+    lab.write("objects", manifests.pod(pods[0]), manifests.policy("vip"))
+    wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
+    printed = agent.command("status", within=within(lab))
+    assert printed.returncode == 0
+    lines = printed.stdout.splitlines()
+    assert lines[0].startswith("LocalRedirect ") and lines[0].endswith(" agent of node node")
+    assert any(line.startswith("datapath: 8 hooks attached to ") for line in lines)
+    assert lines[-1].split()[:4] == ["vip", "Active", "169.254.0.90:53", "10.77.0.2:53"]
+    document = json.loads(agent.command("status", "-o", "json", within=within(lab)).stdout)
+    assert document["policies"] == agent.status()["policies"]
+
+
+def test_without_an_agent_status_fails_and_names_the_address(agent: Agent) -> None:
+    """Asked from another network, where nobody listens."""
+    done = agent.command("status")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"no agent answers at 127.0.0.1:{agent.health} (health.address and health.port)")
+    assert not done.stdout
