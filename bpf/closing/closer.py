@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bpf.closing.installed import Installed, attached_program, build_of_program
 from bpf.closing.judgement import Suspicion, Usage, is_stale
-from bpf.closing.namespaces import NamespaceGone, entered, find_namespaces
+from bpf.closing.namespaces import NamespaceGone, entered, find_namespaces, is_own_address
 from bpf.closing.schedule import Schedule
 from bpf.closing.sock_diag import SockDiag, check_that_sockets_can_be_closed
 from bpf.rows import CloserFault
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
 REPORT_SECONDS = 1.0
-"""How often the closer says that it is alive, and looks which build is attached."""
+"""How often the closer says that it is alive, looks which build is attached, and whether it finds namespaces."""
 RETRY_SECONDS = 10.0
 """After a fault."""
 ALARM_SECONDS = 60
@@ -56,6 +56,7 @@ class Closer:
             if now >= self._report_at:
                 self._report_at = now + REPORT_SECONDS
                 self._follow_build()
+                self._look_for_namespaces()
                 self._report()
             if self._installed and now >= self._retry_at:
                 self._close_stale(self._installed, now)
@@ -102,7 +103,15 @@ class Closer:
         for (frontend, backend), number in closed.items():
             sockets = "socket" if number == 1 else "sockets"
             _log.info("closed %d %s to %s, which is out of use for %s", number, sockets, backend, frontend)
-        self._set_fault(CloserFault.NONE if len(namespaces) > 1 else CloserFault.NO_NAMESPACES)
+        if self._fault != CloserFault.NO_NAMESPACES:
+            self._set_fault(CloserFault.NONE)
+
+    def _look_for_namespaces(self) -> None:
+        """A backend with an address of its own is in a network namespace of its own, which must be found."""
+        if self._installed and self._fault in (CloserFault.NONE, CloserFault.NO_NAMESPACES):
+            backends = self._installed.usage().pods
+            found = len(find_namespaces()) > 1 or all(map(is_own_address, backends))
+            self._set_fault(CloserFault.NONE if found else CloserFault.NO_NAMESPACES)
 
     def _set_fault(self, fault: CloserFault, error: OSError | None = None) -> None:
         if fault == self._fault:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from config.domain.addresses import Address
 
 RUN_NETNS = Path("/run/netns")
 """Where containerd and CRI-O keep the network namespaces of Pods, each as a file that is mounted there."""
@@ -41,6 +44,17 @@ def _candidates() -> Iterator[Path]:
     if RUN_NETNS.is_dir():
         yield from RUN_NETNS.iterdir()
     yield from (process / "ns/net" for process in Path("/proc").iterdir() if process.name.isdecimal())
+
+
+def is_own_address(address: Address) -> bool:
+    """Whether this process's network namespace has the address."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as tried:
+            tried.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
 
 
 class NamespaceGone(Exception):

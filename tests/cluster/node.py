@@ -147,7 +147,6 @@ address = "{CONTAINERD}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{images.PAUSE}"
 restrict_oom_score_adj = true  # lowering a score needs CAP_SYS_RESOURCE, which not every root has
-netns_mounts_under_state_dir = true
 disable_tcp_service = true
 disable_apparmor = true
 [plugins."io.containerd.grpc.v1.cri".cni]

@@ -57,6 +57,10 @@ REFUSED: list[tuple[str, str]] = [
     ("feature.redirectQosLimit=4294967296", "maximum: got"),
     ("feature.redirectQosLimit=many", "got string, want integer"),
     ("feature.redirectQosLimit=null", "missing property 'redirectQosLimit'"),
+    ("feature.closeStaleSockets=yes", "got string, want boolean"),
+    ("feature.closeStaleSockets=null", "missing property 'closeStaleSockets'"),
+    ("closer.enabled=true", "additional properties 'enabled' not allowed"),
+    ("closer.resources.limits.memory=lots", "'/closer/resources/limits/memory'"),
     ("image.repository=Registry/x", "'/image/repository'"),
     ("image.tag=a b", "'/image/tag'"),
     ("image.pullPolicy=always", "value must be one of 'Always', 'IfNotPresent', 'Never'"),
@@ -64,6 +68,7 @@ REFUSED: list[tuple[str, str]] = [
     ("config.node_name=x", "additional properties 'node_name' not allowed"),
     ("config.source.kind=directory", "additional properties 'source' not allowed"),
     ("config.redirect.qos_limit=5", "additional properties 'qos_limit' not allowed"),
+    ("config.redirect.close_stale_sockets=false", "additional properties 'close_stale_sockets' not allowed"),
     ("config.redirect.address_cidrs={10.0.0.0}", "'/config/redirect/address_cidrs/0'"),
     ("config.redirect.address_backend_namespaces={A}", "'/config/redirect/address_backend_namespaces/0'"),
     ("config.datapath.cgroup=/sys/fs/cgroup", "'/config/datapath/cgroup'"),
@@ -131,7 +136,8 @@ def test_the_schema_knows_the_agents_configuration_but_for_what_the_chart_sets_i
         for section, schema in config.items()
         for key in SCHEMA["definitions"].get(schema.get("$ref", "").rpartition("/")[2], schema)["properties"]
     }
-    assert resolved == {key for key in READERS if not key.startswith("source.")} - {"node_name", "redirect.qos_limit"}
+    features = {"redirect.qos_limit", "redirect.close_stale_sockets"}
+    assert resolved == {key for key in READERS if not key.startswith("source.")} - {"node_name"} - features
 
 
 def test_the_agent_gets_its_defaults_but_for_where_the_bpffs_is(tmp_path: Path) -> None:
@@ -162,6 +168,20 @@ def test_numbers_are_no_floats(tmp_path: Path) -> None:
     environment = {each["name"]: each.get("value") for each in agent(*given)["containers"][0]["env"]}
     assert environment["REDIRECT_QOS_LIMIT"] == "4294967295"
     assert set(environment) <= set(ENVIRONMENT)
+
+
+def test_stale_sockets_are_closed_by_a_container_that_can_be_left_out(tmp_path: Path) -> None:
+    off = "--set=feature.closeStaleSockets=false"
+    with_closer, without = agent(), agent(off)
+    assert [each["name"] for each in with_closer["containers"]] == ["agent", "closer"]
+    assert [each["name"] for each in without["containers"]] == ["agent"]
+    assert [each["name"] for each in without["volumes"]] == ["config", "tmp", "bpffs", "cgroup"]
+    assert settings(tmp_path, "balancing-agent").redirect.close_stale_sockets
+    given = (off, "--set=config.redirect.address_cidrs={10.0.0.0/8}")
+    redirect = settings(tmp_path, "balancing-agent", *given).redirect
+    assert (redirect.close_stale_sockets, len(redirect.address_cidrs)) == (False, 1), (
+        "/status says that it is turned off"
+    )
 
 
 def test_a_changed_configuration_changes_the_pods() -> None:
@@ -330,12 +350,14 @@ def test_the_other_values_arrive() -> None:
         "--set=seLinuxOptions.type=spc_t",
         "--set=resources.limits.memory=1Gi",
     )
-    (container,) = pod["containers"]
+    container, closer = pod["containers"]
     assert (container["image"], container["imagePullPolicy"]) == ("registry.example:5000/a/b:v1", "Always")
     assert pod["imagePullSecrets"] == [{"name": "s"}] and pod["nodeSelector"] == {"disk": "ssd"}
     assert not pod.keys() & {"priorityClassName", "tolerations"}
     assert pod["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
     assert container["resources"]["limits"] == {"memory": "1Gi"}
+    assert (closer["image"], closer["imagePullPolicy"]) == (container["image"], "Always")
+    assert closer["resources"]["limits"] == {"memory": "128Mi"}
 
 
 def test_the_uninstall_hook_may_patch_one_daemon_set_and_comes_before_everything_else() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +34,7 @@ from tests.cluster.node import Node
 from tests.cluster.ready import AGENT
 from tests.lab.lab import wait_until
 
-CAP_NET_ADMIN, CAP_BPF = 12, 39
+CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
 
 
 @pytest.fixture(scope="module")
@@ -255,38 +254,62 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
 # --- rights
 
 
-def status_of(installation: Installation, name: str) -> dict[str, str]:
-    """/proc/PID/status of the Python process in one of our Pods, as the node sees it."""
+CONTAINERS = {
+    "agent": (DAEMONSET, {CAP_BPF, CAP_NET_ADMIN}),
+    "closer": (DAEMONSET, {CAP_SYS_ADMIN, CAP_NET_ADMIN}),
+    "controller": (CONTROLLER, set[int]()),
+}
+"""Name -> whose Pods have it, and its capabilities."""
+
+
+def in_container(installation: Installation, container: str, *command: str) -> str:
+    """What a command prints there, errors included."""
+    name, _ = CONTAINERS[container]
     (pod,) = (each for each in installation.pods(name) if "deletionTimestamp" not in each["metadata"])
-    cgroup = installation.node.pod_cgroup(pod["metadata"]["name"], namespace=NAMESPACE)
-    for path in cgroup.glob("*/cgroup.procs"):
-        for process in path.read_text().split():
-            text = Path(f"/proc/{process}/status").read_text()
-            if text.startswith("Name:\tpython"):
-                return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    msg = f"no Python runs in {pod['metadata']['name']}"
-    raise LookupError(msg)
+    done = installation.node.exec(
+        pod["metadata"]["name"], *command, namespace=NAMESPACE, container=container, check=False
+    )
+    return done.stdout + done.stderr
 
 
-def test_the_agent_has_two_capabilities_and_cannot_get_more(installation: Installation) -> None:
-    status = status_of(installation, DAEMONSET)
-    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << CAP_BPF | 1 << CAP_NET_ADMIN
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_container_has_its_capabilities_and_cannot_get_more(installation: Installation, container: str) -> None:
+    _, capabilities = CONTAINERS[container]
+    lines = in_container(installation, container, "cat", "/proc/1/status").splitlines()
+    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == sum(1 << each for each in capabilities)
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert ("0" in status["Uid"].split()) == bool(capabilities), "the controller is not root"
 
 
-def test_the_controller_has_no_capabilities_and_is_not_root(installation: Installation) -> None:
-    status = status_of(installation, CONTROLLER)
-    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
-    assert "0" not in status["Uid"].split()
-    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_the_root_file_system_is_read_only(installation: Installation, container: str) -> None:
+    said = in_container(installation, container, "python", "-c", "open('/app/new', 'w')")
+    assert "Read-only file system" in said
 
 
-@pytest.mark.parametrize("name", [DAEMONSET, CONTROLLER])
-def test_the_root_file_system_is_read_only(installation: Installation, name: str) -> None:
-    (pod,) = (each for each in installation.pods(name) if "deletionTimestamp" not in each["metadata"])
-    touch = ("python", "-c", "open('/app/new', 'w')")
-    done = installation.node.exec(pod["metadata"]["name"], *touch, namespace=NAMESPACE, check=False)
-    assert "Read-only file system" in done.stderr
+WRITE_ANYWHERE = """
+import os
+for folder in ("/tmp", "/host/sys/fs/bpf/balancing", "/run/netns", "/etc/balancing"):
+    try:
+        os.mkdir(folder + "/new")
+    except OSError as error:
+        print(error.strerror)
+"""
+OPEN_SOCKETS = """
+import os
+links = [os.readlink(f"/proc/1/fd/{each}") for each in os.listdir("/proc/1/fd")]
+print([each for each in links if each.startswith("socket:")])
+"""
+
+
+def test_the_closer_talks_to_nobody_and_writes_nowhere(installation: Installation) -> None:
+    token = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
+    assert in_container(installation, "agent", "ls", token).split() == ["ca.crt", "namespace", "token"]
+    assert in_container(installation, "closer", "ls", token).split() == []
+    assert in_container(installation, "closer", "python", "-c", OPEN_SOCKETS).strip() == "[]"
+    refused = in_container(installation, "closer", "python", "-c", WRITE_ANYWHERE)
+    assert refused.splitlines() == ["Read-only file system"] * 4
 
 
 READS = {

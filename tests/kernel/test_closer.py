@@ -283,28 +283,35 @@ def test_without_its_right_the_closer_says_so_once_and_harms_nothing(
     assert lame.terminate() == 0
 
 
+ALONE = (
+    *("unshare", "--mount", "--pid", "--kill-child", "--mount-proc"),
+    *("sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "-"),
+)
+"""Starts a closer as in a container without a mount of /run/netns, where it sees its own processes only."""
+
+
 def test_without_namespaces_the_closer_says_so_and_serves_the_node(
     lab: Lab, agent: Agent, pods: list[PodProcess], host: PodProcess
 ) -> None:
-    """As in a container without a mount of /run/netns, and with its own processes only."""
-    alone = (
-        "unshare",
-        "--mount",
-        "--pid",
-        "--kill-child",
-        "--mount-proc",
-        "sh",
-        "-c",
-        'mount -t tmpfs none /run && exec "$@"',
-        "-",
-    )
-    closer = Closer(lab, agent, within=alone)
-    closer.await_said("the closer finds no network namespaces of Pods")
+    closer = Closer(lab, agent, within=ALONE)
     place(lab, agent, pods[0])
+    closer.await_said("the closer finds no network namespaces of Pods")
     assert connect(host, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
     assert host.do("await_error", key="kept") == ABORTED
     assert closer.said("the closer finds no network namespaces of Pods") == 1
+    closer.kill()
+
+
+def test_on_a_node_without_pods_the_closer_misses_no_namespaces(lab: Lab, agent: Agent, host: PodProcess) -> None:
+    """There are none yet: the only backend has the node's own network."""
+    host.do("serve", address=host.address, port=53, protocol="UDP")
+    host.do("serve", address=host.address, port=80, protocol="TCP")
+    closer = Closer(lab, agent, within=ALONE)
+    place(lab, agent, host)
+    closer.await_said("closing stale sockets for build")
+    wait_until(lambda: agent.status()["closer"] == {"state": "running", "message": ""}, "it is well")
+    assert closer.said("finds no network namespaces") == 0
     closer.kill()
 
 

@@ -18,6 +18,9 @@ DOCUMENTS = [each for each in yaml.safe_load_all((K8S / "install.yaml").read_tex
 OBJECTS = {(each["kind"], each["metadata"]["name"]): each for each in DOCUMENTS}
 AGENT, CONTROLLER = "balancing-agent", "balancing-controller"
 WORKLOADS = [("DaemonSet", AGENT), ("Deployment", CONTROLLER)]
+CONTAINERS = [("DaemonSet", AGENT, "agent"), ("DaemonSet", AGENT, "closer"), ("Deployment", CONTROLLER, "controller")]
+TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
+"""Where a container gets its API token."""
 READ = {"get", "list", "watch"}
 
 
@@ -26,10 +29,17 @@ def pod(kind: str, name: str) -> dict[str, Any]:
     return spec
 
 
-def container(kind: str, name: str) -> dict[str, Any]:
-    (only,) = pod(kind, name)["containers"]
-    assert isinstance(only, dict)
-    return only
+def container(kind: str, name: str, container_name: str | None = None) -> dict[str, Any]:
+    """By default the workload's main container, which is named after what it runs."""
+    wanted = container_name or name.removeprefix("balancing-")
+    (found,) = (each for each in pod(kind, name)["containers"] if each["name"] == wanted)
+    assert isinstance(found, dict)
+    return found
+
+
+def mounts(kind: str, name: str, container_name: str) -> dict[str, dict[str, Any]]:
+    """By the names of their volumes."""
+    return {each["name"]: each for each in container(kind, name, container_name)["volumeMounts"]}
 
 
 def rights(kind: str, name: str) -> set[tuple[str, str, str]]:
@@ -94,9 +104,15 @@ def test_accounts_are_bound_to_their_own_roles(kind: str, name: str) -> None:
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "elf"}]
 
 
-@pytest.mark.parametrize(("kind", "name"), WORKLOADS)
-def test_nobody_is_privileged_or_can_write_to_the_image(kind: str, name: str) -> None:
-    security = container(kind, name)["securityContext"]
+def test_these_are_all_containers() -> None:
+    found = [(kind, name, each["name"]) for kind, name in WORKLOADS for each in pod(kind, name)["containers"]]
+    assert found == CONTAINERS
+    assert not [name for kind, name in WORKLOADS if "initContainers" in pod(kind, name)]
+
+
+@pytest.mark.parametrize(("kind", "name", "container_name"), CONTAINERS)
+def test_nobody_is_privileged_or_can_write_to_the_image(kind: str, name: str, container_name: str) -> None:
+    security = container(kind, name, container_name)["securityContext"]
     assert security["privileged"] is False and security["allowPrivilegeEscalation"] is False
     assert security["readOnlyRootFilesystem"] is True and security["capabilities"]["drop"] == ["ALL"]
     assert pod(kind, name)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -105,15 +121,40 @@ def test_nobody_is_privileged_or_can_write_to_the_image(kind: str, name: str) ->
 
 def test_the_agent_has_two_capabilities_and_two_of_the_nodes_directories() -> None:
     assert container("DaemonSet", AGENT)["securityContext"]["capabilities"]["add"] == ["BPF", "NET_ADMIN"]
-    volumes = {
-        each["name"]: each["hostPath"]["path"] for each in pod("DaemonSet", AGENT)["volumes"] if "hostPath" in each
-    }
-    assert volumes == {"bpffs": "/sys/fs/bpf/balancing", "cgroup": "/sys/fs/cgroup"}
-    mounts = {each["name"]: each for each in container("DaemonSet", AGENT)["volumeMounts"]}
-    assert mounts["cgroup"]["readOnly"] is True and mounts["cgroup"]["recursiveReadOnly"] == "IfPossible"
-    assert [each["name"] for each in mounts.values() if not each.get("readOnly")] == ["tmp", "bpffs"]
-    assert not [each for each in mounts.values() if "mountPropagation" in each], "the node's mounts need not be shared"
-    assert {name: mounts[name]["mountPath"] for name in volumes} == {each: f"/host{volumes[each]}" for each in volumes}
+    found = mounts("DaemonSet", AGENT, "agent")
+    paths = {name: path for name, path in host_paths("DaemonSet", AGENT).items() if name in found}
+    assert paths == {"bpffs": "/sys/fs/bpf/balancing", "cgroup": "/sys/fs/cgroup"}
+    assert found["cgroup"]["readOnly"] is True and found["cgroup"]["recursiveReadOnly"] == "IfPossible"
+    assert [each["name"] for each in found.values() if not each.get("readOnly")] == ["tmp", "bpffs"]
+    assert not [each for each in found.values() if "mountPropagation" in each], "the node's mounts need not be shared"
+    assert {name: found[name]["mountPath"] for name in paths} == {each: f"/host{paths[each]}" for each in paths}
+
+
+def host_paths(kind: str, name: str) -> dict[str, str]:
+    """Of its Pods' volumes, by name."""
+    return {each["name"]: each["hostPath"]["path"] for each in pod(kind, name)["volumes"] if "hostPath" in each}
+
+
+def test_the_closer_has_two_capabilities_and_writes_nowhere() -> None:
+    closer = container("DaemonSet", AGENT, "closer")
+    assert closer["command"] == ["python", "run.py", "closer"]
+    assert closer["securityContext"]["capabilities"]["add"] == ["SYS_ADMIN", "NET_ADMIN"]
+    found = mounts("DaemonSet", AGENT, "closer")
+    paths = {name: path for name, path in host_paths("DaemonSet", AGENT).items() if name in found}
+    assert paths == {"bpffs": "/sys/fs/bpf/balancing", "netns": "/run/netns"}
+    assert all(each["readOnly"] is True for each in found.values())
+    assert found["netns"]["mountPath"] == "/run/netns", "where the closer looks"
+    assert found["netns"]["mountPropagation"] == "HostToContainer", "namespaces of later Pods appear there"
+    assert found["bpffs"]["mountPath"] == mounts("DaemonSet", AGENT, "agent")["bpffs"]["mountPath"]
+
+
+def test_the_closer_talks_to_nobody() -> None:
+    closer = container("DaemonSet", AGENT, "closer")
+    assert not closer.keys() & {"ports", "env", "envFrom", "startupProbe", "livenessProbe", "readinessProbe"}
+    (name,) = (name for name, each in mounts("DaemonSet", AGENT, "closer").items() if each["mountPath"] == TOKEN)
+    (volume,) = (each for each in pod("DaemonSet", AGENT)["volumes"] if each["name"] == name)
+    assert "emptyDir" in volume, "it has nothing in the place of the API token"
+    assert TOKEN not in {each["mountPath"] for each in mounts("DaemonSet", AGENT, "agent").values()}
 
 
 def test_the_controller_has_none_and_is_not_root() -> None:

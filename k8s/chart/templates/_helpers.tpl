@@ -17,8 +17,11 @@ app.kubernetes.io/component: {{ . }}
 
 {{- /* The agent's configuration as YAML. */}}
 {{- define "localredirect.agentConfig" -}}
-{{- $health := dict "health" (dict "address" (ternary "127.0.0.1" "0.0.0.0" .Values.hostNetwork)) }}
-{{- toYaml (mergeOverwrite $health (deepCopy .Values.config)) }}
+{{- $base := dict "health" (dict "address" (ternary "127.0.0.1" "0.0.0.0" .Values.hostNetwork)) }}
+{{- if not .Values.feature.closeStaleSockets }}
+{{- $_ := set $base "redirect" (dict "close_stale_sockets" false) }}
+{{- end }}
+{{- toYaml (mergeOverwrite $base (deepCopy .Values.config)) }}
 {{- end }}
 
 {{- /* The controller's configuration: that of the agents, so that it judges policies as they do, but it serves metrics and
