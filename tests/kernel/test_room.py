@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from bpf.packing import POLICY_ID, filter_bits, pack_backend_cgroup, pack_policy
 from bpf.rows import FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend
 from config.domain.ids import NamespacedName
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, wait_until
 from tests.lab.rows import backends, desired, frontend, small_datapath, write
 from tests.unit.actors.test_churn import held
 from tests.unit.peers import Peer, fence
@@ -205,11 +206,24 @@ def test_old_cgroups_make_room_for_new_ones_and_a_policy_that_does_not_fit_is_re
     assert maps.backend_cgroups() == {(5, 2), (1, 1), (2, 1)}
 
 
+def has_memory(written: KernelMap, key: bytes) -> bool:
+    """Writes a row of zeros. The kernel takes memory for each CPU from a reserve that it fills in the background, so
+    very many rows at once can exhaust it for a moment."""
+    try:
+        written.add(key, bytes(written.value_size))
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            return False
+        raise
+    return True
+
+
 def test_a_full_map_of_policies_refuses_one_more(watched: Watched) -> None:
     maps, most = watched.maps, watched.maps["policies"].max_entries
     others = [POLICY_ID.pack(policy_id) for policy_id in range(100, 100 + most)]
     maps["policies"].update_many([(key, pack_policy(PolicyRow(name="other", limit=0))) for key in others])
-    maps["counters"].update_many([(key, bytes(maps["counters"].value_size)) for key in others])
+    for key in others:
+        wait_until(lambda key=key: has_memory(maps["counters"], key), "the kernel has memory for a row")  # type: ignore[misc]
     watched.tables = MapTables(maps)
     refused = watched.tables.apply({1: write(1, "a")}, known=set())
     assert "the kernel map policies (16384 rows, set by datapath.max_frontends)" in refused[1].message

@@ -31,7 +31,8 @@ VIP = "169.254.0.90"
 CLUSTER_IP = "10.96.77.1"
 CLUSTER_IP6 = "fd96::7701"
 VIPS = (VIP, CLUSTER_IP, "169.254.0.91", "169.254.0.92")
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
+"""Much longer than anything takes, since a test may share its machine with a compiler."""
 RIGHTS = ("setpriv", "--bounding-set=-all,+bpf,+net_admin")
 """Starts a command with only those capabilities that the agent has in its container. For root with all its
 capabilities, the verifier would be less strict, and the programs faster."""
@@ -309,7 +310,7 @@ class Agent:
             )
         if ready:
             try:
-                wait_until(self._is_ready, "the agent is ready", 30)
+                wait_until(self._is_ready, "the agent is ready", 120)
             except AssertionError as error:
                 raise AssertionError(f"{error}\n{self.log.read_text()}") from None
 

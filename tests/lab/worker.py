@@ -229,7 +229,7 @@ class Worker:
         """Waits until the kernel reports an error on the socket, without a call on it: the error's name."""
         poll = select.poll()
         poll.register(self._kept[key], 0)  # errors are always reported
-        if not poll.poll(10_000 * SLOWNESS):
+        if not poll.poll(30_000 * SLOWNESS):
             return {"reported": ""}
         number = self._kept[key].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return {"reported": errno.errorcode[number]}
