@@ -1,0 +1,159 @@
+"""kubectl lr as users run it: the real kubectl finds it, and the agent is the one that k8s/install.yaml installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bpf.build import HOOKS
+from config.version import VERSION
+from tests.cluster import binaries, examples
+from tests.cluster.binaries import ROOT
+from tests.cluster.commands import block
+from tests.cluster.examples import VIP, example
+from tests.cluster.installation import NAMESPACE, Installation
+from tests.cluster.node import NODE_NAME
+
+PLUGIN = ROOT / "k8s" / "plugin" / "kubectl-lr"
+COMMANDS = "docs/commands.md"
+USER = "reader"
+
+
+class Terminal:
+    """A shell with kubectl and the plugin on its path, on the node's network."""
+
+    def __init__(self, installation: Installation, folder: Path) -> None:
+        self._node = installation.node
+        self._folder = folder
+        (folder / "kubectl").symlink_to(binaries.kubernetes("kubectl"))
+        shutil.copy(PLUGIN, folder)
+
+    def lr(self, *arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{self._folder}:/usr/bin:/bin",
+            "HOME": str(self._folder),
+            "KUBECONFIG": str(kubeconfig or self._node.kubeconfig),
+        }
+        enter = [*self._node.sandbox.enter(mounts=False), "kubectl", "lr", *arguments]
+        return subprocess.run(
+            enter, cwd=self._folder, env=environment, capture_output=True, text=True, check=False, timeout=240
+        )
+
+
+@pytest.fixture(scope="module")
+def terminal(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """There are our users' two policies, and the Pods for them."""
+    node = installation.node
+    examples.deploy(node)
+    node.apply([example("address-frontend"), example("service-frontend")])
+    for name in ("test-addr", "test-service"):
+        installation.wait_state(name, "Active")
+    yield Terminal(installation, tmp_path_factory.mktemp("terminal"))
+    node.kubectl("delete", "pods,lr", "--all", "--grace-period=0", "--force")
+
+
+@pytest.fixture(scope="module")
+def reader(installation: Installation) -> Iterator[Path]:
+    """The kubeconfig of somebody who has no right but those that docs/commands.md grants."""
+    node = installation.node
+    node.kubectl("create", "serviceaccount", USER)
+    yield node.make_kubeconfig(node.kubectl("create", "token", USER).stdout.strip())
+    node.kubectl("delete", "serviceaccount", USER)
+
+
+@pytest.fixture
+def granted(installation: Installation, reader: Path) -> Iterator[Path]:
+    node = installation.node
+    roles = block(COMMANDS, "kind: ClusterRole", "yaml")
+    node.apply(roles)
+    name = ("kubectl-lr", f"--serviceaccount=default:{USER}")
+    node.kubectl("create", "clusterrolebinding", *name, "--clusterrole=kubectl-lr")
+    node.kubectl("create", "rolebinding", *name, "--role=kubectl-lr", "-n", NAMESPACE)
+    yield reader
+    node.kubectl("delete", "clusterrolebinding,clusterrole", "kubectl-lr")
+    node.kubectl("delete", "rolebinding,role", "kubectl-lr", "-n", NAMESPACE)
+
+
+def test_status_has_a_row_for_the_node(terminal: Terminal) -> None:
+    done = terminal.lr("status")
+    heading, row, *_ = done.stdout.splitlines()
+    assert heading.split() == ["NODE", "AGENT", "VERSION", "BUILD", "POLICIES", "REDIRECTS/S"]
+    assert re.fullmatch(rf"{NODE_NAME} +running +{re.escape(VERSION)} +[0-9a-f-]+ +2 Active +\d+\.\d", row), done
+    assert not done.stderr
+
+
+def test_explain_runs_in_the_agent_on_the_node_of_the_pod(terminal: Terminal) -> None:
+    done = terminal.lr("explain", "client", f"{VIP}:80/TCP")
+    assert done.returncode == 0, done.stderr
+    assert "default/client" in done.stdout and "test-addr" in done.stdout and not done.stderr
+    both = terminal.lr("explain", "default/client", f"{VIP}:80").stdout
+    assert f"{VIP}:80/UDP" in both and f"{VIP}:80/TCP" in both
+    assert terminal.lr("explain", "--node", NODE_NAME, "host", f"{VIP}:80/TCP").returncode == 0
+
+
+def test_explain_of_a_pod_that_is_not_there_is_a_failure_in_kubectls_words(terminal: Terminal) -> None:
+    done = terminal.lr("explain", "nobody", f"{VIP}:80/TCP")
+    assert (done.returncode, done.stderr) == (1, 'error: Error from server (NotFound): pods "nobody" not found\n')
+
+
+def test_those_rights_suffice_that_the_page_names(terminal: Terminal, granted: Path, tmp_path: Path) -> None:
+    done = terminal.lr("status", kubeconfig=granted)
+    assert "running" in done.stdout and not done.stderr
+    done = terminal.lr("bundle", "-o", str(tmp_path / "b.tar.gz"), kubeconfig=granted)
+    assert done.returncode == 0, done.stderr
+    assert "orbidden" not in done.stderr
+
+
+def test_without_rights_it_names_the_right_that_is_missing(terminal: Terminal, reader: Path) -> None:
+    done = terminal.lr("status", kubeconfig=reader)
+    assert done.returncode == 1 and not done.stdout
+    assert 'cannot list resource "pods" in API group "" in the namespace "elf". Ask for this right' in done.stderr
+
+
+def test_where_there_is_no_agent_it_says_how_to_look_elsewhere(terminal: Terminal) -> None:
+    done = terminal.lr("status", "--system-namespace", "default")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no agent in the namespace default")
+    done = terminal.lr("status", "--context", "tset")
+    assert done.returncode == 1
+    assert 'context "tset" does not exist; there are: test' in done.stderr
+
+
+def test_a_bundle_holds_no_secret_and_all_that_a_report_needs(
+    terminal: Terminal, installation: Installation, tmp_path: Path
+) -> None:
+    node = installation.node
+    token = node.kubectl("create", "token", "default").stdout.strip()
+    node.kubectl("create", "secret", "generic", "hidden", f"--from-literal=key={token}", "-n", NAMESPACE)
+    path = tmp_path / "bundle.tar.gz"
+    done = terminal.lr("bundle", "-o", str(path))
+    node.kubectl("delete", "secret", "hidden", "-n", NAMESPACE)
+    assert (done.returncode, done.stdout) == (0, f"{path}\n"), done.stderr
+    with tarfile.open(path) as archive:
+        files = {
+            member.name.removeprefix("bundle/"): file.read().decode()
+            for member in archive.getmembers()
+            if (file := archive.extractfile(member))
+        }
+    pod = installation.agent_pod()["metadata"]["name"]
+    assert {
+        "versions.json",
+        "nodes.json",
+        "policies.json",
+        "events-of-policies.txt",
+        "events-of-pods.txt",
+        "installation.json",
+        "services/default/http-server-v4.json",
+        f"logs/{pod}/agent.log",
+        f"nodes/{NODE_NAME}/status.json",
+        f"nodes/{NODE_NAME}/inspect.json",
+        "MISSING.txt",
+    } <= files.keys()
+    assert all(hook in files[f"nodes/{NODE_NAME}/inspect.json"] for hook in HOOKS)
+    assert not [name for name, text in files.items() if token in text or "eyJhbGci" in text]
