@@ -92,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("-o", "--output", choices=("text", "json"), default="text")
     explain.set_defaults(run=_explain)
+    doctor = commands.add_parser(
+        "doctor", parents=[common], help="check this node and its agent: what is missing or wrong, each with its remedy"
+    )
+    doctor.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    doctor.set_defaults(run=_doctor)
     detach = commands.add_parser("detach", parents=[common], help="remove everything of ours from the kernel")
     detach.add_argument(
         "--stay",
@@ -216,6 +221,14 @@ def _explain(options: argparse.Namespace, settings: Settings) -> int:
         return FAILURE
     print(json.dumps(document(found), indent=1) if options.output == "json" else text(found))
     return 0
+
+
+def _doctor(options: argparse.Namespace, settings: Settings) -> int:
+    from actors.commands.doctor import document, examine, text  # noqa: PLC0415
+
+    findings = list(examine(settings))
+    print(json.dumps(document(findings), indent=1) if options.output == "json" else text(findings))
+    return 0 if all(each.ok for each in findings) else FAILURE
 
 
 def _detach(options: argparse.Namespace, settings: Settings) -> int:

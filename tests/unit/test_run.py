@@ -57,7 +57,8 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["controller"], ["validate"], ["convert"], ["inspect"], ["detach"]):
+    names = ("controller", "validate", "convert", "inspect", "status", "explain", "doctor", "closer", "detach")
+    for command in ([], *([name] for name in names)):
         with pytest.raises(SystemExit) as ended:
             run.main([*command, "--help"])
         assert ended.value.code == 0

@@ -1,0 +1,62 @@
+"""Checks of the agent, by its `/status`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from actors.commands.finding import Finding, judged
+from actors.commands.own_status import Status
+from config.version import VERSION
+
+_OUT_OF_FORCE = ("Failed", "Conflict", "Invalid")
+_CLOSER_REMEDIES = {
+    "absent": "run the container closer beside the agent, as k8s/install.yaml and the chart do, or set "
+    "redirect.close_stale_sockets to false (feature.closeStaleSockets in the chart) if its work is not wanted",
+    "failing": "the closer's log and the detail say what is missing",
+}
+
+
+def agent_findings(status: Status) -> Iterator[Finding]:
+    yield _version(status)
+    yield _sources(status)
+    yield _actors(status)
+    yield _closer(status)
+    yield _policies(status)
+
+
+def _version(status: Status) -> Finding:
+    version = status.get("version", "")
+    faults = (
+        [] if version == VERSION else [f"the agent is version {version or 'unknown'}, and this command is {VERSION}"]
+    )
+    return judged("agent", faults, f"version {version}, build {status.get('build', '')}", "roll out one version")
+
+
+def _sources(status: Status) -> Finding:
+    source = status["source"]
+    faults = [f"{each['name']}: {each['message']}" for each in source.get("streams", ()) if each["message"]]
+    if not source["synced"]:
+        faults.append("not every source has been listed yet")
+    remedy = "restore what is named: the right, the connection to the API server, or the CRD"
+    return judged("sources", faults, f"{source['kind']}, synced", remedy)
+
+
+def _actors(status: Status) -> Finding:
+    faults = [f"{each['name']} is {each['state']}" for each in status["actors"] if each["state"] != "running"]
+    remedy = "the agent's log says why; the agent restarts what failed, and the kubelet restarts an agent that is stuck"
+    return judged("actors", faults, f"{len(status['actors'])} running", remedy)
+
+
+def _closer(status: Status) -> Finding:
+    closer = status.get("closer", {"state": "absent", "message": "the agent does not know of a closer"})
+    remedy = _CLOSER_REMEDIES.get(closer["state"], "")
+    return judged("closer", [closer["message"]] if remedy else [], closer["message"] or closer["state"], remedy)
+
+
+def _policies(status: Status) -> Finding:
+    policies = status["policies"]
+    faults = [
+        f"{each['name']} is {each['state']}: {each['message']}" for each in policies if each["state"] in _OUT_OF_FORCE
+    ]
+    remedy = "change the policy as its message says; run.py explain says why one call is not redirected"
+    return judged("policies", faults, f"{len(policies)}, none of them out of force by a fault", remedy)

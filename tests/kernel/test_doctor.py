@@ -1,0 +1,185 @@
+"""`run.py doctor` on this kernel, beside a real agent and closer: what it finds, and what it says to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpf import libbpf, packing
+from bpf.attachments import active_build
+from bpf.cgroups import find_cgroup
+from bpf.maps import PinnedMaps
+from bpf.rows import CloserFault, CloserRow
+from config.version import VERSION
+from tests.lab import manifests
+from tests.lab.closer import Closer
+from tests.lab.lab import RIGHTS, ROOT, Agent, Lab, PodProcess, wait_until
+
+CHECKS = ["kernel", "rights", "cgroup", "clocks", "redirect", "bpffs", "attached", "first", "lease", "maps", "api"]
+CHECKS_OF_THE_AGENT = ["agent", "sources", "actors", "closer", "policies"]
+
+
+@pytest.fixture(scope="module")
+def agent(lab: Lab) -> Iterator[Agent]:
+    with lab.running_agent(datapath__max_backends=8) as made:
+        yield made
+
+
+@contextmanager
+def installed_maps(lab: Lab) -> Iterator[PinnedMaps]:
+    build = active_build(lab.bpffs)
+    assert build
+    maps = PinnedMaps(lab.bpffs / build / "maps")
+    try:
+        yield maps
+    finally:
+        maps.close()
+
+
+@pytest.fixture
+def closer(lab: Lab, agent: Agent) -> Iterator[Closer]:
+    made = Closer(lab, agent)
+    wait_until(lambda: agent.status()["closer"]["state"] == "running", "the closer is running")
+    yield made
+    made.terminate()
+    forget_closer(lab)
+
+
+def forget_closer(lab: Lab) -> None:
+    """As on a node where it never ran: otherwise the agent would believe for ten seconds that it still does."""
+    with installed_maps(lab) as maps:
+        maps["closer"].update(bytes(4), packing.pack_closer(CloserRow(alive_ns=0, fault=CloserFault.NONE)))
+
+
+def in_cgroup(lab: Lab, script: str = "true") -> tuple[str, ...]:
+    """A command that starts another one in the node's network and in a cgroup of its own, as in a container."""
+    own = lab.cgroup / "doctor"
+    own.mkdir(exist_ok=True)
+    script = f'echo $$ > {own}/cgroup.procs; {script}; exec "$@"'
+    return ("nsenter", f"--net=/run/netns/{lab.node}", "unshare", "--mount", "sh", "-ec", script, "sh")
+
+
+def examine(lab: Lab, agent: Agent, *within: str, script: str = "true") -> tuple[int, dict[str, dict[str, Any]]]:
+    """Exit code, and check -> what was found."""
+    done = agent.command("doctor", "-o", "json", within=(*in_cgroup(lab, script), *within))
+    assert done.stdout, done.stderr
+    return done.returncode, {each["check"]: each for each in json.loads(done.stdout)}
+
+
+def wrong(found: dict[str, dict[str, Any]]) -> list[str]:
+    assert all(bool(each["remedy"]) != each["ok"] for each in found.values())
+    return [check for check, each in found.items() if not each["ok"]]
+
+
+@pytest.mark.usefixtures("closer")
+def test_with_the_agents_rights_nothing_is_wrong_on_a_node_that_is_well(
+    lab: Lab, agent: Agent, pods: list[PodProcess]
+) -> None:
+    lab.write("objects", manifests.pod(pods[0]), manifests.policy("vip"))
+    wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
+    code, found = examine(lab, agent, *RIGHTS)
+    assert (code, wrong(found)) == (0, []), found
+    assert list(found) == [*CHECKS, *CHECKS_OF_THE_AGENT]
+    assert found["redirect"]["detail"] == "a program of this command's own redirected a call of its own"
+    assert found["agent"]["detail"].startswith(f"version {VERSION}, build ")
+    assert "backends 1 of 8" in found["maps"]["detail"]
+    assert not list(find_cgroup("auto").glob("**/localredirect-doctor-*"))
+
+
+def test_where_cgroups_are_read_only_the_redirect_is_tried_on_its_own(lab: Lab, agent: Agent) -> None:
+    """As in a container."""
+    mount = find_cgroup("auto")
+    script = f"mount --bind {mount} {mount}; mount -o remount,ro,bind {mount}"
+    _, found = examine(lab, agent, *RIGHTS, script=script)
+    assert found["redirect"]["ok"]
+    assert found["redirect"]["detail"] == "a program of this command's own redirected a call of its own"
+
+
+def test_without_rights_it_names_what_is_missing(lab: Lab, agent: Agent) -> None:
+    code, found = examine(lab, agent, "setpriv", "--bounding-set=-all")
+    assert code == 1
+    assert {"kernel", "rights", "redirect"} <= set(wrong(found))
+    assert found["rights"]["detail"] == "CAP_NET_ADMIN is missing; CAP_BPF is missing"
+    assert "capabilities" in found["rights"]["remedy"]
+
+
+def test_a_closer_that_does_not_run_is_wrong(lab: Lab, agent: Agent) -> None:
+    code, found = examine(lab, agent)
+    assert (code, wrong(found)) == (1, ["closer"])
+    assert "does not run on this node" in found["closer"]["detail"] or "last alive" in found["closer"]["detail"]
+    assert "redirect.close_stale_sockets" in found["closer"]["remedy"]
+
+
+@pytest.mark.usefixtures("closer")
+def test_a_policy_that_is_invalid_and_a_map_that_is_full_are_named(
+    lab: Lab, agent: Agent, pods: list[PodProcess]
+) -> None:
+    ports = tuple((53 + i, "UDP") for i in range(8))
+    lab.write("objects", manifests.pod(pods[0]), manifests.policy("vip", ports=ports))
+    wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
+    lab.write("broken", manifests.policy("broken", ip="169.254.0.92", redirectQosLimit=-1))
+    wait_until(lambda: agent.states() == {"vip": "Active", "broken": "Invalid"}, "one is in force")
+    code, found = examine(lab, agent)
+    assert (code, wrong(found)) == (1, ["maps", "policies"])
+    assert "backends has 8 of 8 rows in use (datapath.max_backends)" in found["maps"]["detail"]
+    assert "broken is Invalid: spec.config.redirectQosLimit" in found["policies"]["detail"]
+
+
+@pytest.mark.usefixtures("closer")
+def test_another_program_that_runs_before_ours_is_named(lab: Lab, agent: Agent) -> None:
+    with libbpf.opened_pin(lab.bpffs / "links" / "connect4") as link:
+        libbpf.link_detach(link)
+    code, found = examine(lab, agent)
+    assert (code, wrong(found)) == (1, ["attached"])
+    assert found["attached"]["detail"] == "no program is attached at connect4"
+    command = [sys.executable, "-m", "tests.lab.foreign", str(lab.cgroup), "192.0.2.1", "192.0.2.2"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as foreign:
+        assert foreign.stdin and foreign.stdout
+        identifier = foreign.stdout.readline().split()[0]
+        (lab.bpffs / "links" / "connect4").unlink()
+        with libbpf.opened_pin(next(lab.bpffs.glob("*/programs/connect4"))) as program:
+            _attach_last(program, lab.cgroup, lab.bpffs / "links" / "connect4")
+        code, found = examine(lab, agent)
+        foreign.stdin.close()
+    assert (code, wrong(found)) == (1, ["first"])
+    assert found["first"]["detail"].startswith(f"connect4: program {identifier} runs before ours on {lab.cgroup}")
+    assert "run.py detach" in found["first"]["remedy"]
+    agent.terminate()
+    agent.start()
+
+
+def _attach_last(program: int, cgroup: Path, pin: Path) -> None:
+    """As on a kernel that does not know BPF_F_BEFORE."""
+    from bpf.build import HOOKS  # noqa: PLC0415
+    from bpf.cgroups import opened_cgroup  # noqa: PLC0415
+
+    with opened_cgroup(cgroup) as directory:
+        libbpf.pin(libbpf.link_create(program, directory, HOOKS["connect4"], 0), pin)
+
+
+def test_without_an_agent_the_lease_and_the_agent_are_named(lab: Lab, agent: Agent) -> None:
+    agent.kill()
+    with installed_maps(lab) as maps:
+        maps.renew_lease(time.monotonic_ns() - 10_000 * 10**9)
+    code, found = examine(lab, agent)
+    agent.start()
+    assert (code, wrong(found)) == (1, ["lease", "agent"])
+    assert list(found) == [*CHECKS, "agent"]
+    assert found["agent"]["detail"].startswith("no agent answers at")
+
+
+def test_text_ends_with_the_remedies(lab: Lab, agent: Agent) -> None:
+    done = agent.command("doctor", within=in_cgroup(lab))
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1 : len(CHECKS) + 1]] == CHECKS
+    assert lines[-2] == "what to do:"
+    assert lines[-1].startswith("closer: ")
+    assert done.returncode == 1
