@@ -16,7 +16,7 @@ from bpf.attachments import active_build, attachments
 from bpf.cgroups import cgroup_path, find_cgroup
 from bpf.errors import DatapathError
 from bpf.maps import PinnedMaps
-from bpf.rows import FrontendRow, PassReason, Window
+from bpf.rows import FrontendFlag, FrontendRow, PassReason, Window
 from config.domain.addresses import Endpoint
 
 Row = dict[str, object]
@@ -74,6 +74,8 @@ def _frontends(maps: PinnedMaps) -> list[Row]:
             "protocol": row.frontend.protocol.name,
             "backends": [str(backend) for backend in maps.backends_of(row)],
             "affinity_seconds": row.affinity_seconds,
+            "mode": "Shadow" if row.flags & FrontendFlag.SHADOW else "Redirect",
+            "percentage": row.percentage,
         }
         for row in _sorted_frontends(maps)
     ]

@@ -38,10 +38,10 @@ def unpack_address(raw: bytes) -> Address:
 
 _FRONTEND_KEY = struct.Struct("!16sHB5x")
 _KEY_WORDS = struct.Struct("=QQQ")
-FILTER_FACTOR = 0x9E3779B97F4A7C15
-"""FILTER_FACTOR of bpf/programs/consts.h."""
+HASH_FACTOR = 0x9E3779B97F4A7C15
+"""HASH_FACTOR of bpf/programs/consts.h."""
 _GENERATION = struct.Struct("=Q")
-_FRONTEND_BODY = struct.Struct("=QIIIIIBBBx")  # from backends_generation to zero
+_FRONTEND_BODY = struct.Struct("=QIIIIIBBBB")  # from backends_generation to percentage
 _BACKEND = struct.Struct("=Q16s2s6x")
 _MEMBER = struct.Struct("=24s16s2s6x")
 _AFFINITY_KEY = struct.Struct("=24sQ")
@@ -67,8 +67,16 @@ def pack_frontend(frontend: Frontend) -> bytes:
 def filter_bits(frontend: Frontend) -> tuple[int, int]:
     """Indices of the frontend's two bits in the row of `filter`: one from its port, one mixed from its whole key."""
     high, low, port_protocol = _KEY_WORDS.unpack(pack_frontend(frontend))
-    mixed = (high ^ low ^ port_protocol) * FILTER_FACTOR % 2**64
+    mixed = (high ^ low ^ port_protocol) * HASH_FACTOR % 2**64
     return frontend.port, 65536 + (mixed >> 48)
+
+
+def client_place(netns_cookie: int) -> int:
+    """The client's place from 0 to 99. A frontend redirects the clients whose place is less than its percentage (P21).
+
+    Mirrors in_share of bpf/programs/lib_exemptions.c.
+    """
+    return (netns_cookie * HASH_FACTOR % 2**64 >> 32) * 100 >> 32
 
 
 def backend_bits(backend: Endpoint, protocol: Protocol) -> tuple[int, int]:
@@ -93,13 +101,14 @@ def pack_frontend_row(row: FrontendRow) -> bytes:
         row.flags,
         row.skip_from,
         row.skip_to,
+        row.percentage,
     )
     return generation + pack_frontend(row.frontend) + body + generation
 
 
 def unpack_frontend_row(raw: bytes) -> FrontendRow:
     body = _FRONTEND_BODY.unpack_from(raw, 32)
-    backends_generation, policy_id, first, count, limit, affinity, flags, skip_from, skip_to = body
+    backends_generation, policy_id, first, count, limit, affinity, flags, skip_from, skip_to, percentage = body
     return FrontendRow(
         generation=_GENERATION.unpack_from(raw)[0],
         frontend=unpack_frontend(raw[8:32]),
@@ -112,6 +121,7 @@ def unpack_frontend_row(raw: bytes) -> FrontendRow:
         affinity_seconds=affinity,
         skip_from=skip_from,
         skip_to=skip_to,
+        percentage=percentage,
     )
 
 

@@ -23,6 +23,10 @@ class PassReason(IntEnum):
     """The socket is bound to a device, whose network may not reach the Pods."""
     NO_MEMORY = 5
     """There was no memory to record the way back."""
+    SHADOW = 6
+    """The policy is in mode Shadow, and would have redirected the call (P21)."""
+    PERCENTAGE = 7
+    """The client is not among those that the policy redirects (P21)."""
 
     @property
     def label(self) -> str:
@@ -67,6 +71,8 @@ _CLOSER_REASONS = {
 class FrontendFlag(IntFlag):
     NO_HOST = 1
     """Calls from the agent's own network namespace pass (P14)."""
+    SHADOW = 2
+    """Every call passes; those that would be redirected are counted (P21)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,8 @@ class FrontendRow:
     skip_from: int = 1
     skip_to: int = 0
     """Cgroup levels at which the policy's Pods may be, whose processes it skips; none when skip_from > skip_to."""
+    percentage: int = 100
+    """Of clients that are redirected (P21), 1 to 100."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from actors.resolving.decision import OF_CLUSTER, Decided, reports
 from actors.resolving.desired import why_out_of_force
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.indexes import NodeIndex
-from actors.resolving.wording import also, count
+from actors.resolving.wording import also, count, redirected
 from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
@@ -91,7 +91,8 @@ class ClusterDecision:
         else:
             state, why_not = PolicyState.ACTIVE, ""
         number = count(len(frontends.ports), "frontend")
-        message = f"{why_not}; clients take the normal way" if why_not else f"{number} redirected on {_WHERE}"
+        in_force = redirected(number, f"on {_WHERE}", spec)
+        message = f"{why_not}; clients take the normal way" if why_not else in_force
         return _assessment(
             policy,
             state,

@@ -43,6 +43,10 @@ class DesiredPolicy:
     affinity_seconds: int = 0
     """0 means no session affinity."""
     redirect_from_host: bool = True
+    shadow: bool = False
+    """Decide and count all calls, and redirect none (P21)."""
+    percentage: int = 100
+    """Of clients that are redirected (P21), 1 to 100."""
     frontends: tuple[DesiredFrontend, ...] = ()
     excluded: tuple[BackendPod, ...] = ()
     """The selected Pods, ready or not; empty when skipRedirectFromBackend is false."""

@@ -32,6 +32,10 @@ class PolicyCondition:
     """One CamelCase word, as in the conditions of Kubernetes objects."""
     message: str
     """One sentence that says what the user must know."""
+    shadow: bool = False
+    """The policy is in force in mode Shadow (P21)."""
+    percentage: int = 100
+    """Of clients that a policy in force redirects (P21)."""
     frontends: tuple[Frontend, ...] = ()
     """Those that are redirected here while there is a backend; empty for a policy that is out of force."""
     named_frontends: tuple[Frontend, ...] = ()

@@ -106,6 +106,8 @@ def _policies_json(conditions: Mapping[PolicyKey, PolicyCondition]) -> list[dict
             "state": condition.state.value,
             "reason": condition.reason,
             "message": condition.message,
+            "mode": "Shadow" if condition.shadow else "Redirect",
+            "percentage": condition.percentage,
             "frontends": [str(Endpoint(f.address, f.port)) for f in condition.frontends],
             "named_frontends": [str(frontend) for frontend in condition.named_frontends],
             "backends": [str(backend) for backend in condition.backends],

@@ -1,4 +1,4 @@
-"""What one policy asks of this node, and the sentence that people are told about it (P7, P9, P11 to P14). Pure."""
+"""What one policy asks of this node, and the sentence that people are told about it (P7, P9, P11 to P14, P21). Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from actors.resolving.backends import (
     why_no_backend,
 )
 from actors.resolving.frontends import Frontends
-from actors.resolving.wording import also, count
+from actors.resolving.wording import also, count, redirected
 from config.domain.addresses import Frontend, endpoint_order
 from config.domain.ids import NamespacedName, PolicyKey
 from config.settings import RedirectSettings
@@ -81,7 +81,7 @@ def decide(
         if (endpoints := backend_endpoints(usable, frontend, port))
     )
     nobody = _none_selected(namespaces_of(spec, redirect))
-    state, message = _state(frontends, selected, out_of_use, serving, installed, nobody)
+    state, message = _state(spec, frontends, selected, out_of_use, serving, installed, nobody)
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
         key=policy.key,
@@ -91,6 +91,8 @@ def decide(
         limit=redirect.qos_limit if spec.qos_limit is None else spec.qos_limit,
         affinity_seconds=affinity_seconds(spec, service),
         redirect_from_host=spec.redirect_from_host,
+        shadow=spec.shadow,
+        percentage=spec.percentage,
         frontends=installed,
         excluded=tuple(BackendPod(key=pod.key, uid=pod.uid, config_hash=pod.config_hash) for pod in excluded),
         unusable=unusable_backends(frontends, selected, usable),
@@ -101,6 +103,8 @@ def decide(
         state=state,
         reason=state.value,
         message=message,
+        shadow=spec.shadow,
+        percentage=spec.percentage,
         frontends=tuple(frontend for frontend, _ in frontends.ports),
         named_frontends=_named(frontends),
         backends=tuple(sorted({b for each in installed for b in each.backends}, key=endpoint_order)),
@@ -176,6 +180,7 @@ def _checks(
 
 
 def _state(
+    spec: PolicySpec,
     frontends: Frontends,
     selected: list[Pod],
     out_of_use: Mapping[NamespacedName, str],
@@ -196,7 +201,7 @@ def _state(
         return PolicyState.NO_BACKEND, f"{why}; clients take the normal way" + also(frontends.remark)
     number = len(frontends.ports)
     which = count(number, "frontend") if len(installed) == number else f"{len(installed)} of {number} frontends"
-    message = f"{which} redirected to {count(len(serving), 'local Pod')}"
+    message = redirected(which, f"to {count(len(serving), 'local Pod')}", spec)
     return PolicyState.ACTIVE, message + also(_out_of_use_remark(selected, out_of_use)) + also(frontends.remark)
 
 

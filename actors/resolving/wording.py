@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from k8s.objects.model import PolicySpec
+
 
 def also(remark: str) -> str:
     """Appends a remark to a sentence; "" for none."""
@@ -11,3 +13,11 @@ def also(remark: str) -> str:
 def count(number: int, what: str) -> str:
     """`1 frontend`, `2 frontends`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def redirected(frontends: str, where: str, spec: PolicySpec) -> str:
+    """What happens to calls to these frontends, with what the policy says of mode and percentage (P21)."""
+    share = "" if spec.percentage == 100 else f" for {spec.percentage} % of the clients"
+    if not spec.shadow:
+        return f"{frontends} redirected {where}{share}"
+    return f"{frontends} would be redirected {where}{share}; clients take the normal way: spec.config.mode is Shadow"

@@ -74,7 +74,7 @@ class PolicyWrite:
         return FrontendRow(
             generation=generation,
             frontend=frontend,
-            flags=FrontendFlag(0) if policy.redirect_from_host else FrontendFlag.NO_HOST,
+            flags=_flags(policy),
             policy_id=policy.policy_id,
             first=first,
             count=count,
@@ -83,7 +83,13 @@ class PolicyWrite:
             affinity_seconds=policy.affinity_seconds,
             skip_from=self.levels[0],
             skip_to=self.levels[1],
+            percentage=policy.percentage,
         )
+
+
+def _flags(policy: DesiredPolicy) -> FrontendFlag:
+    no_host = FrontendFlag(0) if policy.redirect_from_host else FrontendFlag.NO_HOST
+    return no_host | FrontendFlag.SHADOW if policy.shadow else no_host
 
 
 class Refusal(NamedTuple):

@@ -28,7 +28,7 @@
 #define MAX_READS 2
 /* 2^64 divided by the golden ratio. The top bits of its product with a key depend on all bits of the key (Knuth, The
  * Art of Computer Programming, 6.4: multiplicative hashing). */
-#define FILTER_FACTOR 0x9e3779b97f4a7c15ULL
+#define HASH_FACTOR 0x9e3779b97f4a7c15ULL
 
 #define NANOSECONDS 1000000000ULL
 #define SYS_PROCEED 1

@@ -18,6 +18,16 @@ static __always_inline void count_redirect(u64 *service_id, u64 affinity_hits) {
     __sync_fetch_and_add(&row->affinity_hits, affinity_hits);
 }
 
+/* For a call that Shadow mode leaves alone. Affinity is counted as for a redirect, since it is chosen in the same way. */
+static __always_inline void count_shadow(u64 *service_id, u64 affinity_hits) {
+    struct counters_row *row = counters.lookup(service_id);
+
+    if (!row)
+        return;
+    __sync_fetch_and_add(&row->passes[PASS_SHADOW], 1);
+    __sync_fetch_and_add(&row->affinity_hits, affinity_hits);
+}
+
 /* Compares signed numbers: the clocks of two CPUs may differ by a tick, so the lease may have been renewed "later" than
  * now. */
 static __always_inline bool lease_expired(void) {
@@ -33,6 +43,15 @@ static __always_inline bool from_host(struct bpf_sock_addr *ctx) {
     const struct config_row *settings = ONLY_ROW(CONFIG);
 
     return netns == settings->host_netns;
+}
+
+/* Whether the client, a network namespace, is among that percentage of all clients (P21). Its place from 0 to 99 comes
+ * from its cookie only, so a client that is in at 10 is in at 50. The kernel numbers namespaces one after another, and
+ * the product spreads such numbers evenly (bpf/packing.py client_place). */
+static __always_inline bool in_share(struct bpf_sock_addr *ctx, u32 percentage) {
+    u64 mixed = bpf_get_netns_cookie(ctx) * HASH_FACTOR;
+
+    return (mixed >> 32) * 100 >> 32 < percentage;
 }
 
 /* Whether the caller is in the agent's own cgroup (P17): the agent, or another process of its container. */

@@ -16,7 +16,7 @@ static __always_inline bool port_in_use(u32 port_be) {
  * negatives. It ends nearly all other calls that do not concern us, before they pay for a hash look-up. */
 static __always_inline bool may_be_ours(const struct frontend_key *call) {
     const struct filter_row *filter = ONLY_ROW(FILTER);
-    u64 mixed = (call->address[0] ^ call->address[1] ^ call->port_protocol) * FILTER_FACTOR;
+    u64 mixed = (call->address[0] ^ call->address[1] ^ call->port_protocol) * HASH_FACTOR;
 
     return is_set(filter->frontends, mixed >> 48);
 }

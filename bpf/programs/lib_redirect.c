@@ -123,7 +123,7 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
     struct attempt attempt;
     struct kept_backend kept;
     u64 affinity_hits = 0;
-    u32 seconds;
+    u32 seconds, shadow;
     int error;
 
     if (!row)
@@ -141,6 +141,8 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
         return pass(&attempt, PASS_FROM_HOST);
     if (unlikely(from_backend(row, &caller)))
         return pass(&attempt, PASS_FROM_BACKEND);
+    if (unlikely(row->percentage < 100) && !in_share(ctx, row->percentage))
+        return pass(&attempt, PASS_PERCENTAGE);
     if (unlikely(ctx->sk->bound_dev_if))
         return pass(&attempt, PASS_BOUND);
     /* The way back needs this memory. Without it the calling program would see replies from an address that it did not
@@ -148,6 +150,8 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
     state = get_state(ctx, BPF_SK_STORAGE_GET_F_CREATE);
     if (unlikely(!state))
         return pass(&attempt, PASS_NO_MEMORY);
+    /* This is never so in Shadow mode: the row of a policy that turns to it gets a new generation, and no socket
+     * records that. */
     if (likely(is_current(&state->pair, &keys->frontend, attempt.generation))) {
         error = read_current(&state->pair, attempt.generation, backend);
         if (!error)
@@ -160,6 +164,7 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
     if (unlikely(find_kept(ctx, state, &keys->frontend, &kept)))
         return pass(&attempt, PASS_NO_MEMORY);
     seconds = row->affinity_seconds;
+    shadow = row->flags & FRONTEND_SHADOW;
     if (kept.generation && (kept.generation == attempt.generation || is_member(keys, &kept.backend))) {
         *backend = kept.backend; /* a socket's backend (P16) goes before a client's (P13) */
         error = admit(&attempt);
@@ -170,7 +175,13 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
         if (!error)
             error = admit(&attempt);
     }
-    return error ? error : redirect(ctx, &attempt, state, backend, affinity_hits);
+    if (error)
+        return error;
+    if (unlikely(shadow)) {
+        count_shadow(&caller.service_id, affinity_hits);
+        return -ENOENT;
+    }
+    return redirect(ctx, &attempt, state, backend, affinity_hits);
 }
 
 /* 0: the call goes to `backend`. -ENOENT: the call takes the normal way. */

@@ -15,6 +15,7 @@ struct frontend_key {
 _Static_assert(sizeof(struct frontend_key) == 24, "frontend_key");
 
 #define FRONTEND_NO_HOST 1 /* processes in the agent's network namespace pass */
+#define FRONTEND_SHADOW 2 /* every call passes; those that would be redirected are counted (P21) */
 
 /* Every write of a row has a new generation. It stands at both ends of the row, and the row repeats its own key: a
  * hash map gives a freed element to the next writer at once, while a program may still be reading it. From the two
@@ -30,7 +31,7 @@ struct frontend_row {
     u32 affinity_seconds; /* 0: no affinity */
     u8 flags;
     u8 skip_from, skip_to; /* cgroup levels at which the policy's Pods may be; from > to: it has none to skip */
-    u8 zero;
+    u8 percentage; /* of clients that are redirected, 1 to 100 */
     u64 generation_tail;
 };
 _Static_assert(sizeof(struct frontend_row) == 72, "frontend_row");
@@ -84,6 +85,8 @@ enum pass_reason {
     PASS_QOS,
     PASS_BOUND, /* the socket is bound to a device, whose network may not know the Pods */
     PASS_NO_MEMORY, /* there was no memory to record the way back */
+    PASS_SHADOW, /* the policy is in mode Shadow, and would have redirected the call */
+    PASS_PERCENTAGE, /* the client is not among those that the policy redirects */
     PASS_REASONS
 };
 
@@ -92,7 +95,7 @@ struct counters_row {
     u64 affinity_hits;
     u64 passes[PASS_REASONS];
 };
-_Static_assert(sizeof(struct counters_row) == 64, "counters_row");
+_Static_assert(sizeof(struct counters_row) == 80, "counters_row");
 
 struct backend_cgroup_key {
     u64 service_id;

@@ -79,6 +79,10 @@ class PolicySpec:
     qos_limit: int | None = None
     """None: the limit of the agent's configuration; 0: no limit."""
     redirect_from_host: bool = True
+    shadow: bool = False
+    """Mode Shadow: all calls are decided and counted, and none is redirected (P21)."""
+    percentage: int = 100
+    """Of clients that are redirected (P21), 1 to 100."""
     skip_redirect_from_backend: bool = True
     session_affinity: bool | None = None
     """None: the Service's, or off for an address."""

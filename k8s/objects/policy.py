@@ -28,6 +28,8 @@ _CONFIG_FIELDS = (
     "nodeLabelSelector",
     "redirectQosLimit",
     "redirectFromHost",
+    "mode",
+    "percentage",
     "skipRedirectFromBackend",
     "sessionAffinity",
     "sessionAffinityTimeoutSeconds",
@@ -98,6 +100,8 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
     seconds = config.integer("sessionAffinityTimeoutSeconds", 1, 86400)
     limit = config.integer("redirectQosLimit", 0, MAX_POLICY_ID)
     from_host = config.boolean("redirectFromHost", True)
+    shadow = config.choice("mode", {"Redirect": False, "Shadow": True})
+    percentage = config.integer("percentage", 1, 100)
     skip_backend = config.boolean("skipRedirectFromBackend", True)
     config.boolean("enableOutCluster", False)
     nodes = read_selector(config, "nodeLabelSelector", needed=False) if config.has("nodeLabelSelector") else None
@@ -118,6 +122,8 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
         node_selector=nodes,
         qos_limit=limit,
         redirect_from_host=from_host,
+        shadow=bool(shadow),
+        percentage=100 if percentage is None else percentage,
         skip_redirect_from_backend=skip_backend,
         session_affinity=affinity,
         affinity_seconds=seconds,

@@ -191,6 +191,14 @@ def test_status_and_columns(plane: ControlPlane) -> None:
     plane.kubectl("delete", "lr", "p")
 
 
+def test_a_policy_in_shadow_mode_shows_that(plane: ControlPlane) -> None:
+    plane.apply(changed(address_policy(), {"spec/config": {"mode": "Shadow", "percentage": 10}}))
+    header, row = plane.kubectl("get", "lr", "-o", "wide").stdout.splitlines()
+    assert header.split()[-4:] == ["MODE", "PERCENTAGE", "REASON", "MESSAGE"]
+    assert row.split()[-2:] == ["Shadow", "10"]
+    plane.kubectl("delete", "lr", "p")
+
+
 def test_defaults_are_filled_in(plane: ControlPlane) -> None:
     kept = plane.api.create(CREATE, changed(address_policy(), {"spec/config": {}}))["spec"]
     assert kept["enabled"] is True

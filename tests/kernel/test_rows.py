@@ -61,7 +61,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
         rows.FrontendRow(
             generation=2**40 + 1,
             frontend=frontend,
-            flags=rows.FrontendFlag.NO_HOST,
+            flags=rows.FrontendFlag.NO_HOST | rows.FrontendFlag.SHADOW,
             policy_id=10091,
             first=3,
             count=2,
@@ -70,6 +70,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
             affinity_seconds=10800,
             skip_from=4,
             skip_to=6,
+            percentage=42,
         )
     )
     row = as_the_kernel_sees(maps["frontends"].path)
@@ -78,7 +79,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
         "key": key_of(frontend),
         "generation": 2**40 + 1,
         "generation_tail": 2**40 + 1,
-        "flags": 1,
+        "flags": 3,
         "service_id": 10091,
         "first": 3,
         "count": 2,
@@ -87,7 +88,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
         "affinity_seconds": 10800,
         "skip_from": 4,
         "skip_to": 6,
-        "zero": 0,
+        "percentage": 42,
     }
     maps.remove_frontend(frontend)
 
@@ -189,5 +190,6 @@ def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
     names = re.findall(r"PASS_\w+", found[1])
     assert names == [*(f"PASS_{reason.name}" for reason in rows.PassReason), "PASS_REASONS"]
     assert f"#define MAX_CGROUP_LEVELS {pod_cgroups.MAX_LEVELS}\n" in consts.read_text()
-    assert f"#define FILTER_FACTOR {packing.FILTER_FACTOR:#x}ULL\n" in consts.read_text()
-    assert f"#define FRONTEND_NO_HOST {rows.FrontendFlag.NO_HOST.value} " in types.read_text()
+    assert f"#define HASH_FACTOR {packing.HASH_FACTOR:#x}ULL\n" in consts.read_text()
+    for flag in rows.FrontendFlag:
+        assert f"#define FRONTEND_{flag.name} {flag.value} " in types.read_text()

@@ -211,6 +211,15 @@ CASES = {
         Acceptance.ACCEPTED,
         "2 frontends redirected on every node that has a usable Pod of its own",
     ),
+    "Active in Shadow mode": (
+        assess(replace(DNS, shadow=True), [on("n0")]),
+        PolicyState.ACTIVE,
+        Acceptance.ACCEPTED,
+        (
+            "2 frontends would be redirected on every node that has a usable Pod of its own; "
+            f"{NORMAL}: spec.config.mode is Shadow"
+        ),
+    ),
     "Active, with a remark": (
         assess(
             service_spec(port(53, name="dns"), port(54, name="x"), backend=(port(5353, name="dns"), port(5, name="x"))),

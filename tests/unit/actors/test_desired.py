@@ -329,3 +329,31 @@ def test_p13_affinity(spec: PolicySpec, service: Service | None, expected: int) 
 def test_p14_host_processes(from_host: bool) -> None:
     spec = replace(address_spec(), redirect_from_host=from_host)
     assert outcome(spec, [pod()]).desired.redirect_from_host is from_host
+
+
+@pytest.mark.parametrize(
+    ("shadow", "percentage", "message"),
+    [
+        pytest.param(False, 100, "1 frontend redirected to 1 local Pod", id="neither"),
+        pytest.param(False, 10, "1 frontend redirected to 1 local Pod for 10 % of the clients", id="a percentage"),
+        pytest.param(
+            True,
+            100,
+            "1 frontend would be redirected to 1 local Pod; clients take the normal way: spec.config.mode is Shadow",
+            id="Shadow",
+        ),
+        pytest.param(
+            True,
+            10,
+            "1 frontend would be redirected to 1 local Pod for 10 % of the clients; "
+            "clients take the normal way: spec.config.mode is Shadow",
+            id="both",
+        ),
+    ],
+)
+def test_p21_mode_and_percentage_reach_the_kernel_and_people(shadow: bool, percentage: int, message: str) -> None:
+    found = outcome(replace(address_spec(), shadow=shadow, percentage=percentage), [pod()])
+    assert (found.desired.shadow, found.desired.percentage) == (shadow, percentage)
+    assert (found.condition.state, found.condition.message) == (PolicyState.ACTIVE, message)
+    assert (found.condition.shadow, found.condition.percentage) == (shadow, percentage)
+    assert redirects(found) == {"169.254.0.90:53/UDP": ["10.1.0.1:5353"]}

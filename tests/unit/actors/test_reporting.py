@@ -130,6 +130,8 @@ def test_status_has_the_documented_shape() -> None:
                 "state": "Active",
                 "reason": "Active",
                 "message": "1 backend",
+                "mode": "Redirect",
+                "percentage": 100,
                 "frontends": ["10.96.0.10:53", "[fd00::a]:53"],
                 "named_frontends": ["10.96.0.10:53/UDP"],
                 "backends": ["10.0.0.5:53", "[fd00::5]:53"],

@@ -18,7 +18,7 @@ def test_a_frontend_row_survives_packing(frontend: Frontend) -> None:
     row = rows.FrontendRow(
         generation=2**63 + 1,
         frontend=frontend,
-        flags=rows.FrontendFlag.NO_HOST,
+        flags=rows.FrontendFlag.NO_HOST | rows.FrontendFlag.SHADOW,
         policy_id=2**32 - 1,
         first=65535,
         backends_generation=1,
@@ -27,9 +27,18 @@ def test_a_frontend_row_survives_packing(frontend: Frontend) -> None:
         affinity_seconds=10800,
         skip_from=2,
         skip_to=5,
+        percentage=1,
     )
     assert packing.unpack_frontend_row(packing.pack_frontend_row(row)) == row
     assert packing.unpack_frontend(packing.pack_frontend(frontend)) == frontend
+
+
+@pytest.mark.parametrize("first", [1, 4096 * 7 + 1], ids=["the first namespaces", "those of another CPU"])
+@pytest.mark.parametrize("percentage", [1, 10, 50, 100])
+def test_p21_of_clients_in_a_row_about_that_percentage_is_redirected(first: int, percentage: int) -> None:
+    clients = range(first, first + 200)
+    found = sum(packing.client_place(cookie) < percentage for cookie in clients)
+    assert abs(found - 2 * percentage) <= 3
 
 
 def test_ipv4_is_stored_as_mapped_ipv6_in_network_order() -> None:
@@ -60,10 +69,10 @@ def test_an_affinity_row_survives_packing() -> None:
 
 
 def test_counters_are_summed_over_the_cpus() -> None:
-    one_cpu = b"".join(number.to_bytes(8, "little") for number in (5, 1, 10, 20, 30, 40, 50, 60))
+    one_cpu = b"".join(number.to_bytes(8, "little") for number in (5, 1, 10, 20, 30, 40, 50, 60, 70, 80))
     counters = packing.unpack_counters(one_cpu * 2)
     assert (counters.redirects, counters.affinity_hits) == (10, 2)
-    assert counters.passes == dict(zip(rows.PassReason, (20, 40, 60, 80, 100, 120), strict=True))
+    assert counters.passes == dict(zip(rows.PassReason, (20, 40, 60, 80, 100, 120, 140, 160), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,12 @@ FAULTS: list[tuple[str, str, object, str]] = [
     ("P6 namespace", f"{BACK}/namespace", "A_B", "spec.backend.namespace: 'A_B' is wrong"),
     ("enabled quoted", "spec/enabled", "true", "spec.enabled: 'true' is wrong"),
     ("host flag", "spec/config/redirectFromHost", 1, "spec.config.redirectFromHost: 1 is wrong"),
+    ("P21 mode", "spec/config/mode", "shadow", "spec.config.mode: 'shadow' is wrong; it must be"),
+    ("P21 mode true", "spec/config/mode", True, "spec.config.mode: true is wrong"),
+    ("P21 0 %", "spec/config/percentage", 0, "spec.config.percentage: 0 is wrong; it must be a whole number from 1 to"),
+    ("P21 101 %", "spec/config/percentage", 101, "spec.config.percentage: 101 is wrong"),
+    ("P21 half a percent", "spec/config/percentage", 0.5, "spec.config.percentage: 0.5 is wrong"),
+    ("P21 percentage quoted", "spec/config/percentage", "10", "spec.config.percentage: '10' is wrong"),
     ("backend flag", "spec/config/skipRedirectFromBackend", "no", "spec.config.skipRedirectFromBackend: 'no'"),
     ("compatibility flag", "spec/config/enableOutCluster", 3, "spec.config.enableOutCluster: 3 is wrong"),
     ("P11 negative limit", "spec/config/redirectQosLimit", -1, "spec.config.redirectQosLimit: -1 is wrong"),
@@ -213,6 +219,8 @@ def test_optional_fields_reach_the_spec() -> None:
         "nodeLabelSelector": {},
         "redirectQosLimit": 0,
         "redirectFromHost": False,
+        "mode": "Shadow",
+        "percentage": 10,
         "skipRedirectFromBackend": False,
         "sessionAffinity": "ClientIP",
         "sessionAffinityTimeoutSeconds": 5,
@@ -228,7 +236,15 @@ def test_optional_fields_reach_the_spec() -> None:
         False,
     )
     assert (spec.session_affinity, spec.affinity_seconds) == (True, 5)
+    assert (spec.shadow, spec.percentage) == (True, 10)
     assert spec.node_selector is not None and isinstance(spec.frontend, AddressFrontend)
+
+
+@pytest.mark.parametrize("config", [{}, {"mode": "Redirect", "percentage": 100}], ids=["not given", "the defaults"])
+def test_p21_by_default_all_calls_of_all_clients_are_redirected(config: dict[str, object]) -> None:
+    spec = parse(changed("spec/config", config)).spec
+    assert spec is not None
+    assert (spec.shadow, spec.percentage) == (False, 100)
 
 
 def test_unknown_fields_are_not_faults_and_name_a_similar_one() -> None:
