@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bpf.explaining.facts import Facts
+from bpf.packing import client_place
 from bpf.rows import FrontendFlag, FrontendRow, PassReason
 from config.domain.addresses import Endpoint
 
@@ -241,6 +242,25 @@ def _looked_up(row: FrontendRow, ancestors: tuple[int, ...], top_level: int | No
     return ancestors[first : last + 1] if last >= 0 else ()
 
 
+def _percentage(facts: Facts) -> Step:
+    percentage = _row(facts).percentage
+    if percentage == 100:
+        return Step(check="percentage", result=Result.YES, detail="the policy redirects all clients")
+    netns = facts.host_netns if facts.client.is_host else facts.client.netns
+    share = f"the {percentage} % of clients that the policy redirects (spec.config.percentage)"
+    if netns is None:
+        return Step(
+            check="percentage",
+            result=Result.UNKNOWN,
+            detail=_unknown(facts, "the client's network namespace"),
+            unless=f"the client is not among {share}",
+        )
+    if client_place(netns) < percentage:
+        return Step(check="percentage", result=Result.YES, detail=f"the client is among {share}")
+    why = f"the client is not among {share}"
+    return Step(check="percentage", result=Result.NO, detail=why, ends=PassReason.PERCENTAGE.label, why=why)
+
+
 def _bound(_facts: Facts) -> Step:
     detail = "depends on the socket: one that is bound to a device is left alone; this explains one that is not"
     return Step(check="bound", result=Result.UNKNOWN, detail=detail)
@@ -293,6 +313,15 @@ def _limit(facts: Facts) -> Step:
     return Step(check="limit", result=Result.YES, detail=detail, ends=PassReason.QOS.label, why=why)
 
 
+def _shadow(facts: Facts) -> Step:
+    if not _row(facts).flags & FrontendFlag.SHADOW:
+        return Step(check="shadow", result=Result.NO, detail="the policy is in mode Redirect")
+    why = "spec.config.mode is Shadow; in mode Redirect it would redirect the call"
+    return Step(
+        check="shadow", result=Result.YES, detail="the policy is in mode Shadow", ends=PassReason.SHADOW.label, why=why
+    )
+
+
 def _row(facts: Facts) -> FrontendRow:
     assert facts.row is not None  # the check `frontend` has ended the way otherwise
     return facts.row
@@ -320,9 +349,11 @@ CHECKS: tuple[Callable[[Facts], Step], ...] = (
     _lease,
     _from_host,
     _from_backend,
+    _percentage,
     _bound,
     _socket,
     _affinity,
     _backend,
     _limit,
+    _shadow,
 )

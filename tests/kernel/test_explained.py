@@ -134,7 +134,7 @@ class Case:
             FrontendRow(
                 generation=self._generation,
                 frontend=self.frontend,
-                flags=choose((FrontendFlag(0), FrontendFlag.NO_HOST)),
+                flags=choose((FrontendFlag(0), FrontendFlag.NO_HOST)) | self._mode(),
                 policy_id=POLICY_ID,
                 first=first,
                 count=len(used),
@@ -143,8 +143,12 @@ class Case:
                 affinity_seconds=choose((0, 100)),
                 skip_from=skip_from,
                 skip_to=skip_to,
+                percentage=100 if self._often() else choose((1, 50, 99)),
             )
         )
+
+    def _mode(self) -> FrontendFlag:
+        return FrontendFlag(0) if self._often() else FrontendFlag.SHADOW
 
     def _some_bits(self) -> tuple[int, ...]:
         """Those that let a call without a row through the first filter, through both, or through none."""
@@ -245,4 +249,5 @@ def test_explain_says_what_the_programs_do_with_generated_rows_and_callers(
         elif peer is not None:
             assert peer == Endpoint(case.frontend.address, case.frontend.port), context
         seen |= {expected} | {"affinity" for _ in (said.affinity,) if said.affinity}
-    assert seen >= {"redirect", "affinity", "no_frontend", "agent", "lease", "from_host", "from_backend", "qos"}
+    expected_reasons = {"no_frontend", "agent", "lease", "from_host", "from_backend", "percentage", "qos", "shadow"}
+    assert seen >= {"redirect", "affinity"} | expected_reasons

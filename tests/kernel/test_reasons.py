@@ -100,6 +100,13 @@ SITUATIONS = {
         reason=None,
         says=("policy vip redirects the call to 10.77.0.2:53, as spec.backend says",),
     ),
+    "shadow": Situation(
+        policies=lambda: [manifests.policy("vip", mode="Shadow")],
+        state="Active",
+        verdict="pass",
+        reason="shadow",
+        says=("policy vip leaves the call alone, since spec.config.mode is Shadow",),
+    ),
     "wrong port": Situation(
         state="Active",
         to=f"{VIP}:5353/UDP",
