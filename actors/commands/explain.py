@@ -74,7 +74,14 @@ def _pod(name: ClientName, settings: Settings) -> tuple[KnownPod | None, str]:
     except SourceSilent as error:
         return None, f"{error}; name the client as cgroup:PATH"
     below = find_cgroup(settings.datapath.cgroup)
-    return KnownPod(uid=pod.uid, config_hash=pod.config_hash, host_network=pod.host_network, below=below), ""
+    known = KnownPod(
+        uid=pod.uid,
+        config_hash=pod.config_hash,
+        host_network=pod.host_network,
+        runtime_class=pod.runtime_class,
+        below=below,
+    )
+    return known, ""
 
 
 def _policies(settings: Settings) -> tuple[list[dict[str, Any]] | None, str]:

@@ -104,6 +104,14 @@ def _attached(facts: Facts) -> Step:
 
 def _covered(facts: Facts) -> Step:
     client, cgroup = facts.client, facts.attached.cgroup_id
+    if client.runtime_class:
+        kernel = f"spec.runtimeClassName ({client.runtime_class}) gives the Pod a kernel of its own"
+        return Step(
+            check="covered",
+            result=Result.UNKNOWN,
+            detail=f"if {kernel}, the programs of this one see no call of it",
+            unless=f"{kernel}, as Kata and gVisor do",
+        )
     if facts.attached.covers_all:
         return Step(check="covered", result=Result.YES, detail="the programs see every cgroup of the node")
     if not client.ancestors:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ class KnownPod(NamedTuple):
     uid: str
     config_hash: str
     host_network: bool
+    runtime_class: str
     below: Path
     """The cgroup in which the agent looks for Pods (`datapath.cgroup`)."""
 
@@ -95,7 +97,7 @@ def _pod(name: ClientName, host_netns: int, pod: KnownPod | None, remark: str) -
     if not directories:
         missing = f"no cgroup of the Pod (uid {pod.uid or pod.config_hash}) was found below {find_cgroup('auto')}"
         return Client(name=name.text, is_host=seen.is_host, netns=seen.cookie, remark=missing)
-    return _of_cgroup(name.text, directories[-1], seen)
+    return replace(_of_cgroup(name.text, directories[-1], seen), runtime_class=pod.runtime_class)
 
 
 def _directories(pod: KnownPod, below: Path) -> tuple[Path, ...]:

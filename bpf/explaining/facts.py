@@ -31,6 +31,8 @@ class Client:
     """Whether it is in the network namespace of the agent, which is the node's."""
     netns: int | None = None
     """Cookie of its network namespace."""
+    runtime_class: str = ""
+    """spec.runtimeClassName of a Pod, which may give it a kernel of its own."""
     remark: str = ""
     """Why something is unknown, for people."""
 

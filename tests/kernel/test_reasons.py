@@ -255,6 +255,22 @@ def test_the_limit_is_named_while_it_is_reached(lab: Lab, agent: Agent, client: 
     assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
 
 
+def test_a_client_that_is_outside_the_percentage_is_told_so(
+    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+) -> None:
+    places = {each.pid: packing.client_place(each.do("cookie")["cookie"]) for each in (client, *pods[1:])}
+    outside = max(places, key=lambda pid: places[pid])
+    activate(lab, agent, percentage=places[outside])
+    found = explain(lab, agent, f"pid:{outside}", TO)
+    assert (found["verdict"], found["reason"]) == ("pass", "percentage")
+    assert found["summary"] == (
+        f"policy vip leaves the call alone, since the client is not among the {places[outside]} % of clients that the "
+        "policy redirects (spec.config.percentage)"
+    )
+    lab.write("policies", manifests.policy("vip", percentage=places[outside] + 1))
+    wait_until(lambda: explain(lab, agent, f"pid:{outside}", TO)["verdict"] == "redirect", "it is among them")
+
+
 def test_a_backend_that_is_kept_by_affinity_is_named(lab: Lab, agent: Agent, client: PodProcess) -> None:
     activate(lab, agent, sessionAffinity="ClientIP")
     assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
@@ -279,6 +295,19 @@ def test_another_program_that_runs_first_is_named(lab: Lab, agent: Agent, client
         in found["summary"]
     )
     assert "datapath.cgroup" in found["summary"] and f"program {identifiers[0]}" in found["summary"]
+
+
+def test_a_pod_that_may_have_a_kernel_of_its_own_is_told_so(
+    lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess
+) -> None:
+    virtual = manifests.pod(client, app="client")
+    virtual["spec"]["runtimeClassName"] = "kata"
+    lab.write("pods", manifests.pod(pods[0]), virtual)
+    activate(lab, agent)
+    assert explain(lab, agent, CLIENT, TO)["summary"] == (
+        "policy vip redirects the call to 10.77.0.2:53, as spec.backend says, unless spec.runtimeClassName (kata) "
+        "gives the Pod a kernel of its own, as Kata and gVisor do"
+    )
 
 
 def test_a_hook_without_our_program_is_named(lab: Lab, agent: Agent) -> None:
@@ -350,7 +379,7 @@ def test_text_has_every_check_and_ends_with_the_sentence(lab: Lab, agent: Agent)
     assert lines[0].startswith("from default/client (cgroup ")
     assert lines[1] == f"to {TO}"
     checks = [line.split()[0] for line in lines[4:-2]]
-    assert checks[:3] == ["attached", "covered", "first"] and checks[-1] == "limit"
+    assert checks[:3] == ["attached", "covered", "first"] and checks[-1] == "shadow"
     assert lines[-1] == "policy vip redirects the call to 10.77.0.2:53, as spec.backend says"
 
 
