@@ -73,7 +73,9 @@ def programs_before(bpffs: Path, cgroup: Path) -> dict[str, list[str]]:
     They are named by their ids. To learn a program's name one must open it by its id; that needs CAP_SYS_ADMIN, which
     the agent doesn't have.
     """
-    before = {}
+    before: dict[str, list[str]] = {}
+    if not cgroup.is_dir():
+        return before  # somebody removed it, and all attachments with it
     ours = {each.hook: each.program_id for each in attachments(bpffs)}
     with opened_cgroup(cgroup) as directory:
         for hook, attach_type in HOOKS.items():

@@ -13,6 +13,9 @@ _KUBEPODS = re.compile(r"(.+-)?kubepods(-burstable|-besteffort)?(\.slice)?")
 
 def coverage_faults(cgroup: Path) -> list[str]:
     """Why programs on this cgroup would redirect no Pod, and the remedy; empty when there seem to be Pods below it."""
+    if not cgroup.is_dir():
+        gone = "is gone, and our programs with it, so no Pod is redirected"
+        return [f"datapath.cgroup: {cgroup} {gone}; restart the agent when the node has its cgroups again"]
     if _has_pods(cgroup):
         return []
     identifier = cgroup.stat().st_ino

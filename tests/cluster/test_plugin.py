@@ -85,7 +85,7 @@ def test_status_has_a_row_for_the_node(terminal: Terminal) -> None:
     heading, row, *_ = done.stdout.splitlines()
     assert heading.split() == ["NODE", "AGENT", "VERSION", "BUILD", "POLICIES", "REDIRECTS/S"]
     assert re.fullmatch(rf"{NODE_NAME} +running +{re.escape(VERSION)} +[0-9a-f-]+ +2 Active +\d+\.\d", row), done
-    assert not done.stderr
+    assert done.stdout.endswith("\n\nNothing is wrong.\n") and (done.returncode, done.stderr) == (0, ""), done
 
 
 def test_explain_runs_in_the_agent_on_the_node_of_the_pod(terminal: Terminal) -> None:
@@ -95,6 +95,15 @@ def test_explain_runs_in_the_agent_on_the_node_of_the_pod(terminal: Terminal) ->
     both = terminal.lr("explain", "default/client", f"{VIP}:80").stdout
     assert f"{VIP}:80/UDP" in both and f"{VIP}:80/TCP" in both
     assert terminal.lr("explain", "--node", NODE_NAME, "host", f"{VIP}:80/TCP").returncode == 0
+
+
+def test_doctor_runs_in_every_agent(terminal: Terminal) -> None:
+    all_nodes, one = terminal.lr("doctor"), terminal.lr("doctor", "--node", NODE_NAME)
+    assert all_nodes.stdout.startswith(f"node {NODE_NAME}:\n") and len(all_nodes.stdout.splitlines()) > 5, all_nodes
+    assert one.returncode == all_nodes.returncode and not one.stderr
+    other = terminal.lr("doctor", "--node", "other")
+    assert (other.returncode, other.stdout) == (1, "node other:\n")
+    assert other.stderr == f"error: node other has no agent; nodes that have one: {NODE_NAME}\n"
 
 
 def test_explain_of_a_pod_that_is_not_there_is_a_failure_in_kubectls_words(terminal: Terminal) -> None:
@@ -153,7 +162,9 @@ def test_a_bundle_holds_no_secret_and_all_that_a_report_needs(
         f"logs/{pod}/agent.log",
         f"nodes/{NODE_NAME}/status.json",
         f"nodes/{NODE_NAME}/inspect.json",
+        f"nodes/{NODE_NAME}/doctor.json",
         "MISSING.txt",
     } <= files.keys()
+    assert files["MISSING.txt"] == "nothing is missing\n"
     assert all(hook in files[f"nodes/{NODE_NAME}/inspect.json"] for hook in HOOKS)
     assert not [name for name, text in files.items() if token in text or "eyJhbGci" in text]

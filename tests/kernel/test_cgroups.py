@@ -191,6 +191,27 @@ def test_an_agent_that_covers_no_pod_says_so(lab: Lab, node: Tree) -> None:
         assert "is the agent's own cgroup" in warning
         assert "WARNING" in agent.log.read_text()
         assert warning in agent.log.read_text()
+        assert agent.metric('localredirect_datapath_fault{fault="no_pods_covered"}') == 1
     finally:
         agent.terminate()
         agent.command("detach")
+
+
+def test_an_agent_whose_cgroup_somebody_removed_says_so_and_serves_its_counters(
+    lab: Lab, pods: list[PodProcess]
+) -> None:
+    lab.write("pod", manifests.pod(pods[0]))
+    lab.write("policies", manifests.policy("dns"))
+    cgroup = lab.cgroup / "removed"
+    (cgroup / "kubepods").mkdir(parents=True)
+    with lab.running_agent(datapath__cgroup=str(cgroup)) as made:
+        fault = 'localredirect_datapath_fault{fault="no_pods_covered"}'
+        assert made.metric(fault) == 0
+        (cgroup / "kubepods").rmdir()
+        assert made.metric(fault) == 1
+        cgroup.rmdir()
+        assert made.metric(fault) == 1
+        assert made.metric('localredirect_redirects_total{policy="dns"}') == 0
+        assert made.metric("localredirect_collect_errors_total") == 0
+        (warning,) = made.status()["datapath"]["warnings"]
+        assert warning.startswith(f"datapath.cgroup: {cgroup} is gone, and our programs with it")
