@@ -197,6 +197,7 @@ def test_an_agent_that_covers_no_pod_says_so(lab: Lab, node: Tree) -> None:
         agent.command("detach")
 
 
+@pytest.mark.timeout(180)
 def test_an_agent_whose_cgroup_somebody_removed_says_so_and_serves_its_counters(
     lab: Lab, pods: list[PodProcess]
 ) -> None:
