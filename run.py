@@ -97,6 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("-o", "--output", choices=("text", "json"), default="text")
     doctor.set_defaults(run=_doctor)
+    monitor = commands.add_parser("monitor", parents=[common], help="print what is decided about calls, as it happens")
+    monitor.add_argument("--policy", metavar="NAME", help="only calls to the frontends of this policy")
+    monitor.add_argument(
+        "--from", dest="client", metavar="CLIENT", help="only this caller: NAMESPACE/POD, host, pid:N or cgroup:PATH"
+    )
+    monitor.add_argument("--count", type=_positive, metavar="N", help="end after N lines")
+    monitor.add_argument("--seconds", type=_positive, metavar="S", help="end after S seconds")
+    monitor.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    monitor.set_defaults(run=_monitor)
     detach = commands.add_parser("detach", parents=[common], help="remove everything of ours from the kernel")
     detach.add_argument(
         "--stay",
@@ -229,6 +238,40 @@ def _doctor(options: argparse.Namespace, settings: Settings) -> int:
     findings = list(examine(settings))
     print(json.dumps(document(findings), indent=1) if options.output == "json" else text(findings))
     return 0 if all(each.ok for each in findings) else FAILURE
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if number < 1:
+        msg = f"{text!r} is wrong; it must be a whole number from 1 on"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _monitor(options: argparse.Namespace, settings: Settings) -> int:
+    from actors.commands.monitor import lines  # noqa: PLC0415
+    from actors.framework.stop_signals import Waiting  # noqa: PLC0415
+    from bpf.explaining.call import WrongUsage, parse_client  # noqa: PLC0415
+
+    try:
+        client = parse_client(options.client) if options.client is not None else None
+    except WrongUsage as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    printed = lines(
+        settings,
+        Waiting(options.seconds),
+        policy=options.policy,
+        client=client,
+        count=options.count,
+        as_json=options.output == "json",
+    )
+    try:
+        for line in printed:
+            print(line, flush=True)
+    except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _detach(options: argparse.Namespace, settings: Settings) -> int:

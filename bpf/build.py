@@ -16,6 +16,7 @@ _SOURCES = (
     "lib_exemptions.c",
     "lib_limit.c",
     "lib_socket.c",
+    "lib_watch.c",
     "lib_redirect.c",
     "hooks.c",
     "closer.c",
@@ -55,12 +56,14 @@ MAP_NAMES = (
     "usage_revision",
     "stale_closed",
     "closer",
+    "watch",
+    "decisions",
     "config",
     "lease",
     "agent_cgroup",
 )
 
-ONE_ROW_MAPS = {"filter": 200, "config": 201, "lease": 202, "agent_cgroup": 205}
+ONE_ROW_MAPS = {"filter": 200, "config": 201, "lease": 202, "agent_cgroup": 205, "watch": 206}
 """Maps of one row, which the programs read without a look-up -> the descriptor under which the loader opens the map."""
 
 SHARED_MAPS = {"socket_state": 203, "socket_more": 204}

@@ -12,11 +12,13 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from bpf.rows import (
+    DECIDING_HOOKS,
     AffinityRow,
     CloserFault,
     CloserRow,
     ConfigRow,
     Counters,
+    Decision,
     FrontendFlag,
     FrontendRow,
     PassReason,
@@ -53,6 +55,7 @@ _CONFIG = struct.Struct("=QQ")
 _CGROUP_KEY = struct.Struct("=QQ")
 _REDIRECT_QUERY = struct.Struct("=24s16s2s6x16s2s6x")  # peer, local address and port, frontend address and port
 _CLOSER = struct.Struct("=QQ")
+_DECISION = struct.Struct("=QQ24s16s2s6xQQIIIHH")  # number ... thread, process, policy, passed, hook
 
 POLICY_ID = struct.Struct("=Q")
 INDEX = struct.Struct("=I")
@@ -236,3 +239,18 @@ def pack_closer(row: CloserRow) -> bytes:
 def unpack_closer(raw: bytes) -> CloserRow:
     alive_ns, fault = _CLOSER.unpack(raw)
     return CloserRow(alive_ns=alive_ns, fault=CloserFault(fault))
+
+
+def unpack_decision(raw: bytes) -> Decision:
+    _, time_ns, frontend, address, port, netns, cgroup_id, _, pid, policy_id, passed, hook = _DECISION.unpack(raw)
+    return Decision(
+        time_ns=time_ns,
+        hook=DECIDING_HOOKS[hook],
+        frontend=unpack_frontend(frontend),
+        target=Endpoint(unpack_address(address), int.from_bytes(port, "big")),
+        passed=PassReason(passed - 1) if passed else None,
+        policy_id=policy_id,
+        client_netns=netns,
+        cgroup_id=cgroup_id,
+        pid=pid,
+    )

@@ -14,6 +14,7 @@ SO_NETNS_COOKIE = 71
 MAP_TYPES = {"hash map": 1, "array map": 2, "per-CPU hash map": 5, "socket storage": 24}
 HELPERS = {
     "bpf_get_prandom_u32": 7,
+    "bpf_get_current_pid_tgid": 14,
     "bpf_get_current_cgroup_id": 80,
     "bpf_sk_lookup_tcp": 84,
     "bpf_sk_release": 86,

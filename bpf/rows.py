@@ -34,6 +34,10 @@ class PassReason(IntEnum):
         return self.name.lower()
 
 
+DECIDING_HOOKS = ("connect4", "connect6", "sendmsg4", "sendmsg6")
+"""In the order of `enum calling_hook` in bpf/programs/types.h."""
+
+
 class CloserFault(IntEnum):
     """What keeps the closer from closing stale sockets."""
 
@@ -159,6 +163,28 @@ class CloserRow:
     alive_ns: int
     """CLOCK_MONOTONIC; 0 when no closer has run yet."""
     fault: CloserFault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the programs decided about one call."""
+
+    time_ns: int
+    """CLOCK_MONOTONIC."""
+    hook: str
+    frontend: Frontend
+    target: Endpoint
+    """Where the call goes: a backend, or the frontend's own endpoint when it passes."""
+    passed: PassReason | None
+    """None for a redirect."""
+    policy_id: int
+    """0 when the frontend's row was removed meanwhile."""
+    client_netns: int
+    """Network namespace cookie."""
+    cgroup_id: int
+    """The caller's own cgroup."""
+    pid: int
+    """The caller's process, as the node's pid namespace has it."""
 
 
 def uid_digest(uid: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _END = b"\0"  # no signal has this number
@@ -33,3 +34,20 @@ class StopSignals:
         """Blocks until a stop signal arrives or `end` is called. The handlers of other signals run meanwhile."""
         while self._reader.recv(1)[0] not in (*_STOP, *_END):
             pass
+
+
+class Waiting:
+    """For a command that looks from time to time, and ends by a signal or after some seconds. Create it in the main
+    thread, before any other thread: the signals no longer interrupt anything but the waiting."""
+
+    def __init__(self, seconds: float | None) -> None:
+        """None: only a signal ends it."""
+        self._until = None if seconds is None else time.monotonic() + seconds
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+
+    def __call__(self, seconds: float) -> bool:
+        """Waits, and returns whether to end."""
+        left = seconds if self._until is None else min(seconds, self._until - time.monotonic())
+        if signal.sigtimedwait(_STOP, max(left, 0.0)) is not None:
+            return True
+        return self._until is not None and time.monotonic() >= self._until

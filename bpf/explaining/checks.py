@@ -1,6 +1,6 @@
 """What happens to a call, check by check. Pure.
 
-CHECKS is the one place in Python that has the order of the programs: that of `try_redirect` and `choose_backend` in
+CHECKS is the one place in Python that has the order of the programs: that of `try_redirect` and `decide` in
 bpf/programs/lib_redirect.c, after what stands before the programs. tests/kernel/test_explained.py holds the two against
 each other.
 
@@ -348,7 +348,7 @@ CHECKS: tuple[Callable[[Facts], Step], ...] = (
     _attached,
     _covered,
     _first,
-    # redirect_call and choose_backend
+    # redirect_call and decide
     _port,
     _address,
     # try_redirect

@@ -39,7 +39,7 @@ def opened_maps(bpffs: Path) -> Iterator[PinnedMaps | None]:
             raise DatapathError(msg)
         maps = PinnedMaps(bpffs / build / "maps")
     except PermissionError as error:
-        msg = f"{bpffs} cannot be read: {error}; explain needs root, or CAP_BPF and CAP_NET_ADMIN"
+        msg = f"{bpffs} cannot be read: {error}; this needs root, or CAP_BPF and CAP_NET_ADMIN"
         raise DatapathError(msg) from error
     try:
         yield maps

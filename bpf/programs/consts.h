@@ -30,6 +30,11 @@
  * Art of Computer Programming, 6.4: multiplicative hashing). */
 #define HASH_FACTOR 0x9e3779b97f4a7c15ULL
 
+/* How many decisions watchers can read back, a power of two; and how many are told in one second at most, which is less,
+ * so that a watcher who looks several times a second misses none of them. */
+#define MAX_DECISIONS 1024
+#define DECISIONS_PER_SECOND 800
+
 #define NANOSECONDS 1000000000ULL
 #define SYS_PROCEED 1
 #define AF_INET 2
@@ -43,3 +48,4 @@
 #define EAGAIN 11
 #define ENOMEM 12
 #define EEXIST 17
+#define PASSED_BASE 100 /* above all of these */

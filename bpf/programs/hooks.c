@@ -1,15 +1,13 @@
 /* The entry points: one program for each hook and address family. Both families do the same; they differ only in which
  * fields of the context hold the address. No program ever refuses a call. */
 
-static __always_inline int redirect_call(struct bpf_sock_addr *ctx, bool ipv6) {
+static __always_inline int redirect_call(struct bpf_sock_addr *ctx, enum calling_hook hook, bool ipv6) {
     struct frontend_key call;
-    struct endpoint backend;
 
     if (!port_in_use(ctx->user_port))
         return SYS_PROCEED;
     get_call(ctx, &call, ipv6);
-    if (!choose_backend(ctx, &call, &backend))
-        set_endpoint(ctx, &backend, ipv6);
+    decide(ctx, &call, hook, ipv6);
     return SYS_PROCEED;
 }
 
@@ -34,19 +32,19 @@ static __always_inline int show_peer(struct bpf_sock_addr *ctx, bool ipv6) {
 }
 
 int connect4(struct bpf_sock_addr *ctx) {
-    return redirect_call(ctx, false);
+    return redirect_call(ctx, CONNECT4, false);
 }
 
 int connect6(struct bpf_sock_addr *ctx) {
-    return redirect_call(ctx, true);
+    return redirect_call(ctx, CONNECT6, true);
 }
 
 int sendmsg4(struct bpf_sock_addr *ctx) {
-    return redirect_call(ctx, false);
+    return redirect_call(ctx, SENDMSG4, false);
 }
 
 int sendmsg6(struct bpf_sock_addr *ctx) {
-    return redirect_call(ctx, true);
+    return redirect_call(ctx, SENDMSG6, true);
 }
 
 int recvmsg4(struct bpf_sock_addr *ctx) {

@@ -12,35 +12,38 @@ struct attempt {
     struct backend_cgroup_key *caller;
 };
 
-/* Lets the call pass and counts the reason: -ENOENT. -EAGAIN: the row was replaced meanwhile, and nothing was
+/* What the functions below return for a call that passes: the reason as a negative number. */
+#define PASSED(reason) (-PASSED_BASE - (int)(reason))
+
+/* Lets the call pass and counts the reason: PASSED(reason). -EAGAIN: the row was replaced meanwhile, and nothing was
  * counted. */
 static __always_inline int pass(const struct attempt *attempt, enum pass_reason reason) {
     if (!end_reading(attempt->row, attempt->generation, &attempt->keys->frontend))
         return -EAGAIN;
     count_pass(&attempt->caller->service_id, reason);
-    return -ENOENT;
+    return PASSED(reason);
 }
 
-/* Ends the reading of the row, then asks for one redirect within the limit. 0: the call may be redirected. -ENOENT: the
- * limit is reached, and the call passes. -EAGAIN: the row was replaced meanwhile, and nothing was counted. */
+/* Ends the reading of the row, then asks for one redirect within the limit. 0: the call may be redirected.
+ * PASSED(PASS_QOS): the limit is reached. -EAGAIN: the row was replaced meanwhile, and nothing was counted. */
 static __always_inline int admit(const struct attempt *attempt) {
     u32 limit = attempt->row->limit;
 
     if (!end_reading(attempt->row, attempt->generation, &attempt->keys->frontend))
         return -EAGAIN;
-    if (likely(!limit) || take_from_window(&attempt->caller->service_id, limit))
+    if (likely(!limit) || within_limit(&attempt->caller->service_id, limit))
         return 0;
     count_pass(&attempt->caller->service_id, PASS_QOS);
-    return -ENOENT;
+    return PASSED(PASS_QOS);
 }
 
-/* Records in the socket where its calls go from now on, and counts the redirect: 0. -ENOENT: there is no memory for the
- * record, so the call passes. */
+/* Records in the socket where its calls go from now on, and counts the redirect: 0. PASSED(PASS_NO_MEMORY): there is
+ * no memory for the record. */
 static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct attempt *attempt,
                                     struct socket_state *state, struct endpoint *backend, u64 affinity_hits) {
     if (record_pair(ctx, state, &attempt->keys->frontend, backend, attempt->generation)) {
         count_pass(&attempt->caller->service_id, PASS_NO_MEMORY);
-        return -ENOENT;
+        return PASSED(PASS_NO_MEMORY);
     }
     count_redirect(&attempt->caller->service_id, affinity_hits);
     return 0;
@@ -81,7 +84,7 @@ static __always_inline void record_affinity(const struct attempt *attempt, u64 n
         affinity.update(&attempt->keys->client, &fresh);
 }
 
-/* Chooses the backend that the client has by affinity, or a new one that it keeps. 0, -ENOENT and -EAGAIN as in
+/* Chooses the backend that the client has by affinity, or a new one that it keeps. 0, PASSED and -EAGAIN as in
  * admit. */
 static __always_inline int choose_by_affinity(struct bpf_sock_addr *ctx, const struct attempt *attempt, u32 seconds,
                                               struct endpoint *backend, u64 *affinity_hits) {
@@ -114,8 +117,8 @@ static __always_inline int choose_by_affinity(struct bpf_sock_addr *ctx, const s
     return 0;
 }
 
-/* 0: the call goes to `backend`. -ENOENT: the call takes the normal way. -EAGAIN: the row was replaced while we read
- * it, and nothing was done. */
+/* 0: the call goes to `backend`. PASSED(reason): the call takes the normal way. -ENOENT: so it does, and no policy has a
+ * say in it. -EAGAIN: the row was replaced while we read it, and nothing was done. */
 static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_keys *keys, struct endpoint *backend) {
     struct frontend_row *row = frontends.lookup(&keys->frontend);
     struct backend_cgroup_key caller;
@@ -179,29 +182,33 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_ke
         return error;
     if (unlikely(shadow)) {
         count_shadow(&caller.service_id, affinity_hits);
-        return -ENOENT;
+        return PASSED(PASS_SHADOW);
     }
     return redirect(ctx, &attempt, state, backend, affinity_hits);
 }
 
-/* 0: the call goes to `backend`. -ENOENT: the call takes the normal way. */
-static __always_inline int choose_backend(struct bpf_sock_addr *ctx, const struct frontend_key *call,
-                                          struct endpoint *backend) {
+/* Decides about a call, and changes its address if it is redirected. */
+static __always_inline void decide(struct bpf_sock_addr *ctx, const struct frontend_key *call, enum calling_hook hook,
+                                   bool ipv6) {
     union call_keys keys;
+    struct endpoint backend;
     int error;
 
     if (!may_be_ours(call))
-        return -ENOENT;
+        return;
     keys.frontend = *call;
     /* Unrolled. The verifier of kernels before 6.17 also follows paths that a processor takes only by speculation,
      * and in a real loop there would be no end of these. */
 #pragma unroll
     for (int i = 0; i < MAX_READS; i++) {
-        error = try_redirect(ctx, &keys, backend);
+        error = try_redirect(ctx, &keys, &backend);
         if (likely(error != -EAGAIN))
             break;
     }
     if (error)
         note_direct_call(ctx, &keys.frontend);
-    return error;
+    else
+        set_endpoint(ctx, &backend, ipv6);
+    if (unlikely(is_watched()) && (!error || error <= PASSED(0)))
+        tell_watchers(ctx, &keys.frontend, error ? 1 - PASSED_BASE - error : 0, hook, ipv6);
 }

@@ -138,3 +138,31 @@ struct closer_row {
     u64 fault; /* as in bpf/rows.py CloserFault */
 };
 _Static_assert(sizeof(struct closer_row) == 16, "closer_row");
+
+/* The hooks of calls that are decided about. In the order of bpf/rows.py DECIDING_HOOKS. */
+enum calling_hook { CONNECT4, CONNECT6, SENDMSG4, SENDMSG6 };
+
+/* Whether somebody watches, and what the programs have told so far. */
+struct watch_row {
+    u64 until; /* ns, CLOCK_MONOTONIC: somebody watches until then; 0: nobody does */
+    u64 window; /* as in `windows`: how many decisions were told in the present second */
+    u64 told; /* number of the last decision that was told; the first is 1 */
+    u64 dropped; /* how many were not told, since there were too many in their second */
+};
+_Static_assert(sizeof(struct watch_row) == 32, "watch_row");
+
+/* What the programs decided about one call. `number` is 0 while the row is written; a reader compares it before and
+ * after. */
+struct decision_row {
+    u64 number;
+    u64 time; /* ns, CLOCK_MONOTONIC */
+    struct frontend_key frontend;
+    struct endpoint target; /* where the call goes: a backend, or the frontend when it passes */
+    u64 client_netns; /* cookie */
+    u64 cgroup_id; /* the caller's own */
+    u64 thread_and_process; /* thread id, process id << 32, as the node's pid namespace has them */
+    u32 service_id; /* 0: the frontend's row was removed meanwhile */
+    u16 passed; /* 0 for a redirect, else the pass_reason + 1 */
+    u16 hook; /* enum calling_hook */
+};
+_Static_assert(sizeof(struct decision_row) == 96, "decision_row");

@@ -1,7 +1,9 @@
-"""Finds one Pod of a node by its name, in the source that the configuration names."""
+"""The Pods of this node, asked once, from the source that the configuration names."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from config.domain.ids import NamespacedName
@@ -31,6 +33,31 @@ def find_pod(name: NamespacedName, settings: Settings) -> Pod:
     return _in_cluster(name, settings.source.kubeconfig, settings.node_name)
 
 
+def pod_names(settings: Settings) -> dict[str, NamespacedName]:
+    """The Pods of this node: uid, or a static Pod's config hash -> name. Raises SourceSilent."""
+    if settings.source.kind == "directory":
+        pods = list(_pods_in_directory(settings.source.directory, settings.node_name, settings.redirect))
+    else:
+        pods = _pods_in_cluster(settings.source.kubeconfig, settings.node_name)
+    return {uid: pod.key for pod in pods for uid in (pod.uid, pod.config_hash) if uid}
+
+
+def _pods_in_cluster(kubeconfig: str, node: str) -> list[Pod]:
+    """Of this node."""
+    from k8s.api.client import Api  # noqa: PLC0415  (as in _in_cluster)
+
+    try:
+        answer = Api(kubeconfig).get("/api/v1/pods", {"fieldSelector": f"spec.nodeName={node}"})
+    except (ApiError, Unreachable, SourceConfigError) as error:
+        msg = f"the API server cannot tell the Pods of this node: {error}"
+        raise SourceSilent(msg) from error
+    found = []
+    for item in answer.get("items") or []:
+        with contextlib.suppress(ObjectError):
+            found.append(parse_pod(item))
+    return found
+
+
 def _in_cluster(name: NamespacedName, kubeconfig: str, node: str) -> Pod:
     # Imported late, because the official client takes a second to import and a directory does not need it.
     from k8s.api.client import Api  # noqa: PLC0415
@@ -55,6 +82,15 @@ def _in_cluster(name: NamespacedName, kubeconfig: str, node: str) -> Pod:
 
 
 def _in_directory(name: NamespacedName, directory: Path, node: str, redirect: RedirectSettings) -> Pod:
+    for pod in _pods_in_directory(directory, node, redirect):
+        if pod.key == name:
+            return pod
+    msg = f"there is no Pod {name} of node {node} in the manifests of {directory}"
+    raise NoSuchPod(msg)
+
+
+def _pods_in_directory(directory: Path, node: str, redirect: RedirectSettings) -> Iterator[Pod]:
+    """Of this node."""
     try:
         files = sorted(path for path in directory.iterdir() if is_manifest(path.name))
     except OSError as error:
@@ -71,8 +107,4 @@ def _in_directory(name: NamespacedName, directory: Path, node: str, redirect: Re
             )
         except (FileFault, OSError):  # the agent's log and `run.py validate` say what is wrong with it
             continue
-        for pod in found.objects.values():
-            if isinstance(pod, Pod) and pod.key == name:
-                return pod
-    msg = f"there is no Pod {name} of node {node} in the manifests of {directory}"
-    raise NoSuchPod(msg)
+        yield from (pod for pod in found.objects.values() if isinstance(pod, Pod))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from bpf import packing, pod_cgroups, rows
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
 from bpf.maps import PinnedMaps
+from bpf.monitoring import shared_rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.lab.lab import ROOT, Lab
 from tests.lab.rows import small_datapath
@@ -160,6 +162,37 @@ def test_counters(maps: PinnedMaps) -> None:
     assert [read.passes[reason] for reason in rows.PassReason] == [n * counters.cpus for n in of_a_cpu["passes"]]
 
 
+def test_a_decision(maps: PinnedMaps) -> None:
+    """Only the programs write one."""
+    target = packing.pack_member(V4, BACKEND)[24:]
+    numbers = (2**33, 2**34, 7 << 32 | 9, 10091, rows.PassReason.QOS + 1, 3)
+    raw = struct.pack("=QQ24s24sQQQIHH", 5, 2**40, packing.pack_frontend(V4), target, *numbers)
+    maps["decisions"].update(bytes(4), raw)
+    assert as_the_kernel_sees(maps["decisions"].path)["value"] == {
+        "number": 5,
+        "time": 2**40,
+        "frontend": key_of(V4),
+        "target": {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)},
+        "client_netns": 2**33,
+        "cgroup_id": 2**34,
+        "thread_and_process": 7 << 32 | 9,
+        "service_id": 10091,
+        "passed": 4,
+        "hook": 3,
+    }
+    assert packing.unpack_decision(raw) == rows.Decision(
+        time_ns=2**40,
+        hook="sendmsg6",
+        frontend=V4,
+        target=BACKEND,
+        passed=rows.PassReason.QOS,
+        policy_id=10091,
+        client_netns=2**33,
+        cgroup_id=2**34,
+        pid=7,
+    )
+
+
 def test_a_policy_its_window_its_cgroups_and_the_configuration(maps: PinnedMaps) -> None:
     maps["policies"].update(ONE, packing.pack_policy(rows.PolicyRow(name="n" * 253, limit=9)))
     row = as_the_kernel_sees(maps["policies"].path)
@@ -191,5 +224,9 @@ def test_numbers_that_stand_in_both_languages_are_the_same() -> None:
     assert names == [*(f"PASS_{reason.name}" for reason in rows.PassReason), "PASS_REASONS"]
     assert f"#define MAX_CGROUP_LEVELS {pod_cgroups.MAX_LEVELS}\n" in consts.read_text()
     assert f"#define HASH_FACTOR {packing.HASH_FACTOR:#x}ULL\n" in consts.read_text()
+    hooks = re.search(r"enum calling_hook \{(.*?)\};", types.read_text(), re.DOTALL)
+    assert hooks
+    assert hooks[1].lower().replace(",", "").split() == list(rows.DECIDING_HOOKS)
+    assert f"#define MAX_DECISIONS {shared_rows.MAX_DECISIONS}\n" in consts.read_text()
     for flag in rows.FrontendFlag:
         assert f"#define FRONTEND_{flag.name} {flag.value} " in types.read_text()

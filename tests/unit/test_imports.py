@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bpf": GROUND,
     "bpf.closing": {"bpf", *GROUND},
     "bpf.explaining": {"bpf", "bpf.closing", *GROUND},
+    "bpf.monitoring": {"bpf", "bpf.explaining", *GROUND},
     "k8s": set(),
     "k8s.objects": GROUND,
     "k8s.api": OBJECTS,
@@ -35,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "actors.health": (MESSAGES | {"bpf"}) - K8S | GROUND,
     "actors.reporting": MESSAGES | {"bpf"},
     "actors.controller": MESSAGES | {"actors.resolving"},
-    "actors.commands": {"bpf", "bpf.explaining", "k8s.commands", *API},
+    "actors.commands": {"bpf", "bpf.explaining", "bpf.monitoring", "k8s.commands", *API},
     "actors": MESSAGES
     | {
         "bpf",

@@ -1,0 +1,49 @@
+"""`run.py monitor`: what is decided about calls, line by line as it happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+
+from bpf.cgroups import find_cgroup
+from bpf.explaining.call import ClientName
+from bpf.monitoring.clients import Clients
+from bpf.monitoring.filters import is_chosen
+from bpf.monitoring.follow import follow
+from bpf.monitoring.printing import as_text, document, lost_as_text
+from config.domain.ids import NamespacedName
+from config.settings import Settings
+from k8s.commands.pods import SourceSilent, pod_names
+
+
+def lines(
+    settings: Settings,
+    wait: Callable[[float], bool],
+    *,
+    policy: str | None,
+    client: ClientName | None,
+    count: int | None,
+    as_json: bool,
+) -> Iterator[str]:
+    """Ends after `count` of them, or when `wait` says so. `policy` and `client` choose among them; None: all of them.
+    Raises DatapathError when nothing is installed."""
+    mount = find_cgroup("auto")
+    clients = Clients(mount, lambda: _pods(settings))
+    left = count
+    for each in follow(settings.datapath.bpffs, clients, wait):
+        if isinstance(each, int):
+            yield json.dumps({"lost": each}) if as_json else lost_as_text(each)
+        elif is_chosen(each, policy, client, mount):
+            yield json.dumps(document(each)) if as_json else as_text(each)
+            if left is not None:
+                left -= 1
+                if not left:
+                    return
+
+
+def _pods(settings: Settings) -> Mapping[str, NamespacedName]:
+    """Empty while the source can't be asked: a caller has no name then, and everything else is told."""
+    try:
+        return pod_names(settings)
+    except SourceSilent:
+        return {}

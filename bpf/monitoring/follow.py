@@ -1,0 +1,92 @@
+"""Follows the decisions of the attached build, also when an upgrade replaces it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bpf.attachments import active_build
+from bpf.errors import DatapathError
+from bpf.explaining.installed import opened_maps
+from bpf.maps import PinnedMaps
+from bpf.monitoring.clients import Clients
+from bpf.monitoring.filters import Line
+from bpf.monitoring.shared_rows import SharedRows
+from bpf.rows import Decision
+
+_ROUND_SECONDS = 0.1
+"""Between two readings. In that time the programs tell less than there is room for."""
+_ROUNDS_OF_A_BUILD = 10
+"""Between two looks whether the build was replaced."""
+
+
+def follow(bpffs: Path, clients: Clients, wait: Callable[[float], bool]) -> Iterator[Line | int]:
+    """Lines as they happen; a number says how many decisions were lost since the last line.
+
+    `wait` waits for some seconds, and answers whether to end. Raises DatapathError when nothing is installed.
+    """
+    while True:
+        build = active_build(bpffs)
+        with opened_maps(bpffs) as maps:
+            if build is None or maps is None:
+                msg = f"nothing of ours is installed under {bpffs}, so nothing is decided; start the agent"
+                raise DatapathError(msg)
+            watched = _Build(maps, clients)
+            try:
+                yield from watched.lines()
+                while active_build(bpffs) == build:
+                    for _ in range(_ROUNDS_OF_A_BUILD):
+                        ended = wait(_ROUND_SECONDS)
+                        yield from watched.lines()
+                        if ended:
+                            return
+            finally:
+                watched.close()
+
+
+class _Build:
+    def __init__(self, maps: PinnedMaps, clients: Clients) -> None:
+        self._maps = maps
+        self._rows = SharedRows(maps["watch"].path.parent)
+        self._clients = clients
+        self._host_netns = maps.config().host_netns
+        self._policies: dict[int, str] = {}
+
+    def close(self) -> None:
+        self._rows.close()
+
+    def lines(self) -> Iterator[Line | int]:
+        self._rows.renew(time.monotonic_ns())
+        decisions, lost = self._rows.read()
+        for each in decisions:
+            yield self._line(each)
+        if lost:
+            yield lost
+
+    def _line(self, decision: Decision) -> Line:
+        since = time.monotonic_ns() - decision.time_ns
+        at = datetime.fromtimestamp((time.time_ns() - since) / 1e9, UTC)
+        return Line(
+            time=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            hook=decision.hook,
+            client=self._clients.name(decision.cgroup_id, is_host=decision.client_netns == self._host_netns),
+            client_netns=decision.client_netns,
+            cgroup=self._clients.directory(decision.cgroup_id),
+            pid=decision.pid,
+            command=self._clients.command(decision.pid),
+            frontend=decision.frontend,
+            policy=self._policy(decision.policy_id),
+            reason=decision.passed,
+            backend=decision.target if decision.passed is None else None,
+        )
+
+    def _policy(self, policy_id: int) -> str:
+        """A policy keeps its id, so its name is read once."""
+        if policy_id not in self._policies:
+            row = self._maps.policy(policy_id)
+            if row is None:
+                return ""
+            self._policies[policy_id] = row.name
+        return self._policies[policy_id]

@@ -1,0 +1,58 @@
+/* Tells watchers (run.py monitor) what was decided. While nobody watches, a call to a frontend pays for reading one
+ * word, and any other call for nothing. */
+
+static __always_inline bool is_watched(void) {
+    const struct watch_row *watch = ONLY_ROW(WATCH);
+
+    return *(volatile u64 *)&watch->until;
+}
+
+/* Whether to tell one more decision. Watchers renew `until` all the time. So when one ends in any way, nothing of it
+ * stays for longer than a moment: the first call after that time finds that it is over, and sets it to 0. */
+static __always_inline bool admit_decision(struct watch_row *watch, u64 now) {
+    u64 until = *(volatile u64 *)&watch->until;
+
+    if ((s64)(now - until) > 0) {
+        __sync_val_compare_and_swap(&watch->until, until, 0);
+        return false;
+    }
+    if (take_from_window(&watch->window, DECISIONS_PER_SECOND))
+        return true;
+    __sync_fetch_and_add(&watch->dropped, 1);
+    return false;
+}
+
+/* `call` is the frontend that the program called, and the context has the address by now to which the call goes. */
+static __always_inline void tell_watchers(struct bpf_sock_addr *ctx, const struct frontend_key *call, u16 passed,
+                                          enum calling_hook hook, bool ipv6) {
+    struct watch_row *watch = ONLY_ROW(WATCH);
+    const struct frontend_row *frontend;
+    struct decision_row *row;
+    struct frontend_key target;
+    u64 now = bpf_ktime_get_coarse_ns(), number, key;
+
+    if (!admit_decision(watch, now))
+        return;
+    number = __sync_fetch_and_add(&watch->told, 1) + 1;
+    key = number % MAX_DECISIONS; /* the map reads the lower half of it */
+    row = decisions.lookup((u32 *)&key);
+    if (!row)
+        return;
+    *(volatile u64 *)&row->number = 0;
+    barrier();
+    get_call(ctx, &target, ipv6);
+    row->time = now;
+    row->frontend = *call;
+    row->target.address[0] = target.address[0];
+    row->target.address[1] = target.address[1];
+    row->target.port = (__be16)target.port_protocol;
+    row->client_netns = bpf_get_netns_cookie(ctx);
+    row->cgroup_id = bpf_get_current_cgroup_id();
+    row->thread_and_process = bpf_get_current_pid_tgid();
+    row->passed = passed;
+    row->hook = hook;
+    frontend = frontends.lookup((void *)call);
+    row->service_id = frontend ? frontend->service_id : 0;
+    barrier();
+    *(volatile u64 *)&row->number = number;
+}
