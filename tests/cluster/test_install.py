@@ -131,10 +131,9 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     apply_examples(installed)
     assert answers(bare) == LOCAL
     agent = installed.agent_pod()["metadata"]["uid"]
-    status = inline(TROUBLESHOOTING, "exec POD -- python -c").replace("POD", installed.agent_pod()["metadata"]["name"])
-    assert {each["name"] for each in json.loads(checkout.run(status).stdout)["policies"]} == set(
-        examples.NAMES.values()
-    )
+    status = inline(TROUBLESHOOTING, "exec POD -- python run.py status")
+    said = checkout.run(f"{status} -o json".replace("POD", installed.agent_pod()["metadata"]["name"])).stdout
+    assert {each["name"] for each in json.loads(said)["policies"]} == set(examples.NAMES.values())
 
     five = block("README.md", "kubectl apply -f k8s/examples/node-local-dns")
     assert five == block(DNS_EXAMPLE, "kubectl apply -f k8s/examples/node-local-dns")

@@ -22,7 +22,7 @@ from typing import Any
 SLOWNESS = float(os.environ.get("LAB_SLOWNESS", "1"))
 """By how many times this machine may be slower than an ordinary one, for example when it is emulated. All time-outs of
 the laboratory are multiplied by it."""
-TIMEOUT = 2.0 * SLOWNESS
+TIMEOUT = 5.0 * SLOWNESS
 SO_NETNS_COOKIE = 71
 CLOCK_MONOTONIC_COARSE = 6
 """From linux/time.h: the clock that bpf_ktime_get_coarse_ns reads."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from queue import SimpleQueue
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import pykka
@@ -206,8 +207,12 @@ def test_all_actors_together_write_the_status_of_each_policy(cluster: Cluster) -
 
 
 def scrape(cluster: Cluster) -> str:
-    with urlopen(f"http://127.0.0.1:{cluster.metrics_port}/metrics", timeout=WAIT_SECONDS) as answer:
-        found: str = answer.read().decode()
+    """What the endpoint of the metrics says; "" while nobody listens there yet."""
+    try:
+        with urlopen(f"http://127.0.0.1:{cluster.metrics_port}/metrics", timeout=WAIT_SECONDS) as answer:
+            found: str = answer.read().decode()
+    except URLError:
+        return ""
     return found
 
 
