@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Self
 
 from tests.cluster import images
 from tests.cluster.binaries import ROOT, coredns
 from tests.cluster.control_plane import Manifest
 from tests.cluster.node import CLUSTER_DNS, UPSTREAM_DNS, Node
-from tests.lab.lab import wait_until
 
 EXAMPLE = ROOT / "k8s" / "examples" / "node-local-dns"
 CACHE = "node-local-dns"
@@ -128,58 +124,3 @@ def apply_example(node: Node) -> None:
     for path in sorted(EXAMPLE.glob("*.yaml")):
         node.apply(path.read_text())
     node.kubectl("rollout", "status", f"daemonset/{CACHE}", "-n", "kube-system", "--timeout=60s")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one kind of lookup came to."""
-
-    protocol: str
-    queries: int
-    answers: int
-    lost: int
-    refused: int
-    failed: int
-    max_ms: float
-
-    @property
-    def unanswered(self) -> int:
-        return self.queries - self.answers
-
-    def __str__(self) -> str:
-        return (
-            f"{self.protocol}: {self.queries} lookups, {self.lost} lost, {self.refused + self.failed} refused, "
-            f"slowest {self.max_ms:.0f} ms"
-        )
-
-
-class Lookups:
-    """Constant load from a Pod, each lookup on a new socket, none repeated: context manager, `results` after it."""
-
-    def __init__(self, node: Node, pod: str, *, rates: Sequence[tuple[str, int]], timeout_ms: int = 1000) -> None:
-        self._node, self._pod = node, pod
-        self._rates, self._timeout = dict(rates), timeout_ms
-        self._processes: dict[str, subprocess.Popen[str]] = {}
-        self.results: list[Result] = []
-
-    def __enter__(self) -> Self:
-        for protocol, rate in self._rates.items():
-            lookup = (
-                f"lookup-musl --raw {CLUSTER_DNS} {NAME} --proto {protocol} --rate {rate} --timeout-ms {self._timeout}"
-            )
-            script = f"{lookup} & echo $! >/tmp/{protocol}.pid; wait $!"
-            command = self._node.kubectl_command("exec", self._pod, "--", "sh", "-c", script)
-            self._processes[protocol] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            started = ("test", "-s", f"/tmp/{protocol}.pid")  # noqa: S108  (in the Pod)
-            wait_until(
-                lambda started=started: self._node.exec(self._pod, *started, check=False).returncode == 0,  # type: ignore[misc]
-                "the lookups have begun",
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for protocol, process in self._processes.items():
-            self._node.exec(self._pod, "sh", "-c", f"kill $(cat /tmp/{protocol}.pid); rm /tmp/{protocol}.pid")
-            said: dict[str, Any] = json.loads(process.communicate(timeout=30)[0])
-            numbers = {key: said[key] for key in ("queries", "answers", "lost", "refused", "failed", "max_ms")}
-            self.results.append(Result(protocol=protocol, **numbers))

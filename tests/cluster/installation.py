@@ -115,6 +115,15 @@ class Installation:
         (living,) = (pod for pod in self.pods(DAEMONSET) if "deletionTimestamp" not in pod["metadata"])
         return living
 
+    def agent_process(self) -> int:
+        """The id of the agent's own process; the closer beside it is another. Raises LookupError."""
+        pod = self.agent_pod()["metadata"]["name"]
+        for process in self.node.processes(pod, namespace=NAMESPACE):
+            if Path(f"/proc/{process}/cmdline").read_bytes() == b"python\0run.py\0":
+                return process
+        msg = f"no process of Pod {pod} is the agent"
+        raise LookupError(msg)
+
     def run(self, *arguments: str) -> str:
         """`kubectl exec ds/balancing-agent -- python run.py ...`."""
         pod = self.agent_pod()["metadata"]["name"]

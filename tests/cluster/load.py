@@ -20,6 +20,8 @@ from typing import Any, Self
 from tests.cluster.dns import NAME
 from tests.cluster.node import CLUSTER_DNS, Node
 
+RATE = 1000
+"""Lookups per second."""
 END_SECONDS = 30.0
 TIMEOUT_MS = 5000
 """As long as glibc and musl wait: what has no answer then was lost, and was not just slow."""
@@ -92,7 +94,7 @@ class Load:
     result: Result
 
     def __init__(
-        self, node: Node, pod: str, *, rate: int = 1000, kept: int = 0, quiet: int = 0, timeout_ms: int = TIMEOUT_MS
+        self, node: Node, pod: str, *, rate: int = RATE, kept: int = 0, quiet: int = 0, timeout_ms: int = TIMEOUT_MS
     ) -> None:
         self._node, self._pod = node, pod
         options = {"rate": rate, "kept": kept, "quiet": quiet, "timeout-ms": timeout_ms}

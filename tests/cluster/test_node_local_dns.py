@@ -1,27 +1,28 @@
 """Node-local DNS, the main use: the documented example on a real node, and how many lookups each fault costs.
 
-Lost lookups are counted under constant load, and printed. None may be lost where the kubelet knows of the end before
-the cache stops serving: deletion, roll-out, readiness.
+Lookups are sent at a constant rate, whatever the answers are, and those that go unanswered are counted and printed.
+None may be lost where the cache ends in good order, or where only the agent or the API server fails.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.cluster import dns
-from tests.cluster.installation import Installation
+from tests.cluster import dns, faults, load
+from tests.cluster.control_plane import Manifest
+from tests.cluster.installation import DAEMONSET, Installation
+from tests.cluster.installation import NAMESPACE as AGENT_NAMESPACE
 from tests.cluster.node import CLUSTER_DNS, Node
 from tests.lab.lab import wait_until
 
-RATES = (("udp", 200), ("udp-connected", 200), ("tcp", 50))
-Tell = Callable[[str, list[dns.Result]], None]
+NAMESPACE = "kube-system"
+OUTAGE_SECONDS = 5.0
+Tell = Callable[[str, load.Result], None]
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +48,9 @@ def node(installation: Installation) -> Node:
 def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     """Prints what was lost in every run, also when the test passes."""
 
-    def say(what: str, results: list[dns.Result]) -> None:
+    def say(what: str, result: load.Result) -> None:
         with capsys.disabled():
-            print(f"\n{what}: " + "; ".join(map(str, results)))
+            print(f"\n{what}: {result}")
 
     return say
 
@@ -68,15 +69,6 @@ def cache_pods(node: Node) -> list[str]:
 def is_ready(node: Node, pod: str) -> bool:
     conditions = node.api.get(f"/api/v1/namespaces/kube-system/pods/{pod}")["status"]["conditions"]
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def process_of(node: Node, pod: str) -> int:
-    """The process id of CoreDNS in a Pod; 0 while none runs."""
-    for path in node.pod_cgroup(pod, namespace="kube-system").glob("*/cgroup.procs"):
-        for process in path.read_text().split():
-            if "coredns" in Path(f"/proc/{process}/comm").read_text():
-                return int(process)
-    return 0
 
 
 @pytest.mark.parametrize("libc", dns.LIBCS)
@@ -107,65 +99,119 @@ def test_the_cache_reaches_the_clusters_dns_through_the_same_service(installatio
     assert installation.metric(f'localredirect_passes_total{{policy="{dns.POLICY}",reason="from_backend"}}') >= 1
 
 
-def test_a_cache_that_is_deleted_costs_no_lookup(installation: Installation, node: Node, tell: Tell) -> None:
-    with dns.Lookups(node, "resolver", rates=RATES) as lookups:
-        (pod,) = cache_pods(node)
-        node.kubectl("delete", "pod", pod, "-n", "kube-system", "--wait=true")
-        wait_until(lambda: [p for p in cache_pods(node) if is_ready(node, p)], "a new one is Ready", 60)  # type: ignore[arg-type, return-value]
-        installation.wait_state(dns.POLICY, "Active")
-    tell("cache deleted", lookups.results)
-    assert [result.unanswered for result in lookups.results] == [0, 0, 0]
+# --- faults, under a constant load that no answer delays
 
 
-def test_a_rolling_update_costs_no_lookup(installation: Installation, node: Node, tell: Tell) -> None:
-    with dns.Lookups(node, "resolver", rates=RATES) as lookups:
-        node.kubectl("rollout", "restart", f"daemonset/{dns.CACHE}", "-n", "kube-system")
-        node.kubectl("rollout", "status", f"daemonset/{dns.CACHE}", "-n", "kube-system", "--timeout=90s")
-        wait_until(lambda: len(cache_pods(node)) == 1, "the former one is being deleted", 60)
-        installation.wait_state(dns.POLICY, "Active")
-    tell("rolling update", lookups.results)
-    assert [result.unanswered for result in lookups.results] == [0, 0, 0]
+def deleted(installation: Installation, pod: str) -> None:
+    faults.delete(installation.node, pod, NAMESPACE)
 
 
-def test_a_cache_that_fails_its_readiness_costs_no_lookup(installation: Installation, node: Node, tell: Tell) -> None:
-    """The port of its probe is blocked and it goes on serving, like a cache that is overloaded or drained."""
-    (pod,) = cache_pods(node)
-    inside = ["nsenter", f"--net=/proc/{process_of(node, pod)}/ns/net", "nft"]
-    with dns.Lookups(node, "resolver", rates=RATES) as lookups:
-        rules = "table inet t { chain c { type filter hook input priority 0; tcp dport 8181 drop; }; }"
-        subprocess.run([*inside, rules], check=True)
+def evicted(installation: Installation, pod: str) -> None:
+    faults.evict(installation.node, pod, NAMESPACE)
+
+
+def rolled_out(installation: Installation, pod: str) -> None:
+    node = installation.node
+    node.kubectl("rollout", "restart", f"daemonset/{dns.CACHE}", "-n", NAMESPACE)
+    node.kubectl("rollout", "status", f"daemonset/{dns.CACHE}", "-n", NAMESPACE, "--timeout=90s")
+    wait_until(lambda: pod not in cache_pods(node), "the former one is being deleted", 60)
+
+
+def not_ready(installation: Installation, pod: str) -> None:
+    with faults.probe_blocked(installation.node.process_of(pod, "coredns", namespace=NAMESPACE)):
         installation.wait_state(dns.POLICY, "NoBackend")
-        subprocess.run([*inside, "delete table inet t"], check=True)
+
+
+def agent_rolled_out(installation: Installation, _pod: str) -> None:
+    installation.node.kubectl("rollout", "restart", f"daemonset/{DAEMONSET}", "-n", AGENT_NAMESPACE)
+    installation.wait_ready()
+
+
+def agent_killed(installation: Installation, _pod: str) -> None:
+    agent = installation.agent_pod()
+    faults.kill(installation.agent_process())
+    wait_until(lambda: restarts(installation) > restarts_of(agent), "the kubelet has started it again", 60)
+    installation.wait_ready()
+
+
+def restarts(installation: Installation) -> int:
+    return restarts_of(installation.agent_pod())
+
+
+def restarts_of(pod: Manifest) -> int:
+    return sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
+
+
+def api_server_away(installation: Installation, _pod: str) -> None:
+    installation.node.stop_apiserver()
+    time.sleep(OUTAGE_SECONDS)
+    installation.node.start_apiserver()
+    installation.node.restart_controllers()
+
+
+ORDERLY = (deleted, evicted, rolled_out, not_ready, agent_rolled_out, agent_killed)
+
+
+def load_during(installation: Installation, happen: Callable[[], None]) -> load.Result:
+    """Lookups at 1,000 a second while something happens, and until the cache is in use again. After that the sockets that
+    are kept, busy and quiet ones, are asked as well."""
+    node = installation.node
+    with load.Load(node, "resolver", kept=5, quiet=5) as running:
+        happen()
+        wait_until(lambda: any(is_ready(node, each) for each in cache_pods(node)), "a cache is Ready", 90)
         installation.wait_state(dns.POLICY, "Active")
-    tell("readiness failing", lookups.results)
-    assert [result.unanswered for result in lookups.results] == [0, 0, 0]
+        running.ask_quiet()
+        time.sleep(2)  # so that the quiet ones are asked some times
+    return running.result
 
 
-def test_after_a_crash_lookups_go_on(installation: Installation, node: Node, tell: Tell) -> None:
-    """Until the kubelet notices a crash, nobody knows of it. Lookups until then are lost, and counted here."""
-    (pod,) = cache_pods(node)
-    with dns.Lookups(node, "resolver", rates=RATES) as lookups:
-        crashed = process_of(node, pod)
-        os.kill(crashed, signal.SIGKILL)
-        installation.wait_state(dns.POLICY, "NoBackend")
-        wait_until(lambda: process_of(node, pod) not in (0, crashed) and is_ready(node, pod), "it is back", 60)
-        installation.wait_state(dns.POLICY, "Active")
-    tell("cache crashed (kill -9)", lookups.results)
-    assert all(result.answers > result.queries / 2 for result in lookups.results)
-
-
-def test_a_cache_that_hangs_is_left_when_its_probe_has_failed(
-    installation: Installation, node: Node, tell: Tell
+@pytest.mark.parametrize("fault", ORDERLY, ids=lambda fault: fault.__name__)
+def test_what_is_orderly_costs_no_lookup(
+    installation: Installation, node: Node, fault: Callable[[Installation, str], None], tell: Tell
 ) -> None:
     (pod,) = cache_pods(node)
-    hung = process_of(node, pod)
-    with dns.Lookups(node, "resolver", rates=RATES) as lookups:
-        os.kill(hung, signal.SIGSTOP)
-        try:
-            installation.wait_state(dns.POLICY, "NoBackend")
-            before = json.loads(node.exec("resolver", "lookup-musl", "other.upstream.test", "3").stdout)
-        finally:
-            os.kill(hung, signal.SIGCONT)
-        installation.wait_state(dns.POLICY, "Active")
-    tell("cache hung (SIGSTOP)", lookups.results)
-    assert before["failed"] == 0
+    result = load_during(installation, lambda: fault(installation, pod))
+    tell(fault.__name__, result)
+    assert result.lookups.unanswered == 0
+    assert (result.kept.silent, result.quiet.silent) == (0, 0)
+
+
+def test_an_outage_of_the_api_server_costs_no_lookup(installation: Installation, tell: Tell) -> None:
+    result = load_during(installation, lambda: api_server_away(installation, ""))
+    tell("API server away", result)
+    assert result.lookups.unanswered == 0
+    assert (result.kept.silent, result.quiet.silent) == (0, 0)
+
+
+def test_a_crash_costs_the_lookups_of_a_moment(installation: Installation, node: Node, tell: Tell) -> None:
+    """The agent hears of it from the kernel. Without that, all lookups of a second would be lost: 1,000."""
+    (pod,) = cache_pods(node)
+    crashed = node.process_of(pod, "coredns", namespace=NAMESPACE)
+
+    def crash() -> None:
+        faults.kill(crashed)
+        installation.wait_state(dns.POLICY, "NoBackend")
+
+    result = load_during(installation, crash)
+    tell("killed (-9)", result)
+    assert result.lookups.unanswered <= load.RATE / 4
+    assert (result.kept.silent, result.quiet.silent) == (0, 0)
+
+
+def test_a_cache_that_hangs_is_left_by_its_health_check(installation: Installation, node: Node, tell: Tell) -> None:
+    """After 1.5 s at most by the example's settings; it hangs until the cluster's DNS has answered twice as long."""
+    (pod,) = cache_pods(node)
+
+    def hang() -> None:
+        with faults.hanging([node.process_of(pod, "coredns", namespace=NAMESPACE)]):
+            wait_until(lambda: "its dns check" in message(installation), "its health check has failed", 30)
+            time.sleep(3)
+
+    result = load_during(installation, hang)
+    tell("hanging", result)
+    assert result.lookups.unanswered <= load.RATE * 2
+    assert (result.kept.silent, result.quiet.silent) == (0, 0)
+
+
+def message(installation: Installation) -> str:
+    return next(str(each["message"]) for each in installation.status()["policies"] if each["name"] == dns.POLICY)

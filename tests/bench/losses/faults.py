@@ -6,18 +6,15 @@ A fault takes a fixed time where it has no end of its own, so that all ways have
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.losses.ways import NAMESPACE, KubeProxy, NodeLocal, Ours, Way
-from tests.cluster import dns, installation
+from tests.cluster import dns, faults, installation
 from tests.cluster.leftovers import hierarchies
 from tests.lab.lab import wait_until
 
@@ -36,15 +33,11 @@ class Fault:
 
 
 def deleted(way: Way) -> None:
-    way.node.kubectl("delete", "pod", way.server(), "-n", NAMESPACE, "--wait=true")
+    faults.delete(way.node, way.server(), NAMESPACE)
 
 
 def evicted(way: Way) -> None:
-    """As `kubectl drain` and the descheduler end Pods."""
-    pod = way.server()
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NAMESPACE}}
-    way.node.api.create(f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction", body)
-    way.node.kubectl("wait", "--for=delete", f"pod/{pod}", "-n", NAMESPACE, "--timeout=60s")
+    faults.evict(way.node, way.server(), NAMESPACE)
 
 
 def rolled_out(way: Way) -> None:
@@ -52,16 +45,12 @@ def rolled_out(way: Way) -> None:
 
 
 def not_ready(way: Way) -> None:
-    """The port of its readiness probe is blocked, and it goes on serving."""
-    inside = ["nsenter", f"--net=/proc/{way.process(way.server())}/ns/net", "nft"]
-    rules = "table inet t { chain c { type filter hook input priority 0; tcp dport 8181 drop; }; }"
-    subprocess.run([*inside, rules], check=True)
-    time.sleep(FAULT_SECONDS)
-    subprocess.run([*inside, "delete table inet t"], check=True)
+    with faults.probe_blocked(way.process(way.server())):
+        time.sleep(FAULT_SECONDS)
 
 
 def killed(way: Way) -> None:
-    os.kill(way.process(way.server()), signal.SIGKILL)
+    faults.kill(way.process(way.server()))
     time.sleep(FAULT_SECONDS)
 
 
@@ -89,7 +78,7 @@ def _memory_cgroup(process: int) -> Path:
 
 
 def hanging(way: Way) -> None:
-    with _stopped([way.process(way.server())]):
+    with faults.hanging([way.process(way.server())]):
         time.sleep(FAULT_SECONDS)
 
 
@@ -107,19 +96,8 @@ def hanging_with_a_fast_check(way: Way) -> None:
 def upstream_hanging(way: Way) -> None:
     """All Pods of the cluster's DNS."""
     pods = KubeProxy(way.bed).pods()
-    with _stopped([way.node.process_of(pod["metadata"]["name"], "coredns", namespace=NAMESPACE) for pod in pods]):
+    with faults.hanging([way.node.process_of(pod["metadata"]["name"], "coredns", namespace=NAMESPACE) for pod in pods]):
         time.sleep(FAULT_SECONDS)
-
-
-@contextmanager
-def _stopped(processes: list[int]) -> Iterator[None]:
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
 
 
 def agent_rolled_out(way: Way) -> None:
@@ -130,10 +108,7 @@ def agent_rolled_out(way: Way) -> None:
 
 def agent_killed(way: Way) -> None:
     assert way.installation
-    pod = way.installation.agent_pod()["metadata"]["name"]
-    for process in way.node.processes(pod, namespace=installation.NAMESPACE):
-        if b"closer" not in Path(f"/proc/{process}/cmdline").read_bytes():
-            os.kill(process, signal.SIGKILL)
+    faults.kill(way.installation.agent_process())
     time.sleep(FAULT_SECONDS)
 
 
@@ -148,7 +123,7 @@ def killed_while_the_api_server_is_away(way: Way) -> None:
     process = way.process(way.server())
     way.node.stop_apiserver()
     time.sleep(1.0)
-    os.kill(process, signal.SIGKILL)
+    faults.kill(process)
     time.sleep(FAULT_SECONDS)
     way.node.start_apiserver()
     way.node.restart_controllers()

@@ -1,0 +1,58 @@
+"""What happens to a Pod: how it is ended, kept from being Ready, killed, and made to hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tests.cluster.control_plane import Manifest
+from tests.cluster.node import Node
+
+READINESS_PORT = 8181
+"""Of CoreDNS."""
+
+
+def delete(node: Node, pod: str, namespace: str) -> None:
+    """Returns when the Pod is gone."""
+    node.kubectl("delete", "pod", pod, "-n", namespace, "--wait=true")
+
+
+def evict(node: Node, pod: str, namespace: str) -> None:
+    """As `kubectl drain` and the descheduler end Pods. Returns when the Pod is gone."""
+    body: Manifest = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": namespace},
+    }
+    node.api.create(f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction", body)
+    node.kubectl("wait", "--for=delete", f"pod/{pod}", "-n", namespace, "--timeout=60s")
+
+
+@contextmanager
+def probe_blocked(process: int) -> Iterator[None]:
+    """The port of its readiness probe is blocked, and it goes on serving, like a server that is overloaded."""
+    inside = ["nsenter", f"--net=/proc/{process}/ns/net", "nft"]
+    rules = f"table inet t {{ chain c {{ type filter hook input priority 0; tcp dport {READINESS_PORT} drop; }}; }}"
+    subprocess.run([*inside, rules], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "delete table inet t"], check=True)
+
+
+def kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+
+
+@contextmanager
+def hanging(processes: Sequence[int]) -> Iterator[None]:
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
