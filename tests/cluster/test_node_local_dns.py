@@ -153,8 +153,8 @@ ORDERLY = (deleted, evicted, rolled_out, not_ready, agent_rolled_out, agent_kill
 
 
 def load_during(installation: Installation, happen: Callable[[], None]) -> load.Result:
-    """Lookups at 1,000 a second while something happens, and until the cache is in use again. After that the sockets that
-    are kept, busy and quiet ones, are asked as well."""
+    """Lookups at 1,000 a second while something happens, and until the cache is in use again. After that the sockets
+    that are kept, busy and quiet ones, are asked as well."""
     node = installation.node
     with load.Load(node, "resolver", kept=5, quiet=5) as running:
         happen()
