@@ -40,6 +40,8 @@ class Facts:
         self._pods = PodIndex()
         self._pod_addresses: frozenset[Address] | None = None
         """Of the Pods in `_pods`; None when they have to be collected again."""
+        self._named_services: frozenset[NamespacedName] | None = None
+        """The keys of `_by_service`; None when they have to be collected again."""
         self._listings: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
         """Source -> key -> number of the newest listing that had the object."""
         self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
@@ -110,6 +112,7 @@ class Facts:
         self._concerned.add(key)
 
     def _unindex(self, policy: Policy | None) -> None:
+        self._named_services = None
         if policy is None:
             return
         service = named_service(policy)
@@ -124,7 +127,10 @@ class Facts:
 
     @property
     def named_services(self) -> frozenset[NamespacedName]:
-        return frozenset(self._by_service)
+        """The same object until a policy changes, so that to compare it with itself takes no time."""
+        if self._named_services is None:
+            self._named_services = frozenset(self._by_service)
+        return self._named_services
 
     @property
     def pod_queries(self) -> frozenset[PodQuery]:

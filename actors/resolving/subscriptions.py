@@ -45,7 +45,7 @@ class Subscription(Generic[T]):
 
     def change(self, wanted: frozenset[T]) -> bool:
         """Returns whether the watcher must be told."""
-        if wanted == self.subscribed:
+        if wanted is self.subscribed or wanted == self.subscribed:
             return False
         self.subscribed = wanted
         self.revision = time.monotonic_ns()

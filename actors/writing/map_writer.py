@@ -57,6 +57,7 @@ class MapWriter(AgentActor):
         """Policy id -> why it is not in the kernel. The policy that has waited for longest comes first."""
         self._reported: tuple[WriteFault, ...] = ()
         self._attached = False
+        """All hooks, when the kernel was last asked."""
 
     def started(self) -> None:
         self._tables = MapTables(self._datapath.open_maps())
@@ -80,6 +81,7 @@ class MapWriter(AgentActor):
             self._synced = True
             self._renew_lease(time.monotonic_ns(), message.as_of)
             self._datapath.attach_all()
+            self._attached = self._all_are_attached()
         self._report(time.monotonic() - message.received_at)
 
     def _write(self, policy_ids: Iterable[int]) -> None:
@@ -139,11 +141,15 @@ class MapWriter(AgentActor):
         withheld = self._withheld
         self._renew_lease(message.sent_ns, message.as_of)
         self._write({*self._newly_found(), *(each for each, why in self._refused.items() if why.by_kernel)})
-        attached = len(self._datapath.attached_hooks()) == len(HOOKS)
-        if attached != self._attached or self._faults() != self._reported or withheld != self._withheld:
-            if not attached:
+        was_attached, self._attached = self._attached, self._all_are_attached()
+        if self._attached != was_attached or self._faults() != self._reported or withheld != self._withheld:
+            if not self._attached:
                 _log.error("somebody detached the programs; restart the agent to attach them again")
             self._report(None)
+
+    def _all_are_attached(self) -> bool:
+        """Asks the kernel, which takes a third of a millisecond: too long for each change."""
+        return len(self._datapath.attached_hooks()) == len(HOOKS)
 
     def _renew_lease(self, sent_ns: int, as_of: float) -> None:
         judgement = self._lease.judge(sent_ns, as_of, read_clock())
@@ -188,7 +194,6 @@ class MapWriter(AgentActor):
 
     def _report(self, apply_seconds: float | None) -> None:
         self._reported = self._faults()
-        self._attached = len(self._datapath.attached_hooks()) == len(HOOKS)
         report = DesiredStateApplied(
             faults=self._reported, attached=self._attached, apply_seconds=apply_seconds, lease_withheld=self._withheld
         )
