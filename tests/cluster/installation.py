@@ -148,7 +148,11 @@ class Installation:
         return {policy["name"]: policy["state"] for policy in self.status()["policies"]}
 
     def wait_state(self, policy: str, state: str) -> None:
-        wait_until(lambda: self.states().get(policy) == state, f"{policy} is {state}", 30)
+        try:
+            wait_until(lambda: self.states().get(policy) == state, f"{policy} is {state}", 60)
+        except AssertionError as error:
+            error.add_note(f"{self.status()['policies']}\n{self.logs()}")
+            raise
 
     def metric(self, name: str) -> float:
         """Value of one line of /metrics, named with its labels."""
