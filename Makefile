@@ -61,9 +61,10 @@ unit: setup ## tests without root, and how many lines of the code they run
 		-m pytest -q -p tests.no_skips -W ignore::pytest.PytestAssertRewriteWarning tests/unit
 	@echo "coverage: $$(awk '/^\(summary\)/ {print $$NF}' .coverage.txt) % of the lines; .coverage.txt names the others"
 
+# Two laboratories side by side, each with network namespaces and a cgroup of its own.
 kernel: setup ## tests with real hooks and sockets (root); fails, with the reason, where they can't run
 	$(PYTHON) -m tests.kernel_ready
-	$(PYTHON) -m pytest -q -p tests.no_skips tests/kernel
+	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist loadfile tests/kernel
 
 kernels-test: setup-kernels ## the same on other kernels, chosen tests in two virtual machines at a time (root)
 	$(PYTHON) -m tests.kernels.ready

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 
 import pykka
 import pytest
+from hypothesis import settings
+
+# Otherwise Hypothesis fails a test if one example takes longer than 200 ms, as happens on a busy machine.
+settings.register_profile("localredirect", deadline=None)
+settings.load_profile("localredirect")
 
 
 @pytest.fixture

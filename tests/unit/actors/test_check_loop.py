@@ -28,7 +28,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def check(probe: Probe, port: int, **fields: Any) -> HealthCheck:
-    made = HealthCheck(probe=probe, port=port, interval=0.05, timeout=0.05, failure_threshold=1, success_threshold=1)
+    made = HealthCheck(probe=probe, port=port, interval=0.25, timeout=0.25, failure_threshold=1, success_threshold=1)
     return replace(made, **fields)
 
 
@@ -154,13 +154,13 @@ def test_checks_go_on_and_are_counted(running: Running, address: str) -> None:
 @pytest.mark.parametrize("probe", [DNS, TCP, HTTP], ids=["dns", "tcp", "http"])
 def test_nobody_listens(running: Running, probe: Probe) -> None:
     port = closed_port()
-    running.select(check(probe, port, timeout=0.05), LOOPBACK)
+    running.select(check(probe, port), LOOPBACK)
     assert running.finding().endswith(f"check of port {port} failed: Connection refused")
 
 
 def test_no_answer_in_time(running: Running) -> None:
     with server(socket.SOCK_DGRAM, dns(lambda _query: [])) as port:
-        running.select(check(DNS, port), LOOPBACK)
+        running.select(check(DNS, port, timeout=0.05), LOOPBACK)
         assert running.finding() == f"its dns check of port {port} failed: no answer within 50 ms"
 
 
