@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from bpf.build import HOOKS
 from config.version import VERSION
-from tests.cluster import binaries, examples
+from tests.cluster import binaries, examples, workers
 from tests.cluster.binaries import ROOT
 from tests.cluster.commands import block
 from tests.cluster.examples import VIP, example
 from tests.cluster.installation import NAMESPACE, Installation
 from tests.cluster.node import NODE_NAME
+from tests.lab.lab import wait_until
 
 PLUGIN = ROOT / "k8s" / "plugin" / "kubectl-lr"
 COMMANDS = "docs/commands.md"
@@ -34,16 +40,44 @@ class Terminal:
         (folder / "kubectl").symlink_to(binaries.kubernetes("kubectl"))
         shutil.copy(PLUGIN, folder)
 
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """The plugin, in a process group of its own as in an interactive shell."""
+        process = subprocess.Popen(
+            self._command(*arguments),
+            cwd=self._folder,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
     def lr(self, *arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
-        environment = {
+        return subprocess.run(
+            self._command(*arguments),
+            cwd=self._folder,
+            env=self._environment(kubeconfig),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [*self._node.sandbox.enter(mounts=False), "kubectl", "lr", *arguments]
+
+    def _environment(self, kubeconfig: Path | None = None) -> dict[str, str]:
+        return {
             "PATH": f"{self._folder}:/usr/bin:/bin",
             "HOME": str(self._folder),
             "KUBECONFIG": str(kubeconfig or self._node.kubeconfig),
         }
-        enter = [*self._node.sandbox.enter(mounts=False), "kubectl", "lr", *arguments]
-        return subprocess.run(
-            enter, cwd=self._folder, env=environment, capture_output=True, text=True, check=False, timeout=240
-        )
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +138,37 @@ def test_doctor_runs_in_every_agent(terminal: Terminal) -> None:
     other = terminal.lr("doctor", "--node", "other")
     assert (other.returncode, other.stdout) == (1, "node other:\n")
     assert other.stderr == f"error: node other has no agent; nodes that have one: {NODE_NAME}\n"
+
+
+def test_monitor_shows_the_calls_of_a_pod_and_leaves_nothing_behind(
+    terminal: Terminal, installation: Installation
+) -> None:
+    client = workers.in_pod(installation.node, "client")
+    try:
+        with terminal.running("monitor", "client", "-o", "json") as monitor:
+            assert monitor.stdout
+            lines = monitor.stdout
+
+            def is_shown() -> bool:
+                client.do("tcp", address=VIP, port=80)
+                return bool(select.select([lines], [], [], 0.1)[0])
+
+            wait_until(is_shown, "a call is shown", 60)
+            said = json.loads(lines.readline())
+            assert (said["client"], said["policy"], said["verdict"]) == ("default/client", "test-addr", "redirect")
+            assert is_monitored(installation)
+            os.killpg(monitor.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
+            monitor.wait()
+    finally:
+        client.kill()
+    wait_until(lambda: not is_monitored(installation), "it has ended in the agent, too", 60)
+
+
+def is_monitored(installation: Installation) -> bool:
+    """Whether `run.py monitor` runs in the agent's Pod."""
+    pod = installation.agent_pod()["metadata"]["name"]
+    found = installation.node.processes(pod, namespace=NAMESPACE)
+    return any(b"run.py\0monitor" in Path(f"/proc/{process}/cmdline").read_bytes() for process in found)
 
 
 def test_explain_of_a_pod_that_is_not_there_is_a_failure_in_kubectls_words(terminal: Terminal) -> None:

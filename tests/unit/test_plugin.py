@@ -325,6 +325,43 @@ def test_doctor_asks_every_node_and_says_which_it_cannot(cluster: Cluster, capfd
     assert plugin.main(["doctor", "--node", "a"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("10:00:00 redirect", "a: 10:00:00 redirect"),
+        ('{"policy": "dns"}', '{"node": "a", "policy": "dns"}'),
+    ],
+    ids=["text", "JSON"],
+)
+def test_monitor_watches_every_node_that_it_can(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str], line: str, shown: str
+) -> None:
+    cluster.answers("exec agent-a", f"{line}\n")
+    assert plugin.main(["monitor", "--policy", "dns", "--count", "1"]) == 0
+    captured = capfd.readouterr()
+    assert captured.out == f"{shown}\n"
+    assert captured.err == ("node b is not watched, since its agent does not run: ImagePullBackOff: no such image\n")
+    (asked,) = cluster.asked("exec")
+    assert asked[-6:] == ["-o", "text", "--policy", "dns", "--count", "1"]
+
+
+def test_monitor_of_a_pod_watches_its_node(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster.answers("get pod client", {"metadata": {"namespace": "shop"}, "spec": {"nodeName": "a"}})
+    cluster.answers("exec agent-a", "a redirect\n")
+    assert plugin.main(["monitor", "client", "-n", "shop"]) == 0
+    assert capfd.readouterr().out == "a redirect\n"
+    (asked,) = cluster.asked("exec")
+    assert asked[-2:] == ["--from", "shop/client"]
+    assert plugin.main(["monitor", "--node", "b"]) == 1
+    assert "the agent on node b (Pod elf/agent-b) does not run" in capfd.readouterr().err
+
+
+def test_an_agent_that_has_no_monitor_yet_is_a_failure(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster.answers("exec agent-a", "", "argument COMMAND: invalid choice: 'monitor'\n", 2)
+    assert plugin.main(["monitor", "--node", "a"]) == 1
+    assert "the agent on node a does not know the command monitor; upgrade" in capfd.readouterr().err
+
+
 # --- what can go wrong
 
 FAULTS: dict[str, tuple[tuple[str, ...], tuple[str, str], tuple[str, ...]]] = {
