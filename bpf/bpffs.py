@@ -20,7 +20,7 @@ _NAMED_AT_MOST = 5
 def prepare_directory(directory: Path) -> None:
     """Makes the directory, and first mounts a bpffs at /sys/fs/bpf if the directory is below it and none is there.
 
-    Raises DatapathError when that fails, or when the directory is not ours alone.
+    Raises DatapathError when that fails, or when the directory is not only ours.
     """
     try:
         # Mount first. Without a bpffs, /sys/fs/bpf is a part of sysfs, where nobody can make a directory.

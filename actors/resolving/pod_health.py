@@ -16,7 +16,7 @@ class PodHealth:
 
     def __init__(self) -> None:
         self._ended: dict[NamespacedName, ContainersEnded] = {}
-        """Pods of which containers have ended, or whose cgroup is gone."""
+        """Pods whose containers have ended, or whose cgroup is gone."""
         self._unhealthy: defaultdict[PolicyKey, dict[NamespacedName, HealthChanged]] = defaultdict(dict)
         """Pods that a policy's check has put out of use."""
 

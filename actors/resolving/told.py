@@ -24,7 +24,7 @@ class Change(NamedTuple, Generic[T]):
 
 class Told(Generic[T]):
     def __init__(self, nothing: Callable[[PolicyKey], T]) -> None:
-        """`nothing`: the value of a policy of which there is nothing to tell."""
+        """`nothing`: the value of a policy about which there is nothing to tell."""
         self._nothing = nothing
         self._told: dict[PolicyKey, T] = {}
         """Only values that say something."""

@@ -110,7 +110,7 @@ class FrontendRows:
         self._remove_leftovers(had)
 
     def install(self, changes: Iterable[Change]) -> dict[int, str]:
-        """Writes the rows of these frontends. Returns the policies of which the kernel refused a row -> the reason."""
+        """Writes the rows of these frontends. Returns the policies that the kernel refused a row of -> the reason."""
         refused: dict[int, str] = {}
         # Frontends that do not grow come first, because they may leave room to the others.
         waiting = sorted(changes, key=lambda change: len(change.desired.backends) > self._present_count(change))

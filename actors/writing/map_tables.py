@@ -113,7 +113,7 @@ class MapTables:
         return policy_id in self._policies and policy_id in known
 
     def _write(self, admitted: Mapping[int, PolicyWrite]) -> dict[int, str]:
-        """Returns the policies of which the kernel refused a row -> the reason."""
+        """Returns the policies that the kernel refused a row of -> the reason."""
         fresh = sum(len(target.cgroups - self._cgroups.get(each, set())) for each, target in admitted.items())
         if self._used_cgroups + fresh > self._size.backend_cgroups:  # remove old ones first
             for policy_id, target in admitted.items():

@@ -1,6 +1,6 @@
 """`run.py validate`: checks policy manifests without a cluster, and prints one line for each fault.
 
-Besides a policy's own faults it finds policies that would conflict (P8), unknown fields (of which an agent only warns),
+Besides a policy's own faults it finds policies that would conflict (P8), unknown fields (an agent only warns of these),
 what the API server refuses although an agent would accept it, and files without any policy.
 """
 

@@ -313,7 +313,7 @@ def test_a_server_that_falls_silent_is_left_and_found_again(
 def test_a_right_that_is_taken_away_is_named_and_what_was_told_stays(
     cluster: ControlPlane, start: Callable[..., Running]
 ) -> None:
-    """A watch that goes on is not looked at again; this server is started anew, so it ends."""
+    """A watch that goes on is not looked at again; this server is started again, so it ends."""
     cluster.apply(
         [
             {

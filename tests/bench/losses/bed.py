@@ -24,7 +24,7 @@ KEPT = 10
 """Sockets that are kept and asked all the time; and as many that are quiet until the fault is over."""
 CLIENT = "resolver"
 SERVERS = 2
-"""Pods of the cluster's DNS. So for kube-proxy alone, too, another server is left."""
+"""Pods of the cluster's DNS, so that another server is left even without a local cache."""
 NGINX_PORT, HAPROXY_PORT = 8080, 8081
 MEMORY_LIMIT = "170Mi"
 
