@@ -12,7 +12,7 @@ import pytest
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, run, wait_until
 
-FAST = {"interval": "50ms"}
+FAST = {"interval": "250ms"}
 DNS, TCP, HTTP = 5300, 5301, 5302
 KIND = {"dns": DNS, "tcp": TCP, "http": HTTP}
 
@@ -77,7 +77,7 @@ def test_a_pod_that_hangs_is_out_of_use_until_it_goes_on(
     checked(lab, agent, client, server, {"dns": {}})
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        goes_out(agent, "dns check of port 5300 failed: no answer within 50 ms")
+        goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
         assert asks(client) == REMOTE
         assert unhealthy(agent) == 1
     finally:
@@ -95,7 +95,7 @@ def test_a_datagram_that_is_no_reply_to_the_question_is_no_success(
 ) -> None:
     checked(lab, agent, client, server, {"dns": {"name": "a.example"}})
     server.do("dns_answers", how=how)
-    goes_out(agent, "dns check of port 5300 failed: no answer within 50 ms, what it sent is no reply to the question")
+    goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms, what it sent is no reply to the question")
     server.do("dns_answers", how="strays, then a reply")
     comes_back(agent)
 
@@ -105,7 +105,8 @@ def test_any_reply_to_the_question_is_a_success(
     lab: Lab, agent: Agent, client: PodProcess, server: PodProcess, how: str
 ) -> None:
     server.do("dns_answers", how=how)
-    checked(lab, agent, client, server, {"dns": {"name": "A.example", "type": "AAAA"}})
+    patient = {"interval": "2s", "timeout": "2s"}  # so that a busy machine is not the reason of a failure
+    checked(lab, agent, client, server, {"dns": {"name": "A.example", "type": "AAAA"}, **patient})
     assert count(agent, "failure") == 0
 
 
@@ -124,7 +125,7 @@ def test_a_hanging_tcp_server_fails_once_its_accept_queue_is_full(
 ) -> None:
     server.do("backlog", address=server.address, port=TCP, connections=1)
     checked(lab, agent, client, server, {"tcp": {}})
-    goes_out(agent, "tcp check of port 5301 failed: no answer within 50 ms")
+    goes_out(agent, "tcp check of port 5301 failed: no answer within 250 ms")
     server.do("accept_all")
     comes_back(agent)
 
@@ -168,7 +169,7 @@ def test_two_policies_may_check_one_pod_differently(
     lab.write("policies", policy({"dns": {}}), policy({"http": {}}, "other", ip="169.254.0.91"))
     wait_until(lambda: count(agent, "success", "other") > 0, "both are checked")
     server.do("dns_answers", how="nothing")
-    goes_out(agent, "dns check of port 5300 failed: no answer within 50 ms")
+    goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
     assert agent.states() == {"vip": "NoBackend", "other": "Active"}
     assert asks(client) == REMOTE
     assert asks(client, "169.254.0.91") == "server"
@@ -191,11 +192,11 @@ def test_without_its_check_or_with_another_the_policy_uses_the_pod_at_once(
 ) -> None:
     checked(lab, agent, client, server, {"dns": {}})
     server.do("dns_answers", how="nothing")
-    goes_out(agent, "dns check of port 5300 failed: no answer within 50 ms")
+    goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
     lab.write("policies", policy({"http": {}}))
     comes_back(agent)
     lab.write("policies", policy({"dns": {}}))
-    goes_out(agent, "dns check of port 5300 failed: no answer within 50 ms")
+    goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
     lab.write("policies", manifests.policy("vip", backend_port=DNS))
     comes_back(agent)
 
@@ -215,9 +216,9 @@ def test_a_pod_that_is_replaced_counts_as_healthy_again(
 
 def test_pods_are_checked_at_an_address_of_the_frontends_family(lab: Lab, agent: Agent, server: PodProcess) -> None:
     lab.write("pods", manifests.pod(server))
-    lab.write("policies", policy({"http": {}, "interval": "100ms"}, ip="fd00::10"))
+    lab.write("policies", policy({"http": {}, "interval": "300ms"}, ip="fd00::10"))
     goes_out(agent, "http check of port 5302 failed: Connection refused")  # it serves HTTP at its IPv4 address only
-    lab.write("policies", policy({"dns": {}, "interval": "100ms"}, ip="fd00::10"))
+    lab.write("policies", policy({"dns": {}, "interval": "300ms"}, ip="fd00::10"))
     comes_back(agent)
     wait_until(lambda: count(agent, "success") > 0, "the first check succeeded")
 
@@ -229,7 +230,7 @@ def test_an_agent_that_starts_while_a_pod_hangs_notices(
     agent.terminate()
     server.do("dns_answers", how="nothing")
     agent.start()
-    goes_out(agent, "dns check of port 5300 failed: no answer within 50 ms")
+    goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
     assert asks(client) == REMOTE
 
 
@@ -242,12 +243,12 @@ def test_an_actor_that_is_restarted_changes_nothing(
     try:
         checked(lab, agent, client, server, {"dns": {}})
         server.do("dns_answers", how="nothing")
-        goes_out(agent, "dns check of port 5300 failed: no answer within 50 ms")
+        goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
         agent.fail(actor)
         wait_until(lambda: restarts(agent, actor) == 1, f"{actor} was restarted")
         failures = count(agent, "failure")
         wait_until(lambda: count(agent, "failure") > failures + 2, "the Pod is checked again")
-        goes_out(agent, "dns check of port 5300 failed: no answer within 50 ms")
+        goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
         assert asks(client) == REMOTE
         server.do("dns_answers", how="right")
         comes_back(agent)
