@@ -211,8 +211,8 @@ def test_a_cache_that_hangs_is_left_by_its_health_check(installation: Installati
             time.sleep(3)
 
     result, dropped = load_during(installation, hang)
-    tell("hanging", result, dropped)
-    assert result.lookups.unanswered - dropped <= load.RATE * 2
+    tell("hanging", result, dropped)  # nearly all of them by the server that hangs
+    assert result.lookups.unanswered <= load.RATE * 2
     assert (result.kept.silent, result.quiet.silent) == (0, 0)
 
 
