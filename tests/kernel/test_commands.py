@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.lab import manifests
-from tests.lab.lab import Agent, Lab, PodProcess, wait_until
+from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
 
 
 def within(lab: Lab) -> tuple[str, ...]:
@@ -23,7 +23,7 @@ def test_status_prints_what_the_agent_says_of_itself_and_its_policies(
     lines = printed.stdout.splitlines()
     assert lines[0].startswith("LocalRedirect ") and lines[0].endswith(" agent of node node")
     assert any(line.startswith("datapath: 8 hooks attached to ") for line in lines)
-    assert lines[-1].split()[:4] == ["vip", "Active", "169.254.0.90:53", "10.77.0.2:53"]
+    assert lines[-1].split()[:4] == ["vip", "Active", f"{VIP}:53", f"{pods[0].address}:53"]
     document = json.loads(agent.command("status", "-o", "json", within=within(lab)).stdout)
     assert document["policies"] == agent.status()["policies"]
 

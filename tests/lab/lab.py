@@ -111,7 +111,7 @@ class Lab:
         self.folder = Path(tempfile.mkdtemp(prefix="localredirect-"))
         self.manifests = self.folder / "manifests"
         self.node = f"{self.prefix}-node"
-        self._hosts = itertools.count(2)
+        self._hosts = itertools.count(10)
         self._netns: list[str] = []
         self._pods: list[PodProcess] = []
         self.agents: list[Agent] = []
