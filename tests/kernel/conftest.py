@@ -22,7 +22,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def pods(lab: Lab) -> list[PodProcess]:
-    """Three Pods that serve UDP 53 and TCP 80 on both families. They have the same addresses whichever test is first."""
+    """Three Pods that serve UDP 53 and TCP 80 on both families, at the same addresses whichever test is first."""
     made = [lab.pod(f"pod{i}", host=2 + i) for i in range(3)]
     for each in made:
         for address in (each.address, each.address6):
