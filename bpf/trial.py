@@ -76,7 +76,7 @@ def _cgroup_of_our_own() -> Iterator[tuple[Path, bool]]:
 @contextmanager
 def _attached(cgroup: Path) -> Iterator[None]:
     attach_type = HOOKS["connect4"]
-    program = libbpf.load_program("doctor", _instructions(), libbpf.PROG_TYPE_SOCK_ADDR, attach_type)
+    program = libbpf.load_program("doctor", translation(_FROM, _TO), libbpf.PROG_TYPE_SOCK_ADDR, attach_type)
     try:
         with opened_cgroup(cgroup) as directory:
             link = libbpf.link_create(program, directory, attach_type, 0)
@@ -97,14 +97,14 @@ def _call(cgroup: Path | None) -> str:
     return "" if peer == _TO else f"a call to {_FROM} went to {peer}, and not to {_TO}"
 
 
-def _instructions() -> bytes:
-    """if (ctx->user_ip4 == FROM) ctx->user_ip4 = TO; return 1;"""
-    before, after = (int.from_bytes(socket.inet_aton(each), "little", signed=True) for each in (_FROM, _TO))
+def translation(address: str, translated: str) -> bytes:
+    """A program for connect4 and sendmsg4: if (ctx->user_ip4 == address) ctx->user_ip4 = translated; return 1;"""
+    before, after = (int.from_bytes(socket.inet_aton(each), "little", signed=True) for each in (address, translated))
     return b"".join(
         (
             _instruction(0x61, to=2, of=1, offset=_USER_IP4),  # w2 = ctx->user_ip4
-            _instruction(0x56, to=2, offset=2, value=before),  # unless w2 == FROM: skip two
-            _instruction(0xB4, to=2, value=after),  # w2 = TO
+            _instruction(0x56, to=2, offset=2, value=before),  # unless w2 == address: skip two
+            _instruction(0xB4, to=2, value=after),  # w2 = translated
             _instruction(0x63, to=1, of=2, offset=_USER_IP4),  # ctx->user_ip4 = w2
             _instruction(0xB7, to=0, value=1),  # r0 = 1
             _instruction(0x95),  # return r0

@@ -147,7 +147,7 @@ def _redirect(found: Answer) -> str:
 
 
 def _left_behind(found: Answer) -> str:
-    """What follows when nobody looks after the rows."""
+    """What the answer adds when no agent maintains the rows; "" when one does."""
     if not found.silence:
         return ""
     facts = found.facts

@@ -12,7 +12,7 @@ _KEYS = {4: "datapath.ipv4", 6: "datapath.ipv6"}
 _MOST_TELLING = ("Failed", "Active", "NoBackend", "NodeNotSelected", "Conflict", "Disabled")
 """States of policies that name the frontend; those of the first ones say most about why there is no row."""
 _NOBODY_KNOWS = ("Invalid", "NoFrontend")
-"""In these states nobody can tell which frontends a policy means."""
+"""In these states the frontends of a policy are not known."""
 
 
 class Candidate(NamedTuple):

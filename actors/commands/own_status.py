@@ -15,7 +15,7 @@ _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
 
 class NoAnswer(Exception):
-    """Nobody answers as an agent or controller does. The text names the address and the reason."""
+    """No agent or controller answers. The text names the address and the reason."""
 
 
 def fetch_status(health: HealthSettings) -> Status:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bpf.closing.installed import Installed, attached_program, build_of_program
 from bpf.closing.judgement import Suspicion, Usage, is_stale
-from bpf.closing.namespaces import NamespaceGone, entered, find_namespaces, is_own_address
+from bpf.closing.namespaces import NamespaceGone, entered, find_namespaces, finds_others, is_own_address
 from bpf.closing.schedule import Schedule
 from bpf.closing.sock_diag import SockDiag, check_that_sockets_can_be_closed
 from bpf.rows import CloserFault
@@ -110,7 +110,7 @@ class Closer:
         """A backend with an address of its own is in a network namespace of its own, which must be found."""
         if self._installed and self._fault in (CloserFault.NONE, CloserFault.NO_NAMESPACES):
             backends = self._installed.usage().pods
-            found = len(find_namespaces()) > 1 or all(map(is_own_address, backends))
+            found = finds_others() or all(map(is_own_address, backends))
             self._set_fault(CloserFault.NONE if found else CloserFault.NO_NAMESPACES)
 
     def _set_fault(self, fault: CloserFault, error: OSError | None = None) -> None:

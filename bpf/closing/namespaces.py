@@ -28,16 +28,28 @@ def find_namespaces() -> list[Path]:
     Those of Pods stand below /run/netns. Where this process sees the node's processes (hostPID), theirs are found as
     well, as far as it has the right to look (CAP_SYS_PTRACE for those of other users).
     """
+    found: dict[int, Path] = {}
+    for inode, path in _others():
+        found.setdefault(inode, path)
+    return [_OWN, *found.values()]
+
+
+def finds_others() -> bool:
+    """Whether there are namespaces besides that of this process. It stops looking at the first one."""
+    return next(_others(), None) is not None
+
+
+def _others() -> Iterator[tuple[int, Path]]:
+    """Inode and path of each namespace that is not this process's own; one may come under several paths."""
     own = _OWN.stat()
-    found = {own.st_ino: _OWN}
     for path in _candidates():
         try:
             status = path.stat()
         except OSError:  # it went away, or this process may not look at it
             continue
-        if status.st_dev == own.st_dev:  # else an ordinary file, on which no namespace is mounted (any longer)
-            found.setdefault(status.st_ino, path)
-    return list(found.values())
+        # On another device it is an ordinary file, on which no namespace is mounted (any longer).
+        if status.st_dev == own.st_dev and status.st_ino != own.st_ino:
+            yield status.st_ino, path
 
 
 def _candidates() -> Iterator[Path]:

@@ -16,12 +16,11 @@ from enum import StrEnum
 
 from bpf.explaining.facts import Facts
 from bpf.packing import client_place
+from bpf.pod_cgroups import MAX_LEVELS
 from bpf.rows import FrontendFlag, FrontendRow, PassReason
 from config.domain.addresses import Endpoint
 
 NANOSECONDS = 1_000_000_000
-MAX_CGROUP_LEVELS = 8
-"""MAX_CGROUP_LEVELS of bpf/programs/consts.h."""
 NO_FRONTEND = "no_frontend"
 NOT_ATTACHED = "not_attached"
 NOT_COVERED = "not_covered"
@@ -246,7 +245,7 @@ def _looked_up(row: FrontendRow, ancestors: tuple[int, ...], top_level: int | No
     if top_level is None:
         return ancestors
     first = max(row.skip_from - top_level, 0)
-    last = min(row.skip_to, row.skip_from + MAX_CGROUP_LEVELS - 1) - top_level
+    last = min(row.skip_to, row.skip_from + MAX_LEVELS - 1) - top_level
     return ancestors[first : last + 1] if last >= 0 else ()
 
 

@@ -87,11 +87,35 @@ def parse(line: str) -> Result:
     )
 
 
+class Asking:
+    """A program that prints "asking" once its first questions were answered, asks its quiet sockets too after SIGUSR1,
+    and prints what it counted, one line of JSON, after SIGTERM."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """`process` writes to a pipe. Raises RuntimeError when it does not begin; otherwise it has begun."""
+        self._process = process
+        assert process.stdout
+        line = process.stdout.readline()
+        if line != "asking\n":
+            process.kill()
+            msg = f"{process.args!r} did not begin: {line!r}"
+            raise RuntimeError(msg)
+
+    def ask_quiet(self) -> None:
+        self._process.send_signal(signal.SIGUSR1)
+
+    def end(self, seconds: float) -> str:
+        """What it counted; it may take so long to await its last answers."""
+        self._process.terminate()
+        return self._process.communicate(timeout=seconds)[0]
+
+
 class Load:
     """Context manager; `result` is valid after it. The load has begun, with an answer for each kept socket, when the
     context is entered."""
 
     result: Result
+    _asking: Asking
 
     def __init__(
         self, node: Node, pod: str, *, rate: int = RATE, kept: int = 0, quiet: int = 0, timeout_ms: int = TIMEOUT_MS
@@ -99,25 +123,15 @@ class Load:
         self._node, self._pod = node, pod
         options = {"rate": rate, "kept": kept, "quiet": quiet, "timeout-ms": timeout_ms}
         self._arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         command = ["/usr/bin/openloop", CLUSTER_DNS, NAME, *self._arguments]
-        self._process = self._node.beside(self._pod, command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if line != "asking\n":
-            self._process.kill()
-            msg = f"openloop did not begin: {line!r}"
-            raise RuntimeError(msg)
+        self._asking = Asking(self._node.beside(self._pod, command, stdout=subprocess.PIPE, text=True))
         return self
 
     def ask_quiet(self) -> None:
         """From now on the quiet sockets are asked like the others."""
-        assert self._process
-        self._process.send_signal(signal.SIGUSR1)
+        self._asking.ask_quiet()
 
     def __exit__(self, *_: object) -> None:
-        assert self._process
-        self._process.terminate()
-        self.result = parse(self._process.communicate(timeout=END_SECONDS)[0])
+        self.result = parse(self._asking.end(END_SECONDS))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.closer import Closer
 from tests.lab.lab import CLUSTER_IP6, VIPS, Agent, Lab, PodProcess
 
 
@@ -41,6 +42,14 @@ def agent(lab: Lab) -> Iterator[Agent]:
     """An agent with the default configuration, for all tests of a module. Some modules have another one instead."""
     with lab.running_agent() as made:
         yield made
+
+
+@pytest.fixture
+def closer(lab: Lab, agent: Agent) -> Iterator[Closer]:
+    made = Closer(lab, agent)
+    made.await_said("closing stale sockets for build")
+    yield made
+    made.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,14 +17,6 @@ ABORTED = {"reported": "ECONNABORTED"}
 @pytest.fixture(scope="module")
 def host(lab: Lab) -> PodProcess:
     return lab.host_process("closer-host")
-
-
-@pytest.fixture
-def closer(lab: Lab, agent: Agent) -> Iterator[Closer]:
-    made = Closer(lab, agent)
-    made.await_said("closing stale sockets for build")
-    yield made
-    made.kill()
 
 
 def policies(ip: str = VIP) -> list[dict[str, object]]:

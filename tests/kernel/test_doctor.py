@@ -7,21 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bpf import libbpf, packing
-from bpf.attachments import active_build
 from bpf.cgroups import find_cgroup
-from bpf.maps import PinnedMaps
 from bpf.rows import CloserFault, CloserRow
 from config.version import VERSION
 from tests.lab import manifests
 from tests.lab.closer import Closer
 from tests.lab.lab import RIGHTS, ROOT, Agent, Lab, PodProcess, wait_until
+from tests.lab.rows import installed_maps
 
 CHECKS = ["kernel", "rights", "cgroup", "clocks", "redirect", "bpffs", "attached", "first", "lease", "maps", "api"]
 CHECKS_OF_THE_AGENT = ["agent", "sources", "actors", "closer", "policies"]
@@ -31,17 +29,6 @@ CHECKS_OF_THE_AGENT = ["agent", "sources", "actors", "closer", "policies"]
 def agent(lab: Lab) -> Iterator[Agent]:
     with lab.running_agent(datapath__max_backends=8) as made:
         yield made
-
-
-@contextmanager
-def installed_maps(lab: Lab) -> Iterator[PinnedMaps]:
-    build = active_build(lab.bpffs)
-    assert build
-    maps = PinnedMaps(lab.bpffs / build / "maps")
-    try:
-        yield maps
-    finally:
-        maps.close()
 
 
 @pytest.fixture

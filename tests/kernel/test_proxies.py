@@ -122,14 +122,6 @@ def ask(client: PodProcess, proxy: str, tmp_path: Path) -> Iterator[Ask]:
         process.wait(10 * SLOWNESS)
 
 
-@pytest.fixture
-def closer(lab: Lab, agent: Agent) -> Iterator[Closer]:
-    made = Closer(lab, agent)
-    made.await_said("closing stale sockets for build")
-    yield made
-    made.kill()
-
-
 @pytest.mark.parametrize("proxy", COMMANDS)
 @pytest.mark.parametrize("loss", ["replaced", "hangs"])
 def test_a_proxy_fails_no_request_after_its_dns_server_is_out_of_use(

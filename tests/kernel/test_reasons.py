@@ -11,17 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from bpf import libbpf, packing
-from bpf.attachments import active_build
-from bpf.maps import PinnedMaps
 from tests.lab import manifests
 from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, ROOT, VIP, Agent, Lab, Manifest, PodProcess, wait_until
+from tests.lab.rows import installed_maps
 
 MAX_BACKENDS = 8
 TO = f"{VIP}:53/UDP"
@@ -223,17 +221,6 @@ def test_without_a_policy_it_says_so(lab: Lab, agent: Agent) -> None:
     found = explain(lab, agent, CLIENT, TO)
     assert (found["verdict"], found["reason"], found["policy"]) == ("no_match", "no_frontend", None)
     assert found["summary"].endswith(f"no frontend is {TO}: no policy names it in spec.frontend")
-
-
-@contextmanager
-def installed_maps(lab: Lab) -> Iterator[PinnedMaps]:
-    build = active_build(lab.bpffs)
-    assert build
-    maps = PinnedMaps(lab.bpffs / build / "maps")
-    try:
-        yield maps
-    finally:
-        maps.close()
 
 
 def activate(lab: Lab, agent: Agent, **config: Any) -> None:

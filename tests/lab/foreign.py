@@ -9,33 +9,12 @@ detaches them and ends.
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import sys
 from pathlib import Path
 
 from bpf import libbpf
 from bpf.build import HOOKS
-
-
-def translation(address: str, translated: str) -> bytes:
-    """if (ctx->user_ip4 == address) ctx->user_ip4 = translated; return 1;"""
-    before, after = (int.from_bytes(socket.inet_aton(each), "little", signed=True) for each in (address, translated))
-    user_ip4 = 4  # offset in struct bpf_sock_addr
-    return b"".join(
-        (
-            _instruction(0x61, to=2, of=1, offset=user_ip4),  # w2 = ctx->user_ip4
-            _instruction(0x56, to=2, offset=2, value=before),  # unless w2 == address: skip two
-            _instruction(0xB4, to=2, value=after),  # w2 = translated
-            _instruction(0x63, to=1, of=2, offset=user_ip4),  # ctx->user_ip4 = w2
-            _instruction(0xB7, to=0, value=1),  # r0 = 1
-            _instruction(0x95),  # return r0
-        )
-    )
-
-
-def _instruction(code: int, *, to: int = 0, of: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    return struct.pack("<BBhi", code, to | of << 4, offset, value)
+from bpf.trial import translation
 
 
 def attach(cgroup: Path, instructions: bytes, hook: str, flags: int) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from actors.messages.desired import DesiredFrontend, DesiredPolicy
 from actors.writing.room import PolicyWrite
 from bpf.datapath import Datapath
 from bpf.detaching import detach
+from bpf.explaining.installed import opened_maps
+from bpf.maps import PinnedMaps
 from bpf.startup import prepare
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
@@ -25,6 +27,14 @@ def prepare_small(lab: Lab, name: str, **sizes: Any) -> Datapath:
     cgroup = lab.cgroup / name
     cgroup.mkdir(exist_ok=True)
     return prepare(DatapathSettings(cgroup=str(cgroup), bpffs=pins_of(lab, name), **sizes))
+
+
+@contextmanager
+def installed_maps(lab: Lab) -> Iterator[PinnedMaps]:
+    """The maps of the build that an agent of the laboratory has attached."""
+    with opened_maps(lab.bpffs) as maps:
+        assert maps
+        yield maps
 
 
 def pins_of(lab: Lab, name: str) -> Path:

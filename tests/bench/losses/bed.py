@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any, Self
 
 from tests.cluster import binaries, dns, images, load
 from tests.cluster.control_plane import Manifest
-from tests.cluster.load import Load
+from tests.cluster.load import Asking, Load
 from tests.cluster.node import CLUSTER_DNS, Node
 
 IMAGE = "localhost/losses:1"
@@ -119,6 +118,8 @@ class Bed:
 class HttpLoad:
     """Context manager; `results` is valid after it. Every proxy has answered when the context is entered."""
 
+    _asking: Asking
+
     def __init__(self, node: Node, addresses: Mapping[str, str]) -> None:
         self._node = node
         ports = {"nginx": NGINX_PORT, "haproxy": HAPROXY_PORT}
@@ -127,28 +128,18 @@ class HttpLoad:
             for pod, address in addresses.items()
             for proxy, port in ports.items()
         ]
-        self._process: subprocess.Popen[str] | None = None
         self.results: dict[str, Requests] = {}
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.bench.losses.http_load", *self._targets]
-        self._process = self._node.host_process(command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if line != "asking\n":
-            self._process.kill()
-            msg = f"the requests did not begin: {line!r}"
-            raise RuntimeError(msg)
+        self._asking = Asking(self._node.host_process(command, stdout=subprocess.PIPE, text=True))
         return self
 
     def ask_quiet(self) -> None:
-        assert self._process
-        self._process.send_signal(signal.SIGUSR1)
+        self._asking.ask_quiet()
 
     def __exit__(self, *_: object) -> None:
-        assert self._process
-        self._process.terminate()
-        said: dict[str, Any] = json.loads(self._process.communicate(timeout=60)[0])
+        said: dict[str, Any] = json.loads(self._asking.end(60))
         self.results = {name: Requests(**numbers) for name, numbers in said.items()}
 
 
