@@ -33,7 +33,9 @@ def agent_sources(settings: Settings) -> Sources:
 
 
 def _directory_sources(settings: Settings) -> Sources:
-    def source(kinds: frozenset[str], *, reports_files: bool = False) -> SourceFactory:
+    def source(
+        kinds: frozenset[str], reported_elsewhere: frozenset[str] = frozenset(), *, reports_files: bool = False
+    ) -> SourceFactory:
         return lambda deliver: DirectorySource(
             settings.source.directory,
             kinds=kinds,
@@ -41,12 +43,14 @@ def _directory_sources(settings: Settings) -> Sources:
             redirect=settings.redirect,
             deliver=deliver,
             reports_files=reports_files,
+            reported_elsewhere=reported_elsewhere,
         )
 
+    policies, services = frozenset(PolicyKind), frozenset({"Service"})
     return Sources(
-        policies=source(frozenset(PolicyKind), reports_files=True),
-        services=source(frozenset({"Service"})),
-        endpoints=source(frozenset({"Pod", "Node"})),
+        policies=source(policies),
+        services=source(services, policies),
+        endpoints=source(frozenset({"Pod", "Node"}), policies | services, reports_files=True),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,8 +30,13 @@ class Manifest:
 
 def may_hold(data: bytes, kinds: frozenset[str]) -> bool:
     """Whether a file may hold objects of these kinds. False is certain, and is found far sooner than by parsing."""
-    # With a backslash in the file, a kind may be written with escapes, in JSON and in YAML's double quotes.
-    return b"\\" in data or any(kind.encode() in data for kind in kinds)
+    if not kinds:
+        return False
+    # With a backslash in the file, a kind may be written with escapes, in JSON and in YAML's double quotes. Whole words
+    # are looked for, since the file of a Pod has keys such as enableServiceLinks. The items of a PodList may have no
+    # kind of their own.
+    words = b"|".join(sorted(kind.encode() for kind in kinds))
+    return b"\\" in data or re.search(rb"\b(?:%b)(?:List)?\b" % words, data) is not None
 
 
 def read_manifest(

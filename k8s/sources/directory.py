@@ -34,9 +34,12 @@ class DirectorySource:
         node_name: str,
         redirect: RedirectSettings,
         deliver: Deliver,
-        reports_files: bool,
+        reports_files: bool = True,
+        reported_elsewhere: frozenset[str] = frozenset(),
     ) -> None:
-        """`reports_files`: of several sources on one directory, this one reports what concerns the files themselves."""
+        """Of several sources on one directory, one reports what concerns a file itself: that whose `kinds` the file may
+        hold, if it can hold none of its `reported_elsewhere`. The one with `reports_files` reports the directory, and
+        the files that nobody else reports."""
         self._directory = Path(os.path.abspath(directory))
         self._deliver = deliver
         self._reports_files = reports_files
@@ -51,6 +54,7 @@ class DirectorySource:
             node_name=node_name,
             redirect=redirect,
             reports_files=reports_files,
+            reported_elsewhere=reported_elsewhere,
         )
         self._has_listed = False
         self._stopping = threading.Event()

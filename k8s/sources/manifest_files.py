@@ -1,7 +1,8 @@
 """The manifest files of a directory: reads them as they change, and keeps what each one held when it was last readable.
 
-It warns once of each fault. One of several sources on a directory has `reports_files`, and reports what concerns the
-files themselves; all sources report the faults of the objects that they deliver.
+It warns once of each fault. Several sources may read one directory, each for its kinds. Each reports the faults of the
+objects that it delivers. What concerns a file itself is reported by one of them, which the file's content chooses such
+that no file is parsed only to report its faults.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class ManifestFiles:
         node_name: str,
         redirect: RedirectSettings,
         reports_files: bool,
+        reported_elsewhere: frozenset[str],
     ) -> None:
         self._directory = directory
         self._links = links
@@ -51,6 +53,7 @@ class ManifestFiles:
         self._node_name = node_name
         self._redirect = redirect
         self._reports_files = reports_files
+        self._reported_elsewhere = reported_elsewhere
         self._store = ManifestStore()
         self._warnings: dict[str, frozenset[str]] = {}
         """File -> the warnings about its present content."""
@@ -97,11 +100,13 @@ class ManifestFiles:
     def _read(self, name: str, changes: _Changes) -> None:
         """Adds the file's content; adds nothing if the file can't be read, so that its last good content stays."""
         self._links.follow(name)
+        reports = self._reports_files
         try:
             data = read_file(self._directory / name)
+            reports = self._reports(data)
             # A file that holds none of our kinds need not be parsed, except to report its faults. If it held some of
             # them before, it is parsed all the same: should that fail, its last good content must stay.
-            if not (self._reports_files or self._store.holds(name) or may_hold(data, self._kinds)):
+            if not (reports or self._store.holds(name) or may_hold(data, self._kinds)):
                 changes[name] = {}
                 self._warn(name, [])
                 return
@@ -116,13 +121,17 @@ class ManifestFiles:
             self._forget(name, changes)
             return
         except (FileFault, OSError) as error:
-            if self._reports_files:
-                kept = "its last good content stays" if name in self._store.files else "it has no good content yet"
-                text = error.strerror if isinstance(error, OSError) else error
-                self._warn(name, [f"{text}; {kept}"])
+            kept = "its last good content stays" if name in self._store.files else "it has no good content yet"
+            text = error.strerror if isinstance(error, OSError) else error
+            self._warn(name, [f"{text}; {kept}"] if reports else [])
             return
         changes[name] = manifest.objects
-        self._warn(name, [*(manifest.document_faults if self._reports_files else ()), *manifest.object_faults])
+        self._warn(name, [*(manifest.document_faults if reports else ()), *manifest.object_faults])
+
+    def _reports(self, data: bytes) -> bool:
+        """Whether this source reports the faults of a file with this content."""
+        is_ours = self._reports_files or may_hold(data, self._kinds)
+        return is_ours and not may_hold(data, self._reported_elsewhere)
 
     def _warn(self, name: str, warnings: list[str]) -> None:
         """Logs each warning once, until it is gone from the file and comes back."""

@@ -9,14 +9,19 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inotify_simple import Event, INotify, flags
 
-from config.settings import RedirectSettings
+from actors.watching.sources import agent_sources
+from config.settings import RedirectSettings, Settings, SourceSettings
 from k8s.objects.identity import ALL_KINDS, identity, identity_text
+from k8s.objects.manifests import Manifest, read_manifest
 from k8s.objects.model import Node, Service
+from k8s.sources import manifest_files
 from k8s.sources.directory import DirectorySource
 from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
 
@@ -259,6 +264,27 @@ ONLY_PODS = frozenset({"Pod"})
 SERVICE = "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {}}\n"
 
 
+@contextmanager
+def agents_sources(directory: Path) -> Iterator[None]:
+    """The three sources of an agent, when each has listed the directory."""
+    settings = Settings(source=SourceSettings(kind="directory", directory=directory), node_name="here")
+    made = agent_sources(settings)
+    events: list[queue.Queue[SourceEvent]] = [queue.Queue() for _ in range(3)]
+    sources = [
+        make(each.put) for make, each in zip((made.policies, made.services, made.endpoints), events, strict=True)
+    ]
+    threads = [threading.Thread(target=each.run, daemon=True) for each in sources]
+    for thread in threads:
+        thread.start()
+    for each in events:
+        while not isinstance(each.get(timeout=TIMEOUT), ListingEnded):
+            pass
+    yield
+    for source, thread in zip(sources, threads, strict=True):
+        source.stop()
+        thread.join(TIMEOUT)
+
+
 def test_a_source_that_reports_no_files_takes_its_kinds_from_whatever_file_has_them(
     directory: Path, make: Callable[..., Running]
 ) -> None:
@@ -266,8 +292,11 @@ def test_a_source_that_reports_no_files_takes_its_kinds_from_whatever_file_has_t
     (directory / "b.json").write_text(
         '{"apiVersion": "v1", "kind": "\\u0050od", "metadata": {"name": "b"}, "spec": {"nodeName": "here"}}'
     )
+    (directory / "c.yaml").write_text(
+        "{apiVersion: v1, kind: PodList, items: [{metadata: {name: c}, spec: {nodeName: here}}]}"
+    )
     running = make(reports_files=False, kinds=ONLY_PODS)
-    running.expect("started start", "+ b", "ended")
+    running.expect("started start", "+ b", "+ c", "ended")
     (directory / "a.yaml").write_text(SERVICE + pod("a"))
     running.expect("+ a x")
     (directory / "a.yaml").write_text(SERVICE)
@@ -283,6 +312,53 @@ def test_a_source_that_reports_no_files_keeps_the_last_good_content_too(
     (directory / "a.yaml").write_text("[")
     (directory / "b.yaml").write_text(pod("b"))
     running.expect("+ b x")
+
+
+REPORTED_BY_ONE = {
+    "a policy": "kind: LocalRedirectPolicy\n[",
+    "a Service": "kind: Service\n[",
+    "a Pod": "kind: Pod\nspec: {enableServiceLinks: true}\n[",
+    "a Node": "kind: Node\n[",
+    "nothing of ours": "[",
+    "all of them": "kind: Node\nkind: Service\nkind: BalancingPolicy\n[",
+    "a kind with escapes": 'kind: "\\u0050od"\n[',
+    "no object": "text",
+}
+
+
+@pytest.mark.parametrize("content", REPORTED_BY_ONE.values(), ids=REPORTED_BY_ONE)
+def test_of_the_agents_three_sources_one_reports_a_file(
+    directory: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    (directory / "bad.yaml").write_text(content)
+    with agents_sources(directory):
+        pass
+    assert len([record for record in caplog.records if "bad.yaml: " in record.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("{apiVersion: balancing.elf.io/v1beta1, kind: BalancingPolicy, metadata: {name: a}}", id="policy"),
+        pytest.param(SERVICE, id="service"),
+        pytest.param(pod("a") + "  enableServiceLinks: true\n", id="pod"),
+        pytest.param("{apiVersion: v1, kind: ConfigMap}", id="another"),
+    ],
+)
+def test_of_the_agents_three_sources_one_parses_a_file(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    parsed: list[bytes] = []
+
+    def parse(data: bytes, **options: Any) -> Manifest:
+        parsed.append(data)
+        return read_manifest(data, **options)
+
+    monkeypatch.setattr(manifest_files, "read_manifest", parse)
+    (directory / "a.yaml").write_text(content)
+    with agents_sources(directory):
+        pass
+    assert parsed == [content.encode()]
 
 
 def test_of_an_object_in_two_files_the_first_file_counts_and_a_warning_names_both(
