@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from actors.framework.supervisor import ChildSpec
 from actors.health.container_watcher import ContainerWatcher
 from actors.health.health_checker import HealthChecker
-from actors.reporting.closer_state import closer_json
+from actors.reporting.closer_state import CloserReport, closer_report
 from actors.reporting.kernel_reading import read_kernel
 from actors.reporting.metrics_exporter import MetricsExporter
 from actors.reporting.status_endpoint import DatapathView
@@ -30,15 +30,18 @@ from config.settings import Settings
 
 def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Sequence[ChildSpec]:
     """Reporters start first, so that they see the first facts, and watchers last, so that nobody misses a fact."""
+
+    def closer() -> CloserReport:
+        enabled = settings.redirect.close_stale_sockets
+        return closer_report(datapath.maps.closer(), enabled=enabled, now_ns=time.monotonic_ns())
+
     view = DatapathView(
         build=datapath.build,
         cgroup=str(datapath.cgroup),
         hooks=datapath.attached_hooks,
         lease_age_seconds=datapath.lease_age_seconds,
         before_us=datapath.programs_before_us,
-        closer=lambda: closer_json(
-            datapath.maps.closer(), enabled=settings.redirect.close_stale_sockets, now_ns=time.monotonic_ns()
-        ),
+        closer=closer,
         warnings=datapath.warnings,
     )
     lease = LeaseKeeper(settings.datapath.lease_seconds, read_clock())
@@ -52,7 +55,7 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         ChildSpec(
             "MetricsExporter",
             lambda: MetricsExporter.start(
-                metrics=settings.metrics, read=lambda: read_kernel(datapath), build=datapath.build
+                metrics=settings.metrics, read=lambda: read_kernel(datapath, closer().state), build=datapath.build
             ),
         ),
         ChildSpec("MapWriter", lambda: MapWriter.start(datapath=datapath, lease=lease)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from actors.reporting.closer_state import CloserState
 from bpf.rows import Counters
 from config.domain.addresses import Frontend
 
@@ -36,11 +37,12 @@ class KernelReading:
     faults: frozenset[DatapathFault] = frozenset()
     counted: Mapping[int, str] = field(default_factory=dict)
     """Policy id -> name of the policy that the counters belong to."""
+    closer: CloserState = CloserState.RUNNING
     stale_closed: Mapping[Frontend, int] = field(default_factory=dict)
     """Frontend -> stale sockets that the closer has closed."""
 
 
-def read_kernel(datapath: Datapath) -> KernelReading:
+def read_kernel(datapath: Datapath, closer: CloserState) -> KernelReading:
     """Raises OSError when the maps cannot be read."""
     maps = datapath.maps
     entries = {name: sum(1 for _ in maps[name].items()) for name in _REPORTED_MAPS if name != "backends"}
@@ -52,6 +54,7 @@ def read_kernel(datapath: Datapath) -> KernelReading:
         attached=frozenset(datapath.attached_hooks()),
         faults=_faults(datapath),
         counted={policy_id: row.name for policy_id, row in maps.counted_policies().items()},
+        closer=closer,
         stale_closed=maps.stale_closed(),
     )
 

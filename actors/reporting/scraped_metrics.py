@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from actors.messages.facts import SourceName
 from actors.messages.reports import PolicyCondition, PolicyState
+from actors.reporting.closer_state import CloserState
 from actors.reporting.kernel_reading import DatapathFault, KernelReading
 from actors.reporting.stale_closed import StaleClosed
 from bpf.build import HOOKS
@@ -131,6 +132,7 @@ def _datapath_metrics(reading: KernelReading) -> Iterator[Metric]:
     entries = GaugeMetricFamily(f"{PREFIX}_map_entries", "Rows in use in the kernel map.", labels=["map"])
     capacity = GaugeMetricFamily(f"{PREFIX}_map_capacity", "Rows that the kernel map has room for.", labels=["map"])
     attached = GaugeMetricFamily(f"{PREFIX}_program_attached", "1 while the program is attached.", labels=["hook"])
+    closer = GaugeMetricFamily(f"{PREFIX}_closer_state", "1 for the closer's present state.", labels=["state"])
     faults = GaugeMetricFamily(
         f"{PREFIX}_datapath_fault", "1 while this keeps calls from being redirected.", labels=["fault"]
     )
@@ -142,4 +144,6 @@ def _datapath_metrics(reading: KernelReading) -> Iterator[Metric]:
         attached.add_metric([hook], float(hook in reading.attached))
     for fault in DatapathFault:
         faults.add_metric([fault.value], float(fault in reading.faults))
-    yield from (entries, capacity, attached, faults)
+    for state in CloserState:
+        closer.add_metric([state.value], float(state == reading.closer))
+    yield from (entries, capacity, attached, faults, closer)

@@ -10,6 +10,7 @@ from actors.framework.messages import ActorReport
 from actors.messages.facts import SourceName
 from actors.messages.reports import PolicyCondition
 from actors.reporting.agent_state import AgentState
+from actors.reporting.closer_state import CloserReport
 from actors.reporting.contact import Contact
 from config.domain.addresses import Endpoint
 from config.domain.ids import PolicyKey
@@ -27,8 +28,7 @@ class DatapathView:
     lease_age_seconds: Callable[[], float]
     before_us: Callable[[], Mapping[str, list[str]]]
     """Hook -> programs of others that run before ours."""
-    closer: Callable[[], Mapping[str, str]]
-    """`state` and `message` of the closer on this node."""
+    closer: Callable[[], CloserReport]
     warnings: Callable[[], list[str]]
     """What keeps the agent from redirecting as it should, with the remedy."""
 
@@ -70,7 +70,8 @@ def status_json(
             "programs_before_us": datapath.before_us(),
             "warnings": datapath.warnings(),
         }
-        document["closer"] = datapath.closer()
+        closer = datapath.closer()
+        document["closer"] = {"state": closer.state, "message": closer.message}
     if leader is not None:
         document["leader"] = {"leads": leader.leads(), "holder": leader.holder}
     if metrics_fault:

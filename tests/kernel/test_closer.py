@@ -134,6 +134,7 @@ def test_closed_sockets_are_counted_for_their_policy_and_the_closer_is_in_the_st
         "the metrics count the socket",
     )
     assert agent.status()["closer"] == {"state": "running", "message": ""}
+    assert agent.metric('localredirect_closer_state{state="running"}') == 1
 
 
 def test_what_was_not_redirected_is_left_alone(

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from actors.messages.reports import PolicyState
+from actors.reporting.closer_state import CloserState
 from bpf.rows import PassReason
 from tests.expressions import ALERTS, FILES, alerts, dashboard, panel_expressions, selected
 
@@ -55,9 +56,12 @@ def test_prometheus_can_read_every_expression_of_the_dashboard(tmp_path: Path) -
 
 
 def test_states_and_reasons_that_expressions_name_exist() -> None:
-    states = {each.value for each in selected() if each.label == "state"}
     reasons = {each.value for each in selected() if each.label == "reason"}
-    assert states and states <= {state.value for state in PolicyState}
+    for metric, possible in (("policy_state", PolicyState), ("closer_state", CloserState)):
+        states = {
+            each.value for each in selected() if (each.metric, each.label) == (f"localredirect_{metric}", "state")
+        }
+        assert states and states <= {state.value for state in possible}, metric
     assert reasons and reasons <= {reason.label for reason in PassReason}
 
 

@@ -1,10 +1,10 @@
-"""What /status says of the closer."""
+"""What the agent says of the closer."""
 
 from __future__ import annotations
 
 import pytest
 
-from actors.reporting.closer_state import closer_json
+from actors.reporting.closer_state import closer_report
 from bpf.packing import pack_closer, unpack_closer
 from bpf.rows import CloserFault, CloserRow
 
@@ -35,10 +35,10 @@ WELL = CloserRow(alive_ns=NOW - 500_000_000, fault=CloserFault.NONE)
     ],
 )
 def test_the_state_of_the_closer(row: CloserRow, enabled: bool, state: str, message: str) -> None:
-    found = closer_json(row, enabled=enabled, now_ns=NOW)
-    assert found["state"] == state
-    assert message in found["message"]
-    assert bool(found["message"]) is (state != "running")
+    found = closer_report(row, enabled=enabled, now_ns=NOW)
+    assert found.state == state
+    assert message in found.message
+    assert bool(found.message) is (state != "running")
 
 
 def test_a_fault_of_a_later_version_is_a_fault() -> None:

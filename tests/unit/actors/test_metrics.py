@@ -28,6 +28,7 @@ from actors.messages.reports import (
     WriteFault,
 )
 from actors.messages.verdicts import WriteEnded
+from actors.reporting.closer_state import CloserState
 from actors.reporting.kernel_reading import DatapathFault, KernelReading
 from actors.reporting.metrics_exporter import MetricsExporter
 from bpf.build import HOOKS
@@ -75,6 +76,7 @@ CONTRACT = {
     "map_capacity": {"map"},
     "program_attached": {"hook"},
     "datapath_fault": {"fault"},
+    "closer_state": {"state"},
     "apply_seconds_bucket": {"le"},
     "apply_seconds_count": set(),
     "apply_seconds_sum": set(),
@@ -182,6 +184,14 @@ def test_what_keeps_calls_from_being_redirected_is_reported_fault_by_fault(prese
     scraped = Exporting(lambda: replace(READING, faults=frozenset({present}))).scrape()
     assert {fault: scraped[sample("datapath_fault", fault=fault.value)] for fault in DatapathFault} == {
         fault: float(fault is present) for fault in DatapathFault
+    }
+
+
+@pytest.mark.parametrize("present", CloserState)
+def test_p20_the_state_of_the_closer_is_reported(present: CloserState) -> None:
+    scraped = Exporting(lambda: replace(READING, closer=present)).scrape()
+    assert {state: scraped[sample("closer_state", state=state.value)] for state in CloserState} == {
+        state: float(state is present) for state in CloserState
     }
 
 

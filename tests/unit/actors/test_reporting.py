@@ -31,6 +31,7 @@ from actors.messages.reports import (
 )
 from actors.reporting import change_log
 from actors.reporting.agent_state import AgentState
+from actors.reporting.closer_state import CloserReport, CloserState
 from actors.reporting.readiness import unhealthy_reasons
 from actors.reporting.status_endpoint import DatapathView
 from actors.reporting.status_reporter import StatusReporter
@@ -69,7 +70,7 @@ class Reporting:
             "hooks": lambda: ["connect4"],
             "lease_age_seconds": lambda: 0.5,
             "before_us": dict,
-            "closer": lambda: {"state": "running", "message": ""},
+            "closer": lambda: CloserReport(CloserState.RUNNING, ""),
             "warnings": list,
         }
         self.ref: pykka.ActorRef[Any] = StatusReporter.start(
@@ -348,7 +349,7 @@ def test_a_port_in_use_is_logged_with_its_keys_and_is_no_failure(
             hooks=list,
             lease_age_seconds=lambda: 0.0,
             before_us=dict,
-            closer=dict,
+            closer=lambda: CloserReport(CloserState.RUNNING, ""),
             warnings=list,
         )
         ref = StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
