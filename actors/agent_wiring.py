@@ -9,6 +9,7 @@ from actors.framework.supervisor import ChildSpec
 from actors.health.container_watcher import ContainerWatcher
 from actors.health.health_checker import HealthChecker
 from actors.reporting.closer_state import CloserReport, closer_report
+from actors.reporting.decision_recorder import DecisionRecorder
 from actors.reporting.kernel_reading import read_kernel
 from actors.reporting.metrics_exporter import MetricsExporter
 from actors.reporting.status_endpoint import DatapathView
@@ -44,6 +45,11 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         closer=closer,
         warnings=datapath.warnings,
     )
+    recorder = ChildSpec(
+        "DecisionRecorder",
+        lambda: DecisionRecorder.start(bpffs=settings.datapath.bpffs, redirects=settings.log.redirects),
+    )
+    records = settings.log.redirects != "none"
     lease = LeaseKeeper(settings.datapath.lease_seconds, read_clock())
     return (
         ChildSpec(
@@ -58,6 +64,7 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
                 metrics=settings.metrics, read=lambda: read_kernel(datapath, closer().state), build=datapath.build
             ),
         ),
+        *((recorder,) if records else ()),
         ChildSpec("MapWriter", lambda: MapWriter.start(datapath=datapath, lease=lease)),
         ChildSpec(
             "ConflictResolver",
@@ -71,7 +78,7 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         ChildSpec("HealthChecker", HealthChecker.start),
         ChildSpec("AffinityAger", AffinityAger.start),
         ChildSpec("QosTicker", lambda: QosTicker.start(read=lambda: read_windows(datapath.maps))),
-        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints)),
+        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints, tells_recorder=records)),
         ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=sources.services)),
         ChildSpec("PolicyWatcher", lambda: PolicyWatcher.start(source=sources.policies)),
     )

@@ -96,6 +96,7 @@ READERS: Mapping[str, Reader[Any]] = {
     "health.port": _PORT,
     "log.level": one_of("debug", "info", "warning", "error"),
     "log.format": one_of("text", "json"),
+    "log.redirects": one_of("none", "passes", "all"),
 }
 """`section.name`, or a name at the top -> the reader of its value."""
 ENVIRONMENT: Mapping[str, str] = {

@@ -64,6 +64,8 @@ class LogSettings:
     """`debug`, `info`, `warning` or `error`."""
     format: str = "text"
     """`text` or `json`."""
+    redirects: str = "none"
+    """Decisions about calls to frontends that the agent writes to standard output: `none`, `passes` or `all`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the watchers are asked to report: ConflictResolver, MapWriter, StatusWriter -> watchers."""
+"""What the watchers are asked to report: ConflictResolver, MapWriter, StatusWriter, DecisionRecorder -> watchers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ class WatchPods(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncSource(Message):
-    """ConflictResolver, MapWriter, StatusWriter -> a watcher: report everything again, under a new listing.
+    """ConflictResolver, MapWriter, StatusWriter, DecisionRecorder -> a watcher: report everything again, under a new
+    listing.
 
-    ConflictResolver and StatusWriter send it at their start, when they know nothing. MapWriter sends it when the lease
-    ran out; it needs objects that were read after that, and says so by `since`.
+    All but MapWriter send it at their start, when they know nothing. MapWriter sends it when the lease ran out; it
+    needs objects that were read after that, and says so by `since`.
     """
 
     since: float = 0.0

@@ -1,4 +1,4 @@
 """What operators see of a process: the log, `/status`, `/readyz`, `/healthz` and metrics.
 
-May import: `actors.framework`, `actors.messages`, `bpf`, `k8s`, `config`.
+May import: `actors.framework`, `actors.messages`, `bpf`, `bpf.monitoring`, `k8s`, `config`.
 """

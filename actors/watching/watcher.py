@@ -1,8 +1,8 @@
 """What the three watchers share: each reads its source in a thread of its own and reports the source's events as facts.
 
-In: SourceDelivered (own reader thread), ResyncSource (ConflictResolver, MapWriter, StatusWriter), LeaseProbe
-(QosTicker). Out: facts and LeaseProbe (ConflictResolver), SourceSynced (ConflictResolver, StatusReporter), SourceHeard
-(StatusReporter, MetricsExporter).
+In: SourceDelivered (own reader thread), ResyncSource (ConflictResolver, MapWriter, StatusWriter, DecisionRecorder),
+LeaseProbe (QosTicker). Out: facts and LeaseProbe (ConflictResolver), SourceSynced (ConflictResolver, StatusReporter),
+SourceHeard (StatusReporter, MetricsExporter).
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Watcher(AgentActor):
         """Revision of the newest subscription that the source covers; None for a source that delivers everything."""
         self._heard = Heard(None)
         """The newest `Heard` of the source."""
+        self.synced_peers: tuple[str, ...] = ("ConflictResolver", "StatusReporter")
+        """Actors that hear of SourceSynced."""
 
     def started(self) -> None:
         self.own(OwnedThread(self, f"{self.name}-source", self.source.run, self.source.stop))
@@ -76,7 +78,7 @@ class Watcher(AgentActor):
             synced = SourceSynced(
                 source=self.SOURCE, listing=self._ended_listing, revision=self._revision, as_of=self._as_of
             )
-            for peer in ("ConflictResolver", "StatusReporter"):
+            for peer in self.synced_peers:
                 self.send(peer, synced)
 
     def _deliver(self, event: SourceEvent) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bpf.attachments import active_build
@@ -13,6 +12,7 @@ from bpf.explaining.installed import opened_maps
 from bpf.maps import PinnedMaps
 from bpf.monitoring.clients import Clients
 from bpf.monitoring.filters import Line
+from bpf.monitoring.printing import rfc3339
 from bpf.monitoring.shared_rows import SharedRows
 from bpf.rows import Decision
 
@@ -22,10 +22,16 @@ _ROUNDS_OF_A_BUILD = 10
 """Between two looks whether the build was replaced."""
 
 
-def follow(bpffs: Path, clients: Clients, wait: Callable[[float], bool]) -> Iterator[Line | int]:
+def follow(
+    bpffs: Path,
+    clients: Clients,
+    wait: Callable[[float], bool],
+    is_wanted: Callable[[Decision], bool] = lambda _: True,
+) -> Iterator[Line | int]:
     """Lines as they happen; a number says how many decisions were lost since the last line.
 
-    `wait` waits for some seconds, and answers whether to end. Raises DatapathError when nothing is installed.
+    `wait` waits for some seconds, and answers whether to end. Names are looked up only for decisions that are wanted.
+    Raises DatapathError when nothing is installed.
     """
     while True:
         build = active_build(bpffs)
@@ -33,7 +39,7 @@ def follow(bpffs: Path, clients: Clients, wait: Callable[[float], bool]) -> Iter
             if build is None or maps is None:
                 msg = f"nothing of ours is installed under {bpffs}, so nothing is decided; start the agent"
                 raise DatapathError(msg)
-            watched = _Build(maps, clients)
+            watched = _Build(maps, clients, is_wanted)
             try:
                 yield from watched.lines()
                 while active_build(bpffs) == build:
@@ -47,12 +53,12 @@ def follow(bpffs: Path, clients: Clients, wait: Callable[[float], bool]) -> Iter
 
 
 class _Build:
-    def __init__(self, maps: PinnedMaps, clients: Clients) -> None:
+    def __init__(self, maps: PinnedMaps, clients: Clients, is_wanted: Callable[[Decision], bool]) -> None:
         self._maps = maps
         self._rows = SharedRows(maps["watch"].path.parent)
         self._clients = clients
-        self._host_netns = maps.config().host_netns
-        self._policies: dict[int, str] = {}
+        self._is_wanted = is_wanted
+        self._host_netns = 0
 
     def close(self) -> None:
         self._rows.close()
@@ -61,17 +67,17 @@ class _Build:
         self._rows.renew(time.monotonic_ns())
         decisions, lost = self._rows.read()
         for each in decisions:
-            yield self._line(each)
+            if self._is_wanted(each):
+                yield self._line(each)
         if lost:
             yield lost
 
     def _line(self, decision: Decision) -> Line:
         since = time.monotonic_ns() - decision.time_ns
-        at = datetime.fromtimestamp((time.time_ns() - since) / 1e9, UTC)
         return Line(
-            time=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            time=rfc3339((time.time_ns() - since) / 1e9),
             hook=decision.hook,
-            client=self._clients.name(decision.cgroup_id, is_host=decision.client_netns == self._host_netns),
+            client=self._clients.name(decision.cgroup_id, is_host=self._is_host(decision)),
             client_netns=decision.client_netns,
             cgroup=self._clients.directory(decision.cgroup_id),
             pid=decision.pid,
@@ -82,11 +88,12 @@ class _Build:
             backend=decision.target if decision.passed is None else None,
         )
 
+    def _is_host(self, decision: Decision) -> bool:
+        # Whoever follows a build from its beginning comes before MapWriter has written the row.
+        self._host_netns = self._host_netns or self._maps.config().host_netns
+        return decision.client_netns == self._host_netns
+
     def _policy(self, policy_id: int) -> str:
-        """A policy keeps its id, so its name is read once."""
-        if policy_id not in self._policies:
-            row = self._maps.policy(policy_id)
-            if row is None:
-                return ""
-            self._policies[policy_id] = row.name
-        return self._policies[policy_id]
+        """Read each time, since another policy may be given the same id (the annotation serviceId)."""
+        row = self._maps.policy(policy_id)
+        return row.name if row else ""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from bpf.monitoring.filters import Line
+
+
+def rfc3339(unix_seconds: float) -> str:
+    """In UTC, with milliseconds."""
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def document(line: Line) -> dict[str, object]:

@@ -22,12 +22,13 @@ ACTORS = (
     "AffinityAger",
     "StatusReporter",
     "MetricsExporter",
+    "DecisionRecorder",
 )
 
 
 @pytest.fixture(scope="module")
 def agent(lab: Lab) -> Iterator[Agent]:
-    made = Agent(lab, {})
+    made = Agent(lab, {"log__redirects": "all"})  # or there would be no DecisionRecorder
     made.start(program=("-m", "tests.lab.failing_agent"))
     yield made
     made.kill()

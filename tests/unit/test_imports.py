@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "actors.resolving": MESSAGES - {"k8s.sources", "k8s.status", "k8s.api"},
     "actors.writing": (MESSAGES | {"bpf"}) - K8S | GROUND,
     "actors.health": (MESSAGES | {"bpf"}) - K8S | GROUND,
-    "actors.reporting": MESSAGES | {"bpf"},
+    "actors.reporting": MESSAGES | {"bpf", "bpf.monitoring"},
     "actors.controller": MESSAGES | {"actors.resolving"},
     "actors.commands": {"bpf", "bpf.explaining", "bpf.monitoring", "k8s.commands", *API},
     "actors": MESSAGES

@@ -63,14 +63,14 @@ class FakeSource:
 class Watched:
     """A watcher over a fake source, and its peers."""
 
-    def __init__(self, watcher: type[Watcher]) -> None:
+    def __init__(self, watcher: type[Watcher], **options: object) -> None:
         self.resolver, self.exporter, self.supervisor = (
             Peer("ConflictResolver"),
             Peer("MetricsExporter"),
             Peer("Supervisor"),
         )
         self._made: list[FakeSource] = []
-        self.ref: pykka.ActorRef[Any] = watcher.start(source=self._make)
+        self.ref: pykka.ActorRef[Any] = watcher.start(source=self._make, **options)
 
     def _make(self, deliver: Deliver) -> FakeSource:
         self._made.append(FakeSource(deliver))
@@ -140,6 +140,15 @@ def test_a_listing_becomes_facts_and_a_source_synced_with_the_same_number(
 )
 def test_a_removal_becomes_a_fact(watcher: type[Watcher], kind: str, key: ObjectKey, fact: Message) -> None:
     assert Watched(watcher).deliver(Removed(kind=kind, key=key, received_at=3.0)) == [fact]
+
+
+def test_an_endpoint_watcher_tells_the_recorder_of_pods_if_there_is_one() -> None:
+    watched, recorder = Watched(EndpointWatcher, tells_recorder=True), Peer("DecisionRecorder")
+    watched.deliver(*listed(POD, NODE), Removed(kind="Pod", key=POD.key, received_at=3.0))
+    upserted, synced, removed = recorder.heard()
+    assert isinstance(synced, SourceSynced)
+    assert upserted == PodUpserted(pod=POD, listing=synced.listing, received_at=2.5)
+    assert removed == PodRemoved(key=POD.key, received_at=3.0)
 
 
 def test_listing_numbers_grow_even_across_a_restart_of_the_watcher() -> None:

@@ -127,6 +127,7 @@ def test_the_environment_variables_are_these() -> None:
         ("node_name", "Node-1", "node-1"),
         ("health.address", "::ffff:127.0.0.1", "127.0.0.1"),
         ("log.format", "json", "json"),
+        ("log.redirects", "passes", "passes"),
     ],
 )
 def test_a_value_at_the_edge_of_what_is_allowed_is_taken(written: Any, key: str, raw: str, value: object) -> None:
@@ -170,6 +171,7 @@ def test_a_value_at_the_edge_of_what_is_allowed_is_taken(written: Any, key: str,
         ("health.port", '"5810"', "from 1 to 65535"),
         ("log.level", "loud", "debug or info or warning or error"),
         ("log.format", "xml", "text or json"),
+        ("log.redirects", "some", "none or passes or all"),
     ],
 )
 def test_a_wrong_value_is_reported_with_file_key_and_what_is_allowed(
