@@ -97,6 +97,12 @@ class PinnedMaps:
         for key, value in self["affinity"].items():
             yield packing.unpack_affinity(key, value)
 
+    def decisions(self) -> list[rows.Decision]:
+        """Those that the programs told last, in no order. It reads twice, and leaves out what changed meanwhile."""
+        first, second = (dict(self["decisions"].items()) for _ in range(2))
+        told = [value for key, value in first.items() if second[key] == value and packing.is_told(value)]
+        return [packing.unpack_decision(value) for value in told]
+
     def backend_cgroups(self) -> set[tuple[int, int]]:
         return {packing.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
 

@@ -241,6 +241,11 @@ def unpack_closer(raw: bytes) -> CloserRow:
     return CloserRow(alive_ns=alive_ns, fault=CloserFault(fault))
 
 
+def is_told(raw: bytes) -> bool:
+    """Whether a row of `decisions` holds one: not if it was never written, or a program is just writing it."""
+    return any(raw[:8])
+
+
 def unpack_decision(raw: bytes) -> Decision:
     _, time_ns, frontend, address, port, netns, cgroup_id, _, pid, policy_id, passed, hook = _DECISION.unpack(raw)
     return Decision(

@@ -13,9 +13,9 @@ from actors.commands.own_status import NoAnswer, fetch_status
 from bpf.cgroups import find_cgroup
 from bpf.explaining.call import Call, ClientKind, ClientName, parse_call, parse_client
 from bpf.explaining.checks import AGENT, NOT_ATTACHED, NOT_COVERED, Explanation, Verdict, explain
-from bpf.explaining.clients import KnownPod, find_client
+from bpf.explaining.clients import KnownPod, find_client, with_namespace
 from bpf.explaining.facts import Client, Facts, Neighbour
-from bpf.explaining.installed import neighbours, opened_maps, read_attached, read_facts
+from bpf.explaining.installed import calling_namespaces, neighbours, opened_maps, read_attached, read_facts
 from bpf.tables import table
 from config.domain.ids import NamespacedName
 from config.settings import Settings
@@ -46,7 +46,10 @@ def answer(client_text: str, call_text: str, settings: Settings) -> Answer:
     pod, remark = _pod(name, settings)
     policies, silence = _policies(settings)
     with opened_maps(settings.datapath.bpffs) as maps:
-        client = find_client(name, maps.config().host_netns if maps else 0, pod, remark)
+        host_netns = maps.config().host_netns if maps else 0
+        client = find_client(name, host_netns, pod, remark)
+        if maps and client.netns is None:
+            client = with_namespace(client, calling_namespaces(maps), host_netns)
         attached = read_attached(settings.datapath.bpffs, call.hooks, client)
         if maps is None:
             facts = Facts(frontend=call.frontend, hooks=call.hooks, attached=attached, client=client)

@@ -7,7 +7,7 @@ processes are not. On the node itself, root sees everything.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +48,16 @@ def find_client(name: ClientName, host_netns: int, pod: KnownPod | None = None, 
             return _cgroup(name, host_netns)
         case ClientKind.POD:
             return _pod(name, host_netns, pod, remark)
+
+
+def with_namespace(client: Client, calling: Mapping[int, int], host_netns: int) -> Client:
+    """The client, with the network namespace from which it called where that is not visible. `calling` is what
+    `bpf.explaining.installed.calling_namespaces` returns."""
+    cookies = {calling[each] for each in client.within or () if each in calling}
+    if client.netns is not None or len(cookies) != 1:
+        return client
+    (cookie,) = cookies
+    return replace(client, netns=cookie, is_host=cookie == host_netns if client.is_host is None else client.is_host)
 
 
 def _process(name: ClientName, host_netns: int) -> Client:

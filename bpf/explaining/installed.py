@@ -47,6 +47,13 @@ def opened_maps(bpffs: Path) -> Iterator[PinnedMaps | None]:
         maps.close()
 
 
+def calling_namespaces(maps: PinnedMaps) -> dict[int, int]:
+    """Cgroup -> cookie of the network namespace from which it called last, as far as calls were told to a watcher
+    (`run.py monitor`, `log.redirects`)."""
+    told = sorted(maps.decisions(), key=lambda each: each.time_ns)
+    return {each.cgroup_id: each.client_netns for each in told}
+
+
 def read_attached(bpffs: Path, hooks: tuple[str, ...], client: Client) -> Attached:
     """`before` has programs that run before ours for this client, also those on its own cgroup."""
     found = {each.hook: each for each in attachments(bpffs) if each.attached and each.hook in hooks}

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from bpf import libbpf, packing
+from bpf.monitoring.shared_rows import SharedRows
 from tests.lab import manifests
 from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, ROOT, VIP, Agent, Lab, Manifest, PodProcess, wait_until
 from tests.lab.rows import installed_maps
@@ -370,13 +371,25 @@ def test_text_has_every_check_and_ends_with_the_sentence(lab: Lab, agent: Agent)
     assert lines[-1] == "policy vip redirects the call to 10.77.0.2:53, as spec.backend says"
 
 
-def test_what_nobody_can_see_is_unknown(lab: Lab, agent: Agent, client: PodProcess) -> None:
+def test_what_nobody_can_see_is_unknown_until_a_call_of_the_client_is_watched(
+    lab: Lab, agent: Agent, client: PodProcess
+) -> None:
     """As in the agent's container, which sees the cgroups of the node, and not its processes."""
     activate(lab, agent, sessionAffinity="ClientIP")
     assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
     within = ("nsenter", f"--net=/run/netns/{lab.node}", "unshare", "--pid", "--fork", "--mount-proc")
-    done = agent.command("explain", "--from", CLIENT, "--to", TO, "-o", "json", within=within)
-    found = json.loads(done.stdout)
+
+    def explained() -> dict[str, Any]:
+        done = agent.command("explain", "--from", CLIENT, "--to", TO, "-o", "json", within=within)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    found = explained()
     (affinity,) = (step for step in found["steps"] if step["check"] == "affinity")
     assert affinity["result"] == "unknown" and "network namespace is unknown" in affinity["detail"]
     assert (found["verdict"], found["affinity"]) == ("redirect", None)
+    watching = SharedRows(lab.bpffs / agent.status()["build"] / "maps")
+    watching.renew(time.monotonic_ns())
+    client.do("udp", address=VIP, port=53)
+    watching.close()
+    assert explained()["affinity"] == "10.77.0.2:53"
