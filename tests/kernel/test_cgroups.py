@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bpf.cgroups import find_cgroup
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, ROOT, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.lab import REMOTE, RIGHTS, ROOT, VIP, Agent, Lab, PodProcess, wait_until
 
 ENTER_NODE = "echo $$ > $node/cgroup.procs"
 ENTER_AGENT = "echo $$ > $agent/cgroup.procs"
@@ -28,6 +30,16 @@ NESTED = [
     *("mount --bind $nodes $view", "umount -l $nodes $root"),
 ]
 """The same on a node that is itself a container. The node's cgroups are mounted at `view`."""
+KIND = [
+    *(ENTER_NODE, f"{UNSHARE} --cgroup", "mount -t cgroup2 none $nodes", "mount -t bpf none /sys/fs/bpf"),
+    *("mount -t tmpfs none /mnt", "mkdir /mnt/upper /mnt/work /mnt/root"),
+    "mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work none /mnt/root",
+    f"for each in dev proc run sys tmp {str(ROOT)[1:]}; do mount --rbind /$each /mnt/root/$each; done",
+    f"unshare --root=/mnt/root --wd={ROOT}",
+    *CONTAINER,
+    *("mount --bind $nodes $view", "umount -l $nodes $root"),
+]
+"""The same on a node as kind makes it, which also has an overlay as its root, and a bpffs of its own."""
 
 
 class Tree:
@@ -166,25 +178,42 @@ def node(lab: Lab, tmp_path: Path) -> Tree:
     return Tree(lab.cgroup, lab.cgroup, "kubepods/besteffort/pod-agent/ctr", tmp_path)
 
 
-def test_on_a_node_that_is_a_container_pods_are_redirected(
+def doctor(agent: Agent, node: Tree) -> dict[str, dict[str, Any]]:
+    """Check -> what `run.py doctor` finds, as by `kubectl exec` in the agent's container."""
+    assert agent.process
+    enter = ("nsenter", f"--target={agent.process.pid}", "--net", "--mount", "--cgroup", "--root", "--wd")
+    join = ("sh", "-c", 'echo $$ > "$0"; exec "$@"', str(node.agent / "cgroup.procs"))
+    done = agent.command("doctor", "-o", "json", within=(*join, *enter, *RIGHTS))
+    assert done.stdout, done.stderr
+    return {each["check"]: each for each in json.loads(done.stdout)}
+
+
+def test_on_a_node_that_is_a_container_pods_are_redirected_and_doctor_finds_nothing_wrong(
     lab: Lab, node: Tree, pods: list[PodProcess], client: PodProcess
 ) -> None:
     lab.write("pod", manifests.pod(pods[0]))
     lab.write("policies", manifests.policy("vip"))
-    agent = Agent(lab, {"datapath__cgroup": "auto"})
-    agent.start(within=node.within(*NESTED))
+    agent = Agent(lab, {"datapath__cgroup": "auto", "redirect__close_stale_sockets": False})
+    agent.start(within=node.within(*KIND))
     try:
+        assert agent.process
+        mounted = Path(f"/proc/{agent.process.pid}/mountinfo").read_text().splitlines()
+        assert [line.split(" - ")[1].split()[0] for line in mounted if line.split()[4] == "/"] == ["overlay"]
         assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
         assert pods[0].do("udp", address=VIP, port=53)["who"] == REMOTE
         assert agent.status()["datapath"]["cgroup"] == str(node.view)
         assert agent.status()["datapath"]["warnings"] == []
+        found = doctor(agent, node)
+        assert [each for each in found.values() if not each["ok"]] == []
+        assert found["cgroup"]["detail"] == f"{node.view} has the kubelet's cgroups below it"
+        assert found["redirect"]["detail"] == "a program of this command's own redirected a call of its own"
+        assert found["first"]["detail"] == f"no other program runs before ours on {node.view}"
     finally:
         agent.terminate()
-        agent.command("detach")
 
 
-def test_an_agent_that_covers_no_pod_says_so(lab: Lab, node: Tree) -> None:
-    agent = Agent(lab, {"datapath__cgroup": "auto"})
+def test_an_agent_that_covers_no_pod_says_so_and_doctor_too(lab: Lab, node: Tree) -> None:
+    agent = Agent(lab, {"datapath__cgroup": "auto", "redirect__close_stale_sockets": False})
     agent.start(within=node.within(*CONTAINER, "umount -l $root"))
     try:
         (warning,) = agent.status()["datapath"]["warnings"]
@@ -192,6 +221,9 @@ def test_an_agent_that_covers_no_pod_says_so(lab: Lab, node: Tree) -> None:
         assert "WARNING" in agent.log.read_text()
         assert warning in agent.log.read_text()
         assert agent.metric('localredirect_datapath_fault{fault="no_pods_covered"}') == 1
+        found = doctor(agent, node)
+        assert warning in found["cgroup"]["detail"]
+        assert [name for name, each in found.items() if not each["ok"]] == ["cgroup"]
     finally:
         agent.terminate()
         agent.command("detach")
