@@ -78,8 +78,8 @@ cluster-test: setup-cluster ## tests on a real Kubernetes (root); the first run 
 	$(PYTHON) -m tests.cluster.ready
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/cluster
 
-cluster: setup-cluster ## a Kubernetes node to try things on, until Ctrl-C (root)
-	exec $(PYTHON) -m tests.cluster
+cluster: setup-cluster ## a Kubernetes of one node (NODES=2, 3) to try things on, until Ctrl-C (root)
+	exec $(PYTHON) -m tests.cluster $(NODES)
 
 install-yaml: setup-cluster ## renders k8s/install.yaml from the chart
 	$(PYTHON) -m tests.cluster.install_yaml

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Sequence
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +29,7 @@ from tests.cluster.sandbox import Sandbox, wait_for
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
+NODE_SECONDS = 120.0
 SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_RANGE6 = "fd00:96::/112"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -41,6 +43,8 @@ class ControlPlane:
     _namespaces = False
     _addresses: tuple[str, ...] = ("127.0.0.1", "10.96.0.1", "fd00:96::1")
     """The addresses by which API clients reach the server, and which its certificate names."""
+    _host = "127.0.0.1"
+    """The one of them that kubeconfigs name."""
 
     def __init__(self, *, apiserver_flags: Sequence[str] = ()) -> None:
         self._apiserver_flags = tuple(apiserver_flags)
@@ -76,7 +80,7 @@ class ControlPlane:
     def _start(self) -> None:
         self.sandbox.open()
         self.port, self.etcd_port, peer_port = self._choose_ports()
-        self.url = f"https://127.0.0.1:{self.port}"
+        self.url = f"https://{self._host}:{self.port}"
         self._make_secrets()
         self.kubeconfig.write_text(self._kubeconfig_text(self.token))
         self._api = Api(self.port, self.token, self.folder / "tls.crt", self.sandbox.inside)
@@ -202,6 +206,9 @@ class ControlPlane:
             }
         )
 
+    def api_has(self, path: str) -> bool:
+        return self.api.raw("GET", path)[0] == HTTPStatus.OK
+
     def kubectl(
         self,
         *args: str,
@@ -238,13 +245,59 @@ class ControlPlane:
         self.kubectl("wait", f"--for={condition}", f"--timeout={seconds:g}s", *what)
 
     def daemon(self, name: str, *argv: str | Path) -> subprocess.Popen[bytes]:
-        """Starts a process of the cluster itself, which appends its output to `<name>.log` in the folder."""
-        with (self.folder / f"{name}.log").open("ab") as log:
-            return self.sandbox.spawn(argv, stdout=log, stderr=log)
+        """See Sandbox.daemon."""
+        return self.sandbox.daemon(name, *argv)
 
     def logs(self, *names: str, lines: int = 15) -> str:
-        """The last lines of the named daemons' logs, or of all when none is named."""
-        paths = sorted(path for path in self.folder.glob("*.log") if not names or path.stem in names)
-        return "\n".join(
-            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) for path in paths
+        """See Sandbox.logs."""
+        return self.sandbox.logs(*names, lines=lines)
+
+
+class WholeControlPlane(ControlPlane):
+    """With controller-manager and scheduler, so that Pods run if there are nodes."""
+
+    _namespaces = True
+    _grace = "24h"
+    """How long a node may be silent before it counts as NotReady. Hollow nodes (tests.cluster.hollow) have no kubelet
+    that renews their Lease."""
+
+    def __init__(self, *, apiserver_flags: Sequence[str] = ()) -> None:
+        super().__init__(apiserver_flags=apiserver_flags)
+        self._controllers: list[subprocess.Popen[bytes]] = []
+
+    def _choose_ports(self) -> tuple[int, int, int]:
+        return 6443, 2379, 2380  # the network namespace is its own
+
+    def _start_controllers(self) -> None:
+        common = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--profiling=false")
+        manager = self.daemon(
+            "kube-controller-manager",
+            binaries.kubernetes("kube-controller-manager"),
+            *common,
+            f"--service-account-private-key-file={self.folder}/service-accounts.key",
+            f"--root-ca-file={self.folder}/tls.crt",
+            f"--node-monitor-grace-period={self._grace}",
         )
+        scheduler = self.daemon("kube-scheduler", binaries.kubernetes("kube-scheduler"), *common)
+        self._controllers = [manager, scheduler]
+
+    def restart_controllers(self) -> None:
+        """Restarts them after an outage of the API server: they would wait for up to a minute before their next
+        attempt."""
+        for each in self._controllers:
+            each.kill()
+            each.wait()
+        self._start_controllers()
+
+    def wait_usable(self, *nodes: str) -> None:
+        """Returns when these nodes are Ready and Pods can be created."""
+        for name in nodes:
+            wait_for(
+                lambda name=name: self.api_has(f"/api/v1/nodes/{name}"),  # type: ignore[misc]
+                f"node {name} is known",
+                NODE_SECONDS,
+            )
+        self.wait("condition=Ready", NODE_SECONDS, *(f"node/{name}" for name in nodes))
+        # Pods can't be created before the controller has created this.
+        account = "/api/v1/namespaces/default/serviceaccounts/default"
+        wait_for(lambda: self.api_has(account), "the service account `default` is there", NODE_SECONDS)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tests.cluster import images
 from tests.cluster.binaries import ROOT, coredns
 from tests.cluster.control_plane import Manifest
-from tests.cluster.node import CLUSTER_DNS, UPSTREAM_DNS, Node
+from tests.cluster.machine import CLUSTER_DNS, UPSTREAM_DNS, Machine
 
 EXAMPLE = ROOT / "k8s" / "examples" / "node-local-dns"
 CACHE = "node-local-dns"
@@ -50,6 +50,8 @@ def cluster_dns() -> list[Manifest]:
         "args": ["-conf", "/etc/coredns/Corefile"],
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns"}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
+        # As kubeadm has it. Without a request it would hardly run beside an agent that compiles.
+        "resources": {"requests": {"cpu": "100m", "memory": "70Mi"}},
     }
     pod_spec = {
         "serviceAccountName": "coredns",
@@ -94,13 +96,14 @@ def client(name: str) -> Manifest:
         "image": images.LOOKUP,
         "imagePullPolicy": "Never",
         "command": ["sleep", "infinity"],
+        "resources": {"requests": {"cpu": "100m"}},  # so that its load comes on time
     }
     spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
 @contextmanager
-def upstream(node: Node) -> Iterator[None]:
+def upstream(node: Machine) -> Iterator[None]:
     """The resolver of the node itself, which the cluster's DNS asks for names of outside."""
     corefile = node.folder / "Corefile"
     corefile.write_text(UPSTREAM_COREFILE)
@@ -112,14 +115,14 @@ def upstream(node: Node) -> Iterator[None]:
         process.wait(10)
 
 
-def deploy(node: Node) -> None:
+def deploy(node: Machine) -> None:
     """The cluster's DNS and a client; returns when both are Ready."""
     node.apply([*cluster_dns(), client("resolver")])
     node.kubectl("rollout", "status", "deployment/coredns", "-n", "kube-system", "--timeout=60s")
     node.wait_pod_ready("resolver")
 
 
-def apply_example(node: Node) -> None:
+def apply_example(node: Machine) -> None:
     """k8s/examples/node-local-dns as it stands; returns when the cache is Ready."""
     for path in sorted(EXAMPLE.glob("*.yaml")):
         node.apply(path.read_text())

@@ -9,7 +9,7 @@ import yaml
 from tests.cluster import workers
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import Manifest
-from tests.cluster.node import Node
+from tests.cluster.machine import Machine
 
 VIP = "169.254.0.90"
 NAMES = {"address-frontend": "test-addr", "service-frontend": "test-service"}
@@ -32,7 +32,7 @@ def example(name: str, **changes: Any) -> Manifest:
     return found
 
 
-def deploy(node: Node) -> None:
+def deploy(node: Machine) -> None:
     """Runs three Pods: `local`, which the examples select, `remote` behind the Service, and `client`."""
     local = workers.server("local", labels={"app": "http-redirect"}, tcp=(80,))
     remote = workers.server("remote", labels={"app": "http-server"}, tcp=(80,))
@@ -41,7 +41,7 @@ def deploy(node: Node) -> None:
         node.wait_pod_ready(name)
 
 
-def frontends(node: Node) -> list[tuple[str, int]]:
+def frontends(node: Machine) -> list[tuple[str, int]]:
     """The four frontends of the two policies: two of the virtual IP, two of the Service."""
     address = node.api.get("/api/v1/namespaces/default/services/http-server-v4")["spec"]["clusterIP"]
     return [(VIP, 8080), (VIP, 80), (address, 8080), (address, 80)]

@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.cluster.control_plane import Manifest
-from tests.cluster.node import Node
+from tests.cluster.machine import Machine
 
 READINESS_PORT = 8181
 """Of CoreDNS."""
 
 
-def delete(node: Node, pod: str, namespace: str) -> None:
+def delete(node: Machine, pod: str, namespace: str) -> None:
     """Returns when the Pod is gone."""
     node.kubectl("delete", "pod", pod, "-n", namespace, "--wait=true")
 
 
-def evict(node: Node, pod: str, namespace: str) -> None:
+def evict(node: Machine, pod: str, namespace: str) -> None:
     """As `kubectl drain` and the descheduler end Pods. Returns when the Pod is gone."""
     body: Manifest = {
         "apiVersion": "policy/v1",

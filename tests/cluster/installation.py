@@ -14,7 +14,7 @@ import yaml
 from tests.cluster import images
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import Manifest
-from tests.cluster.node import Node
+from tests.cluster.machine import Machine
 from tests.cluster.ready import AGENT, DOCKERFILE
 from tests.cluster.sandbox import wait_for
 from tests.lab.lab import wait_until
@@ -31,9 +31,10 @@ HOST_CGROUPS = "/host"
 READY_SECONDS = 90.0
 
 
-def agent_cgroup(node: Node) -> str:
-    """The cgroup that stands for the whole node, as the agent's container sees it. Tests never use the root cgroup."""
-    return f"{HOST_CGROUPS}{node.cgroup}"
+def agent_cgroup(node: Machine) -> str:
+    """The cgroup that stands for the whole node, as the agent's container sees it. Tests never use the machine's root
+    cgroup, which a node with a cgroup namespace does not see."""
+    return "auto" if node.sandbox.own_cgroups else f"{HOST_CGROUPS}{node.cgroup}"
 
 
 ALLOWED_ADDRESSES = "169.254.0.0/16"
@@ -44,7 +45,7 @@ LEASE_SECONDS = 10
 """Shorter than the default, so that tests need not wait as long."""
 
 
-def install_manifests(node: Node) -> list[Manifest]:
+def install_manifests(node: Machine, *, lease_seconds: int = LEASE_SECONDS) -> list[Manifest]:
     """k8s/install.yaml with another image, since no registry has ours, another cgroup, and the two settings above."""
     documents = [each for each in yaml.safe_load_all(INSTALL.read_text()) if each]
     for document in documents:
@@ -53,21 +54,21 @@ def install_manifests(node: Node) -> list[Manifest]:
                 container["image"] = AGENT
         if document["kind"] == "ConfigMap" and "agent.yaml" in document.get("data", {}):
             config = yaml.safe_load(document["data"]["agent.yaml"]) or {}
-            config.setdefault("datapath", {}).update(cgroup=agent_cgroup(node), lease_seconds=LEASE_SECONDS)
+            config.setdefault("datapath", {}).update(cgroup=agent_cgroup(node), lease_seconds=lease_seconds)
             config.setdefault("redirect", {})["address_cidrs"] = [ALLOWED_ADDRESSES]
             document["data"]["agent.yaml"] = yaml.safe_dump(config)
     return documents
 
 
-def load_images(node: Node) -> None:
+def load_images(node: Machine) -> None:
     for archive in (images.build(DOCKERFILE, AGENT), images.coredns(), images.lookup()):
         node.load_image(archive)
 
 
 class Installation:
-    """On a node that has the images already."""
+    """On a node that has the images already; of several nodes, as seen on one."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Machine) -> None:
         self.node = node
 
     def apply(self) -> None:
@@ -111,8 +112,12 @@ class Installation:
         return found
 
     def agent_pod(self) -> Manifest:
-        """The Pod of the agent that is not being deleted."""
-        (living,) = (pod for pod in self.pods(DAEMONSET) if "deletionTimestamp" not in pod["metadata"])
+        """The Pod of the node's agent that is not being deleted."""
+        (living,) = (
+            pod
+            for pod in self.pods(DAEMONSET)
+            if pod["spec"].get("nodeName") == self.node.node_name and "deletionTimestamp" not in pod["metadata"]
+        )
         return living
 
     def agent_process(self) -> int:
@@ -125,7 +130,7 @@ class Installation:
         raise LookupError(msg)
 
     def run(self, *arguments: str) -> str:
-        """`kubectl exec ds/balancing-agent -- python run.py ...`."""
+        """`python run.py ...` in the agent's container."""
         pod = self.agent_pod()["metadata"]["name"]
         return self.node.exec(pod, "python", "run.py", *arguments, namespace=NAMESPACE).stdout
 

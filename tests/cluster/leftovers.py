@@ -67,15 +67,19 @@ def sweep() -> None:
 
 def remove(identity: str) -> None:
     """Raises TimeoutError with what is left, if something cannot be removed."""
-    unified = hierarchies()[0] / identity
-    _kill(unified)
-    subprocess.run(["ip", "netns", "delete", identity], check=False, capture_output=True)
-    for hierarchy in hierarchies():
-        _remove_cgroup(hierarchy / identity)
+    stop(identity)
     shutil.rmtree(folder_of(identity), ignore_errors=True)
     if folder_of(identity).exists():
         msg = f"{folder_of(identity)} cannot be removed"
         raise TimeoutError(msg)
+
+
+def stop(identity: str) -> None:
+    """Ends its processes and removes all that it has, except for its files. Raises TimeoutError likewise."""
+    _kill(hierarchies()[0] / identity)
+    subprocess.run(["ip", "netns", "delete", identity], check=False, capture_output=True)
+    for hierarchy in hierarchies():
+        _remove_cgroup(hierarchy / identity)
 
 
 def _kill(cgroup: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tests.cluster.dns import NAME
-from tests.cluster.node import CLUSTER_DNS, Node
+from tests.cluster.machine import CLUSTER_DNS, Machine
 
 RATE = 1000
 """Lookups per second."""
@@ -118,7 +118,7 @@ class Load:
     _asking: Asking
 
     def __init__(
-        self, node: Node, pod: str, *, rate: int = RATE, kept: int = 0, quiet: int = 0, timeout_ms: int = TIMEOUT_MS
+        self, node: Machine, pod: str, *, rate: int = RATE, kept: int = 0, quiet: int = 0, timeout_ms: int = TIMEOUT_MS
     ) -> None:
         self._node, self._pod = node, pod
         options = {"rate": rate, "kept": kept, "quiet": quiet, "timeout-ms": timeout_ms}

@@ -10,13 +10,13 @@ import os
 import subprocess
 from typing import Self
 
-from tests.cluster.node import Node
+from tests.cluster.machine import Machine
 
 
 class Overflows:
     """Of all CoreDNS Pods in a namespace of the API. Context manager; what was dropped before does not count."""
 
-    def __init__(self, node: Node, namespace: str) -> None:
+    def __init__(self, node: Machine, namespace: str) -> None:
         self._node, self._namespace = node, namespace
         self._held: dict[int, int] = {}
         """Inode of a network namespace -> descriptor."""

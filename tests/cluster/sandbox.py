@@ -5,6 +5,8 @@
 - A node has a network namespace of the same name, which contains kube-proxy's tables, the bridge and the routes.
 - It also has a mount namespace with its own /run, /var, /sys/fs/bpf and a few files of /proc/sys. So containerd and the
   kubelet can use their usual paths on every node, and all mounts and pins disappear with its last process.
+- It may have a cgroup namespace, too. Then it sees its own part of each hierarchy, mounted at the usual place, and
+  nothing of other nodes.
 - A watchdog process removes all of it when this process closes the sandbox or dies.
 """
 
@@ -28,6 +30,8 @@ from tests.cluster.progress import run
 
 CLONE_NEWNET = 0x40000000
 POLL_SECONDS = 0.02
+KEPT = ("containerd", "kubelet")
+"""Folders of a node in /var/lib. They are no part of its overlay, since containerd makes overlays in them."""
 
 # The kubelet sets these for the whole machine unless they have these values. So it is shown files that have them.
 KUBELET_SYSCTLS = {
@@ -55,11 +59,13 @@ class Sandbox:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, *, namespaces: bool) -> None:
+    def __init__(self, *, namespaces: bool, own_cgroups: bool = False) -> None:
+        """`own_cgroups` adds a cgroup namespace to the other ones."""
         self.id = f"{leftovers.PREFIX}{os.getpid()}-{next(self._numbers)}"
         self.folder = leftovers.folder_of(self.id)
         self.cgroup = leftovers.hierarchies()[0] / self.id
         self.netns = self.id if namespaces else ""
+        self.own_cgroups = own_cgroups
         self._holder: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._children: list[subprocess.Popen[Any]] = []
@@ -75,38 +81,74 @@ class Sandbox:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
+        for name in ("var", "work", "sysctl", *KEPT) if self.netns else ():
+            (self.folder / name).mkdir()
+        self.boot()
+
+    def boot(self) -> None:
+        """Makes cgroups and namespaces. `open` does it, and so may whoever called `halt`."""
         for name in ("system", "host"):
             (self.cgroup / name).mkdir(parents=True)
         if self.netns:
+            self._make_cgroups()
             run("ip", "netns", "add", self.netns)
             run("ip", "-n", self.netns, "link", "set", "lo", "up")
             self._open_mounts()
 
+    def halt(self) -> None:
+        """As if a machine lost its power: every process ends at once, and so does the network. The files stay."""
+        leftovers.stop(self.id)
+        self._reap()
+
+    def _make_cgroups(self) -> None:
+        """Makes the node's root cgroup in the hierarchies of v1, too."""
+        for hierarchy in leftovers.hierarchies()[1:]:
+            cgroup = hierarchy / self.id
+            cgroup.mkdir()
+            for name in ("cpuset.cpus", "cpuset.mems"):  # a new cgroup of v1 has none, and no process can run in it
+                if hierarchy.name == "cpuset":
+                    (cgroup / name).write_text((hierarchy / name).read_text())
+
     def _open_mounts(self) -> None:
-        script = [
+        script = ["mount -t tmpfs -o mode=755 tmpfs /run"]
+        if self.own_cgroups:
+            script += self._cgroup_mounts()
+        script += [
             "mount --make-rshared /",  # the kubelet shares its mounts with containers
-            "mount -t tmpfs -o mode=755 tmpfs /run",
             f"mount -t overlay -o lowerdir=/var,upperdir={self.folder}/var,workdir={self.folder}/work overlay /var",
             "mount -t bpf bpf /sys/fs/bpf",
         ]
-        for name in ("var", "work", "sysctl"):
-            (self.folder / name).mkdir()
         for number, (name, value) in enumerate(KUBELET_SYSCTLS.items()):
             file = self.folder / "sysctl" / str(number)
             file.write_text(f"{value}\n")
             script.append(f"mount --bind {file} /proc/sys/{name}")
-        # These cannot be on an overlay, since containerd makes overlays in them.
-        for name in ("containerd", "kubelet"):
-            (self.folder / name).mkdir()
+        for name in KEPT:
             script.append(f"mkdir -p /var/lib/{name}; mount --bind {self.folder / name} /var/lib/{name}")
         script.append("echo ready; exec sleep infinity")
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", "\n".join(script)]
+        kinds = ["--mount", "--propagation", "private", *(["--cgroup"] if self.own_cgroups else [])]
+        command = ["unshare", *kinds, "sh", "-ec", "\n".join(script)]
         with (self.folder / "mounts.log").open("wb") as log:
-            self._holder = self._popen(command, "system", stdout=subprocess.PIPE, stderr=log)
+            # The cgroup that it is in becomes the root of its cgroup namespace.
+            where = "" if self.own_cgroups else "system"
+            self._holder = self._popen(command, where, stdout=subprocess.PIPE, stderr=log)
         assert self._holder.stdout
         if self._holder.stdout.readline() != b"ready\n":
             msg = f"the node's mounts cannot be made: {(self.folder / 'mounts.log').read_text()}"
             raise RuntimeError(msg)
+
+    def _cgroup_mounts(self) -> list[str]:
+        """Commands that mount the node's own part of each hierarchy in place of the whole."""
+        top, stage = Path("/sys/fs/cgroup"), Path("/run/cgroups")
+        unified, *others = leftovers.hierarchies()
+        script = [f"echo $$ >{self.cgroup}/system/cgroup.procs", f"mkdir {stage}"]
+        if unified == top:
+            script.append(f"mount --bind {self.cgroup} {stage}")
+        else:
+            script.append(f"mount -t tmpfs -o mode=755 tmpfs {stage}")
+            for hierarchy in (unified, *others):
+                place = stage / hierarchy.relative_to(top)
+                script.append(f"mkdir -p {place}; mount --bind {hierarchy / self.id} {place}")
+        return [*script, f"umount -R -l {top}", f"mount --move {stage} {top}"]
 
     def enter(self, *, mounts: bool = True) -> list[str]:
         """The beginning of a command line that runs it in the namespaces, if there are any. The working directory
@@ -117,6 +159,8 @@ class Sandbox:
         if mounts:
             assert self._holder
             command += [f"--mount=/proc/{self._holder.pid}/ns/mnt", f"--wd={Path.cwd()}"]
+            if self.own_cgroups:
+                command.append(f"--cgroup=/proc/{self._holder.pid}/ns/cgroup")
         return command
 
     def path(self, inside: str) -> Path:
@@ -131,11 +175,26 @@ class Sandbox:
 
     def _popen(self, command: Sequence[str], cgroup: str, **popen: Any) -> subprocess.Popen[Any]:
         popen = {"stdin": subprocess.DEVNULL, "start_new_session": True, **popen}
-        script = 'echo $$ >"$0" && exec "$@"'
-        where = self.cgroup / cgroup
-        child = subprocess.Popen(["sh", "-c", script, str(where / "cgroup.procs"), *command], **popen)
+        script = 'for each in $0; do echo $$ >"$each"; done; exec "$@"'
+        where = [self.cgroup / cgroup]
+        if self.own_cgroups:  # its other cgroups shall be within the namespace as well
+            where += [hierarchy / self.id for hierarchy in leftovers.hierarchies()[1:]]
+        joined = " ".join(str(each / "cgroup.procs") for each in where)
+        child = subprocess.Popen(["sh", "-ec", script, joined, *command], **popen)
         self._children.append(child)
         return child
+
+    def daemon(self, name: str, *argv: str | Path) -> subprocess.Popen[bytes]:
+        """Starts a process of the cluster itself, which appends its output to `<name>.log` in the folder."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return self.spawn(argv, stdout=log, stderr=log)
+
+    def logs(self, *names: str, lines: int = 15) -> str:
+        """The last lines of the named daemons' logs, or of all when none is named."""
+        paths = sorted(path for path in self.folder.glob("*.log") if not names or path.stem in names)
+        return "\n".join(
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) for path in paths
+        )
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -160,16 +219,19 @@ class Sandbox:
             self._watchdog.stdin.close()
             self._watchdog.wait()
             leftovers.remove(self.id)  # does nothing, unless the watchdog was killed
-            for child in self._children:
-                child.wait()
-                for stream in (child.stdin, child.stdout, child.stderr):
-                    if stream:
-                        stream.close()
-            self._children.clear()
+            self._reap()
             self._watchdog = None
         finally:
             for each, handler in in_main_thread.items():
                 signal.signal(each, handler)
+
+    def _reap(self) -> None:
+        for child in self._children:
+            child.wait()
+            for stream in (child.stdin, child.stdout, child.stderr):
+                if stream:
+                    stream.close()
+        self._children.clear()
 
 
 def _ignores_signals() -> dict[signal.Signals, Any]:

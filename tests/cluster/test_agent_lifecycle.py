@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster import workers
 from tests.cluster.installation import DAEMONSET, LEASE_SECONDS, NAMESPACE, Installation
-from tests.cluster.node import Node
+from tests.cluster.machine import Machine
 from tests.lab.lab import WorkerProcess, wait_until
 from tests.lab.manifests import policy
 
@@ -107,15 +107,15 @@ def test_an_outage_of_the_api_server_changes_nothing_and_the_agent_catches_up_af
     learns of it, after the outage."""
     node = installation.node
     load.do("load_start", address=VIP, port=80, protocol="TCP", threads=1)
-    node.stop_apiserver()
+    node.plane.stop_apiserver()
     forget_pod(node, "backend-2")
     before = load.do("load_tally")["tally"]
     time.sleep(OUTAGE_SECONDS)  # the outage itself
     during = load.do("load_tally")["tally"]
     assert backends(during) == {"backend-0", "backend-1", "backend-2"}
     assert all(during[name] > before[name] for name in during)
-    node.start_apiserver()
-    node.restart_controllers()
+    node.plane.start_apiserver()
+    node.plane.restart_controllers()
     gone = node.api.raw("GET", "/api/v1/namespaces/default/pods/backend-2")[0]
     assert gone == 404
     wait_until(lambda: not any("backend-2" in str(row) for row in rows(installation)), "its rows are removed", 30)
@@ -130,5 +130,5 @@ def rows(installation: Installation) -> list[str]:
     return [names.get(row["address"], "backend-2") for row in installation.inspect("backends")]
 
 
-def forget_pod(node: Node, name: str) -> None:
-    node.run("etcdctl", f"--endpoints=http://127.0.0.1:{node.etcd_port}", "del", f"/registry/pods/default/{name}")
+def forget_pod(node: Machine, name: str) -> None:
+    node.run("etcdctl", f"--endpoints=http://127.0.0.1:{node.plane.etcd_port}", "del", f"/registry/pods/default/{name}")

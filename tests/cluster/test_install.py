@@ -30,6 +30,7 @@ from tests.cluster.installation import (
     agent_cgroup,
     load_images,
 )
+from tests.cluster.machine import Machine
 from tests.cluster.node import Node
 from tests.cluster.ready import AGENT
 from tests.lab.lab import wait_until
@@ -57,7 +58,7 @@ def checkout(bare: Node) -> Checkout:
     return Checkout(bare)
 
 
-def answers(node: Node) -> list[str]:
+def answers(node: Machine) -> list[str]:
     """Who answers at the examples' four frontends, first to a Pod, then to the host."""
     found = []
     for caller in (workers.beside(node, "client"), workers.on_host(node)):
@@ -330,7 +331,7 @@ RIGHTS = {
 }
 
 
-def rights(node: Node, account: str) -> set[tuple[str, str]]:
+def rights(node: Machine, account: str) -> set[tuple[str, str]]:
     """Rights of a service account in its own namespace, without those that everybody has: resource [name], and
     verbs."""
 

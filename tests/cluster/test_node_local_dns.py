@@ -17,7 +17,7 @@ from tests.cluster import dns, faults, load
 from tests.cluster.control_plane import Manifest
 from tests.cluster.installation import DAEMONSET, Installation
 from tests.cluster.installation import NAMESPACE as AGENT_NAMESPACE
-from tests.cluster.node import CLUSTER_DNS, Node
+from tests.cluster.machine import CLUSTER_DNS, Machine
 from tests.cluster.overflows import Overflows
 from tests.lab.lab import wait_until
 
@@ -41,7 +41,7 @@ def installation(installation: Installation) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def node(installation: Installation) -> Node:
+def node(installation: Installation) -> Machine:
     return installation.node
 
 
@@ -60,14 +60,14 @@ def redirects(installation: Installation) -> float:
     return installation.metric(f'localredirect_redirects_total{{policy="{dns.POLICY}"}}')
 
 
-def cache_pods(node: Node) -> list[str]:
+def cache_pods(node: Machine) -> list[str]:
     """Names of those that are not being deleted."""
     path = f"/api/v1/namespaces/kube-system/pods?labelSelector=app%3D{dns.CACHE}"
     pods = node.api.get(path)["items"]
     return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
-def is_ready(node: Node, pod: str) -> bool:
+def is_ready(node: Machine, pod: str) -> bool:
     conditions = node.api.get(f"/api/v1/namespaces/kube-system/pods/{pod}")["status"]["conditions"]
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
@@ -75,7 +75,7 @@ def is_ready(node: Node, pod: str) -> bool:
 @pytest.mark.parametrize("libc", dns.LIBCS)
 @pytest.mark.parametrize("name", [dns.NAME, "any.upstream.test"])
 def test_lookups_of_both_c_libraries_land_on_the_local_cache(
-    installation: Installation, node: Node, libc: str, name: str
+    installation: Installation, node: Machine, libc: str, name: str
 ) -> None:
     before = redirects(installation)
     said = json.loads(node.exec("resolver", f"lookup-{libc}", name, "5").stdout)
@@ -84,7 +84,7 @@ def test_lookups_of_both_c_libraries_land_on_the_local_cache(
 
 
 @pytest.mark.parametrize("protocol", ["udp", "udp-connected", "tcp"])
-def test_every_lookup_is_redirected_over_udp_and_tcp(installation: Installation, node: Node, protocol: str) -> None:
+def test_every_lookup_is_redirected_over_udp_and_tcp(installation: Installation, node: Machine, protocol: str) -> None:
     before = redirects(installation)
     lookup = ("lookup-musl", "--raw", CLUSTER_DNS, dns.NAME, "--proto", protocol, "--count", "50")
     said = json.loads(node.exec("resolver", *lookup).stdout)
@@ -92,7 +92,7 @@ def test_every_lookup_is_redirected_over_udp_and_tcp(installation: Installation,
     assert redirects(installation) - before == 50
 
 
-def test_the_cache_reaches_the_clusters_dns_through_the_same_service(installation: Installation, node: Node) -> None:
+def test_the_cache_reaches_the_clusters_dns_through_the_same_service(installation: Installation, node: Machine) -> None:
     """It asks for a new name, which is not in the cache. CoreDNS keeps its connections upstream, so not every lookup
     makes a call: one is enough."""
     lookup = ("lookup-musl", "--raw", CLUSTER_DNS, f"x{os.getpid()}.upstream.test", "--proto", "udp", "--count", "1")
@@ -144,10 +144,10 @@ def restarts_of(pod: Manifest) -> int:
 
 
 def api_server_away(installation: Installation, _pod: str) -> None:
-    installation.node.stop_apiserver()
+    installation.node.plane.stop_apiserver()
     time.sleep(OUTAGE_SECONDS)
-    installation.node.start_apiserver()
-    installation.node.restart_controllers()
+    installation.node.plane.start_apiserver()
+    installation.node.plane.restart_controllers()
 
 
 ORDERLY = (deleted, evicted, rolled_out, not_ready, agent_rolled_out, agent_killed)
@@ -170,7 +170,7 @@ def load_during(installation: Installation, happen: Callable[[], None]) -> tuple
 
 @pytest.mark.parametrize("fault", ORDERLY, ids=lambda fault: fault.__name__)
 def test_what_is_orderly_costs_no_lookup(
-    installation: Installation, node: Node, fault: Callable[[Installation, str], None], tell: Tell
+    installation: Installation, node: Machine, fault: Callable[[Installation, str], None], tell: Tell
 ) -> None:
     (pod,) = cache_pods(node)
     result, dropped = load_during(installation, lambda: fault(installation, pod))
@@ -186,7 +186,7 @@ def test_an_outage_of_the_api_server_costs_no_lookup(installation: Installation,
     assert (result.kept.silent, result.quiet.silent) == (0, 0)
 
 
-def test_a_crash_costs_the_lookups_of_a_moment(installation: Installation, node: Node, tell: Tell) -> None:
+def test_a_crash_costs_the_lookups_of_a_moment(installation: Installation, node: Machine, tell: Tell) -> None:
     """The agent hears of it from the kernel. Without that, all lookups of a second would be lost: 1,000."""
     (pod,) = cache_pods(node)
     crashed = node.process_of(pod, "coredns", namespace=NAMESPACE)
@@ -201,7 +201,7 @@ def test_a_crash_costs_the_lookups_of_a_moment(installation: Installation, node:
     assert (result.kept.silent, result.quiet.silent) == (0, 0)
 
 
-def test_a_cache_that_hangs_is_left_by_its_health_check(installation: Installation, node: Node, tell: Tell) -> None:
+def test_a_cache_that_hangs_is_left_by_its_health_check(installation: Installation, node: Machine, tell: Tell) -> None:
     """After 1.5 s at most by the example's settings; it hangs until the cluster's DNS has answered twice as long."""
     (pod,) = cache_pods(node)
 

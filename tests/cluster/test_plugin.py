@@ -97,7 +97,7 @@ def reader(installation: Installation) -> Iterator[Path]:
     """The kubeconfig of somebody who has no right but those that docs/commands.md grants."""
     node = installation.node
     node.kubectl("create", "serviceaccount", USER)
-    yield node.make_kubeconfig(node.kubectl("create", "token", USER).stdout.strip())
+    yield node.plane.make_kubeconfig(node.kubectl("create", "token", USER).stdout.strip())
     node.kubectl("delete", "serviceaccount", USER)
 
 

@@ -16,7 +16,8 @@ import pytest
 from tests.cluster import binaries, hollow, images, leftovers
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane, Manifest
-from tests.cluster.node import CLUSTER_DNS, NODE_ADDRESS, UPSTREAM_DNS, Node
+from tests.cluster.machine import CLUSTER_DNS, UPSTREAM_DNS
+from tests.cluster.node import PLACE, Node
 from tests.cluster.sandbox import wait_for
 
 SERVICE_ADDRESS = "10.96.1.1"
@@ -133,7 +134,7 @@ def test_a_host_network_pod_has_the_nodes_namespace(busy: Node) -> None:
     busy.apply(pod("host", "exec sleep 1000000", hostNetwork=True))
     busy.wait_pod_ready("host")
     try:
-        assert f"{NODE_ADDRESS}/24" in busy.exec("host", "ip", "addr", "show", "node0").stdout
+        assert f"{PLACE.address}/24" in busy.exec("host", "ip", "addr", "show", "node0").stdout
         processes = [path.read_text().split() for path in busy.pod_cgroup("host").glob("*/cgroup.procs")]
         namespaces = {Path(f"/proc/{each}/ns/net").readlink() for found in processes for each in found}
         assert namespaces == {Path(busy.run("readlink", "/proc/self/ns/net").stdout.strip())}
@@ -354,6 +355,28 @@ def test_the_next_start_removes_what_a_killed_watchdog_left(control_plane: Contr
     leftovers.sweep()
     assert traces(identity) == []
     assert alive <= leftovers.found()
+
+
+def test_no_node_of_a_cluster_outlives_its_owner() -> None:
+    """Each node has a watchdog of its own, also one that was restarted."""
+    program = """
+import time
+from tests.cluster import images
+from tests.cluster.nodes import NETWORKS, Cluster
+with Cluster([images.pause()], networks=NETWORKS[:2]) as made:
+    made.members[1].power_off()
+    made.members[1].power_on()
+    print(made.sandbox.id, *(member.sandbox.id for member in made.members), flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout
+        identities = owner.stdout.readline().split()
+        assert len(identities) == 3
+        assert all(map(traces, identities))
+        owner.kill()
+    for identity in identities:
+        wait_for(lambda identity=identity: not traces(identity), f"nothing of {identity} is left", 20)  # type: ignore[misc]
 
 
 def _owner(module: str, kind: str) -> subprocess.Popen[str]:

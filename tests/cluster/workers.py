@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.control_plane import Manifest
-from tests.cluster.node import Node
+from tests.cluster.machine import Machine
 from tests.lab import worker
 from tests.lab.lab import WorkerProcess
 
@@ -78,13 +78,13 @@ IMAGE = "localhost/localredirect:test"
 """The agent's own image, since it has Python."""
 
 
-def in_pod(node: Node, pod: str, *, namespace: str = "default") -> WorkerProcess:
+def in_pod(node: Machine, pod: str, *, namespace: str = "default") -> WorkerProcess:
     """Starts a worker in a running Pod."""
     command = node.kubectl_command("exec", "-i", "-n", namespace, pod, "--", "python3", _SCRIPT, pod)
     return WorkerProcess(pod, command)
 
 
-def beside(node: Node, pod: str) -> WorkerProcess:
+def beside(node: Machine, pod: str) -> WorkerProcess:
     """Starts a worker in a running Pod's network namespace and cgroup. It needs no API server to go on."""
     (cgroup, *_), processes = zip(
         *((path.parent, path.read_text().split()) for path in sorted(node.pod_cgroup(pod).glob("*/cgroup.procs"))),
@@ -94,13 +94,13 @@ def beside(node: Node, pod: str) -> WorkerProcess:
     return WorkerProcess(pod, [*command, str(cgroup)])
 
 
-def on_host(node: Node) -> WorkerProcess:
+def on_host(node: Machine) -> WorkerProcess:
     """Starts a worker on the node itself, in the cgroup `host`."""
     command = [*node.sandbox.enter(), sys.executable, "-m", "tests.lab.worker", "host", str(node.cgroup / "host")]
     return WorkerProcess("host", command)
 
 
-def set_ready(node: Node, pod: str, *, ready: bool) -> None:
+def set_ready(node: Machine, pod: str, *, ready: bool) -> None:
     """Makes the Pod Ready or not. Returns when the API says so."""
     node.exec(pod, *(["rm", "-f", NOT_READY] if ready else ["touch", NOT_READY]))
     node.wait(f"condition=Ready={str(ready).lower()}", 30, f"pod/{pod}")
