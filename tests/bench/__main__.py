@@ -35,13 +35,13 @@ def main() -> int:
         return 1
     rows: list[tuple[str, str]] = []
     with Lab() as lab:
-        backend, client = lab.pod("backend"), lab.pod("client")
+        backend, client, other = (lab.pod(name) for name in ("backend", "client", "other"))
         backend.do("serve", address=backend.address, port=53, protocol="UDP")
         lab.write("pod", manifests.pod(backend))
         lab.write("policy", manifests.policy("vip"))
         agent = lab.agent(log__level="warning")
         wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
-        rows += hooks.measure(lab, agent, client)
+        rows += hooks.measure(lab, agent, backend, (client, other))
         rows += lookups(client, backend)
         agent.terminate()
         agent.command("detach")

@@ -1,29 +1,91 @@
-"""Nanoseconds per run of the programs (kernel.bpf_stats_enabled), compared with an empty program on the same cgroup.
+"""Nanoseconds per run of the programs (kernel.bpf_stats_enabled), compared with an empty program on the same cgroup,
+and with the least that a redirect can cost (tests.bench.minimal).
 
 Measured twice: loaded with only CAP_BPF and CAP_NET_ADMIN, as in the container, and with all of root's rights, for
-which the verifier leaves out its barriers.
+which the verifier leaves out its barriers. Each round measures every case, so that a drift of the machine affects all
+of them alike.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from unittest.mock import patch
 
 from bpf import libbpf
 from bpf.build import HOOKS, KERNEL_TREE
+from bpf.monitoring.shared_rows import SharedRows
+from config.domain.addresses import Endpoint, Frontend, Protocol
+from tests.bench import minimal
+from tests.bench.events import FakePod
 from tests.lab import lab as laboratory
-from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab import manifests
+from tests.lab.lab import ROOT, VIP, Agent, Lab, PodProcess, wait_until
 
-CALLS = 100_000
-FRESH_CALLS = 20_000
-ROUNDS = 5
+CALLS = 50_000
+FRESH_CALLS = 10_000
+ROUNDS = 9
 _STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 _EMPTY = "#include <uapi/linux/bpf.h>\nint empty(struct bpf_sock_addr *ctx) { return 1; }\n"
+_ONE, _MANY, _LIMITED, _MINIMAL = "10.200.9.1", "10.200.9.16", "10.200.9.2", "10.200.9.3"
+"""Frontends: with affinity and 1 or 16 backends, with a limit, and the minimal program's own."""
+_BACKENDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    hook: str
+    what: str
+    address: str = VIP
+    port: int = 53
+    fresh: bool = False
+    """Each call is on a new socket."""
+    clients: int = 1
+    """So many call at the same time."""
+
+    def run(self, clients: Sequence[PodProcess]) -> None:
+        """Sends or connects without awaiting an answer."""
+        calls = FRESH_CALLS if self.fresh else CALLS
+        more: dict[str, object] = {"fresh": self.fresh} if self.hook == "connect4" else {"until": 0.0}
+        order = "connects" if self.hook == "connect4" else "sends"
+        for client in clients[: self.clients]:
+            client.begin(order, address=self.address, port=self.port, calls=calls, **more)
+        for client in clients[: self.clients]:
+            client.end()
+
+
+def _cases(hook: str) -> list[Case]:
+    return [
+        Case(hook, "a port without frontends", port=9999),
+        Case(hook, "a frontend's port, another address", address="169.254.0.92"),
+        Case(hook, "a hit, in the minimal program", address=_MINIMAL),
+        Case(hook, "a hit"),
+        Case(hook, "a hit, two clients at once", clients=2),
+        Case(hook, "a hit with a limit", address=_LIMITED),
+        Case(hook, "a hit with a limit, two clients at once", address=_LIMITED, clients=2),
+    ]
+
+
+_CASES = [
+    *_cases("sendmsg4"),
+    *_cases("connect4"),
+    Case("connect4", "a hit on a new socket, in the minimal program", address=_MINIMAL, fresh=True),
+    Case("connect4", "a hit on a new socket", fresh=True),
+    Case("connect4", "a hit with affinity, 1 backend", address=_ONE),
+    Case("connect4", "a hit with affinity, 16 backends", address=_MANY),
+    Case("connect4", "a hit with affinity on a new socket, 1 backend", address=_ONE, fresh=True),
+    Case("connect4", "a hit with affinity on a new socket, 16 backends", address=_MANY, fresh=True),
+]
+_WATCHED = [Case(hook, "a hit while run.py monitor runs") for hook in ("sendmsg4", "connect4")]
 
 
 @contextmanager
@@ -42,18 +104,58 @@ def empty_programs(cgroup: Path) -> Iterator[dict[str, int]]:
     os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
     from bcc import BPF  # noqa: PLC0415
 
-    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     compiled = BPF(text=_EMPTY)
-    links, programs = [], {}
+    programs = {}
     for hook in ("connect4", "sendmsg4"):
         programs[hook] = os.dup(compiled.load_func(b"empty", BPF.CGROUP_SOCK_ADDR, attach_type=HOOKS[hook]).fd)
         compiled.funcs.clear()  # so that it is loaded again, for another attach type
-        links.append(libbpf.link_create(programs[hook], directory, HOOKS[hook], 0))
-    try:
+    with _attached(cgroup, programs):
         yield programs
+
+
+@contextmanager
+def minimal_programs(lab: Lab, backend: PodProcess) -> Iterator[dict[str, int]]:
+    """Attaches the minimal program, loaded with the rights that the laboratory's agents have."""
+    directory = lab.bpffs.with_name(f"{lab.prefix}-minimal")
+    directory.mkdir()
+    try:
+        command = [*laboratory.RIGHTS, sys.executable, "-m", "tests.bench.minimal", str(directory)]
+        subprocess.run(command, cwd=ROOT, check=True)
+        frontend = Frontend(ip_address(_MINIMAL), 53, Protocol.UDP)
+        minimal.install(directory, frontend, Endpoint(ip_address(backend.address), 53))
+        programs = {hook: libbpf.open_pin(directory / hook) for hook in minimal.PROGRAMS}
+        with _attached(lab.cgroup, programs):
+            yield programs
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def _attached(cgroup: Path, programs: Mapping[str, int]) -> Iterator[None]:
+    """Closes the programs in the end."""
+    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    links = [libbpf.link_create(program, directory, HOOKS[hook], 0) for hook, program in programs.items()]
+    try:
+        yield
     finally:
         for descriptor in (*links, *programs.values(), directory):
             os.close(descriptor)
+
+
+@contextmanager
+def _watched(lab: Lab, agent: Agent) -> Iterator[None]:
+    """A monitor runs."""
+    node = ("nsenter", f"--net=/run/netns/{lab.node}", *laboratory.RIGHTS)
+    command = [*node, sys.executable, "run.py", "monitor", "--config", str(agent.config)]
+    monitor = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    rows = SharedRows(lab.bpffs / agent.status()["build"] / "maps")
+    try:
+        wait_until(lambda: rows.is_watched, "the monitor watches")
+        yield
+    finally:
+        rows.close()
+        monitor.kill()
+        monitor.wait()
 
 
 def _counts(program: int) -> tuple[int, int]:
@@ -67,14 +169,34 @@ def _followed(program: int) -> int:
     return int(struct.unpack_from("=I", libbpf.info(program, 220), 216)[0])
 
 
-def measure(lab: Lab, agent: Agent, client: PodProcess) -> list[tuple[str, str]]:
+def measure(lab: Lab, agent: Agent, backend: PodProcess, clients: Sequence[PodProcess]) -> list[tuple[str, str]]:
     """The agent redirects VIP port 53 over UDP. It runs with the container's rights before and after."""
-    rows = _measure(lab, agent, client, "as in the container")
-    with patch.object(laboratory, "RIGHTS", ()):
+    with policies_of_the_bench(lab, agent):
+        rows = _measure(lab, agent, backend, clients, "as in the container")
+        with patch.object(laboratory, "RIGHTS", ()):
+            _load_again(agent)
+            rows += _measure(lab, agent, backend, clients, "with all of root's rights")
         _load_again(agent)
-    rows += _measure(lab, agent, client, "with all of root's rights")
-    _load_again(agent)
     return rows
+
+
+@contextmanager
+def policies_of_the_bench(lab: Lab, agent: Agent) -> Iterator[None]:
+    """More policies, for the time of this."""
+    pods = [FakePod(f"many{i}", f"10.78.9.{i}", f"fd78::9:{i}") for i in range(1, _BACKENDS + 1)]
+    former = agent.states()
+    lab.write("bench-pods", *(manifests.pod(pod, app="many") for pod in pods))  # type: ignore[arg-type]
+    lab.write(
+        "bench-policies",
+        manifests.policy("one", ip=_ONE, sessionAffinity="ClientIP"),
+        manifests.policy("many", ip=_MANY, app="many", sessionAffinity="ClientIP"),
+        manifests.policy("limited", ip=_LIMITED, redirectQosLimit=1_000_000_000),
+    )
+    wait_until(lambda: agent.states() == former | dict.fromkeys(("one", "many", "limited"), "Active"), "all are active")
+    yield
+    lab.remove("bench-policies")
+    lab.remove("bench-pods")
+    wait_until(lambda: agent.states() == former, "the former policies are left")
 
 
 def _load_again(agent: Agent) -> None:
@@ -85,46 +207,39 @@ def _load_again(agent: Agent) -> None:
     wait_until(lambda: agent.states() == policies, "the policies are in the same state")
 
 
-def _measure(lab: Lab, agent: Agent, client: PodProcess, rights: str) -> list[tuple[str, str]]:
-    cases = {
-        "a port without frontends": (VIP, 9999),
-        "a frontend's port, another address": ("169.254.0.92", 53),
-        "a hit": (VIP, 53),
-    }
-    rows: list[tuple[str, str]] = []
+def _measure(
+    lab: Lab, agent: Agent, backend: PodProcess, clients: Sequence[PodProcess], rights: str
+) -> list[tuple[str, str]]:
     build = agent.status()["build"]
     ours = {hook: libbpf.open_pin(lab.bpffs / build / "programs" / hook) for hook in ("sendmsg4", "connect4")}
     followed = (f"{hook} {_followed(program):,}" for hook, program in ours.items())
-    rows.append((f"{rights}: instructions that the verifier followed", f"{', '.join(followed)} of 1,000,000"))
-    with statistics(), empty_programs(lab.cgroup) as empty:
-        for hook, order in (("sendmsg4", "sends"), ("connect4", "connects")):
-            more: dict[str, object] = {"until": 0.0} if order == "sends" else {"fresh": False}
-            for what, (address, port) in cases.items():
-                call = partial(client.do, order, address=address, port=port, calls=CALLS, **more)
-                time, base = _compare(ours[hook], empty[hook], call)
-                rows.append(
-                    (f"{rights}: {hook}, {what}", f"{time:.0f} ns, {time / base:.2f}x an empty program ({base:.0f} ns)")
-                )
-        call = partial(client.do, "connects", address=VIP, port=53, calls=FRESH_CALLS, fresh=True)
-        time, base = _compare(ours["connect4"], empty["connect4"], call)
-        rows.append(
-            (
-                f"{rights}: connect4, a hit on a new socket",
-                f"{time:.0f} ns, {time - base:.0f} ns more than an empty program",
-            )
-        )
+    rows = [("instructions that the verifier followed", f"{', '.join(followed)} of 1,000,000")]
+    rounds: defaultdict[Case, list[tuple[float, float]]] = defaultdict(list)
+    with ExitStack() as stack:
+        stack.enter_context(statistics())
+        empty = stack.enter_context(empty_programs(lab.cgroup))
+        least = stack.enter_context(minimal_programs(lab, backend))
+        for _ in range(ROUNDS):
+            for case in _CASES:
+                programs = least if case.address == _MINIMAL else ours
+                rounds[case].append(_compare(programs[case.hook], empty[case.hook], case, clients))
+        stack.enter_context(_watched(lab, agent))
+        for _ in range(ROUNDS):
+            for case in _WATCHED:
+                rounds[case].append(_compare(ours[case.hook], empty[case.hook], case, clients))
     for descriptor in ours.values():
         os.close(descriptor)
-    return rows
+    for case, times in rounds.items():
+        time, base = sorted(times, key=lambda each: each[0] / each[1])[ROUNDS // 2]
+        text = f"{time:.0f} ns, {time / base:.2f}x an empty program ({base:.0f} ns)"
+        rows.append((f"{case.hook}, {case.what}", text))
+    return [(f"{rights}: {name}", text) for name, text in rows]
 
 
-def _compare(program: int, empty: int, run: Callable[[], object]) -> tuple[float, float]:
-    """Nanoseconds per run of both programs in the same calls. Of all rounds, the one with the median ratio."""
-    rounds = []
-    for _ in range(ROUNDS):
-        before = _counts(program), _counts(empty)
-        run()
-        after = _counts(program), _counts(empty)
-        time, base = ((late[0] - early[0]) / (late[1] - early[1]) for early, late in zip(before, after, strict=True))
-        rounds.append((time, base))
-    return sorted(rounds, key=lambda each: each[0] / each[1])[ROUNDS // 2]
+def _compare(program: int, empty: int, case: Case, clients: Sequence[PodProcess]) -> tuple[float, float]:
+    """Nanoseconds per run of both programs in the same calls."""
+    before = _counts(program), _counts(empty)
+    case.run(clients)
+    after = _counts(program), _counts(empty)
+    time, base = ((late[0] - early[0]) / (late[1] - early[1]) for early, late in zip(before, after, strict=True))
+    return time, base
