@@ -112,7 +112,9 @@ class OpenLoop:
 
     result: Result
 
-    def __init__(self, server: Server, *, rate: int = RATE, kept: int = 0, quiet: int = 0) -> None:
+    def __init__(self, server: Server, *, rate: int = RATE, kept: int = 0, quiet: int = 0, begins: bool = True) -> None:
+        """`begins`: the context is entered only when everything has had its first answer."""
+        self._begins = begins
         address, port = server.address
         options = {"rate": rate, "kept": kept, "quiet": quiet, "timeout-ms": TIMEOUT_MS, "kept-rate": 20}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -120,9 +122,13 @@ class OpenLoop:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
+        if self._begins:
+            self.await_asking()
+        return self
+
+    def await_asking(self) -> None:
         assert self._process.stdout
         assert self._process.stdout.readline() == "asking\n"
-        return self
 
     def ask_quiet(self) -> None:
         self._process.send_signal(signal.SIGUSR1)
@@ -152,6 +158,16 @@ def test_every_answer_is_counted_over_udp_and_tcp(server: Server) -> None:
     assert result.lookups.sent == result.udp.sent + result.udp_connected.sent + result.tcp.sent >= 0.7 * RATE
     assert min(result.udp.sent, result.udp_connected.sent) > 5 * result.tcp.sent > 0
     assert result.kept.sent > result.quiet.sent == 2
+
+
+def test_a_quiet_socket_whose_first_query_is_lost_asks_until_it_has_an_answer(server: Server) -> None:
+    server.answer = nothing
+    with OpenLoop(server, quiet=3, begins=False) as load:
+        wait_asked(server, RATE)
+        server.answer = good
+        load.await_asking()
+    assert load.result.quiet.answered == 3
+    assert load.result.quiet.silent == 0
 
 
 def test_silence_delays_no_lookup_and_is_measured(server: Server) -> None:

@@ -161,10 +161,19 @@ static void settle(struct query *query) {
         close(query->fd);
 }
 
+static int64_t kept_interval(void) {
+    return (int64_t)(1e9 / options.kept_rate);
+}
+
 static void fail(struct query *query, int reason) {
+    struct kept *socket = query->socket;
+
     counts[query->group].reasons[reason]++;
-    if (query->socket)
-        query->socket->answered = false;
+    if (socket) {
+        socket->answered = false;
+        if (socket->due == INT64_MAX) /* its first query was lost, and it has no other one */
+            socket->due = now_ns() + kept_interval();
+    }
     settle(query);
 }
 
@@ -372,11 +381,10 @@ static int64_t send_due(void) {
         struct kept *socket = &sockets[i];
 
         if (socket->due <= now_ns() && next - first < room) {
-            send_kept(socket, socket->due);
-            if (socket->group == QUIET && !quiet_are_asked)
-                socket->due = INT64_MAX;
-            else
-                socket->due += (int64_t)(1e9 / options.kept_rate);
+            int64_t was_due = socket->due;
+
+            socket->due = socket->group == QUIET && !quiet_are_asked ? INT64_MAX : was_due + kept_interval();
+            send_kept(socket, was_due);
         }
         if (socket->due < soonest)
             soonest = socket->due;
