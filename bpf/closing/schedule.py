@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bpf.closing.judgement import Suspicion, Usage, suspicion_after, suspicion_of_all
 
-REPEATS = (0.0, 1.0)
-"""Seconds after a backend went out of use at which its sockets are looked for. A program that has called `connect` just
-before may get its socket connected just after the first look."""
+REPEATS = (0.3, 1.0)
+"""Seconds after a backend went out of use at which its sockets are looked for. Not at once: a Pod that ends in good
+order still answers, and a lookup that is under way would lose its socket just before its answer. And twice: a program
+that called `connect` just before the first look may get its socket connected just after it."""
 FULL_SECONDS = 300.0
 """Every so often all sockets are looked at, for what a look may have missed: a namespace that was not found yet, or a
 socket that the kernel left out of a list that changed meanwhile."""

@@ -80,6 +80,7 @@ def due_at(schedule: Schedule, seen: Usage, *times: float) -> list[Suspicion | N
 def begun(seen: Usage) -> Schedule:
     """A schedule whose first looks are over."""
     schedule = Schedule()
+    assert schedule.due(seen, 0.0) is None
     for delay in REPEATS:
         assert schedule.due(seen, delay) == suspicion_of_all(seen)
     return schedule
@@ -91,18 +92,18 @@ def test_the_first_look_is_at_all_sockets_and_is_repeated() -> None:
 
 def test_nothing_is_due_while_nothing_changes_until_the_next_full_look() -> None:
     assert due_at(begun(THERE), THERE, 2.0, FULL_SECONDS - 1) == [None, None]
-    assert due_at(begun(THERE), THERE, FULL_SECONDS, FULL_SECONDS + 0.5) == [suspicion_of_all(THERE), None]
+    assert due_at(begun(THERE), THERE, FULL_SECONDS, FULL_SECONDS + 0.5) == [None, suspicion_of_all(THERE)]
 
 
-def test_a_change_is_looked_at_at_once_and_again() -> None:
+def test_answers_under_way_have_time_to_come_before_a_change_is_looked_at_twice() -> None:
     change = suspicion_after(THERE, GONE)
-    assert due_at(begun(THERE), GONE, 10.0, 10.5, 11.0, 12.0) == [change, None, change, None]
+    assert due_at(begun(THERE), GONE, 10.0, 10.2, 10.4, 10.9, 11.0, 12.0) == [None, None, change, None, change, None]
 
 
 def test_two_changes_are_looked_at_together() -> None:
     schedule, both = begun(usage(str(POD), str(OTHER))), usage()
-    assert schedule.due(GONE, 10.0) == Suspicion(gone=frozenset({POD}))
-    assert schedule.due(both, 11.0) == Suspicion(gone=frozenset({POD, OTHER}))
+    assert due_at(schedule, GONE, 10.0, 10.3) == [None, Suspicion(gone=frozenset({POD}))]
+    assert due_at(schedule, both, 10.7, 11.0) == [None, Suspicion(gone=frozenset({POD, OTHER}))]
 
 
 def test_what_comes_into_use_needs_no_look() -> None:
@@ -112,4 +113,4 @@ def test_what_comes_into_use_needs_no_look() -> None:
 def test_after_a_start_over_all_sockets_are_looked_at() -> None:
     schedule = begun(THERE)
     schedule.start_over()
-    assert schedule.due(THERE, 10.0) == suspicion_of_all(THERE)
+    assert due_at(schedule, THERE, 10.0, 10.3) == [None, suspicion_of_all(THERE)]
