@@ -22,6 +22,8 @@ from k8s.sources.store import Delta
 
 _log = logging.getLogger(__name__)
 
+_HEARD_SECONDS = 1.0
+
 
 class DirectorySource:
     """See `k8s.sources.source.Source`."""
@@ -57,6 +59,8 @@ class DirectorySource:
             reported_elsewhere=reported_elsewhere,
         )
         self._has_listed = False
+        self._heard_at = 0.0
+        """Of the last Heard."""
         self._stopping = threading.Event()
         self._relist_asked = threading.Event()
         # Guards only the descriptor: `stop` may come after `run` has closed it.
@@ -132,8 +136,12 @@ class DirectorySource:
         for found in self._files.objects():
             self._deliver(Upserted(found, self._listing, received_at))
         self._deliver(ListingEnded(self._listing, as_of))
-        self._deliver(Heard(received_at))
+        self._hear(received_at)
         self._has_listed = True
+
+    def _hear(self, received_at: float) -> None:
+        self._heard_at = received_at
+        self._deliver(Heard(received_at))
 
     def _deliver_changes(self, events: FileEvents, received_at: float) -> None:
         if events.is_other_directory:
@@ -147,7 +155,9 @@ class DirectorySource:
             self._deliver(Upserted(found, self._listing, received_at))
         for kind, key in delta.removed:
             self._deliver(Removed(kind, key, received_at))
-        self._deliver(Heard(received_at))
+        # Not with each change: three sources tell it two reporters each.
+        if received_at - self._heard_at >= _HEARD_SECONDS:
+            self._hear(received_at)
 
     def _read_all(self) -> Delta:
         return self._files.update_all(self._watcher.manifests(), being_written=self._watcher.being_written)

@@ -25,6 +25,7 @@ from k8s.sources.store import Delta, ManifestStore
 _log = logging.getLogger(__name__)
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+_PART_BYTES = 64 << 10
 _Changes: TypeAlias = dict[str, Mapping[Identity, KubeObject] | None]
 """File -> what it holds now; None when it is gone."""
 
@@ -149,8 +150,11 @@ def read_file(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileFault("is not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            # One byte more than is allowed, so that a file that is too large is recognised.
-            return file.read(MAX_BYTES + 1)
+        # In small parts, since one read of the allowed size makes a buffer of that size, which takes longer than all
+        # the rest. A file that is too large is read until that is certain.
+        data = bytearray()
+        while len(data) <= MAX_BYTES and (part := os.read(descriptor, _PART_BYTES)):
+            data += part
+        return bytes(data)
     finally:
         os.close(descriptor)
