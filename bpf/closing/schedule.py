@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpf.closing.judgement import Suspicion, Usage, suspicion_after, suspicion_of_all
 
-REPEATS = (0.3, 1.0)
+REPEATS = (0.1, 1.0)
 """Seconds after a backend went out of use at which its sockets are looked for. Not at once: a Pod that ends in good
 order still answers, and a lookup that is under way would lose its socket just before its answer. And twice: a program
 that called `connect` just before the first look may get its socket connected just after it."""

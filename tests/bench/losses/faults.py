@@ -19,7 +19,7 @@ from tests.cluster.leftovers import hierarchies
 from tests.lab.lab import wait_until
 
 FAULT_SECONDS = 10.0
-FAST_CHECK = {"spec": {"backend": {"healthCheck": {"dns": {}, "interval": "100ms", "timeout": "200ms"}}}}
+FAST_CHECK = {"spec": {"backend": {"healthCheck": {"dns": {}, "interval": "100ms", "timeout": "100ms"}}}}
 _ALLOCATE = "kept = []\nwhile True: kept.append(b'x' * (1 << 20))"
 
 
