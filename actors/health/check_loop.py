@@ -23,7 +23,7 @@ from actors.messages.checks import CheckCount, ChecksSelected, HealthChecksCount
 from config.domain.ids import PolicyKey
 
 COUNT_SECONDS = 1.0
-"""At least this long between two messages of how many checks ended."""
+"""At least this long between two messages of how many checks ended, unless Pods or policies go."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +80,8 @@ class CheckLoop:
                 self._time_out([check for check in due if check.exchange is not None])
                 for check in starting:
                     self._begin(check)
-                self._send_counts()
+                if self._counts and time.monotonic() >= self._counted_at + COUNT_SECONDS:
+                    self._send_counts()
         finally:
             for check in self._checks.values():
                 self._close(check)
@@ -113,6 +114,9 @@ class CheckLoop:
                 check = self._checks.pop(target)
                 self._close(check)
                 self._schedule.cancel(check)
+            # Now, since the policy may be gone. Later, another one could have its name, and get its counts.
+            if selection.ended and self._counts:
+                self._send_counts()
             for target in selection.begun:
                 check = _Check(
                     target=target,
@@ -182,15 +186,12 @@ class CheckLoop:
             check.exchange = None
 
     def _send_counts(self) -> None:
-        now = time.monotonic()
-        if not self._counts or now < self._counted_at + COUNT_SECONDS:
-            return
         counts = tuple(
             CheckCount(policy=policy, successes=self._counts[policy, True], failures=self._counts[policy, False])
             for policy in dict.fromkeys(policy for policy, _ in self._counts)
         )
         self._counts.clear()
-        self._counted_at = now
+        self._counted_at = time.monotonic()
         self._on_message(HealthChecksCounted(counts=counts))
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 import pytest
 
 from actors.framework.messages import Message
+from actors.health import check_loop
 from actors.health.check_loop import CheckLoop
 from actors.health.exchanges import Asked
 from actors.messages.checks import CheckedPod, ChecksSelected, HealthChanged, HealthChecksCounted, PolicyChecks
@@ -235,6 +236,25 @@ def test_a_pod_that_is_no_longer_selected_is_no_longer_checked(running: Running)
             running.select(check(DNS, other), LOOPBACK)
             running.counted(successes=5)
         assert asked.qsize() <= 1
+
+
+def test_what_was_counted_is_told_when_a_policy_goes_so_that_no_later_one_of_its_name_gets_it(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_loop, "COUNT_SECONDS", 3600.0)
+    asked: SimpleQueue[bytes] = SimpleQueue()
+
+    def note(query: bytes) -> list[bytes]:
+        asked.put(query)
+        return reply(query)
+
+    with server(socket.SOCK_DGRAM, dns(note)) as port:
+        running.select(check(DNS, port), LOOPBACK)
+        running.counted(successes=1)
+        for _ in range(4):  # the third check has ended when the fourth is made
+            asked.get(timeout=WAIT_SECONDS)
+        running.select(None, complete=True)
+        running.counted(successes=3)
 
 
 def test_what_the_resolver_does_not_know_it_is_told_again(running: Running) -> None:
