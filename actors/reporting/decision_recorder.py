@@ -2,8 +2,8 @@
 
 In: PodUpserted, PodRemoved, SourceSynced (EndpointWatcher). Out: ResyncSource (EndpointWatcher) at its start.
 
-It reads what `run.py monitor` reads, and the agent has this actor only if somebody asked for records, since the
-programs tell nothing while nobody watches.
+It is a watcher like `run.py monitor`. Calls to frontends cost more while there is a watcher, so the agent starts this
+actor only if `log.redirects` asks for records.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class DecisionRecorder(AgentActor):
         return self._stopping.wait(seconds)
 
     def _write(self, record: Mapping[str, object]) -> bool:
-        """Whether it was written. Not through sys.stdout: if nobody reads our output, this thread waits in the middle
-        of a write, and Python's end would wait for the lock of the stream."""
+        """Returns whether the record was written. It does not use sys.stdout: if nobody reads the output, a write
+        blocks while it holds the lock of that stream, and the interpreter waits for the lock when it exits."""
         try:
             os.write(_STANDARD_OUTPUT, json.dumps(record).encode() + b"\n")
         except OSError as error:

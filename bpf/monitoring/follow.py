@@ -89,7 +89,7 @@ class _Build:
         )
 
     def _is_host(self, decision: Decision) -> bool:
-        # Whoever follows a build from its beginning comes before MapWriter has written the row.
+        # A watcher may follow a new build before MapWriter has written the `config` row.
         self._host_netns = self._host_netns or self._maps.config().host_netns
         return decision.client_netns == self._host_netns
 

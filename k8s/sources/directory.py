@@ -39,9 +39,9 @@ class DirectorySource:
         reports_files: bool = True,
         reported_elsewhere: frozenset[str] = frozenset(),
     ) -> None:
-        """Of several sources on one directory, one reports what concerns a file itself: that whose `kinds` the file may
-        hold, if it can hold none of its `reported_elsewhere`. The one with `reports_files` reports the directory, and
-        the files that nobody else reports."""
+        """Several sources may read one directory. A source reports the faults of a file that may hold its `kinds` and
+        none of the kinds in `reported_elsewhere`, whose sources report it. The source with `reports_files` also reports
+        the faults of the directory, and of files that hold no kind of any source."""
         self._directory = Path(os.path.abspath(directory))
         self._deliver = deliver
         self._reports_files = reports_files

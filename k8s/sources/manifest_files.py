@@ -104,10 +104,11 @@ class ManifestFiles:
         reports = self._reports_files
         try:
             data = read_file(self._directory / name)
-            reports = self._reports(data)
+            holds_ours = may_hold(data, self._kinds)
+            reports = (self._reports_files or holds_ours) and not may_hold(data, self._reported_elsewhere)
             # A file that holds none of our kinds need not be parsed, except to report its faults. If it held some of
             # them before, it is parsed all the same: should that fail, its last good content must stay.
-            if not (reports or self._store.holds(name) or may_hold(data, self._kinds)):
+            if not (reports or holds_ours or self._store.holds(name)):
                 changes[name] = {}
                 self._warn(name, [])
                 return
@@ -128,11 +129,6 @@ class ManifestFiles:
             return
         changes[name] = manifest.objects
         self._warn(name, [*(manifest.document_faults if reports else ()), *manifest.object_faults])
-
-    def _reports(self, data: bytes) -> bool:
-        """Whether this source reports the faults of a file with this content."""
-        is_ours = self._reports_files or may_hold(data, self._kinds)
-        return is_ours and not may_hold(data, self._reported_elsewhere)
 
     def _warn(self, name: str, warnings: list[str]) -> None:
         """Logs each warning once, until it is gone from the file and comes back."""

@@ -236,8 +236,7 @@ def _compare(node: Node, protocol: str, direct: str) -> str:
             node.api.patch(f"/apis/{manifests.GROUP}/localredirectpolicies/lookups", switch)
             state = "Active" if way == "redirected" else "Disabled"
             wait_until(lambda state=state: _state(node) == state, f"the policy is {state}", 30)  # type: ignore[misc]
-            # Otherwise a lookup may be lost: connection tracking refuses a port that another way has just used.
-            node.run("conntrack", "--delete", "--proto", "udp", check=False)
+            node.forget_udp()
             server = direct if way == "direct" else CLUSTER_DNS
             command = ["lookup-musl", "--raw", server, dns.NAME, "--proto", protocol, "--count", str(LOOKUPS)]
             # The program's exit code is 1 when a lookup is lost.

@@ -85,7 +85,7 @@ class ControlPlane:
         self.kubeconfig.write_text(self._kubeconfig_text(self.token))
         self._api = Api(self.port, self.token, self.folder / "tls.crt", self.sandbox.inside)
         client, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{peer_port}"
-        self.daemon(
+        self.sandbox.daemon(
             "etcd",
             "/usr/bin/etcd",
             f"--data-dir={self.folder}/etcd",
@@ -122,7 +122,7 @@ class ControlPlane:
         TimeoutError."""
         assert self._api
         self._api.close()
-        self._apiserver = self.daemon(
+        self._apiserver = self.sandbox.daemon(
             "kube-apiserver",
             binaries.kubernetes("kube-apiserver"),
             f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
@@ -244,10 +244,6 @@ class ControlPlane:
         """`kubectl wait`: wait("condition=Ready", 30, "pod/a", "-n", "b"). Raises CalledProcessError."""
         self.kubectl("wait", f"--for={condition}", f"--timeout={seconds:g}s", *what)
 
-    def daemon(self, name: str, *argv: str | Path) -> subprocess.Popen[bytes]:
-        """See Sandbox.daemon."""
-        return self.sandbox.daemon(name, *argv)
-
     def logs(self, *names: str, lines: int = 15) -> str:
         """See Sandbox.logs."""
         return self.sandbox.logs(*names, lines=lines)
@@ -270,7 +266,7 @@ class WholeControlPlane(ControlPlane):
 
     def _start_controllers(self) -> None:
         common = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--profiling=false")
-        manager = self.daemon(
+        manager = self.sandbox.daemon(
             "kube-controller-manager",
             binaries.kubernetes("kube-controller-manager"),
             *common,
@@ -278,7 +274,7 @@ class WholeControlPlane(ControlPlane):
             f"--root-ca-file={self.folder}/tls.crt",
             f"--node-monitor-grace-period={self._grace}",
         )
-        scheduler = self.daemon("kube-scheduler", binaries.kubernetes("kube-scheduler"), *common)
+        scheduler = self.sandbox.daemon("kube-scheduler", binaries.kubernetes("kube-scheduler"), *common)
         self._controllers = [manager, scheduler]
 
     def restart_controllers(self) -> None:

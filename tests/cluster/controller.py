@@ -57,7 +57,7 @@ class Controller:
             **sections,
         }
         config.write_text(json.dumps(settings))
-        self.process = cluster.daemon(
+        self.process = cluster.sandbox.daemon(
             name,
             "env",
             "-C",

@@ -1,8 +1,9 @@
 """What containerd makes of image archives, made once and shared by all nodes of a Cluster.
 
 Importing and unpacking our images takes half a minute for each node. So one containerd does it, in a folder of
-`.cluster/containerd`, and a node begins with hard links to the files of that folder. Nobody writes to these: layers are
-the lower directories of overlays, and what is named after its digest does not change. Only the databases are copied.
+`.cluster/containerd`, and a node begins with hard links to the files of that folder. Containerd does not modify these
+files: layers are the lower directories of overlays, and a file that is named after its digest does not change. The
+databases do change, so each node has copies of them.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Place:
 
 
 GATEWAY = Place(254)
-"""The nodes' default route: a cluster's control plane; with a single node, nobody."""
+"""The nodes' default gateway. In a Cluster the control plane has this address; for a single node no host has it."""
 UPSTREAM_DNS = Place(1).address
 """The resolver that the nodes' own /etc/resolv.conf names. Nothing listens there unless a test starts it."""
 
@@ -299,6 +299,12 @@ SystemdCgroup = false
             error.add_note(stdout + stderr)
             raise error
         return done
+
+    def forget_udp(self) -> None:
+        """Clears connection tracking of UDP. For half a minute it refuses a port to one way that another has just used,
+        or sends it the other way. TCP's stays: without its entry, the agent's connection to the Service of the API
+        server would be silent."""
+        self.run("conntrack", "--delete", "--proto", "udp", check=False)  # it fails if there is no entry
 
     def host_process(self, argv: Sequence[str | Path], **popen: Any) -> subprocess.Popen[Any]:
         """Starts a process of the node itself, like `run`. It is killed with the node."""

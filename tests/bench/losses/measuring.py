@@ -40,9 +40,7 @@ def measure(faults: Sequence[Fault] = FAULTS, ways: Sequence[type[Way]] = WAYS) 
 
 def run(way: Way, fault: Fault) -> Measured:
     way.renew()
-    # Else ports that an earlier load used are still known, and a lookup that takes one of them again follows their way.
-    # Only those of UDP: without its entry, the agent's connection to the Service of the API server would be silent.
-    way.node.run("conntrack", "--delete", "--proto", "udp", check=False)
+    way.node.forget_udp()
     with way.bed.proxies() as requests, way.bed.load() as load:
         time.sleep(BEFORE_SECONDS)
         fault.happen(way)
