@@ -69,6 +69,12 @@ ONE_ROW_MAPS = {"filter": 200, "config": 201, "lease": 202, "agent_cgroup": 205,
 SHARED_MAPS = {"socket_state": 203, "socket_more": 204}
 """Socket storages, which builds share -> the descriptor under which the loader opens the one to use."""
 
+OWN_PROGRAM = 207
+"""The descriptor under which the loader opens the map by which a program starts itself again."""
+
+OWN_HOOK = 0x6B6F6F68
+"""The number in a compiled program that the loader replaces by that of the hook (bpf/programs/lib_watch.c)."""
+
 
 class MapSizes(NamedTuple):
     max_frontends: int
@@ -87,6 +93,7 @@ def program_text() -> str:
 
 def compiler_flags(sizes: MapSizes) -> list[str]:
     numbers = sizes._asdict() | {f"{name}_fd": descriptor for name, descriptor in (ONE_ROW_MAPS | SHARED_MAPS).items()}
+    numbers |= {"own_program_fd": OWN_PROGRAM, "own_hook": OWN_HOOK}
     return [f"-I{_PROGRAMS}", "-Wno-macro-redefined"] + [f"-D{name.upper()}={value}" for name, value in numbers.items()]
 
 

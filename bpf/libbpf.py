@@ -20,6 +20,7 @@ BPF_F_BEFORE = 1 << 3
 BPF_F_QUERY_EFFECTIVE = 1
 PROG_TYPE_SCHED_CLS = 3
 PROG_TYPE_SOCK_ADDR = 18
+_MAP_TYPE_PROG_ARRAY = 3
 _LOG_STATS = 4
 """BPF_LOG_STATS: the verifier logs its reasons and statistics, and not every instruction that it follows."""
 _LOG_SIZE = 1 << 20
@@ -104,6 +105,11 @@ def verifier_reason(log: str, error_number: int) -> str:
     reasons = [line.rstrip(".") for line in lines if line and not line.startswith(_NO_REASON)]
     error = os.strerror(error_number)
     return f"{reasons[-1]} ({error})" if reasons else error
+
+
+def program_array() -> int:
+    """Descriptor of a new map for one program, which another one can continue with."""
+    return check(lib.bpf_map_create(_MAP_TYPE_PROG_ARRAY, b"own_program", 4, 4, 1, None), "create a program array")
 
 
 def open_pin(path: Path) -> int:

@@ -6,7 +6,8 @@ so: docs/decisions/0001-bcc-in-a-child-process.md.
     python -m bpf.loader DIRECTORY SHARED MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
 
 pins every map as DIRECTORY/maps/NAME and every program as DIRECTORY/programs/HOOK. The programs use the socket storages
-that are pinned as SHARED/NAME; the loader makes those that are missing.
+that are pinned as SHARED/NAME; the loader makes those that are missing. DIRECTORY/maps/own_program_HOOK has the program
+itself, for a program that starts itself again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from bpf import libbpf
 from bpf.build import (
@@ -23,11 +23,15 @@ from bpf.build import (
     KERNEL_TREE,
     MAP_NAMES,
     ONE_ROW_MAPS,
+    OWN_HOOK,
+    OWN_PROGRAM,
     SHARED_MAPS,
     MapSizes,
     compiler_flags,
     program_text,
 )
+from bpf.kernel_map import KernelMap
+from bpf.rows import DECIDING_HOOKS
 
 
 def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
@@ -54,20 +58,40 @@ def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
             # programs[name] fails for this type of map, which BCC has no class for.
             libbpf.pin(lib.bpf_table_fd(programs.module, name.encode()), pin)
         os.dup2(libbpf.open_pin(pin), descriptor)
-    for hook, attach_type in HOOKS.items():
-        _load_program(programs, hook, libbpf.PROG_TYPE_SOCK_ADDR, attach_type, directory)
-    _load_program(programs, FIND_REDIRECT, libbpf.PROG_TYPE_SCHED_CLS, 0, directory)
+    for hook in HOOKS:
+        if hook in DECIDING_HOOKS:
+            _load_deciding(hook, programs.dump_func(b"call4" if hook.endswith("4") else b"call6"), directory)
+        else:
+            _load_program(hook, programs.dump_func(hook.encode()), directory)
+    _load_program(FIND_REDIRECT, programs.dump_func(FIND_REDIRECT.encode()), directory)
 
 
-def _load_program(programs: Any, name: str, program_type: int, attach_type: int, directory: Path) -> None:
+def _load_deciding(hook: str, instructions: bytes, directory: Path) -> None:
+    """connect and sendmsg share one compiled program for each family. Each copy of it learns the number of its hook,
+    and has a map of its own by which it can start itself again: recent kernels let a program start only one of its own
+    attach type."""
+    own = directory / "maps" / f"own_program_{hook}"
+    array = libbpf.program_array()
+    libbpf.pin(array, own)
+    os.dup2(array, OWN_PROGRAM)
+    placeholder, number = OWN_HOOK.to_bytes(4, sys.byteorder), DECIDING_HOOKS.index(hook).to_bytes(4, sys.byteorder)
+    assert instructions.count(placeholder) == 1
+    program = _load_program(hook, instructions.replace(placeholder, number), directory)
+    KernelMap(own).update(bytes(4), program.to_bytes(4, sys.byteorder))
+
+
+def _load_program(name: str, instructions: bytes, directory: Path) -> int:
+    """Its descriptor, once it is pinned."""
+    program_type = libbpf.PROG_TYPE_SOCK_ADDR if name in HOOKS else libbpf.PROG_TYPE_SCHED_CLS
     try:
-        program = libbpf.load_program(name, programs.dump_func(name.encode()), program_type, attach_type)
+        program = libbpf.load_program(name, instructions, program_type, HOOKS.get(name, 0))
     except libbpf.ProgramRefused as reason:
         sys.exit(
             f"kernel {os.uname().release} refuses the program {name}: {reason}. Use a kernel that "
             "docs/compatibility.md names, and please report this line with the version of the agent"
         )
     libbpf.pin(program, directory / "programs" / name)
+    return program
 
 
 if __name__ == "__main__":

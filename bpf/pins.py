@@ -1,8 +1,9 @@
 """What we pin on a bpffs: the names and layout of our pins, telling them from other programs' pins, removing them.
 
 Below the configured directory (`datapath.bpffs`):
-    BUILD/maps/NAME, BUILD/programs/HOOK   the maps and programs of one build. They are made in `loading`, which is then
-                                           renamed, so that a BUILD is either complete or absent
+    BUILD/maps/NAME, BUILD/programs/HOOK   the maps and programs of one build, with the maps by which programs start
+                                           themselves again (BUILD/maps/own_program_HOOK). They are made in `loading`,
+                                           which is then renamed, so that a BUILD is either complete or absent
     BUILD/layout-DIGEST                    an empty directory whose name says how the build lays out its rows
     BUILD/sockets-DIGEST                   another one, for the layout of the socket storages that it uses
     sockets-DIGEST/NAME                    the socket storages, which all builds of one layout share, so that a socket

@@ -11,9 +11,10 @@ KERNEL_FLOOR = (5, 15)
 SO_NETNS_COOKIE = 71
 """include/uapi/asm-generic/socket.h, kernel 5.14."""
 
-MAP_TYPES = {"hash map": 1, "array map": 2, "per-CPU hash map": 5, "socket storage": 24}
+MAP_TYPES = {"hash map": 1, "array map": 2, "program array": 3, "per-CPU hash map": 5, "socket storage": 24}
 HELPERS = {
     "bpf_get_prandom_u32": 7,
+    "bpf_tail_call": 12,
     "bpf_get_current_pid_tgid": 14,
     "bpf_get_current_cgroup_id": 80,
     "bpf_sk_lookup_tcp": 84,

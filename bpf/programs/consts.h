@@ -22,10 +22,6 @@
 #define MAX_BACKEND_CGROUPS AT_LEAST_16384(MAX_BACKENDS)
 /* How many levels of cgroups we search for the caller's Pod, counted from the level that the frontend row names. */
 #define MAX_CGROUP_LEVELS 8
-/* If the agent replaces a row while we read it, we read it again. The agent takes longer for its next write than a
- * call takes for one attempt. So the second attempt fails only when the caller lost its CPU during both; such a call
- * passes. */
-#define MAX_READS 2
 /* 2^64 divided by the golden ratio. The top bits of its product with a key depend on all bits of the key (Knuth, The
  * Art of Computer Programming, 6.4: multiplicative hashing). */
 #define HASH_FACTOR 0x9e3779b97f4a7c15ULL
@@ -45,6 +41,7 @@
 
 /* From the kernel's uapi/asm-generic/errno-base.h, which is not on BCC's include path. */
 #define ENOENT 2
+#define ESRCH 3
 #define EAGAIN 11
 #define ENOMEM 12
 #define EEXIST 17

@@ -1,13 +1,13 @@
-/* The entry points: one program for each hook and address family. Both families do the same; they differ only in which
- * fields of the context hold the address. No program ever refuses a call. */
+/* The entry points. Both address families do the same; they differ only in which fields of the context hold the
+ * address. No program ever refuses a call. */
 
-static __always_inline int redirect_call(struct bpf_sock_addr *ctx, enum calling_hook hook, bool ipv6) {
+static __always_inline int redirect_call(struct bpf_sock_addr *ctx, bool ipv6) {
     struct frontend_key call;
 
     if (!port_in_use(ctx->user_port))
         return SYS_PROCEED;
     get_call(ctx, &call, ipv6);
-    decide(ctx, &call, hook, ipv6);
+    decide(ctx, &call, ipv6);
     return SYS_PROCEED;
 }
 
@@ -31,20 +31,14 @@ static __always_inline int show_peer(struct bpf_sock_addr *ctx, bool ipv6) {
     return SYS_PROCEED;
 }
 
-int connect4(struct bpf_sock_addr *ctx) {
-    return redirect_call(ctx, CONNECT4, false);
+/* For connect4 and sendmsg4. */
+int call4(struct bpf_sock_addr *ctx) {
+    return redirect_call(ctx, false);
 }
 
-int connect6(struct bpf_sock_addr *ctx) {
-    return redirect_call(ctx, CONNECT6, true);
-}
-
-int sendmsg4(struct bpf_sock_addr *ctx) {
-    return redirect_call(ctx, SENDMSG4, false);
-}
-
-int sendmsg6(struct bpf_sock_addr *ctx) {
-    return redirect_call(ctx, SENDMSG6, true);
+/* For connect6 and sendmsg6. */
+int call6(struct bpf_sock_addr *ctx) {
+    return redirect_call(ctx, true);
 }
 
 int recvmsg4(struct bpf_sock_addr *ctx) {

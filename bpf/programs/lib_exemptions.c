@@ -8,24 +8,18 @@ static __always_inline void count_pass(u64 *service_id, enum pass_reason reason)
         __sync_fetch_and_add(&row->passes[reason], 1);
 }
 
-static __always_inline void count_redirect(u64 *service_id, u64 affinity_hits) {
+static __always_inline void count_redirect(u64 *service_id) {
     struct counters_row *row = counters.lookup(service_id);
 
-    if (!row)
-        return;
-    __sync_fetch_and_add(&row->redirects, 1);
-    /* This adds 0 in most calls. A branch around it would be more work for the verifier, which follows both sides. */
-    __sync_fetch_and_add(&row->affinity_hits, affinity_hits);
+    if (row)
+        __sync_fetch_and_add(&row->redirects, 1);
 }
 
-/* For a call that Shadow mode leaves alone. Affinity is counted as for a redirect, since it is chosen in the same way. */
-static __always_inline void count_shadow(u64 *service_id, u64 affinity_hits) {
+static __always_inline void count_affinity_hit(u64 *service_id) {
     struct counters_row *row = counters.lookup(service_id);
 
-    if (!row)
-        return;
-    __sync_fetch_and_add(&row->passes[PASS_SHADOW], 1);
-    __sync_fetch_and_add(&row->affinity_hits, affinity_hits);
+    if (row)
+        __sync_fetch_and_add(&row->affinity_hits, 1);
 }
 
 /* Compares signed numbers: the clocks of two CPUs may differ by a tick, so the lease may have been renewed "later" than
@@ -45,20 +39,21 @@ static __always_inline bool from_host(struct bpf_sock_addr *ctx) {
     return netns == settings->host_netns;
 }
 
-/* Whether the client, a network namespace, is among that percentage of all clients (P21). Its place from 0 to 99 comes
+/* Whether the client, a network namespace, is among the clients that the row's policy redirects (P21). Its place from 0 to 99 comes
  * from its cookie only, so a client that is in at 10 is in at 50. The kernel numbers namespaces one after another, and
  * the product spreads such numbers evenly (bpf/packing.py client_place). */
-static __always_inline bool in_share(struct bpf_sock_addr *ctx, u32 percentage) {
+static __always_inline bool in_share(struct bpf_sock_addr *ctx, const struct frontend_row *row) {
     u64 mixed = bpf_get_netns_cookie(ctx) * HASH_FACTOR;
 
-    return (mixed >> 32) * 100 >> 32 < percentage;
+    return (mixed >> 32) * 100 >> 32 < *(volatile u8 *)&row->percentage;
 }
 
 /* Whether the caller is in the agent's own cgroup (P17): the agent, or another process of its container. */
 static __always_inline bool from_agent(void) {
+    u64 cgroup_id = bpf_get_current_cgroup_id();
     const u64 *own = ONLY_ROW(AGENT_CGROUP);
 
-    return bpf_get_current_cgroup_id() == *own;
+    return cgroup_id == *own;
 }
 
 /* Whether the caller runs in one of the policy's Pods (P12), by looking for the Pods' cgroups among its ancestors. */

@@ -1,8 +1,7 @@
 /* Decides whether a call is redirected, and to which backend.
  *
- * In most calls the socket keeps its backend, or gets any backend. The code for these two cases is separate from the
- * code for affinity and marked as likely, so that the compiler keeps in registers what they need: each store to the
- * stack costs a barrier (types.h). */
+ * In most calls the socket keeps its backend. The code for that is apart from choose_backend and marked as likely, so
+ * that the compiler keeps in registers what it needs: each store to the stack costs a barrier (types.h). */
 
 /* One attempt to redirect a call by the row that we found for it. */
 struct attempt {
@@ -10,6 +9,7 @@ struct attempt {
     u64 generation; /* of the row, as begin_reading saw it */
     union call_keys *keys;
     struct backend_cgroup_key *caller;
+    struct socket_state *state; /* of the socket */
 };
 
 /* What the functions below return for a call that passes: the reason as a negative number. */
@@ -37,18 +37,6 @@ static __always_inline int admit(const struct attempt *attempt) {
     return PASSED(PASS_QOS);
 }
 
-/* Records in the socket where its calls go from now on, and counts the redirect: 0. PASSED(PASS_NO_MEMORY): there is
- * no memory for the record. */
-static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct attempt *attempt,
-                                    struct socket_state *state, struct endpoint *backend, u64 affinity_hits) {
-    if (record_pair(ctx, state, &attempt->keys->frontend, backend, attempt->generation)) {
-        count_pass(&attempt->caller->service_id, PASS_NO_MEMORY);
-        return PASSED(PASS_NO_MEMORY);
-    }
-    count_redirect(&attempt->caller->service_id, affinity_hits);
-    return 0;
-}
-
 /* Copies the backend of an affinity row. Returns the generation of the frontend row by which the backend was last known
  * to be in use; 0 when another CPU replaced the affinity row meanwhile. */
 static __always_inline u64 read_affinity(const struct affinity_row *row, struct endpoint *backend) {
@@ -64,151 +52,156 @@ static __always_inline bool is_fresh(const struct affinity_row *row, u64 now, u3
     return (s64)(now - row->last_used) <= (s64)(seconds * NANOSECONDS);
 }
 
+/* Finds the backend that the client has by affinity: whether it has one in use. `recorded`: the client's row says so for
+ * the frontend's present generation, and needs no update. */
+static __always_inline bool find_affinity(struct bpf_sock_addr *ctx, const struct attempt *attempt, u32 seconds,
+                                          struct endpoint *backend, bool *recorded) {
+    u64 netns = bpf_get_netns_cookie(ctx), now = bpf_ktime_get_coarse_ns();
+    union call_keys *keys = attempt->keys;
+    struct affinity_row *row;
+
+    keys->client.client_netns = netns;
+    row = affinity.lookup(&keys->client);
+    if (!row || !is_fresh(row, now, seconds))
+        return false;
+    if (unlikely(read_affinity(row, backend) != attempt->generation))
+        return is_member(keys, backend);
+    row->last_used = now;
+    *recorded = true;
+    return true;
+}
+
 /* Records `backend` as the client's. If another CPU has just recorded one for this client, we take that one instead. If
  * the map is full, the client gets no affinity, and the call goes on. */
-static __always_inline void record_affinity(const struct attempt *attempt, u64 now, u32 seconds,
+static __always_inline void record_affinity(struct bpf_sock_addr *ctx, const struct attempt *attempt, u32 seconds,
                                             struct endpoint *backend) {
     struct affinity_row fresh = {.generation = attempt->generation,
                                  .backend = *backend,
-                                 .last_used = now,
+                                 .last_used = bpf_ktime_get_coarse_ns(),
                                  .generation_tail = attempt->generation};
     struct affinity_row *other;
     struct endpoint theirs;
 
+    attempt->keys->client.client_netns = bpf_get_netns_cookie(ctx);
     if (!affinity.insert(&attempt->keys->client, &fresh))
         return;
     other = affinity.lookup(&attempt->keys->client);
-    if (other && is_fresh(other, now, seconds) && read_affinity(other, &theirs) == attempt->generation)
+    if (other && is_fresh(other, fresh.last_used, seconds) && read_affinity(other, &theirs) == attempt->generation)
         *backend = theirs;
     else
         affinity.update(&attempt->keys->client, &fresh);
 }
 
-/* Chooses the backend that the client has by affinity, or a new one that it keeps. 0, PASSED and -EAGAIN as in
- * admit. */
-static __always_inline int choose_by_affinity(struct bpf_sock_addr *ctx, const struct attempt *attempt, u32 seconds,
-                                              struct endpoint *backend, u64 *affinity_hits) {
-    union call_keys *keys = attempt->keys;
-    u64 netns = bpf_get_netns_cookie(ctx), now = bpf_ktime_get_coarse_ns();
-    struct affinity_row *mine;
-    int error;
+/* Chooses a backend for the socket, and records in the socket where its calls go from now on. It returns what
+ * try_redirect does. */
+static __always_inline int choose_backend(struct bpf_sock_addr *ctx, struct attempt copy, struct endpoint *backend) {
+    const struct attempt *attempt = &copy;
+    bool by_affinity = false, recorded = false;
+    struct kept_backend kept;
+    u32 seconds, shadow;
+    int error = 0;
 
-    keys->client.client_netns = netns;
-    mine = affinity.lookup(&keys->client);
-    if (mine && is_fresh(mine, now, seconds)) {
-        u64 seen = read_affinity(mine, backend);
-
-        if (seen == attempt->generation || is_member(keys, backend)) {
-            error = admit(attempt);
-            if (error)
-                return error;
-            *affinity_hits = 1;
-            mine->last_used = now;
-            return 0;
-        }
+    /* The compiler keeps these copies on the stack. Without them it would keep there what they are copies of, in every
+     * call. */
+    barrier_var(ctx);
+    barrier_var(copy.row);
+    barrier_var(copy.generation);
+    barrier_var(copy.state);
+    seconds = attempt->row->affinity_seconds;
+    shadow = attempt->row->flags & FRONTEND_SHADOW;
+    if (unlikely(find_kept(ctx, attempt->state, &attempt->keys->frontend, &kept)))
+        return pass(attempt, PASS_NO_MEMORY);
+    if (kept.generation && (kept.generation == attempt->generation || is_member(attempt->keys, &kept.backend))) {
+        *backend = kept.backend; /* a socket's backend (P16) goes before a client's (P13) */
+        recorded = true;
+    } else {
+        if (unlikely(seconds))
+            by_affinity = find_affinity(ctx, attempt, seconds, backend, &recorded);
+        if (!by_affinity)
+            error = read_any_backend(attempt->row, backend);
     }
-    error = read_any_backend(attempt->row, backend);
     if (!error)
         error = admit(attempt);
     if (error)
         return error;
-    keys->client.client_netns = netns;
-    record_affinity(attempt, now, seconds, backend);
-    return 0;
+    if (unlikely(seconds) && !recorded)
+        record_affinity(ctx, attempt, seconds, backend);
+    if (unlikely(shadow)) {
+        count_pass(&attempt->caller->service_id, PASS_SHADOW);
+        error = PASSED(PASS_SHADOW);
+    } else if (record_pair(ctx, attempt->state, &attempt->keys->frontend, backend, attempt->generation)) {
+        count_pass(&attempt->caller->service_id, PASS_NO_MEMORY);
+        return PASSED(PASS_NO_MEMORY);
+    } else {
+        count_redirect(&attempt->caller->service_id);
+    }
+    if (unlikely(by_affinity))
+        count_affinity_hit(&attempt->caller->service_id);
+    return error;
 }
 
 /* 0: the call goes to `backend`. PASSED(reason): the call takes the normal way. -ENOENT: so it does, and no policy has a
  * say in it. -EAGAIN: the row was replaced while we read it, and nothing was done. */
-static __always_inline int try_redirect(struct bpf_sock_addr *ctx, union call_keys *keys, struct endpoint *backend) {
-    struct frontend_row *row = frontends.lookup(&keys->frontend);
-    struct backend_cgroup_key caller;
-    struct socket_state *state;
-    struct attempt attempt;
-    struct kept_backend kept;
-    u64 affinity_hits = 0;
-    u32 seconds, shadow;
+static __always_inline int try_redirect(struct bpf_sock_addr *ctx, struct attempt *attempt, struct endpoint *backend) {
+    const struct frontend_row *row = frontends.lookup(&attempt->keys->frontend);
     int error;
 
     if (!row)
         return -ENOENT;
-    attempt.row = row;
-    attempt.generation = begin_reading(row);
-    attempt.keys = keys;
-    attempt.caller = &caller;
-    caller.service_id = row->service_id;
+    attempt->row = row;
+    attempt->generation = begin_reading(row);
+    attempt->caller->service_id = row->service_id;
     if (unlikely(from_agent()))
         return -ENOENT;
     if (unlikely(lease_expired()))
-        return pass(&attempt, PASS_LEASE);
+        return pass(attempt, PASS_LEASE);
     if (unlikely(row->flags & FRONTEND_NO_HOST) && from_host(ctx))
-        return pass(&attempt, PASS_FROM_HOST);
-    if (unlikely(from_backend(row, &caller)))
-        return pass(&attempt, PASS_FROM_BACKEND);
-    if (unlikely(row->percentage < 100) && !in_share(ctx, row->percentage))
-        return pass(&attempt, PASS_PERCENTAGE);
+        return pass(attempt, PASS_FROM_HOST);
+    if (unlikely(from_backend(row, attempt->caller)))
+        return pass(attempt, PASS_FROM_BACKEND);
+    if (unlikely(row->percentage < 100) && !in_share(ctx, row))
+        return pass(attempt, PASS_PERCENTAGE);
     if (unlikely(ctx->sk->bound_dev_if))
-        return pass(&attempt, PASS_BOUND);
+        return pass(attempt, PASS_BOUND);
     /* The way back needs this memory. Without it the calling program would see replies from an address that it did not
      * call, and drop them. */
-    state = get_state(ctx, BPF_SK_STORAGE_GET_F_CREATE);
-    if (unlikely(!state))
-        return pass(&attempt, PASS_NO_MEMORY);
+    attempt->state = get_state(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+    if (unlikely(!attempt->state))
+        return pass(attempt, PASS_NO_MEMORY);
     /* This is never so in Shadow mode: the row of a policy that turns to it gets a new generation, and no socket
      * records that. */
-    if (likely(is_current(&state->pair, &keys->frontend, attempt.generation))) {
-        error = read_current(&state->pair, attempt.generation, backend);
-        if (!error)
-            error = admit(&attempt);
-        if (!error)
-            count_redirect(&caller.service_id, 0);
-        return error;
-    }
-    barrier_var(state); /* otherwise the compiler computes what follows ahead of time, and keeps it on the stack */
-    if (unlikely(find_kept(ctx, state, &keys->frontend, &kept)))
-        return pass(&attempt, PASS_NO_MEMORY);
-    seconds = row->affinity_seconds;
-    shadow = row->flags & FRONTEND_SHADOW;
-    if (kept.generation && (kept.generation == attempt.generation || is_member(keys, &kept.backend))) {
-        *backend = kept.backend; /* a socket's backend (P16) goes before a client's (P13) */
-        error = admit(&attempt);
-    } else if (unlikely(seconds)) {
-        error = choose_by_affinity(ctx, &attempt, seconds, backend, &affinity_hits);
-    } else {
-        error = read_any_backend(row, backend);
-        if (!error)
-            error = admit(&attempt);
-    }
-    if (error)
-        return error;
-    if (unlikely(shadow)) {
-        count_shadow(&caller.service_id, affinity_hits);
-        return PASSED(PASS_SHADOW);
-    }
-    return redirect(ctx, &attempt, state, backend, affinity_hits);
+    if (unlikely(!is_current(&attempt->state->pair, &attempt->keys->frontend, attempt->generation)))
+        return choose_backend(ctx, *attempt, backend);
+    error = read_current(&attempt->state->pair, attempt->generation, backend);
+    if (!error)
+        error = admit(attempt);
+    if (!error)
+        count_redirect(&attempt->caller->service_id);
+    return error;
 }
 
 /* Decides about a call, and changes its address if it is redirected. */
-static __always_inline void decide(struct bpf_sock_addr *ctx, const struct frontend_key *call, enum calling_hook hook,
-                                   bool ipv6) {
+static __always_inline void decide(struct bpf_sock_addr *ctx, const struct frontend_key *call, bool ipv6) {
+    struct backend_cgroup_key caller;
     union call_keys keys;
+    struct attempt attempt = {.keys = &keys, .caller = &caller};
     struct endpoint backend;
     int error;
 
     if (!may_be_ours(call))
         return;
     keys.frontend = *call;
-    /* Unrolled. The verifier of kernels before 6.17 also follows paths that a processor takes only by speculation,
-     * and in a real loop there would be no end of these. */
-#pragma unroll
-    for (int i = 0; i < MAX_READS; i++) {
-        error = try_redirect(ctx, &keys, &backend);
-        if (likely(error != -EAGAIN))
-            break;
-    }
+    error = try_redirect(ctx, &attempt, &backend);
+    /* Starts the program from its beginning. It returns only when the kernel has done that 33 times for this call; then
+     * the call passes. Why it is no loop: the verifier of kernels before 6.17 also follows paths that a processor takes
+     * only by speculation, and in a loop there would be no end of these. */
+    if (unlikely(error == -EAGAIN))
+        bpf_tail_call(ctx, OWN_PROGRAM, 0);
     if (error)
         note_direct_call(ctx, &keys.frontend);
     else
         set_endpoint(ctx, &backend, ipv6);
+    barrier_var(error); /* otherwise the compiler keeps on the stack whether it is 0 */
     if (unlikely(is_watched()) && (!error || error <= PASSED(0)))
-        tell_watchers(ctx, &keys.frontend, error ? 1 - PASSED_BASE - error : 0, hook, ipv6);
+        tell_watchers(ctx, &keys.frontend, error ? 1 - PASSED_BASE - error : 0, ipv6);
 }

@@ -23,14 +23,26 @@ static __always_inline u64 is_zero(u64 bits) {
     return is_set_at_all(bits) ^ 1;
 }
 
-/* 0 when the pair is for the frontend that `call` names and is not stale. An empty pair never is: its port is 0. */
-static __always_inline u64 differs_in_frontend(const struct socket_pair *pair, const struct frontend_key *call) {
-    return (pair->frontend[0] ^ call->address[0]) | (pair->frontend[1] ^ call->address[1]) |
-           (pair->frontend_port ^ (__be16)call->port_protocol) | (pair->flags & PAIR_STALE);
+/* The last word of a pair: frontend_port, backend_port << 16, flags << 32. */
+static __always_inline u64 ports_and_flags(const struct socket_pair *pair) {
+    u64 word;
+
+    __builtin_memcpy(&word, &pair->frontend_port, sizeof(word));
+    return word;
 }
 
-static __always_inline u64 differs_in_backend(const struct socket_pair *pair, const __be64 *address, __be16 port) {
-    return (pair->backend[0] ^ address[0]) | (pair->backend[1] ^ address[1]) | (pair->backend_port ^ port);
+/* 0 when the pair is for the frontend that `call` names and has none of `flags`. */
+static __always_inline u64 differs_in_frontend(const struct socket_pair *pair, const struct frontend_key *call,
+                                               u64 flags) {
+    return (pair->frontend[0] ^ call->address[0]) | (pair->frontend[1] ^ call->address[1]) |
+           ((ports_and_flags(pair) ^ (__be16)call->port_protocol) & (0xffff | flags << 32));
+}
+
+/* 0 when the pair has this backend and none of `flags`. */
+static __always_inline u64 differs_in_backend(const struct socket_pair *pair, const __be64 *address, __be16 port,
+                                              u64 flags) {
+    return (pair->backend[0] ^ address[0]) | (pair->backend[1] ^ address[1]) |
+           ((ports_and_flags(pair) ^ (u64)port << 16) & (0xffff0000 | flags << 32));
 }
 
 static __always_inline u64 is_empty(const struct socket_pair *pair) {
@@ -39,6 +51,14 @@ static __always_inline u64 is_empty(const struct socket_pair *pair) {
 
 static __always_inline u64 is_stale(const struct socket_pair *pair) {
     return pair->flags & PAIR_STALE;
+}
+
+/* Appends a bit. Without barrier_var the compiler would collect the bits in the end, and keep on the stack until then
+ * what they are made of. */
+static __always_inline u64 append(u64 bits, u64 bit) {
+    bits = bits << 1 | bit;
+    barrier_var(bits);
+    return bits;
 }
 
 /* Index, among the further pairs, of the lowest bit that is set in `places`. */
@@ -66,7 +86,7 @@ static __always_inline void read_pair(const struct socket_pair *pair, const stru
     u64 difference;
 
     barrier();
-    difference = differs_in_frontend(pair, call);
+    difference = differs_in_frontend(pair, call, PAIR_STALE);
     kept->backend.address[0] = pair->backend[0];
     kept->backend.address[1] = pair->backend[1];
     kept->backend.port = pair->backend_port;
@@ -79,7 +99,7 @@ static __always_inline void read_pair(const struct socket_pair *pair, const stru
  * nothing else needs to be looked at. This is the common case. */
 static __always_inline bool is_current(const struct socket_pair *pair, const struct frontend_key *call,
                                        u64 generation) {
-    return *(volatile u64 *)&pair->generation == generation && !(differs_in_frontend(pair, call) | pair->flags);
+    return *(volatile u64 *)&pair->generation == generation && !differs_in_frontend(pair, call, ~0U);
 }
 
 /* Copies the backend of a pair that is_current. -EAGAIN: another thread has written the pair meanwhile. */
@@ -108,9 +128,10 @@ static __always_inline int find_kept(struct bpf_sock_addr *ctx, struct socket_st
         return -ENOMEM;
     state->has_more = 1;
 #pragma unroll
-    for (int i = 0; i < MORE_PAIRS; i++) {
-        found |= is_zero(differs_in_frontend(&more->pair[i], call)) << i;
+    for (int i = MORE_PAIRS - 1; i >= 0; i--) {
+        found = append(found, is_zero(differs_in_frontend(&more->pair[i], call, PAIR_STALE)));
         room |= is_empty(&more->pair[i]) | is_stale(&more->pair[i]);
+        barrier_var(room);
     }
     if (found)
         read_pair(&more->pair[first_place(found)], call, kept);
@@ -141,7 +162,7 @@ static __always_inline void write_pair(struct socket_pair *pair, const struct fr
  * and the answer is true. Otherwise the pair becomes stale, and the answer is false. */
 static __always_inline bool keep_pair(struct socket_pair *pair, const struct frontend_key *call,
                                       struct endpoint *backend, u64 generation) {
-    if (pair->generation < generation && differs_in_backend(pair, backend->address, backend->port)) {
+    if (pair->generation < generation && differs_in_backend(pair, backend->address, backend->port, 0)) {
         pair->flags = PAIR_STALE;
         return false;
     }
@@ -160,7 +181,7 @@ static __always_inline int record_first(struct socket_state *state, const struct
     bpf_spin_lock(&state->lock);
     if (!state->pair.generation)
         write_pair(&state->pair, call, backend, generation);
-    else if (differs_in_frontend(&state->pair, call) || !keep_pair(&state->pair, call, backend, generation))
+    else if (differs_in_frontend(&state->pair, call, PAIR_STALE) || !keep_pair(&state->pair, call, backend, generation))
         error = -EAGAIN;
     bpf_spin_unlock(&state->lock);
     return error;
@@ -175,12 +196,12 @@ static __always_inline int record_among(struct socket_state *state, struct socke
     int error = 0;
 
     bpf_spin_lock(&state->lock);
-    is_first = !differs_in_frontend(&state->pair, call);
+    is_first = !differs_in_frontend(&state->pair, call, PAIR_STALE);
 #pragma unroll
-    for (int i = 0; i < MORE_PAIRS; i++) {
-        found |= is_zero(differs_in_frontend(&more->pair[i], call)) << i;
-        empty |= is_empty(&more->pair[i]) << i;
-        stale |= is_stale(&more->pair[i]) << i;
+    for (int i = MORE_PAIRS - 1; i >= 0; i--) {
+        found = append(found, is_zero(differs_in_frontend(&more->pair[i], call, PAIR_STALE)));
+        empty = append(empty, is_empty(&more->pair[i]));
+        stale = append(stale, is_stale(&more->pair[i]));
     }
     if (is_first)
         kept = keep_pair(&state->pair, call, backend, generation);
@@ -218,7 +239,7 @@ static __always_inline int record_pair(struct bpf_sock_addr *ctx, struct socket_
 
 /* Marks the pair if its backend is `peer`. */
 static __always_inline void mark_direct(struct socket_pair *pair, const struct frontend_key *peer) {
-    pair->flags |= PAIR_DIRECT * is_zero(differs_in_backend(pair, peer->address, peer->port_protocol));
+    pair->flags |= PAIR_DIRECT * is_zero(differs_in_backend(pair, peer->address, peer->port_protocol, 0));
 }
 
 /* Whether the kernel, and not the calling program, names the address. When a program sends on an IPv6 socket that is
@@ -253,7 +274,7 @@ static __always_inline void note_direct_call(struct bpf_sock_addr *ctx, const st
 
 /* 0 when the pair's backend is `peer` and the program must see the pair's frontend in its place. */
 static __always_inline u64 differs_in_peer(const struct socket_pair *pair, const struct frontend_key *peer) {
-    return differs_in_backend(pair, peer->address, peer->port_protocol) | (pair->flags & PAIR_DIRECT);
+    return differs_in_backend(pair, peer->address, peer->port_protocol, PAIR_DIRECT);
 }
 
 /* Copies the pair's frontend, if its backend is `peer`. -ENOENT: it is not, or another thread is writing the pair at
@@ -277,8 +298,8 @@ static __always_inline int read_frontend_among(const struct socket_more *more, c
     u64 found = 0;
 
 #pragma unroll
-    for (int i = 0; i < MORE_PAIRS; i++)
-        found |= is_zero(differs_in_peer(&more->pair[i], peer)) << i;
+    for (int i = MORE_PAIRS - 1; i >= 0; i--)
+        found = append(found, is_zero(differs_in_peer(&more->pair[i], peer)));
     return found ? read_frontend(&more->pair[first_place(found)], peer, frontend) : -ENOENT;
 }
 

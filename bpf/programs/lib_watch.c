@@ -22,9 +22,18 @@ static __always_inline bool admit_decision(struct watch_row *watch, u64 now) {
     return false;
 }
 
+/* The hook that the program is loaded for. connect and sendmsg share one compiled program, and the loader replaces this
+ * number in each copy of it. */
+static __always_inline u16 own_hook(void) {
+    u64 hook;
+
+    asm volatile("%0 = %1" : "=r"(hook) : "i"(OWN_HOOK));
+    return hook;
+}
+
 /* `call` is the frontend that the program called, and the context has the address by now to which the call goes. */
 static __always_inline void tell_watchers(struct bpf_sock_addr *ctx, const struct frontend_key *call, u16 passed,
-                                          enum calling_hook hook, bool ipv6) {
+                                          bool ipv6) {
     struct watch_row *watch = ONLY_ROW(WATCH);
     const struct frontend_row *frontend;
     struct decision_row *row;
@@ -50,7 +59,7 @@ static __always_inline void tell_watchers(struct bpf_sock_addr *ctx, const struc
     row->cgroup_id = bpf_get_current_cgroup_id();
     row->thread_and_process = bpf_get_current_pid_tgid();
     row->passed = passed;
-    row->hook = hook;
+    row->hook = own_hook();
     frontend = frontends.lookup((void *)call);
     row->service_id = frontend ? frontend->service_id : 0;
     barrier();

@@ -52,6 +52,9 @@ BPF_SK_STORAGE(socket_more, struct socket_more);
 
 /* The loader opens a map under the descriptor NAME_FD (bpf/build.py), and when a program is loaded the kernel
  * replaces the number by the map. ONLY_ROW gives the value of a map of one row, without a look-up and its key.
- * SHARED gives the socket storage that all builds share, whichever build has made it. */
+ * SHARED gives the socket storage that all builds share, whichever build has made it. OWN_PROGRAM is an array with one
+ * program, the one that uses it. */
 #define ONLY_ROW(map) ((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_VALUE, map##_FD))
 #define SHARED(map) ((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_FD, map##_FD))
+static void (*bpf_tail_call)(struct bpf_sock_addr *ctx, void *programs, u32 i) = (void *)BPF_FUNC_tail_call;
+#define OWN_PROGRAM ((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_FD, OWN_PROGRAM_FD))

@@ -251,3 +251,33 @@ def test_explain_says_what_the_programs_do_with_generated_rows_and_callers(
         seen |= {expected} | {"affinity" for _ in (said.affinity,) if said.affinity}
     expected_reasons = {"no_frontend", "agent", "lease", "from_host", "from_backend", "percentage", "qos", "shadow"}
     assert seen >= {"redirect", "affinity"} | expected_reasons
+
+
+def test_a_call_that_meets_a_replaced_row_starts_over_and_passes_when_that_does_not_end(
+    datapath: Datapath, callers: list[Caller]
+) -> None:
+    """Of the two places that the row names, one has another frontend's backend by now. Without starting over, half of
+    the calls would pass."""
+    maps, caller = datapath.maps, callers[0]
+    frontend = Frontend(ip_address("10.200.0.251"), 53, Protocol.UDP)
+    backend = Endpoint(ip_address("10.78.0.1"), 5353)
+    maps.write_config(host_netns=1, lease_ns=0)
+    maps["agent_cgroup"].update(ZERO, bytes(8))
+    bits = bytearray(maps["filter"].value_size)
+    for bit in packing.filter_bits(frontend):
+        bits[bit // 8] |= 1 << bit % 8
+    maps.write_filter(bits)
+    rows = [*packing.pack_backends(5, 0, [backend]), *packing.pack_backends(6, 1, [backend])]
+    maps["backends"].update_many(rows)
+    row = FrontendRow(generation=5, frontend=frontend, policy_id=POLICY_ID, first=0, count=2, backends_generation=5)
+    for key, _ in list(maps["frontends"].items()):
+        maps["frontends"].delete(key)
+    maps.write_frontend(row)
+
+    def peer() -> str:
+        return str(caller.process.do("peer", address=str(frontend.address), port=53, protocol="UDP")["peer"][0])
+
+    assert {peer() for _ in range(20)} == {str(backend.address)}
+    half_written = packing.pack_frontend_row(row)[:-8] + (4).to_bytes(8, "little")
+    maps["frontends"].update(packing.pack_frontend(frontend), half_written)
+    assert peer() == str(frontend.address)

@@ -21,7 +21,9 @@ import pytest
 
 from bpf import libbpf
 from bpf.build import FIND_REDIRECT, HOOKS
+from bpf.kernel_map import KernelMap
 from bpf.probes import HELPERS, PACKET_HELPERS
+from bpf.rows import DECIDING_HOOKS
 from tests.lab.lab import RIGHTS, ROOT, Lab
 
 SOURCES = ROOT / "bpf" / "programs"
@@ -73,6 +75,14 @@ def test_a_program_loads_with_only_these_rights(programs: Path, name: str) -> No
     (followed,) = struct.unpack_from("=I", libbpf.info(program, 220), 216)  # verified_insns of struct bpf_prog_info
     os.close(program)
     assert followed < MOST_INSTRUCTIONS  # kernel 5.15 does not report it, and says 0
+
+
+@pytest.mark.parametrize("hook", DECIDING_HOOKS)
+def test_a_program_that_decides_about_calls_can_start_itself_again(programs: Path, hook: str) -> None:
+    own = KernelMap(programs.with_name("maps") / f"own_program_{hook}")
+    with libbpf.opened_pin(programs / hook) as program:
+        assert own.lookup(bytes(4)) == libbpf.program_id(program).to_bytes(4, sys.byteorder)
+    own.close()
 
 
 def test_every_helper_that_the_programs_call_is_probed_at_the_start() -> None:
