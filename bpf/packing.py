@@ -43,7 +43,7 @@ _KEY_WORDS = struct.Struct("=QQQ")
 HASH_FACTOR = 0x9E3779B97F4A7C15
 """HASH_FACTOR of bpf/programs/consts.h."""
 _GENERATION = struct.Struct("=Q")
-_FRONTEND_BODY = struct.Struct("=QIIIIIBBBB")  # from backends_generation to percentage
+_FRONTEND_BODY = struct.Struct("=QIIIIIBBBBQ")  # from backends_generation to cgroup_bits
 _BACKEND = struct.Struct("=Q16s2s6x")
 _MEMBER = struct.Struct("=24s16s2s6x")
 _AFFINITY_KEY = struct.Struct("=24sQ")
@@ -72,6 +72,14 @@ def filter_bits(frontend: Frontend) -> tuple[int, int]:
     high, low, port_protocol = _KEY_WORDS.unpack(pack_frontend(frontend))
     mixed = (high ^ low ^ port_protocol) * HASH_FACTOR % 2**64
     return frontend.port, 65536 + (mixed >> 48)
+
+
+def cgroup_bits(cgroup_ids: Iterable[int]) -> int:
+    """The bits by which the programs see that a caller is in none of these cgroups."""
+    bits = 0
+    for each in cgroup_ids:
+        bits |= 1 << (each & 63)
+    return bits
 
 
 def client_place(netns_cookie: int) -> int:
@@ -105,13 +113,14 @@ def pack_frontend_row(row: FrontendRow) -> bytes:
         row.skip_from,
         row.skip_to,
         row.percentage,
+        row.cgroup_bits,
     )
     return generation + pack_frontend(row.frontend) + body + generation
 
 
 def unpack_frontend_row(raw: bytes) -> FrontendRow:
     body = _FRONTEND_BODY.unpack_from(raw, 32)
-    backends_generation, policy_id, first, count, limit, affinity, flags, skip_from, skip_to, percentage = body
+    backends_generation, policy_id, first, count, limit, affinity, flags, skip_from, skip_to, percentage, bits = body
     return FrontendRow(
         generation=_GENERATION.unpack_from(raw)[0],
         frontend=unpack_frontend(raw[8:32]),
@@ -125,6 +134,7 @@ def unpack_frontend_row(raw: bytes) -> FrontendRow:
         skip_from=skip_from,
         skip_to=skip_to,
         percentage=percentage,
+        cgroup_bits=bits,
     )
 
 

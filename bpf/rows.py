@@ -103,6 +103,8 @@ class FrontendRow:
     """Cgroup levels at which the policy's Pods may be, whose processes it skips; none when skip_from > skip_to."""
     percentage: int = 100
     """Of clients that are redirected (P21), 1 to 100."""
+    cgroup_bits: int = 0
+    """`bpf.packing.cgroup_bits` of the cgroups whose processes it skips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from actors.messages.desired import DesiredFrontend, DesiredPolicy
+from bpf.packing import cgroup_bits
 from bpf.rows import FrontendFlag, FrontendRow, PolicyRow, uid_digest
 from config.domain.addresses import Endpoint, Frontend
 
@@ -84,6 +85,7 @@ class PolicyWrite:
             skip_from=self.levels[0],
             skip_to=self.levels[1],
             percentage=policy.percentage,
+            cgroup_bits=cgroup_bits(self.cgroups),
         )
 
 

@@ -56,17 +56,22 @@ static __always_inline bool from_agent(void) {
     return cgroup_id == *own;
 }
 
-/* Whether the caller runs in one of the policy's Pods (P12), by looking for the Pods' cgroups among its ancestors. */
+/* Whether the caller runs in one of the policy's Pods (P12), by looking for the Pods' cgroups among its ancestors. The
+ * row's bits save nearly all callers the look-up. */
 static __always_inline bool from_backend(const struct frontend_row *row, struct backend_cgroup_key *caller) {
 #pragma unroll
     for (u32 i = 0; i < MAX_CGROUP_LEVELS; i++) {
         u32 level = row->skip_from + i;
+        u64 cgroup_id;
 
         if (level > row->skip_to)
             break;
-        caller->cgroup_id = bpf_get_current_ancestor_cgroup_id(level);
-        if (!caller->cgroup_id)
+        cgroup_id = bpf_get_current_ancestor_cgroup_id(level);
+        if (!cgroup_id)
             break;
+        if (likely(!(row->cgroup_bits >> (cgroup_id & 63) & 1)))
+            continue;
+        caller->cgroup_id = cgroup_id;
         if (backend_cgroups.lookup(caller))
             return true;
     }

@@ -144,6 +144,7 @@ class Case:
                 skip_from=skip_from,
                 skip_to=skip_to,
                 percentage=100 if self._often() else choose((1, 50, 99)),
+                cgroup_bits=self._cgroup_bits,
             )
         )
 
@@ -166,11 +167,13 @@ class Case:
 
     def _write_cgroups(self) -> None:
         choose = self._generator.choice
-        for cgroup, policy_id in (
+        chosen = (
             (choose(self._other.ancestors), POLICY_ID),
             (choose(self.caller.ancestors), POLICY_ID + 1),
             (choose(self.caller.ancestors), choose((POLICY_ID, POLICY_ID + 1))),
-        ):
+        )
+        self._cgroup_bits = packing.cgroup_bits(cgroup for cgroup, policy_id in chosen if policy_id == POLICY_ID)
+        for cgroup, policy_id in chosen:
             self._maps["backend_cgroups"].update(packing.pack_backend_cgroup(cgroup, policy_id), packing.PRESENT)
 
     def _write_affinity(self, used: list[Endpoint]) -> None:

@@ -73,6 +73,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
             skip_from=4,
             skip_to=6,
             percentage=42,
+            cgroup_bits=2**63 + 5,
         )
     )
     row = as_the_kernel_sees(maps["frontends"].path)
@@ -91,6 +92,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
         "skip_from": 4,
         "skip_to": 6,
         "percentage": 42,
+        "cgroup_bits": 2**63 + 5,
     }
     maps.remove_frontend(frontend)
 

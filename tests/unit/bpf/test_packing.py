@@ -28,6 +28,7 @@ def test_a_frontend_row_survives_packing(frontend: Frontend) -> None:
         skip_from=2,
         skip_to=5,
         percentage=1,
+        cgroup_bits=2**63 + 1,
     )
     assert packing.unpack_frontend_row(packing.pack_frontend_row(row)) == row
     assert packing.unpack_frontend(packing.pack_frontend(frontend)) == frontend
