@@ -98,10 +98,10 @@ class PinnedMaps:
             yield packing.unpack_affinity(key, value)
 
     def decisions(self) -> list[rows.Decision]:
-        """Those that the programs told last, in no order. It reads twice, and leaves out what changed meanwhile."""
+        """Those that the programs recorded last, in no order. It reads twice, and leaves out what changed meanwhile."""
         first, second = (dict(self["decisions"].items()) for _ in range(2))
-        told = [value for key, value in first.items() if second[key] == value and packing.is_told(value)]
-        return [packing.unpack_decision(value) for value in told]
+        recorded = [value for key, value in first.items() if second[key] == value and packing.is_recorded(value)]
+        return [packing.unpack_decision(value) for value in recorded]
 
     def backend_cgroups(self) -> set[tuple[int, int]]:
         return {packing.unpack_backend_cgroup(key) for key, _ in self["backend_cgroups"].items()}
@@ -113,7 +113,7 @@ class PinnedMaps:
         """Makes a row of `counters` or `windows`, or sets it back to zero."""
         self[name].update(packing.POLICY_ID.pack(policy_id), bytes(self[name].value_size))
 
-    # what the closer is told, and what it tells
+    # what the closer reads, and what it writes
 
     def backend_pods(self) -> set[Address]:
         return {packing.unpack_address(key) for key, _ in self["backend_pods"].items()}

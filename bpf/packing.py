@@ -251,7 +251,7 @@ def unpack_closer(raw: bytes) -> CloserRow:
     return CloserRow(alive_ns=alive_ns, fault=CloserFault(fault))
 
 
-def is_told(raw: bytes) -> bool:
+def is_recorded(raw: bytes) -> bool:
     """Whether a row of `decisions` holds one: not if it was never written, or a program is just writing it."""
     return any(raw[:8])
 

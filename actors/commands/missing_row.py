@@ -32,7 +32,7 @@ def candidates(frontend: Frontend, policies: Iterable[dict[str, Any]]) -> list[C
     naming = [each for each in known if str(frontend) in each.get("named_frontends", ())]
     naming.sort(key=lambda each: _MOST_TELLING.index(each["state"]) if each["state"] in _MOST_TELLING else 99)
     possible = [each for each in known if each["state"] in _NOBODY_KNOWS and each not in naming]
-    return [Candidate(each["name"], each["state"], _told(frontend, each)) for each in [*naming, *possible]]
+    return [Candidate(each["name"], each["state"], _reason(frontend, each)) for each in [*naming, *possible]]
 
 
 def why_no_row(
@@ -53,7 +53,7 @@ def why_no_row(
     return "no policy names it in spec.frontend"
 
 
-def _told(frontend: Frontend, policy: dict[str, Any]) -> str:
+def _reason(frontend: Frontend, policy: dict[str, Any]) -> str:
     family = frontend.address.version
     match policy["state"]:
         case "Active" if str(Endpoint(frontend.address, frontend.port)) not in policy["frontends"]:

@@ -42,7 +42,7 @@ def lines(
 
 
 def _pods(settings: Settings) -> Mapping[str, NamespacedName]:
-    """Empty while the source can't be asked: a caller has no name then, and everything else is told."""
+    """Empty while the source can't be asked: a caller has no name then, and everything else is shown."""
     try:
         return pod_names(settings)
     except SourceSilent:

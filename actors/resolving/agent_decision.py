@@ -1,4 +1,4 @@
-"""The agent's decision: what a policy asks of its node goes to MapWriter, what is to be said of it to the reporters."""
+"""The agent's decision: what a policy asks of its node goes to MapWriter, its condition to the reporters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actors.resolving.decision import OF_NODE, Decided, reports
 from actors.resolving.desired import Outcome, decide
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.indexes import NodeIndex
-from actors.resolving.told import Told
+from actors.resolving.last_sent import LastSent
 from config.domain.ids import NamespacedName
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
@@ -26,13 +26,13 @@ class AgentDecision:
         """`servers`: where the API server is, see `with_server_remark`."""
         self._redirect = redirect
         self._servers = servers
-        self._backends = Told(lambda key: PolicyBackends(key=key))
+        self._backends = LastSent(lambda key: PolicyBackends(key=key))
         """For ContainerWatcher."""
-        self._checks = Told(lambda key: PolicyChecks(key=key))
+        self._checks = LastSent(lambda key: PolicyChecks(key=key))
         """For HealthChecker."""
 
     def pod_queries(self, _policy: Policy) -> Iterable[PodQuery]:
-        return ()  # this node's Pods are told anyway
+        return ()  # this node's Pods are sent anyway
 
     def decide(
         self,

@@ -86,7 +86,7 @@ class ConflictResolver(AgentActor):
         self._conflicts = 0
         """The number that was reported last."""
         self._addresses: frozenset[Address] | None = None
-        """The Pods' addresses that were told last."""
+        """The Pods' addresses that were sent last."""
 
     def started(self) -> None:
         for watcher in _WATCHERS:
@@ -172,7 +172,7 @@ class ConflictResolver(AgentActor):
         self._pass_probe()
 
     def _pass_probe(self) -> None:
-        """Not before everything that was told until now has been decided and told on."""
+        """Not before everything that arrived until now has been decided and passed on."""
         if self._oldest is None and (probe := self._rounds.join(self._gate.as_of)) is not None:
             self.send("MapWriter", probe)
 

@@ -37,7 +37,7 @@ class Decided(Generic[T]):
     as_of: float
     """When the oldest of the sources' newest listings was read."""
     pod_addresses: frozenset[Address] | None = None
-    """Of all Pods that are there; None when they have not changed, and where nobody is told of them."""
+    """Of all Pods that are there; None when they have not changed, and where no actor needs them."""
 
 
 def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> Iterator[tuple[str, Message]]:
@@ -60,7 +60,7 @@ class Scope:
     counts_nodes: bool
     """A Node that comes or goes concerns every policy, not only those that select Nodes."""
     tells_addresses: bool
-    """The addresses of all Pods are told as well."""
+    """The addresses of all Pods are sent as well."""
 
 
 OF_NODE = Scope(asks_for_pods=False, waits_for_facts=False, counts_nodes=False, tells_addresses=True)

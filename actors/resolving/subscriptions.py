@@ -28,7 +28,7 @@ class Answer(Enum):
     STALE = auto()
     """It answers an earlier revision; the answer to the present one follows."""
     UNKNOWN = auto()
-    """The watcher does not know the present revision (it was restarted), and must be told again."""
+    """The watcher does not know the present revision (it was restarted), and must be asked again."""
 
 
 class Subscription(Generic[T]):
@@ -44,7 +44,7 @@ class Subscription(Generic[T]):
         """The part that the source has confirmed to hold completely."""
 
     def change(self, wanted: frozenset[T]) -> bool:
-        """Returns whether the watcher must be told."""
+        """Returns whether the watcher must be asked."""
         if wanted is self.subscribed or wanted == self.subscribed:
             return False
         self.subscribed = wanted
@@ -68,7 +68,7 @@ class Subscriptions:
         self._pods = Subscription[PodQuery]() if pods else None
 
     def change(self, services: frozenset[NamespacedName], queries: frozenset[PodQuery]) -> Iterator[SourceName]:
-        """Returns the sources whose watchers must be told."""
+        """Returns the sources whose watchers must be asked."""
         if self._services.change(services):
             yield SourceName.SERVICES
         if self._pods is not None and self._pods.change(queries):
@@ -88,7 +88,7 @@ class Subscriptions:
         return Answer.COVERS if subscription is None else subscription.answer(synced.revision)
 
     def is_requested(self, source: SourceName) -> bool:
-        """Whether a listing of this source can cover what the policies need: it was asked for, or is told anyway."""
+        """Whether a listing of this source can cover what the policies need: asked for, or delivered anyway."""
         subscription = self._of(source)
         return subscription is None or subscription.revision > 0
 

@@ -1,4 +1,4 @@
-"""What every existing policy asks of the kernel, as ConflictResolver said last. Pure; MapWriter owns the instance."""
+"""What every existing policy asks of the kernel, as ConflictResolver sent it. Pure; MapWriter owns the instance."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Schedule:
         self._full_at = 0.0
 
     def start_over(self) -> None:
-        """What the agent said until now is of no worth: the next look is at all sockets."""
+        """What the agent wrote until now no longer counts: the next look is at all sockets."""
         self._usage = None
 
     def due(self, usage: Usage, now: float) -> Suspicion | None:

@@ -48,10 +48,10 @@ def opened_maps(bpffs: Path) -> Iterator[PinnedMaps | None]:
 
 
 def calling_namespaces(maps: PinnedMaps) -> dict[int, int]:
-    """Cgroup -> cookie of the network namespace from which it called last, as far as calls were told to a watcher
+    """Cgroup -> cookie of the network namespace from which it called last, as far as calls were recorded for a watcher
     (`run.py monitor`, `log.redirects`)."""
-    told = sorted(maps.decisions(), key=lambda each: each.time_ns)
-    return {each.cgroup_id: each.client_netns for each in told}
+    recorded = sorted(maps.decisions(), key=lambda each: each.time_ns)
+    return {each.cgroup_id: each.client_netns for each in recorded}
 
 
 def read_attached(bpffs: Path, hooks: tuple[str, ...], client: Client) -> Attached:

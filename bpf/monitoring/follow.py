@@ -17,7 +17,7 @@ from bpf.monitoring.shared_rows import SharedRows
 from bpf.rows import Decision
 
 _ROUND_SECONDS = 0.1
-"""Between two readings. In that time the programs tell less than there is room for."""
+"""Between two readings. In that time the programs record less than there is room for."""
 _ROUNDS_OF_A_BUILD = 10
 """Between two looks whether the build was replaced."""
 

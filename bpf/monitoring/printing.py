@@ -37,4 +37,4 @@ def as_text(line: Line) -> str:
 
 
 def lost_as_text(number: int) -> str:
-    return f"{number} decisions are not shown: there were more in a second than the programs tell"
+    return f"{number} decisions are not shown: there were more in a second than the programs record"

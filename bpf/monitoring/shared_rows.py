@@ -1,7 +1,7 @@
 """The maps `watch` and `decisions`, mapped into this process's memory.
 
 Any number of watchers read them, each at its own pace, and take nothing from each other. All of them write one word,
-`until`: the time until which the programs tell what they decide. A watcher that ends in any way leaves nothing behind,
+`until`: the time until which the programs record what they decide. A watcher that ends leaves nothing behind,
 since that time then passes.
 """
 
@@ -15,13 +15,13 @@ from bpf.packing import unpack_decision
 from bpf.rows import Decision
 
 WATCH_NS = 2_000_000_000
-"""For how long the programs go on telling when nobody renews it."""
+"""For how long the programs go on recording when nobody renews it."""
 _WORD = 8
 _WATCH_SIZE = 32
 MAX_DECISIONS = 1024
 """MAX_DECISIONS of bpf/programs/consts.h."""
 _ROW_SIZE = 96
-_UNTIL, _TOLD, _DROPPED = 0, 2, 3
+_UNTIL, _RECORDED, _DROPPED = 0, 2, 3
 """Indices of the words of `struct watch_row` in bpf/programs/types.h."""
 
 
@@ -35,7 +35,7 @@ class SharedRows:
         # By whole words, since the programs change them meanwhile.
         self._watch = memoryview(self._watch_memory).cast("Q")
         self._numbers = memoryview(self._rows_memory).cast("Q")
-        self._read = self._watch[_TOLD]
+        self._read = self._watch[_RECORDED]
         """Number of the last decision that was read."""
         self._dropped = self._watch[_DROPPED]
 
@@ -47,7 +47,7 @@ class SharedRows:
 
     @property
     def is_watched(self) -> bool:
-        """Whether the programs tell what they decide, as far as they know."""
+        """Whether the programs record what they decide, as far as they know."""
         return self._watch[_UNTIL] != 0
 
     def renew(self, now_ns: int) -> None:
@@ -57,7 +57,7 @@ class SharedRows:
     def read(self) -> tuple[list[Decision], int]:
         """What was decided since the last call, in order; and how many decisions are missing, since there were too many
         in one second, or we came too late."""
-        last, dropped = self._watch[_TOLD], self._watch[_DROPPED]
+        last, dropped = self._watch[_RECORDED], self._watch[_DROPPED]
         lost, self._dropped = dropped - self._dropped, dropped
         if last - self._read > MAX_DECISIONS:
             lost += last - self._read - MAX_DECISIONS

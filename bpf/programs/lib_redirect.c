@@ -203,5 +203,5 @@ static __always_inline void decide(struct bpf_sock_addr *ctx, const struct front
         set_endpoint(ctx, &backend, ipv6);
     barrier_var(error); /* otherwise the compiler keeps on the stack whether it is 0 */
     if (unlikely(is_watched()) && (!error || error <= PASSED(0)))
-        tell_watchers(ctx, &keys.frontend, error ? 1 - PASSED_BASE - error : 0, ipv6);
+        record_decision(ctx, &keys.frontend, error ? 1 - PASSED_BASE - error : 0, ipv6);
 }

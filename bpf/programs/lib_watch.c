@@ -1,5 +1,5 @@
-/* Tells watchers (run.py monitor) what was decided. While nobody watches, a call to a frontend pays for reading one
- * word, and any other call for nothing. */
+/* Records decisions for watchers (run.py monitor, log.redirects). While nobody watches, a call to a frontend pays for
+ * reading one word, and any other call for nothing. */
 
 static __always_inline bool is_watched(void) {
     const struct watch_row *watch = ONLY_ROW(WATCH);
@@ -7,7 +7,7 @@ static __always_inline bool is_watched(void) {
     return *(volatile u64 *)&watch->until;
 }
 
-/* Whether to tell one more decision. Watchers renew `until` all the time. So when one ends in any way, nothing of it
+/* Whether to record one more decision. Watchers renew `until` all the time. So when one ends in any way, nothing of it
  * stays for longer than a moment: the first call after that time finds that it is over, and sets it to 0. */
 static __always_inline bool admit_decision(struct watch_row *watch, u64 now) {
     u64 until = *(volatile u64 *)&watch->until;
@@ -32,8 +32,8 @@ static __always_inline u16 own_hook(void) {
 }
 
 /* `call` is the frontend that the program called, and the context has the address by now to which the call goes. */
-static __always_inline void tell_watchers(struct bpf_sock_addr *ctx, const struct frontend_key *call, u16 passed,
-                                          bool ipv6) {
+static __always_inline void record_decision(struct bpf_sock_addr *ctx, const struct frontend_key *call, u16 passed,
+                                            bool ipv6) {
     struct watch_row *watch = ONLY_ROW(WATCH);
     const struct frontend_row *frontend;
     struct decision_row *row;
@@ -42,7 +42,7 @@ static __always_inline void tell_watchers(struct bpf_sock_addr *ctx, const struc
 
     if (!admit_decision(watch, now))
         return;
-    number = __sync_fetch_and_add(&watch->told, 1) + 1;
+    number = __sync_fetch_and_add(&watch->recorded, 1) + 1;
     key = number % MAX_DECISIONS; /* the map reads the lower half of it */
     row = decisions.lookup((u32 *)&key);
     if (!row)

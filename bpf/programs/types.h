@@ -143,12 +143,12 @@ _Static_assert(sizeof(struct closer_row) == 16, "closer_row");
 /* The hooks of calls that are decided about. In the order of bpf/rows.py DECIDING_HOOKS. */
 enum calling_hook { CONNECT4, CONNECT6, SENDMSG4, SENDMSG6 };
 
-/* Whether somebody watches, and what the programs have told so far. */
+/* Whether somebody watches, and what the programs have recorded so far. */
 struct watch_row {
     u64 until; /* ns, CLOCK_MONOTONIC: somebody watches until then; 0: nobody does */
-    u64 window; /* as in `windows`: how many decisions were told in the present second */
-    u64 told; /* number of the last decision that was told; the first is 1 */
-    u64 dropped; /* how many were not told, since there were too many in their second */
+    u64 window; /* as in `windows`: how many decisions were recorded in the present second */
+    u64 recorded; /* number of the last decision; the first is 1 */
+    u64 dropped; /* how many were not recorded, since there were too many in their second */
 };
 _Static_assert(sizeof(struct watch_row) == 32, "watch_row");
 

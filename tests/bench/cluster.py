@@ -183,14 +183,14 @@ def _requests(log: Path) -> Counter[str]:
 
 def _bytes(node: Node, agent: subprocess.Popen[bytes]) -> dict[str, int]:
     """Open connection of the agent to the API server -> bytes that it has sent and received there."""
-    said = subprocess.run(
+    output = subprocess.run(
         [*node.sandbox.enter(mounts=False), "ss", "-tinpHO", "dport", "=", f":{node.port}"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     found = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         if f"pid={agent.pid}," in line:
             words = dict(word.split(":", 1) for word in line.split() if word.count(":") == 1)
             found[line.split()[3]] = int(words.get("bytes_received", 0)) + int(words.get("bytes_sent", 0))

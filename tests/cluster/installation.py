@@ -173,10 +173,10 @@ class Installation:
 
     def attached(self) -> list[str]:
         """Attach types of the programs on the node's cgroup, according to bpftool."""
-        said = subprocess.run(
+        output = subprocess.run(
             ["bpftool", "-j", "cgroup", "show", str(self.node.cgroup)], capture_output=True, text=True, check=True
         ).stdout
-        return sorted(each["attach_type"] for each in json.loads(said.strip() or "[]"))
+        return sorted(each["attach_type"] for each in json.loads(output.strip() or "[]"))
 
     def wait_gone(self, name: str) -> None:
         """Awaits that no Pod of it exists."""

@@ -73,17 +73,17 @@ class Result:
 
 def parse(line: str) -> Result:
     """The line that openloop prints at its end."""
-    said: dict[str, Any] = json.loads(line)
-    lookups, udp, connected, tcp = (Count(**said[name]) for name in ("lookups", "udp", "udp_connected", "tcp"))
+    output: dict[str, Any] = json.loads(line)
+    lookups, udp, connected, tcp = (Count(**output[name]) for name in ("lookups", "udp", "udp_connected", "tcp"))
     return Result(
-        seconds=said["seconds"],
-        late_ms=said["late_ms"],
+        seconds=output["seconds"],
+        late_ms=output["late_ms"],
         lookups=lookups,
         udp=udp,
         udp_connected=connected,
         tcp=tcp,
-        kept=KeptCount(**said["kept"]),
-        quiet=KeptCount(**said["quiet"]),
+        kept=KeptCount(**output["kept"]),
+        quiet=KeptCount(**output["quiet"]),
     )
 
 

@@ -55,6 +55,6 @@ class Overflows:
 
 def _dropped(namespace: int) -> int:
     command = ["nsenter", f"--net=/proc/self/fd/{namespace}", "cat", "/proc/net/snmp"]
-    said = subprocess.run(command, pass_fds=[namespace], capture_output=True, text=True, check=True).stdout
-    names, numbers = (line.split() for line in said.splitlines() if line.startswith("Udp:"))
+    output = subprocess.run(command, pass_fds=[namespace], capture_output=True, text=True, check=True).stdout
+    names, numbers = (line.split() for line in output.splitlines() if line.startswith("Udp:"))
     return int(dict(zip(names, numbers, strict=True))["RcvbufErrors"])

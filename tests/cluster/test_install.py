@@ -133,8 +133,8 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     assert answers(bare) == LOCAL
     agent = installed.agent_pod()["metadata"]["uid"]
     status = inline(TROUBLESHOOTING, "exec POD -- python run.py status")
-    said = checkout.run(f"{status} -o json".replace("POD", installed.agent_pod()["metadata"]["name"])).stdout
-    assert {each["name"] for each in json.loads(said)["policies"]} == set(examples.NAMES.values())
+    output = checkout.run(f"{status} -o json".replace("POD", installed.agent_pod()["metadata"]["name"])).stdout
+    assert {each["name"] for each in json.loads(output)["policies"]} == set(examples.NAMES.values())
 
     five = block("README.md", "kubectl apply -f k8s/examples/node-local-dns")
     assert five == block(DNS_EXAMPLE, "kubectl apply -f k8s/examples/node-local-dns")
@@ -228,9 +228,9 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     # A node reports, but has no agent that could detach. So nothing is deleted, and the release can be rolled back.
     (other,) = hollow.add_nodes(bare.api, 1)
     checkout.run(f"kubectl cordon {other}")  # the hook's own Pod would not run there
-    said = checkout.run("helm uninstall localredirect -n elf", check=False)
-    assert said.returncode
-    assert f"node {other}: Pod balancing-agent-" in said.stdout and "nothing is deleted" in said.stdout
+    output = checkout.run("helm uninstall localredirect -n elf", check=False)
+    assert output.returncode
+    assert f"node {other}: Pod balancing-agent-" in output.stdout and "nothing is deleted" in output.stdout
     last = json.loads(checkout.run("helm history localredirect -n elf -o json").stdout)[-1]
     checkout.run(f"helm rollback localredirect {last['revision']} -n elf")
     checkout.run(block(INSTALLATION, "delete pods"))
@@ -241,8 +241,8 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     # A node whose kubelet does not report is skipped, and named.
     unknown = {"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     bare.api.patch(f"/api/v1/nodes/{other}/status", {"status": {"conditions": [unknown]}})
-    said = checkout.run("helm uninstall localredirect -n elf --wait=false")
-    assert f"node {other}: its kubelet does not report" in said.stdout
+    output = checkout.run("helm uninstall localredirect -n elf --wait=false")
+    assert f"node {other}: its kubelet does not report" in output.stdout
     hollow.remove_pods(bare.api, namespace=NAMESPACE, selector="app.kubernetes.io/component=agent")
     hollow.remove_nodes(bare.api, [other])
     helm.wait_gone(DAEMONSET)
@@ -284,8 +284,8 @@ def test_a_container_has_its_capabilities_and_cannot_get_more(installation: Inst
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_the_root_file_system_is_read_only(installation: Installation, container: str) -> None:
-    said = in_container(installation, container, "python", "-c", "open('/app/new', 'w')")
-    assert "Read-only file system" in said
+    output = in_container(installation, container, "python", "-c", "open('/app/new', 'w')")
+    assert "Read-only file system" in output
 
 
 WRITE_ANYWHERE = """
@@ -341,10 +341,10 @@ def rights(node: Machine, account: str) -> set[tuple[str, str]]:
             "kind": "SelfSubjectRulesReview",
             "spec": {"namespace": NAMESPACE},
         }
-        said = node.kubectl(
+        output = node.kubectl(
             "create", "-o", "json", "-f", "-", "--validate=false", f"--as={user}", input=json.dumps(review)
         ).stdout
-        return {each for rule in json.loads(said)["status"]["resourceRules"] for each in _flat(rule)}
+        return {each for rule in json.loads(output)["status"]["resourceRules"] for each in _flat(rule)}
 
     return ask(f"system:serviceaccount:{NAMESPACE}:{account}") - ask(f"system:serviceaccount:{NAMESPACE}:default")
 
@@ -361,12 +361,12 @@ def _flat(rule: dict[str, Any]) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("account", RIGHTS)
 def test_the_service_accounts_can_do_what_they_need_and_nothing_else(installation: Installation, account: str) -> None:
     assert rights(installation.node, account) == RIGHTS[account]
-    said = installation.node.kubectl(
+    output = installation.node.kubectl(
         "auth", "can-i", "--list", f"--as=system:serviceaccount:{NAMESPACE}:{account}", "-n", NAMESPACE
     ).stdout
-    assert "localredirectpolicies.balancing.elf.io" in said
-    assert "secrets" not in said
-    assert "*" not in [line.split()[0] for line in said.splitlines()[1:]]
+    assert "localredirectpolicies.balancing.elf.io" in output
+    assert "secrets" not in output
+    assert "*" not in [line.split()[0] for line in output.splitlines()[1:]]
 
 
 def test_the_controller_leads_by_its_lease(installation: Installation) -> None:

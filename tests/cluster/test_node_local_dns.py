@@ -78,8 +78,8 @@ def test_lookups_of_both_c_libraries_land_on_the_local_cache(
     installation: Installation, node: Machine, libc: str, name: str
 ) -> None:
     before = redirects(installation)
-    said = json.loads(node.exec("resolver", f"lookup-{libc}", name, "5").stdout)
-    assert (said["calls"], said["failed"]) == (5, 0)
+    output = json.loads(node.exec("resolver", f"lookup-{libc}", name, "5").stdout)
+    assert (output["calls"], output["failed"]) == (5, 0)
     assert redirects(installation) - before >= 5
 
 
@@ -87,8 +87,8 @@ def test_lookups_of_both_c_libraries_land_on_the_local_cache(
 def test_every_lookup_is_redirected_over_udp_and_tcp(installation: Installation, node: Machine, protocol: str) -> None:
     before = redirects(installation)
     lookup = ("lookup-musl", "--raw", CLUSTER_DNS, dns.NAME, "--proto", protocol, "--count", "50")
-    said = json.loads(node.exec("resolver", *lookup).stdout)
-    assert (said["queries"], said["answers"]) == (50, 50)
+    output = json.loads(node.exec("resolver", *lookup).stdout)
+    assert (output["queries"], output["answers"]) == (50, 50)
     assert redirects(installation) - before == 50
 
 

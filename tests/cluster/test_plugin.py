@@ -154,8 +154,12 @@ def test_monitor_shows_the_calls_of_a_pod_and_leaves_nothing_behind(
                 return bool(select.select([lines], [], [], 0.1)[0])
 
             wait_until(is_shown, "a call is shown", 60)
-            said = json.loads(lines.readline())
-            assert (said["client"], said["policy"], said["verdict"]) == ("default/client", "test-addr", "redirect")
+            output = json.loads(lines.readline())
+            assert (output["client"], output["policy"], output["verdict"]) == (
+                "default/client",
+                "test-addr",
+                "redirect",
+            )
             assert is_monitored(installation)
             os.killpg(monitor.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
             monitor.wait()

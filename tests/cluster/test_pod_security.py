@@ -43,10 +43,10 @@ def minor(plane: ControlPlane) -> int:
     return int(plane.api.get("/version")["minor"])
 
 
-def violations(said: str) -> dict[str, str]:
+def violations(output: str) -> dict[str, str]:
     """Name of a check -> what it has found, of a message of Pod Security's."""
-    found = re.search(r'violates? PodSecurity "\w+:latest": (.*)', said)
-    assert found, said
+    found = re.search(r'violates? PodSecurity "\w+:latest": (.*)', output)
+    assert found, output
     return dict(re.findall(r"([^(),]+?) \((.*?)\)(?:, |$)", found[1]))
 
 

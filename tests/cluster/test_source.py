@@ -76,7 +76,7 @@ class Running:
                 case ListingStarted(reason=reason):
                     return f"started {reason}"
                 case Upserted(object=found):
-                    return f"+ {identity_text(identity(found))}{_told(found)}"
+                    return f"+ {identity_text(identity(found))}{_details(found)}"
                 case Removed(kind=kind, key=key):
                     return f"- {identity_text((kind, key))}"
                 case ListingEnded():
@@ -114,7 +114,7 @@ class Running:
         assert not self.thread.is_alive()
 
 
-def _told(found: object) -> str:
+def _details(found: object) -> str:
     match found:
         case Pod(terminating=True):
             return " terminating"

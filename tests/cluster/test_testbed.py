@@ -59,8 +59,8 @@ def traces(identity: str) -> list[str]:
 def machine_state() -> list[str]:
     """State of the machine that a node could change without leaving its name there."""
     commands = ("nft list tables", "ip -o link", "ip -4 rule", "ip route", "sysctl net.ipv4.ip_forward kernel.panic")
-    said = [subprocess.run(each.split(), check=True, capture_output=True, text=True).stdout for each in commands]
-    return [*said, *sorted(path.name for path in Path("/sys/fs/bpf").iterdir())]
+    output = [subprocess.run(each.split(), check=True, capture_output=True, text=True).stdout for each in commands]
+    return [*output, *sorted(path.name for path in Path("/sys/fs/bpf").iterdir())]
 
 
 @pytest.fixture(scope="module")
@@ -240,17 +240,23 @@ def dns(busy: Node) -> Iterator[Node]:
 @pytest.mark.parametrize("libc", ["musl", "glibc"])
 @pytest.mark.parametrize("name", ["server.default.svc.cluster.local", "server", "any.upstream.test"])
 def test_pods_resolve_names_inside_and_outside_the_cluster(dns: Node, libc: str, name: str) -> None:
-    said = json.loads(dns.exec("resolver", f"lookup-{libc}", name, "3").stdout)
-    assert (said["calls"], said["failed"]) == (3, 0)
+    output = json.loads(dns.exec("resolver", f"lookup-{libc}", name, "3").stdout)
+    assert (output["calls"], output["failed"]) == (3, 0)
 
 
 @pytest.mark.parametrize("protocol", ["udp", "udp-connected", "tcp"])
 def test_raw_lookups_count_every_answer(dns: Node, protocol: str) -> None:
     command = ["lookup-glibc", "--raw", CLUSTER_DNS, "server.default.svc.cluster.local", "--proto", protocol]
-    said = json.loads(dns.exec("resolver", *command, "--count", "200", "--rate", "400").stdout)
-    assert (said["queries"], said["answers"], said["lost"], said["refused"], said["failed"]) == (200, 200, 0, 0, 0)
-    assert 0 < said["p50_ms"] <= said["p99_ms"] <= said["max_ms"]
-    assert 300 < said["rate"] < 410
+    output = json.loads(dns.exec("resolver", *command, "--count", "200", "--rate", "400").stdout)
+    assert (output["queries"], output["answers"], output["lost"], output["refused"], output["failed"]) == (
+        200,
+        200,
+        0,
+        0,
+        0,
+    )
+    assert 0 < output["p50_ms"] <= output["p99_ms"] <= output["max_ms"]
+    assert 300 < output["rate"] < 410
 
 
 def test_raw_lookups_count_what_is_lost_and_refused(busy: Node) -> None:
@@ -267,9 +273,9 @@ def test_a_lookup_that_is_stopped_prints_what_it_counted(dns: Node) -> None:
     process = dns.host_process([binaries.lookup("musl"), *command], stdout=subprocess.PIPE, text=True)
     time.sleep(0.5)
     process.terminate()
-    said = json.loads(process.communicate(timeout=5)[0])
-    assert said["queries"] > 10
-    assert said["answers"] == said["queries"]
+    output = json.loads(process.communicate(timeout=5)[0])
+    assert output["queries"] > 10
+    assert output["answers"] == output["queries"]
 
 
 def test_a_control_plane_keeps_its_objects_over_a_restart(control_plane: ControlPlane) -> None:
@@ -285,8 +291,8 @@ def test_a_control_plane_keeps_its_objects_over_a_restart(control_plane: Control
 def test_a_paused_api_server_is_silent(control_plane: ControlPlane) -> None:
     control_plane.pause_apiserver()
     try:
-        said = control_plane.kubectl("get", "--raw", "/readyz", "--request-timeout=1s", check=False)
-        assert said.returncode == 1
+        output = control_plane.kubectl("get", "--raw", "/readyz", "--request-timeout=1s", check=False)
+        assert output.returncode == 1
     finally:
         control_plane.resume_apiserver()
     assert control_plane.kubectl("get", "--raw", "/readyz").stdout == "ok"

@@ -152,9 +152,9 @@ def test_detach_keeps_what_others_have_added(lab: Lab, bpffs: Path) -> None:
     assert len(agent.inspect("programs")) == 8
     assert agent.status()["datapath"]["hooks"]
     agent.terminate()
-    said = agent.command("detach").stdout
-    assert "removed link connect4" in said
-    assert f"kept {directory}/cilium: it is not ours" in said
+    output = agent.command("detach").stdout
+    assert "removed link connect4" in output
+    assert f"kept {directory}/cilium: it is not ours" in output
     assert content(directory) == later | {"links", "loading", build, f"{build}/maps"}
 
 

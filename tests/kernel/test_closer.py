@@ -271,7 +271,7 @@ def test_without_its_right_the_closer_says_so_once_and_harms_nothing(
     assert connect(client, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
     assert still(client, "kept", pods[0].name)
-    assert lame.said("the closer lacks") == 1
+    assert lame.output("the closer lacks") == 1
     assert lame.terminate() == 0
 
 
@@ -291,7 +291,7 @@ def test_without_namespaces_the_closer_says_so_and_serves_the_node(
     assert connect(host, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
     assert host.do("await_error", key="kept") == ABORTED
-    assert closer.said("the closer finds no network namespaces of Pods") == 1
+    assert closer.output("the closer finds no network namespaces of Pods") == 1
     closer.kill()
 
 
@@ -303,7 +303,7 @@ def test_on_a_node_without_pods_the_closer_misses_no_namespaces(lab: Lab, agent:
     place(lab, agent, host)
     closer.await_said("closing stale sockets for build")
     wait_until(lambda: agent.status()["closer"] == {"state": "running", "message": ""}, "it is well")
-    assert closer.said("finds no network namespaces") == 0
+    assert closer.output("finds no network namespaces") == 0
     closer.kill()
 
 

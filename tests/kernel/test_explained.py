@@ -239,19 +239,19 @@ def test_explain_says_what_the_programs_do_with_generated_rows_and_callers(
     seen: set[str | None] = set()
     for number in range(CASES):
         case = Case(generator, maps, callers)
-        said = case.explain(datapath)
+        output = case.explain(datapath)
         did, peer = case.call()
-        context = f"case {number}: {said}"
-        expected = "redirect" if said.verdict == Verdict.REDIRECT else said.reason
-        if said.verdict == Verdict.NO_MATCH or said.reason == AGENT:
+        context = f"case {number}: {output}"
+        expected = "redirect" if output.verdict == Verdict.REDIRECT else output.reason
+        if output.verdict == Verdict.NO_MATCH or output.reason == AGENT:
             assert did is None, context
         else:
             assert did == expected, context
-        if peer is not None and said.verdict == Verdict.REDIRECT:
-            assert peer in said.backends, context
+        if peer is not None and output.verdict == Verdict.REDIRECT:
+            assert peer in output.backends, context
         elif peer is not None:
             assert peer == Endpoint(case.frontend.address, case.frontend.port), context
-        seen |= {expected} | {"affinity" for _ in (said.affinity,) if said.affinity}
+        seen |= {expected} | {"affinity" for _ in (output.affinity,) if output.affinity}
     expected_reasons = {"no_frontend", "agent", "lease", "from_host", "from_backend", "percentage", "qos", "shadow"}
     assert seen >= {"redirect", "affinity"} | expected_reasons
 

@@ -217,8 +217,8 @@ def test_of_the_clients_that_percentage_is_redirected_and_those_at_a_lower_one_s
         assert answers == ["pod0" if place < percentage else REMOTE for place in places]
         expected = {"redirects": answers.count("pod0"), "percentage": answers.count(REMOTE)}
         assert growth(agent, before) == {what: number for what, number in expected.items() if number}
-    said = f"1 frontend redirected to 1 local Pod for {percentage} % of the clients"
-    wait_until(lambda: agent.message("vip") == said, "the message names the percentage")
+    output = f"1 frontend redirected to 1 local Pod for {percentage} % of the clients"
+    wait_until(lambda: agent.message("vip") == output, "the message names the percentage")
 
 
 def test_in_shadow_mode_clients_outside_the_percentage_are_counted_as_such(

@@ -32,16 +32,16 @@ arguments = sys.argv[1:]
 with open(sys.argv[0] + ".log", "a") as log:
     log.write(json.dumps(arguments) + "\\n")
 table = json.load(open(sys.argv[0] + ".json"))
-said = " ".join(arguments)
+line = " ".join(arguments)
 for words, (output, error, code) in table:
-    if all(word in said for word in words.split()):
+    if all(word in line for word in words.split()):
         if output == "RUN":
             command = arguments[arguments.index("--") + 1:]
             sys.exit(subprocess.run([sys.executable, *command[1:]]).returncode)
         sys.stdout.write(output)
         sys.stderr.write(error)
         sys.exit(code)
-sys.exit("error: not in the table: " + said)
+sys.exit("error: not in the table: " + line)
 """
 
 STATUS: dict[str, Any] = {
@@ -421,9 +421,9 @@ FAULTS: dict[str, tuple[tuple[str, ...], tuple[str, str], tuple[str, ...]]] = {
 def test_a_failure_is_one_line_that_says_what_to_do(
     case: str, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments, (words, said), parts = FAULTS[case]
-    is_output = said.startswith("{")
-    cluster.answers(words, said if is_output else "", "" if is_output else f"{said}\n", 0 if is_output else 1)
+    arguments, (words, printed), parts = FAULTS[case]
+    is_output = printed.startswith("{")
+    cluster.answers(words, printed if is_output else "", "" if is_output else f"{printed}\n", 0 if is_output else 1)
     cluster.answers("config get-contexts", "test\nproduction\n")
     cluster.answers("config current-context", "test\n")
     assert plugin.main(arguments) == 1

@@ -140,8 +140,8 @@ class HttpLoad:
         self._asking.ask_quiet()
 
     def __exit__(self, *_: object) -> None:
-        said: dict[str, Any] = json.loads(self._asking.end(60))
-        self.results = {name: Requests(**numbers) for name, numbers in said.items()}
+        output: dict[str, Any] = json.loads(self._asking.end(60))
+        self.results = {name: Requests(**numbers) for name, numbers in output.items()}
 
 
 def _prepared(manifest: Manifest) -> Manifest:

@@ -91,7 +91,7 @@ async def ask(targets: list[Target]) -> None:
 def main() -> None:
     targets = [Target(words) for words in sys.argv[1:]]
     asyncio.run(ask(targets))
-    said = {
+    output = {
         each.name: {
             "sent": each.sent,
             "failed": each.reasons.total(),
@@ -100,7 +100,7 @@ def main() -> None:
         }
         for each in targets
     }
-    print(json.dumps(said))
+    print(json.dumps(output))
 
 
 if __name__ == "__main__":

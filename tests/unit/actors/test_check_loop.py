@@ -61,21 +61,21 @@ class Running:
     def finding(self) -> str:
         """What the next Pod that changes is out of use for."""
         while True:
-            said = self._said.get(timeout=WAIT_SECONDS)
-            if isinstance(said, HealthChanged):
-                return said.why_out_of_use
-            self._count(said)
+            output = self._said.get(timeout=WAIT_SECONDS)
+            if isinstance(output, HealthChanged):
+                return output.why_out_of_use
+            self._count(output)
 
     def counted(self, successes: int = 0, failures: int = 0) -> None:
         """Returns when so many were counted in all."""
         while self.successes < successes or self.failures < failures:
-            said = self._said.get(timeout=WAIT_SECONDS)
-            assert not isinstance(said, HealthChanged), said
-            self._count(said)
+            output = self._said.get(timeout=WAIT_SECONDS)
+            assert not isinstance(output, HealthChanged), output
+            self._count(output)
 
-    def _count(self, said: Message) -> None:
-        assert isinstance(said, HealthChecksCounted)
-        (count,) = said.counts
+    def _count(self, output: Message) -> None:
+        assert isinstance(output, HealthChecksCounted)
+        (count,) = output.counts
         assert count.policy == KEY
         self.successes += count.successes
         self.failures += count.failures

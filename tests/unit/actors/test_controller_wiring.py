@@ -99,7 +99,7 @@ class MemorySource:
         self._cluster = cluster
         self._deliver = deliver
         self._kinds = kinds
-        self._told: dict[Identity, KubeObject] = {}
+        self._seen: dict[Identity, KubeObject] = {}
         self._topics: frozenset[Topic] = frozenset()
         self._revision = 0
         self.requests: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -126,20 +126,20 @@ class MemorySource:
 
     def _list(self) -> None:
         self._deliver(ListingStarted(1, "start"))
-        self._told = {}
+        self._seen = {}
         self.compare()
         self._deliver(ListingEnded(1, time.monotonic(), self._revision))
 
     def compare(self) -> None:
-        there = {name: each for name, each in list(self._cluster.objects.items()) if self._is_told(each)}
+        there = {name: each for name, each in list(self._cluster.objects.items()) if self._is_watched(each)}
         for name, each in there.items():
-            if self._told.get(name) != each:
+            if self._seen.get(name) != each:
                 self._deliver(Upserted(each, 1, time.monotonic()))
-        for kind, key in self._told.keys() - there.keys():
+        for kind, key in self._seen.keys() - there.keys():
             self._deliver(Removed(kind, key, time.monotonic()))
-        self._told = there
+        self._seen = there
 
-    def _is_told(self, each: KubeObject) -> bool:
+    def _is_watched(self, each: KubeObject) -> bool:
         if not isinstance(each, self._kinds):
             return False
         if isinstance(each, Service):

@@ -82,7 +82,7 @@ def test_a_service_of_cilium_keeps_its_default_for_calls_of_backends_and_names_o
 
 def test_everything_without_a_counterpart_has_a_remark() -> None:
     assert converted(CILIUM)["LocalRedirectPolicy/cart"]["metadata"] == {"name": "cart", "labels": {"team": "shop"}}
-    said = remarks(CILIUM)
+    printed = remarks(CILIUM)
     for part in (
         "From CiliumLocalRedirectPolicy/shop/cart.",
         "metadata.namespace: our policies belong to the whole cluster",
@@ -92,7 +92,7 @@ def test_everything_without_a_counterpart_has_a_remark() -> None:
         "metadata.annotations: are left out",
         "spec.future: is not a field of a CiliumLocalRedirectPolicy that we know",
     ):
-        assert part in said
+        assert part in printed
 
 
 def test_a_description_by_kubectl_alone_has_no_remark(tmp_path: Path) -> None:
@@ -232,11 +232,11 @@ def test_the_service_and_the_link_local_address_get_a_policy_each() -> None:
     address = objects["LocalRedirectPolicy/node-local-dns-169-254-20-10"]["spec"]["frontend"]["addressMatcher"]
     assert address["ip"] == "169.254.20.10"
     assert service["toPorts"] == address["toPorts"]
-    said = remarks(NODE_CACHE)
-    assert "-localip: 169.254.20.10 gets a policy of its own" in said
-    assert "-localip: 10.96.0.10 should be the address of kube-dns" in said
-    assert "-upstreamsvc: keep the Service kube-system/kube-dns-upstream" in said
-    assert "Left out: ServiceAccount/kube-system/node-local-dns, Service/kube-system/kube-dns-upstream" in said
+    printed = remarks(NODE_CACHE)
+    assert "-localip: 169.254.20.10 gets a policy of its own" in printed
+    assert "-localip: 10.96.0.10 should be the address of kube-dns" in printed
+    assert "-upstreamsvc: keep the Service kube-system/kube-dns-upstream" in printed
+    assert "Left out: ServiceAccount/kube-system/node-local-dns, Service/kube-system/kube-dns-upstream" in printed
 
 
 def test_the_template_with_its_placeholders_can_be_converted_before_they_are_filled_in(tmp_path: Path) -> None:
@@ -247,9 +247,11 @@ def test_the_template_with_its_placeholders_can_be_converted_before_they_are_fil
     objects = converted(path)
     assert [each for each in objects if "Policy" in each] == ["LocalRedirectPolicy/node-local-dns"]
     assert objects["LocalRedirectPolicy/node-local-dns"]["spec"]["backend"]["healthCheck"] == {"dns": {}}
-    said = remarks(path)
-    assert "fill in __PILLAR__DNS__DOMAIN__, __PILLAR__DNS__SERVER__, __PILLAR__LOCAL__DNS__ before you apply" in said
-    assert "the Corefile does not name the cluster's domain" in said
+    printed = remarks(path)
+    assert (
+        "fill in __PILLAR__DNS__DOMAIN__, __PILLAR__DNS__SERVER__, __PILLAR__LOCAL__DNS__ before you apply" in printed
+    )
+    assert "the Corefile does not name the cluster's domain" in printed
 
 
 def test_a_corefile_with_the_address_of_the_clusters_dns_keeps_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.messages.checks import PolicyChecks
-from actors.resolving.told import Change, Told
+from actors.resolving.last_sent import Change, LastSent
 from config.domain.ids import PolicyKey, PolicyKind
 from tests.unit.actors.test_targets import checked, policy
 from tests.unit.objects import KEY
@@ -14,8 +14,8 @@ NOTHING, SOMETHING, ELSE = PolicyChecks(key=KEY), policy(checked("a")), policy(c
 
 def told(
     *, complete: bool = False, values: tuple[PolicyChecks, ...] = (), removed: tuple[PolicyKey, ...] = ()
-) -> Told[PolicyChecks]:
-    subject = Told(lambda key: PolicyChecks(key=key))
+) -> LastSent[PolicyChecks]:
+    subject = LastSent(lambda key: PolicyChecks(key=key))
     subject.change(complete=complete, values=values, removed=removed)
     return subject
 
@@ -27,7 +27,7 @@ def test_what_was_told_is_not_told_again() -> None:
     assert subject.change(complete=False, values=(NOTHING,), removed=()) == Change(False, (NOTHING,), ())
 
 
-def test_of_a_policy_that_never_had_anything_nothing_is_told() -> None:
+def test_of_a_policy_that_never_had_anything_nothing_is_sent() -> None:
     subject = told()
     assert subject.change(complete=False, values=(NOTHING,), removed=()) is None
     assert subject.change(complete=False, values=(), removed=(KEY, OTHER)) is None
@@ -43,4 +43,4 @@ def test_a_removed_policy_is_told_once_and_forgotten() -> None:
     subject = told(values=(SOMETHING,))
     assert subject.change(complete=False, values=(), removed=(KEY,)) == Change(False, (), (KEY,))
     assert subject.change(complete=False, values=(), removed=(KEY,)) is None
-    assert subject._told == {}
+    assert subject._sent == {}

@@ -1,4 +1,4 @@
-"""What one actor was told about each policy, so that it is told only what changed. Pure."""
+"""What was last sent to one actor about each policy, so that only changes are sent. Pure."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Change(NamedTuple, Generic[T]):
     removed: tuple[PolicyKey, ...]
 
 
-class Told(Generic[T]):
+class LastSent(Generic[T]):
     def __init__(self, nothing: Callable[[PolicyKey], T]) -> None:
-        """`nothing`: the value of a policy about which there is nothing to tell."""
+        """`nothing`: the value of a policy about which there is nothing to send."""
         self._nothing = nothing
-        self._told: dict[PolicyKey, T] = {}
+        self._sent: dict[PolicyKey, T] = {}
         """Only values that say something."""
 
     def change(self, *, complete: bool, values: Iterable[T], removed: Iterable[PolicyKey]) -> Change[T] | None:
         """`values` of the policies that were decided again, or of all when `complete`. None: there is nothing new."""
         if complete:
-            self._told.clear()
-        gone = tuple(key for key in removed if self._told.pop(key, None) is not None)
-        changed = tuple(each for each in values if each != self._told.get(each.key, self._nothing(each.key)))
+            self._sent.clear()
+        gone = tuple(key for key in removed if self._sent.pop(key, None) is not None)
+        changed = tuple(each for each in values if each != self._sent.get(each.key, self._nothing(each.key)))
         for each in changed:
-            self._told[each.key] = each
+            self._sent[each.key] = each
             if each == self._nothing(each.key):
-                del self._told[each.key]
+                del self._sent[each.key]
         return Change(complete, changed, gone) if complete or changed or gone else None
