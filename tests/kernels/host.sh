@@ -51,9 +51,10 @@ share modules
 
 words="console=ttyS0 loglevel=6 panic=-1 rdinit=/init checkout=$checkout"
 if [[ $EMULATED ]]; then
-    options+=(-accel "tcg,thread=multi,tb-size=1024" -cpu "max,-la57")
-    # These features are costly to emulate, and do not change what the verifier does.
-    words+=" nopti spectre_v2=off retbleed=off nokaslr tsc=reliable no_timer_check"
+    options+=(-accel "tcg,thread=multi,tb-size=1024" -cpu "max,-la57,-smap,-smep,-pku,-avx,-avx2")
+    # These features are costly to emulate, and do not change what the verifier does; mitigations=off would.
+    words+=" nopti spectre_v2=off retbleed=off nokaslr init_on_alloc=0 transparent_hugepage=always"
+    words+=" tsc=reliable no_timer_check"
 else
     options+=(-accel kvm -cpu host)
 fi

@@ -34,7 +34,6 @@ def test_every_hook_loads_with_the_rights_of_the_container(vm: VirtualMachine) -
     kernel_tests(vm, "tests/kernel/test_verifier.py", "-k", "loads_with_only_these_rights")
 
 
-@on(OLDEST)
 def test_every_hook_loads_as_root(vm: VirtualMachine) -> None:
     kernel_tests(vm, "tests/kernel/test_verifier.py", "-k", "root_loads")
 
@@ -44,7 +43,6 @@ def test_the_agent_goes_first_or_reports_the_program_before_it(vm: VirtualMachin
     kernel_tests(vm, "tests/kernel/test_neighbours.py")
 
 
-@on("6.12")
 def test_the_demo_shows_what_it_should(vm: VirtualMachine) -> None:
     assert "Every step showed what it should." in run(vm, PYTHON, "-m", "tests.demo").stdout
 
