@@ -24,7 +24,7 @@ def kernel_tests(vm: VirtualMachine, *arguments: str) -> None:
 
 
 def on(*names: str) -> pytest.MarkDecorator:
-    """Runs a test on these kernels only, since each compiles the programs, which takes minutes in an emulated machine.
+    """Runs a test on these kernels only, since each takes minutes in an emulated machine.
     The oldest kernel has the strictest verifier, and no way to put our programs before another one."""
     params = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
     return pytest.mark.parametrize("vm", params, indirect=True)
@@ -48,8 +48,8 @@ def test_the_demo_shows_what_it_should(vm: VirtualMachine) -> None:
 
 
 @on(OLDEST)
-def test_calls_are_redirected_and_sockets_keep_their_backend(vm: VirtualMachine) -> None:
-    kernel_tests(vm, "tests/kernel/test_redirect.py", "tests/kernel/test_sockets.py", "-k", "redirect or one_backend")
+def test_sockets_keep_their_backend(vm: VirtualMachine) -> None:
+    kernel_tests(vm, "tests/kernel/test_sockets.py", "-k", "one_backend")
 
 
 def test_a_kernel_that_is_too_old_is_refused_by_name() -> None:
