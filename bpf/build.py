@@ -73,7 +73,8 @@ OWN_PROGRAM = 207
 """The descriptor under which the loader opens the map by which a program starts itself again."""
 
 OWN_HOOK = 0x6B6F6F68
-"""The number in a compiled program that the loader replaces by that of the hook (bpf/programs/lib_watch.c)."""
+"""A placeholder in the compiled programs. The loader replaces it with the number of the hook that it loads a program
+for (bpf/programs/lib_watch.c)."""
 
 
 class MapSizes(NamedTuple):

@@ -101,8 +101,11 @@ class DecisionRecorder(AgentActor):
         return self._stopping.wait(seconds)
 
     def _write(self, record: Mapping[str, object]) -> bool:
-        """Returns whether the record was written. It does not use sys.stdout: if nobody reads the output, a write
-        blocks while it holds the lock of that stream, and the interpreter waits for the lock when it exits."""
+        """Returns whether the record was written.
+
+        It writes to the descriptor, since sys.stdout has a lock. If no process reads the output, the write blocks. With
+        sys.stdout this thread would then hold the lock, and the interpreter would wait for it at exit.
+        """
         try:
             os.write(_STANDARD_OUTPUT, json.dumps(record).encode() + b"\n")
         except OSError as error:

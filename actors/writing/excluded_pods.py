@@ -10,6 +10,7 @@ from pathlib import Path
 
 from actors.messages.desired import BackendPod, DesiredPolicy
 from actors.writing.room import PolicyWrite
+from bpf.packing import cgroup_bits
 from bpf.pod_cgroups import PodCgroup, PodCgroups
 
 
@@ -48,10 +49,12 @@ class ExcludedPods:
             self._unfound.pop(policy.policy_id, None)
         if not cgroups:
             return PolicyWrite(policy=policy)
+        ids = frozenset(cgroup.cgroup_id for cgroup in cgroups)
         return PolicyWrite(
             policy=policy,
-            cgroups=frozenset(cgroup.cgroup_id for cgroup in cgroups),
+            cgroups=ids,
             levels=(min(cgroup.level_from for cgroup in cgroups), max(cgroup.level_to for cgroup in cgroups)),
+            bits=cgroup_bits(ids),
         )
 
     def forget(self, policy_id: int) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from actors.messages.desired import DesiredFrontend, DesiredPolicy
-from bpf.packing import cgroup_bits
 from bpf.rows import FrontendFlag, FrontendRow, PolicyRow, uid_digest
 from config.domain.addresses import Endpoint, Frontend
 
@@ -57,6 +56,8 @@ class PolicyWrite:
     cgroups: frozenset[int] = frozenset()
     levels: tuple[int, int] = (1, 0)
     """First and last level of the cgroup tree at which these cgroups are; none when first > last."""
+    bits: int = 0
+    """`bpf.packing.cgroup_bits` of these cgroups."""
 
     @property
     def need(self) -> Room:
@@ -85,7 +86,7 @@ class PolicyWrite:
             skip_from=self.levels[0],
             skip_to=self.levels[1],
             percentage=policy.percentage,
-            cgroup_bits=cgroup_bits(self.cgroups),
+            cgroup_bits=self.bits,
         )
 
 

@@ -15,7 +15,7 @@ from bpf.packing import unpack_decision
 from bpf.rows import Decision
 
 WATCH_NS = 2_000_000_000
-"""For how long the programs go on recording when nobody renews it."""
+"""The programs stop recording this long after a watcher last renewed `until`."""
 _WORD = 8
 _WATCH_SIZE = 32
 MAX_DECISIONS = 1024

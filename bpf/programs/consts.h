@@ -26,8 +26,8 @@
  * Art of Computer Programming, 6.4: multiplicative hashing). */
 #define HASH_FACTOR 0x9e3779b97f4a7c15ULL
 
-/* How many decisions watchers can read back, a power of two; and how many are recorded in a second at most, which is less,
- * so that a watcher who looks several times a second misses none of them. */
+/* How many decisions watchers can read back, a power of two; and how many are recorded in a second at most, which is
+ * less, so that a watcher who looks several times a second misses none of them. */
 #define MAX_DECISIONS 1024
 #define DECISIONS_PER_SECOND 800
 

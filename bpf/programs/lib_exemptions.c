@@ -39,9 +39,9 @@ static __always_inline bool from_host(struct bpf_sock_addr *ctx) {
     return netns == settings->host_netns;
 }
 
-/* Whether the client, a network namespace, is among the clients that the row's policy redirects (P21). Its place from 0 to 99 comes
- * from its cookie only, so a client that is in at 10 is in at 50. The kernel numbers namespaces one after another, and
- * the product spreads such numbers evenly (bpf/packing.py client_place). */
+/* Whether the client, a network namespace, is among the clients that the row's policy redirects (P21). Its place from 0
+ * to 99 comes from its cookie only, so a client that is in at 10 is in at 50. The kernel numbers namespaces one after
+ * another, and the product spreads such numbers evenly (bpf/packing.py client_place). */
 static __always_inline bool in_share(struct bpf_sock_addr *ctx, const struct frontend_row *row) {
     u64 mixed = bpf_get_netns_cookie(ctx) * HASH_FACTOR;
 

@@ -52,8 +52,8 @@ static __always_inline bool is_fresh(const struct affinity_row *row, u64 now, u3
     return (s64)(now - row->last_used) <= (s64)(seconds * NANOSECONDS);
 }
 
-/* Finds the backend that the client has by affinity: whether it has one in use. `recorded`: the client's row says so for
- * the frontend's present generation, and needs no update. */
+/* Copies the backend that the client has by affinity. Returns false if it has none that is in use. Sets `recorded` if
+ * the client's row is of the frontend's present generation, and needs no update. */
 static __always_inline bool find_affinity(struct bpf_sock_addr *ctx, const struct attempt *attempt, u32 seconds,
                                           struct endpoint *backend, bool *recorded) {
     u64 netns = bpf_get_netns_cookie(ctx), now = bpf_ktime_get_coarse_ns();

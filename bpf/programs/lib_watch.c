@@ -1,5 +1,5 @@
-/* Records decisions for watchers (run.py monitor, log.redirects). While nobody watches, a call to a frontend pays for
- * reading one word, and any other call for nothing. */
+/* The programs record their decisions for watchers (run.py monitor, log.redirects). While there is no watcher, a call to
+ * a frontend reads one more word, and other calls do nothing more. */
 
 static __always_inline bool is_watched(void) {
     const struct watch_row *watch = ONLY_ROW(WATCH);

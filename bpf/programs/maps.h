@@ -41,7 +41,8 @@ BPF_TABLE("array", u32, u64, usage_revision, 1);
 BPF_F_TABLE("hash", struct frontend_key, u64, stale_closed, MAX_POLICIES, BPF_F_NO_PREALLOC);
 /* 0 -> that the closer is alive, and what keeps it from working. The closer writes. */
 BPF_TABLE("array", u32, struct closer_row, closer, 1);
-/* 0 -> whether somebody watches, and how many decisions were recorded. Watchers map it into their memory, and write `until`. */
+/* 0 -> whether somebody watches, and how many decisions were recorded. Watchers map it into their memory, and write
+ * `until`. */
 BPF_F_TABLE("array", u32, struct watch_row, watch, 1, BPF_F_MMAPABLE);
 /* number of a decision % MAX_DECISIONS -> the decision. The programs write while somebody watches; any number of
  * watchers map it into their memory and read, each at its own pace. */

@@ -32,7 +32,7 @@ struct frontend_row {
     u8 flags;
     u8 skip_from, skip_to; /* cgroup levels at which the policy's Pods may be; from > to: it has none to skip */
     u8 percentage; /* of clients that are redirected, 1 to 100 */
-    u64 cgroup_bits; /* one for each of the policy's rows in `backend_cgroups`: the lowest six bits of the cgroup's id */
+    u64 cgroup_bits; /* one for each of the policy's rows in `backend_cgroups`: the low six bits of the cgroup's id */
     u64 generation_tail;
 };
 _Static_assert(sizeof(struct frontend_row) == 80, "frontend_row");

@@ -145,8 +145,8 @@ def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
     pods = hollow.add_pods(cluster.api, nodes[:2], labels=APP)
     matcher = {"serviceMatcher": {"serviceName": "dns", "namespace": "default"}}
     made = cluster.api.create(LR, policy("p", "", frontend=matcher))
-    output = wait_for_reason(cluster, "p", "Accepted")
-    assert output["message"] == "Service default/dns does not exist; clients take the normal way"
+    accepted = wait_for_reason(cluster, "p", "Accepted")
+    assert accepted["message"] == "Service default/dns does not exist; clients take the normal way"
     ports = [{"name": "dns", "port": 53, "protocol": "UDP"}]
     cluster.api.create(
         "/api/v1/namespaces/default/services",
@@ -157,10 +157,10 @@ def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
     found = status(cluster, "p")
     assert (found["nodesReady"], found["nodesSelected"], found["frontend"]) == (2, 3, "default/dns")
     assert found["frontends"] == [f"[{each}]:53/UDP" if ":" in each else f"{each}:53/UDP" for each in addresses]
-    output = condition(cluster, "p")
-    assert (output["type"], output["status"], output["observedGeneration"]) == ("Accepted", "True", 1)
-    assert output["message"] == "2 frontends redirected on every node that has a usable Pod of its own"
-    assert output["lastTransitionTime"] >= made["metadata"]["creationTimestamp"]
+    accepted = condition(cluster, "p")
+    assert (accepted["type"], accepted["status"], accepted["observedGeneration"]) == ("Accepted", "True", 1)
+    assert accepted["message"] == "2 frontends redirected on every node that has a usable Pod of its own"
+    assert accepted["lastTransitionTime"] >= made["metadata"]["creationTimestamp"]
     heading, line = cluster.kubectl("get", "lr", "p").stdout.splitlines()
     assert heading.split() == ["NAME", "FRONTEND", "NODES", "ACCEPTED", "AGE"]
     assert line.split()[:4] == ["p", "default/dns", "2/3", "True"]
@@ -172,7 +172,9 @@ def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
     assert condition(cluster, "p")["message"].startswith("no Pod that spec.backend.endpointSelector matches is Ready")
     report(cluster, pods[0], ready=True)
     wait_for_nodes(cluster, "p", "1/3")
-    assert condition(cluster, "p")["lastTransitionTime"] == output["lastTransitionTime"], "it was accepted all the time"
+    assert condition(cluster, "p")["lastTransitionTime"] == accepted["lastTransitionTime"], (
+        "it was accepted all the time"
+    )
     wait_for_events(cluster, "p", [("Normal", "Accepted")])
 
 
@@ -472,11 +474,11 @@ def test_a_status_for_a_former_policy_of_the_same_name_is_refused(cluster: Contr
     key = PolicyKey(PolicyKind.LOCAL_REDIRECT, "p")
 
     def write(uid: str) -> WriteAnswer:
-        output = PolicyStatus(
+        new = PolicyStatus(
             accepted="True", reason="Accepted", message="m", transitioned_at="2026-01-31T12:00:00Z", nodes=uid
         )
-        output = replace(output, nodes_ready=0, nodes_selected=0)
-        return api.write(StatusWrite(key=key, uid=uid, status=output, former_reason="", decided_at=""))
+        new = replace(new, nodes_ready=0, nodes_selected=0)
+        return api.write(StatusWrite(key=key, uid=uid, status=new, former_reason="", decided_at=""))
 
     refused = write(former)
     assert (refused.result, refused.gone) == (WriteResult.REFUSED, True), refused
@@ -489,10 +491,10 @@ def test_a_status_for_a_former_policy_of_the_same_name_is_refused(cluster: Contr
 
 def test_events_may_be_created_only_where_those_of_policies_are_kept(cluster: ControlPlane, kubeconfig: Path) -> None:
     for namespace, may in (("default", "yes"), ("kube-system", "no"), (NAMESPACE, "no")):
-        output = cluster.kubectl(
+        answer = cluster.kubectl(
             "auth", "can-i", "create", "events", "-n", namespace, kubeconfig=kubeconfig, check=False
         )
-        assert output.stdout.strip() == may, namespace
+        assert answer.stdout.strip() == may, namespace
 
 
 def test_of_a_policy_the_controller_may_write_only_the_status(cluster: ControlPlane, kubeconfig: Path) -> None:

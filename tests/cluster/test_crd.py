@@ -90,8 +90,8 @@ def test_validate_has_nothing_to_say_of_a_good_policy(tmp_path: Path, name: str)
 def test_validate_judges_metadata_as_the_api_server_does(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     policy = address_policy()
     policy["metadata"] |= METADATA[name]
-    refused, output = refusal(plane, policy), told(tmp_path / "f.json", policy)
-    assert bool(refused) == bool(output), (refused, output)
+    refused, faults = refusal(plane, policy), told(tmp_path / "f.json", policy)
+    assert bool(refused) == bool(faults), (refused, faults)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -99,9 +99,9 @@ def test_validate_judges_metadata_as_the_api_server_does(plane: ControlPlane, tm
 def test_validate_names_whatever_the_api_server_refuses(
     plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory, policy: Json
 ) -> None:
-    output = told(tmp_path_factory.mktemp("f") / "f.json", policy)
+    faults = told(tmp_path_factory.mktemp("f") / "f.json", policy)
     refused = refusal(plane, policy)
-    assert output or not refused, refused
+    assert faults or not refused, refused
 
 
 WORDS = ["y", "Y", "n", "no", "on", "OFF", "True", "~", "null", "1e3", "089", "0x1F", "0o17", "0b1", "1_0", "12", "-3"]

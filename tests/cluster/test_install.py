@@ -228,9 +228,9 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     # A node reports, but has no agent that could detach. So nothing is deleted, and the release can be rolled back.
     (other,) = hollow.add_nodes(bare.api, 1)
     checkout.run(f"kubectl cordon {other}")  # the hook's own Pod would not run there
-    output = checkout.run("helm uninstall localredirect -n elf", check=False)
-    assert output.returncode
-    assert f"node {other}: Pod balancing-agent-" in output.stdout and "nothing is deleted" in output.stdout
+    uninstall = checkout.run("helm uninstall localredirect -n elf", check=False)
+    assert uninstall.returncode
+    assert f"node {other}: Pod balancing-agent-" in uninstall.stdout and "nothing is deleted" in uninstall.stdout
     last = json.loads(checkout.run("helm history localredirect -n elf -o json").stdout)[-1]
     checkout.run(f"helm rollback localredirect {last['revision']} -n elf")
     checkout.run(block(INSTALLATION, "delete pods"))
@@ -241,8 +241,8 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     # A node whose kubelet does not report is skipped, and named.
     unknown = {"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     bare.api.patch(f"/api/v1/nodes/{other}/status", {"status": {"conditions": [unknown]}})
-    output = checkout.run("helm uninstall localredirect -n elf --wait=false")
-    assert f"node {other}: its kubelet does not report" in output.stdout
+    uninstall = checkout.run("helm uninstall localredirect -n elf --wait=false")
+    assert f"node {other}: its kubelet does not report" in uninstall.stdout
     hollow.remove_pods(bare.api, namespace=NAMESPACE, selector="app.kubernetes.io/component=agent")
     hollow.remove_nodes(bare.api, [other])
     helm.wait_gone(DAEMONSET)

@@ -118,10 +118,10 @@ class Bed:
         worker = workers.beside(self.member(name), f"{CLIENT}-{name}")
         try:
             return Counter(
-                output.get("who", str(output))
+                answer.get("who", str(answer))
                 for address in self.addresses()
                 for protocol in ("tcp", "udp")
-                for output in (worker.do(protocol, address=address, port=80) for _ in range(CALLS))
+                for answer in (worker.do(protocol, address=address, port=80) for _ in range(CALLS))
             )
         finally:
             worker.kill()

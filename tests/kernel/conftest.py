@@ -47,7 +47,7 @@ def agent(lab: Lab) -> Iterator[Agent]:
 @pytest.fixture
 def closer(lab: Lab, agent: Agent) -> Iterator[Closer]:
     made = Closer(lab, agent)
-    made.await_said("closing stale sockets for build")
+    made.await_line("closing stale sockets for build")
     yield made
     made.kill()
 

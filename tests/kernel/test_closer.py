@@ -152,7 +152,7 @@ def test_what_was_not_redirected_is_left_alone(
     assert connect(client, "kept", VIP) == old.name
     place(lab, agent, new)
     assert client.do("await_error", key="kept") == ABORTED
-    closer.await_said("closed 1 socket to")
+    closer.await_line("closed 1 socket to")
     for key in ("direct", "direct tcp", "turned"):
         assert still(client, key, old.name), key
     assert client.do("ask", key="unconnected", address=VIP, port=53)["who"] == new.name
@@ -188,14 +188,14 @@ def test_sockets_stay_with_a_pod_that_lives_when_its_policy_goes_and_are_closed_
     assert still(client, "kept", kept.name)
     lab.write("pods")
     assert client.do("await_error", key="kept") == ABORTED
-    closer.await_said("closed 1 socket to", times=2)
+    closer.await_line("closed 1 socket to", times=2)
 
 
 def test_two_closers_close_each_socket_once(
     lab: Lab, agent: Agent, closer: Closer, pods: list[PodProcess], client: PodProcess
 ) -> None:
     second = Closer(lab, agent)
-    second.await_said("closing stale sockets for build")
+    second.await_line("closing stale sockets for build")
     place(lab, agent, pods[0])
     keys = [f"kept{i}" for i in range(20)]
     for key in keys:
@@ -264,14 +264,14 @@ def test_without_its_right_the_closer_says_so_once_and_harms_nothing(
     """CAP_BPF in the place of CAP_SYS_ADMIN: so it can read the maps, and say in them what it lacks."""
     rights = CLOSER_RIGHTS[1].replace(missing, "bpf")
     lame = Closer(lab, agent, rights=("setpriv", rights))
-    lame.await_said("the closer lacks CAP_SYS_ADMIN or CAP_NET_ADMIN")
+    lame.await_line("the closer lacks CAP_SYS_ADMIN or CAP_NET_ADMIN")
     wait_until(lambda: agent.status()["closer"]["state"] == "failing", "the agent's status says so")
     assert CloserFault.NO_RIGHT.reason in agent.status()["closer"]["message"]
     place(lab, agent, pods[0])
     assert connect(client, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
     assert still(client, "kept", pods[0].name)
-    assert lame.output("the closer lacks") == 1
+    assert lame.lines_with("the closer lacks") == 1
     assert lame.terminate() == 0
 
 
@@ -287,11 +287,11 @@ def test_without_namespaces_the_closer_says_so_and_serves_the_node(
 ) -> None:
     closer = Closer(lab, agent, within=ALONE)
     place(lab, agent, pods[0])
-    closer.await_said("the closer finds no network namespaces of Pods")
+    closer.await_line("the closer finds no network namespaces of Pods")
     assert connect(host, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
     assert host.do("await_error", key="kept") == ABORTED
-    assert closer.output("the closer finds no network namespaces of Pods") == 1
+    assert closer.lines_with("the closer finds no network namespaces of Pods") == 1
     closer.kill()
 
 
@@ -301,15 +301,15 @@ def test_on_a_node_without_pods_the_closer_misses_no_namespaces(lab: Lab, agent:
     host.do("serve", address=host.address, port=80, protocol="TCP")
     closer = Closer(lab, agent, within=ALONE)
     place(lab, agent, host)
-    closer.await_said("closing stale sockets for build")
+    closer.await_line("closing stale sockets for build")
     wait_until(lambda: agent.status()["closer"] == {"state": "running", "message": ""}, "it is well")
-    assert closer.output("finds no network namespaces") == 0
+    assert closer.lines_with("finds no network namespaces") == 0
     closer.kill()
 
 
 def test_turned_off_it_does_nothing_until_it_is_stopped(lab: Lab) -> None:
     closer = Closer(lab, Agent(lab, {"redirect__close_stale_sockets": False}))
-    closer.await_said("the closer does nothing")
+    closer.await_line("the closer does nothing")
     assert closer.terminate() == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import ClassVar
@@ -70,6 +70,14 @@ def callers(lab: Lab, datapath: Datapath, pods: list[PodProcess]) -> list[Caller
     return [Caller.of(lab.process(name, cgroup=cgroup, beside=beside)) for name, cgroup, beside in places]
 
 
+def write_filter(maps: PinnedMaps, places: Iterable[int]) -> None:
+    """Sets these bits of the filter, and clears all others."""
+    bits = bytearray(maps["filter"].value_size)
+    for bit in places:
+        bits[bit // 8] |= 1 << bit % 8
+    maps.write_filter(bits)
+
+
 class Case:
     """Writes rows that a random generator chooses, for one call of one client."""
 
@@ -108,10 +116,7 @@ class Case:
         for name in ("frontends", "members", "backend_cgroups", "windows", "affinity", "counters", "policies"):
             for key, _ in list(maps[name].items()):
                 maps[name].delete(key)
-        bits = bytearray(maps["filter"].value_size)
-        for bit in packing.filter_bits(self.frontend) if self._has_row else self._some_bits():
-            bits[bit // 8] |= 1 << bit % 8
-        maps.write_filter(bits)
+        write_filter(maps, packing.filter_bits(self.frontend) if self._has_row else self._some_bits())
         maps["policies"].update(
             packing.POLICY_ID.pack(POLICY_ID), packing.pack_policy(PolicyRow(name="generated", limit=0))
         )
@@ -239,19 +244,19 @@ def test_explain_says_what_the_programs_do_with_generated_rows_and_callers(
     seen: set[str | None] = set()
     for number in range(CASES):
         case = Case(generator, maps, callers)
-        output = case.explain(datapath)
+        explained = case.explain(datapath)
         did, peer = case.call()
-        context = f"case {number}: {output}"
-        expected = "redirect" if output.verdict == Verdict.REDIRECT else output.reason
-        if output.verdict == Verdict.NO_MATCH or output.reason == AGENT:
+        context = f"case {number}: {explained}"
+        expected = "redirect" if explained.verdict == Verdict.REDIRECT else explained.reason
+        if explained.verdict == Verdict.NO_MATCH or explained.reason == AGENT:
             assert did is None, context
         else:
             assert did == expected, context
-        if peer is not None and output.verdict == Verdict.REDIRECT:
-            assert peer in output.backends, context
+        if peer is not None and explained.verdict == Verdict.REDIRECT:
+            assert peer in explained.backends, context
         elif peer is not None:
             assert peer == Endpoint(case.frontend.address, case.frontend.port), context
-        seen |= {expected} | {"affinity" for _ in (output.affinity,) if output.affinity}
+        seen |= {expected} | {"affinity" for _ in (explained.affinity,) if explained.affinity}
     expected_reasons = {"no_frontend", "agent", "lease", "from_host", "from_backend", "percentage", "qos", "shadow"}
     assert seen >= {"redirect", "affinity"} | expected_reasons
 
@@ -266,10 +271,7 @@ def test_a_call_that_meets_a_replaced_row_starts_over_and_passes_when_that_does_
     backend = Endpoint(ip_address("10.78.0.1"), 5353)
     maps.write_config(host_netns=1, lease_ns=0)
     maps["agent_cgroup"].update(ZERO, bytes(8))
-    bits = bytearray(maps["filter"].value_size)
-    for bit in packing.filter_bits(frontend):
-        bits[bit // 8] |= 1 << bit % 8
-    maps.write_filter(bits)
+    write_filter(maps, packing.filter_bits(frontend))
     rows = [*packing.pack_backends(5, 0, [backend]), *packing.pack_backends(6, 1, [backend])]
     maps["backends"].update_many(rows)
     row = FrontendRow(generation=5, frontend=frontend, policy_id=POLICY_ID, first=0, count=2, backends_generation=5)

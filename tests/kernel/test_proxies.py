@@ -144,5 +144,5 @@ def test_a_proxy_fails_no_request_after_its_dns_server_is_out_of_use(
         else:
             leaving.send_signal(signal.SIGSTOP)
             lab.write("pods", manifests.pod(old), manifests.pod(new))
-        closer.await_said("closed 1 socket to")
+        closer.await_line("closed 1 socket to")
         assert ask(20) == [200] * 20

@@ -176,7 +176,7 @@ def test_the_closer_leaves_such_a_socket_alone_while_its_pod_is_usable(
     put_in_force(lab, agent, pods[:1])
     closer = Closer(lab, agent)
     try:
-        closer.await_said("closing stale sockets for build")
+        closer.await_line("closing stale sockets for build")
         for key, port, who in (("kept", 53, "pod0"), ("other", 54, "pod1")):
             caller.do("open", key=key)
             caller.do("connect", key=key, address=VIP, port=port)
@@ -217,8 +217,8 @@ def test_of_the_clients_that_percentage_is_redirected_and_those_at_a_lower_one_s
         assert answers == ["pod0" if place < percentage else REMOTE for place in places]
         expected = {"redirects": answers.count("pod0"), "percentage": answers.count(REMOTE)}
         assert growth(agent, before) == {what: number for what, number in expected.items() if number}
-    output = f"1 frontend redirected to 1 local Pod for {percentage} % of the clients"
-    wait_until(lambda: agent.message("vip") == output, "the message names the percentage")
+    message = f"1 frontend redirected to 1 local Pod for {percentage} % of the clients"
+    wait_until(lambda: agent.message("vip") == message, "the message names the percentage")
 
 
 def test_in_shadow_mode_clients_outside_the_percentage_are_counted_as_such(

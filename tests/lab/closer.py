@@ -24,12 +24,12 @@ class Closer:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
-    def output(self, text: str) -> int:
+    def lines_with(self, text: str) -> int:
         """In how many lines."""
         return sum(text in line for line in self.log.read_text().splitlines())
 
-    def await_said(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: self.output(text) >= times, f"the closer says {times} times: {text}")
+    def await_line(self, text: str, times: int = 1) -> None:
+        wait_until(lambda: self.lines_with(text) >= times, f"the closer says {times} times: {text}")
 
     def terminate(self) -> int:
         self.process.terminate()

@@ -37,8 +37,8 @@ class Running:
     """A loop in a thread of its own, and what it says."""
 
     def __init__(self) -> None:
-        self._said: SimpleQueue[Message] = SimpleQueue()
-        self.loop = CheckLoop(self._said.put)
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self.loop = CheckLoop(self._messages.put)
         self.successes = self.failures = 0
         self._thread = threading.Thread(target=self.loop.run)
 
@@ -61,21 +61,21 @@ class Running:
     def finding(self) -> str:
         """What the next Pod that changes is out of use for."""
         while True:
-            output = self._said.get(timeout=WAIT_SECONDS)
-            if isinstance(output, HealthChanged):
-                return output.why_out_of_use
-            self._count(output)
+            message = self._messages.get(timeout=WAIT_SECONDS)
+            if isinstance(message, HealthChanged):
+                return message.why_out_of_use
+            self._count(message)
 
     def counted(self, successes: int = 0, failures: int = 0) -> None:
         """Returns when so many were counted in all."""
         while self.successes < successes or self.failures < failures:
-            output = self._said.get(timeout=WAIT_SECONDS)
-            assert not isinstance(output, HealthChanged), output
-            self._count(output)
+            message = self._messages.get(timeout=WAIT_SECONDS)
+            assert not isinstance(message, HealthChanged), message
+            self._count(message)
 
-    def _count(self, output: Message) -> None:
-        assert isinstance(output, HealthChecksCounted)
-        (count,) = output.counts
+    def _count(self, message: Message) -> None:
+        assert isinstance(message, HealthChecksCounted)
+        (count,) = message.counts
         assert count.policy == KEY
         self.successes += count.successes
         self.failures += count.failures

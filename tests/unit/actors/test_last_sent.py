@@ -1,4 +1,4 @@
-"""What an actor is told about policies: what changed, and nothing where there is nothing to say."""
+"""What an actor is sent about policies: what changed, and nothing where there is nothing to say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OTHER = PolicyKey(PolicyKind.LOCAL_REDIRECT, "other")
 NOTHING, SOMETHING, ELSE = PolicyChecks(key=KEY), policy(checked("a")), policy(checked("b"))
 
 
-def told(
+def sent(
     *, complete: bool = False, values: tuple[PolicyChecks, ...] = (), removed: tuple[PolicyKey, ...] = ()
 ) -> LastSent[PolicyChecks]:
     subject = LastSent(lambda key: PolicyChecks(key=key))
@@ -20,27 +20,27 @@ def told(
     return subject
 
 
-def test_what_was_told_is_not_told_again() -> None:
-    subject = told(values=(SOMETHING,))
+def test_what_was_sent_is_not_sent_again() -> None:
+    subject = sent(values=(SOMETHING,))
     assert subject.change(complete=False, values=(SOMETHING,), removed=()) is None
     assert subject.change(complete=False, values=(ELSE,), removed=()) == Change(False, (ELSE,), ())
     assert subject.change(complete=False, values=(NOTHING,), removed=()) == Change(False, (NOTHING,), ())
 
 
 def test_of_a_policy_that_never_had_anything_nothing_is_sent() -> None:
-    subject = told()
+    subject = sent()
     assert subject.change(complete=False, values=(NOTHING,), removed=()) is None
     assert subject.change(complete=False, values=(), removed=(KEY, OTHER)) is None
 
 
 def test_everything_is_told_when_it_is_asked_for_even_if_it_is_nothing() -> None:
-    subject = told(values=(SOMETHING,))
+    subject = sent(values=(SOMETHING,))
     assert subject.change(complete=True, values=(SOMETHING,), removed=()) == Change(True, (SOMETHING,), ())
     assert subject.change(complete=True, values=(NOTHING,), removed=()) == Change(True, (), ())
 
 
-def test_a_removed_policy_is_told_once_and_forgotten() -> None:
-    subject = told(values=(SOMETHING,))
+def test_a_removed_policy_is_sent_once_and_forgotten() -> None:
+    subject = sent(values=(SOMETHING,))
     assert subject.change(complete=False, values=(), removed=(KEY,)) == Change(False, (), (KEY,))
     assert subject.change(complete=False, values=(), removed=(KEY,)) is None
     assert subject._sent == {}
