@@ -26,6 +26,12 @@ NETWORKS: tuple[tuple[Cni, Proxy], ...] = (("bridge", "nftables"), ("ptp", "ipta
 have all of it at once, since no node cares how another one does it."""
 
 
+SWITCH_MAC = "02:00:00:00:00:01"
+"""A bridge without an address of its own has the lowest of its ports' addresses. When that port's node dies, the other
+nodes know the API server by an address that is gone, until ARP notices some ten seconds later: too late for their
+leases, so the control plane takes all of them for dead."""
+
+
 class Member(Machine):
     """A node of a Cluster, named `node-1` and so on."""
 
@@ -96,7 +102,7 @@ class Cluster(WholeControlPlane):
     def _open_switch(self) -> None:
         ip = f"-n {self.netns}"
         for arguments in (
-            f"{ip} link add nodes type bridge",
+            f"{ip} link add nodes address {SWITCH_MAC} type bridge",
             f"{ip} addr add {GATEWAY.address}/24 dev nodes",
             f"{ip} addr add {GATEWAY.address6}/64 dev nodes nodad",
             f"{ip} link set nodes up",

@@ -41,6 +41,10 @@ RATE = 100
 LEASE_SECONDS = 30
 """The agent's default. Three agents that compile at once take long on two cores."""
 ROLLOUT_SECONDS = 240
+EVENT_COLUMNS = (
+    "custom-columns=FIRST:.firstTimestamp,LAST:.lastTimestamp,COUNT:.count,"
+    "KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message"
+)
 RULES: dict[Proxy, tuple[str, str]] = {
     "nftables": ("nft list table ip kube-proxy", "default/echo/tcp"),
     "iptables-nft": ("iptables-nft-save -t nat", "default/echo:tcp"),
@@ -185,6 +189,15 @@ class Bed:
                 happen()
             return {name: Loss(load.result, overflows[name].count()) for name, load in loads.items()}
 
+    def assert_nothing_lost(self, losses: dict[str, Loss]) -> None:
+        """A failure tells what the cluster's events and each agent's log say of it."""
+        found = {name: str(loss) for name, loss in losses.items() if not loss.nothing}
+        if found:
+            command = ("get", "events", "-A", "--sort-by=.lastTimestamp", "-o", EVENT_COLUMNS)
+            events = self.cluster.kubectl(*command, check=False).stdout
+            logs = (f"agent of {name}:\n{self.installed[name].logs()}" for name in NAMES)
+            pytest.fail("\n".join((f"lookups were lost: {found}", events, *logs)))
+
 
 @pytest.fixture(scope="module")
 def bed() -> Iterator[Bed]:
@@ -292,7 +305,7 @@ def test_agents_of_two_builds_serve_side_by_side_during_a_rollout(active: Bed, t
 
     losses = active.load_while(roll_out)
     tell("two builds", losses)
-    assert all(loss.nothing for loss in losses.values())
+    active.assert_nothing_lost(losses)
 
 
 def has_ready_agent(bed: Bed, node: str, *, besides: str) -> bool:
@@ -323,7 +336,7 @@ def test_nobody_notices_that_a_node_is_drained_and_the_controller_moves(active: 
 
     losses = active.load_while(drain)
     tell("drained", losses)
-    assert all(loss.nothing for loss in losses.values())
+    active.assert_nothing_lost(losses)
 
 
 def test_a_node_that_is_cut_off_serves_itself_and_nobody_else_notices(active: Bed, tell: Tell) -> None:
@@ -345,7 +358,7 @@ def test_a_node_that_is_cut_off_serves_itself_and_nobody_else_notices(active: Be
     tell(f"{node} cut off", losses)
     # Its own lookups need the cluster's DNS, on another node, whenever the cache's answer has expired.
     assert losses[node].result.kept.silent == 0
-    assert all(loss.nothing for name, loss in losses.items() if name != node)
+    active.assert_nothing_lost({name: loss for name, loss in losses.items() if name != node})
     # Its agent hears of changes again.
     for enabled, state in ((False, "Disabled"), (True, "Active")):
         active.cluster.kubectl("patch", "lr", POLICY, "--type=merge", "-p", json.dumps({"spec": {"enabled": enabled}}))
@@ -376,6 +389,6 @@ def test_a_node_dies_with_the_controller_and_comes_back(active: Bed, tell: Tell)
 
     losses = active.load_while(die, *others)
     tell(f"{node} dead", losses)
-    assert all(loss.nothing for loss in losses.values())
+    active.assert_nothing_lost(losses)
     active.cluster.wait("condition=Ready", 60, f"pod/{CLIENT}-{node}")
     assert set(active.answers(node)) == {node}

@@ -135,7 +135,9 @@ class Lab:
         self.manifests.mkdir()
         (self.cgroup / "kubepods").mkdir(parents=True)
         self._add_netns(self.node)
-        self._ip(self.node, "link add br0 type bridge")
+        # Without an address of its own, the bridge's address changes whenever a Pod comes or goes, and ARP is slow to
+        # notice.
+        self._ip(self.node, "link add br0 address 02:00:00:00:00:01 type bridge")
         self._ip(self.node, "addr add 10.77.0.1/24 dev br0")
         self._ip(self.node, "addr add fd77::1/64 dev br0 nodad")
         self._ip(self.node, "link set br0 up")
