@@ -143,6 +143,8 @@ class CheckLoop:
         check.has_result = False
         try:
             check.exchange = check.asked.begin()
+            if check.exchange.is_ready and self._proceed(check):
+                return
             self._epoll.register(check.exchange.socket, check.exchange.events)
         except OSError as error:
             self._decide(check, f"it cannot be sent ({_reason(error)})")
@@ -151,7 +153,8 @@ class CheckLoop:
         self._running[check.exchange.socket.fileno()] = check
         self._schedule.set(check, time.monotonic() + check.target.check.timeout)
 
-    def _proceed(self, check: _Check) -> None:
+    def _proceed(self, check: _Check) -> bool:
+        """Returns whether the exchange is over."""
         exchange = check.exchange
         assert exchange is not None
         try:
@@ -163,6 +166,7 @@ class CheckLoop:
             self._decide(check, "")
         if is_over:
             self._end(check)
+        return is_over
 
     def _decide(self, check: _Check, failure: str) -> None:
         """The first result counts."""
