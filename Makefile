@@ -13,7 +13,7 @@ READY_CLUSTER := .venv/ready-cluster-$(STATE)
 READY_KERNELS := .venv/ready-kernels-$(STATE)
 
 .PHONY: help setup setup-cluster setup-kernels demo test lint unit kernel kernels kernels-test cluster install-yaml
-.PHONY: cluster-test lock bench clean
+.PHONY: cluster-test versions lock bench clean
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -77,6 +77,9 @@ kernels: setup-kernels ## COMMAND (default: the demo) on KERNEL, such as 6.1; wi
 cluster-test: setup-cluster ## tests on a real Kubernetes (root); the first run builds it, about ten minutes
 	$(PYTHON) -m tests.cluster.ready
 	$(PYTHON) -m pytest -q -p tests.no_skips tests/cluster
+
+versions: setup-cluster ## tests on API servers of other Kubernetes versions, or of KUBERNETES, such as 1.31 (root)
+	$(PYTHON) -m tests.versions $(KUBERNETES)
 
 cluster: setup-cluster ## a Kubernetes of one node (NODES=2, 3) to try things on, until Ctrl-C (root)
 	exec $(PYTHON) -m tests.cluster $(NODES)

@@ -22,23 +22,55 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CACHE = ROOT / ".cluster"
 KUBERNETES = "v1.37.2"
+OLDER = {"1.30": "v1.30.14", "1.31": "v1.31.14", "1.33": "v1.33.13"}
+"""Older versions, by the names that `make versions` gives them. Only their API server and kubectl are built."""
 COREDNS = "1.15.0"
 HELM = "v3.22.0"
 COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 
 
 def kubernetes(command: str) -> Path:
-    """The path of one of COMMANDS. All of them are links to one binary."""
-    _, minor, _ = KUBERNETES.split(".")
-    version = {"gitVersion": KUBERNETES, "gitMajor": "1", "gitMinor": minor}
-    flags = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in version.items())
+    """The path of one of COMMANDS. All of them are links to one binary.
+
+    They are of the newest version, or of the one of OLDER that is named by KUBERNETES in the environment, which has
+    only `kube-apiserver` and `kubectl`. Raises LookupError for another command or version.
+    """
+    older = os.environ.get("KUBERNETES")
+    if older:
+        return _older_kubernetes(older, command)
+    flags = _version_flags(KUBERNETES)
 
     def build(folder: Path) -> None:
         _go_build("kubernetes", folder, flags)
-        for name in COMMANDS:
-            (folder / name).symlink_to("kubernetes")
+        _link(folder, "kubernetes", COMMANDS)
 
     return _built("kubernetes", HERE / "go" / "kubernetes", flags, build, "about 6 minutes the first time") / command
+
+
+def _older_kubernetes(minor: str, command: str) -> Path:
+    commands = ("kube-apiserver", "kubectl")
+    if minor not in OLDER or command not in commands:
+        msg = f"{command} of Kubernetes {minor} is not built; of {', '.join(OLDER)} there are {', '.join(commands)}"
+        raise LookupError(msg)
+    flags = _version_flags(OLDER[minor])
+
+    def build(folder: Path) -> None:
+        _go_build("apiserver", folder, flags, modules=f"{minor}.mod")
+        _link(folder, "apiserver", commands)
+
+    return _built(f"apiserver-{minor}", HERE / "go" / "apiserver", flags, build, "about 5 minutes") / command
+
+
+def _version_flags(version: str) -> str:
+    """What `kubectl version` and the API server's `/version` say, as flags of the linker."""
+    major, minor, _ = version.removeprefix("v").split(".")
+    said = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    return " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in said.items())
+
+
+def _link(folder: Path, binary: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        (folder / name).symlink_to(binary)
 
 
 def coredns() -> Path:
@@ -91,9 +123,10 @@ def go() -> str:
     return str(ours) if ours.exists() else "go"
 
 
-def _go_build(name: str, folder: Path, flags: str, package: str = ".") -> None:
+def _go_build(name: str, folder: Path, flags: str, package: str = ".", *, modules: str = "") -> None:
     # Run with nice, since the machine has other work. Static, so that the binary runs in an image with nothing else.
-    command = ["nice", go(), "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(folder / name), package]
+    command = ["nice", go(), "build", "-trimpath", *([f"-modfile={modules}"] if modules else [])]
+    command += ["-ldflags", f"-s -w {flags}", "-o", str(folder / name), package]
     run(*command, cwd=HERE / "go" / name, environment={**os.environ, "CGO_ENABLED": "0"})
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
-import json
 import secrets
 import signal
 import socket
@@ -237,7 +236,8 @@ class ControlPlane:
         """Applies manifests, given as the text of a file, as an object, or as several objects."""
         if isinstance(manifests, dict):
             manifests = [manifests]
-        text = manifests if isinstance(manifests, str) else "\n---\n".join(map(json.dumps, manifests))
+        # As YAML: kubectl 1.31 takes several documents in JSON for one.
+        text = manifests if isinstance(manifests, str) else yaml.safe_dump_all(manifests)
         self.kubectl("apply", *(["--server-side"] if server_side else []), "-f", "-", input=text)
 
     def wait(self, condition: str, seconds: float, *what: str) -> None:
