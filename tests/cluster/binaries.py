@@ -58,14 +58,14 @@ def _older_kubernetes(minor: str, command: str) -> Path:
         _go_build("apiserver", folder, flags, modules=f"{minor}.mod")
         _link(folder, "apiserver", commands)
 
-    return _built(f"apiserver-{minor}", HERE / "go" / "apiserver", flags, build, "about 5 minutes") / command
+    return _built(f"apiserver-{minor}", HERE / "go" / "apiserver", flags, build, "about 10 minutes") / command
 
 
 def _version_flags(version: str) -> str:
     """What `kubectl version` and the API server's `/version` say, as flags of the linker."""
     major, minor, _ = version.removeprefix("v").split(".")
-    said = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
-    return " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in said.items())
+    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    return " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in values.items())
 
 
 def _link(folder: Path, binary: str, names: tuple[str, ...]) -> None:

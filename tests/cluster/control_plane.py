@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
+import json
 import secrets
 import signal
 import socket
@@ -236,8 +237,9 @@ class ControlPlane:
         """Applies manifests, given as the text of a file, as an object, or as several objects."""
         if isinstance(manifests, dict):
             manifests = [manifests]
-        # As YAML: kubectl 1.31 takes several documents in JSON for one.
-        text = manifests if isinstance(manifests, str) else yaml.safe_dump_all(manifests)
+        # As a List: kubectl 1.31 takes several documents in JSON for one.
+        whole = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        text = manifests if isinstance(manifests, str) else json.dumps(whole)
         self.kubectl("apply", *(["--server-side"] if server_side else []), "-f", "-", input=text)
 
     def wait(self, condition: str, seconds: float, *what: str) -> None:

@@ -3,7 +3,7 @@
     python -m tests.versions             on all of them, one after the other
     python -m tests.versions 1.31 1.33   on these
 
-The first run of a version builds its API server and kubectl, which takes some five minutes. Exits with 1 when a test
+The first run of a version builds its API server and kubectl, which takes some ten minutes. Exits with 1 when a test
 of any version failed.
 """
 
