@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import selectors
 import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -44,6 +47,15 @@ def of_others(query: bytes) -> list[bytes]:
     ]
 
 
+def listening_socket() -> socket.socket:
+    """At a port that the kernel gives to no client. Otherwise one of openloop's sockets could get the server's UDP port
+    while that is closed."""
+    lowest, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    while True:
+        with contextlib.suppress(OSError):  # the port is in use
+            return socket.create_server(("127.0.0.1", random.randrange(1024, lowest)))
+
+
 class Server:
     """DNS over UDP and TCP at one port of loopback. `answer` may be replaced while it serves; while `listens` is false
     the kernel refuses what clients send over UDP."""
@@ -52,7 +64,7 @@ class Server:
         self.answer: Callable[[bytes], list[bytes]] = good
         self.listens = True
         self.asked = 0
-        self._tcp = socket.create_server(("127.0.0.1", 0))
+        self._tcp = listening_socket()
         self.address = self._tcp.getsockname()
         self._udp: socket.socket | None = None
         self._selector = selectors.DefaultSelector()
