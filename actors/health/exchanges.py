@@ -107,7 +107,7 @@ class TcpExchange(Exchange):
         error = opened.connect_ex(asked.target)
         if error not in (0, EINPROGRESS):
             raise OSError(error, os.strerror(error))
-        # The kernel of a Pod on this node has usually answered by now. To ask costs less than to wait for an event.
+        # The kernel of a Pod on this node has usually answered by now. Asking for the outcome costs less than an event.
         self._outcome = opened.connect_ex(asked.target)
         self.is_ready = self._outcome != EALREADY
 

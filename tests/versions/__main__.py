@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _passes(version: str) -> bool:
-    # An empty value stands for the newest version, of which there is a whole node.
+    # tests.cluster takes an empty KUBERNETES as none, and uses the newest version, the one that nodes are tested on.
     environment = {**os.environ, "KUBERNETES": "" if version == NEWEST else version}
     tests = ("tests/versions/test_floor.py",) if version == BELOW_THE_FLOOR else TESTS
     build = [sys.executable, "-c", "from tests.cluster.binaries import *; kubernetes('kubectl'); helm()"]
