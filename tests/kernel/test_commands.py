@@ -1,9 +1,10 @@
-"""`run.py status` beside a real agent, and without one."""
+"""`run.py status` and `run.py inspect` beside a real agent, and `status` without one."""
 
 from __future__ import annotations
 
 import json
 
+from run import VIEWS
 from tests.lab import manifests
 from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
 
@@ -26,6 +27,14 @@ def test_status_prints_what_the_agent_says_of_itself_and_its_policies(
     assert lines[-1].split()[:4] == ["vip", "Active", f"{VIP}:53", f"{pods[0].address}:53"]
     document = json.loads(agent.command("status", "-o", "json", within=within(lab)).stdout)
     assert document["policies"] == agent.status()["policies"]
+
+
+def test_inspect_prints_what_is_in_the_maps(lab: Lab, agent: Agent, pods: list[PodProcess]) -> None:
+    lab.write("objects", manifests.pod(pods[0]), manifests.policy("vip"))
+    wait_until(lambda: len(agent.inspect("frontends")) == 1, "the policy is installed")
+    printed = agent.command("inspect", "-o", "json")
+    assert printed.returncode == 0
+    assert json.loads(printed.stdout) == {view: agent.inspect(view) for view in VIEWS}
 
 
 def test_without_an_agent_status_fails_and_names_the_address(agent: Agent) -> None:

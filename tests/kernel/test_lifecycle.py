@@ -137,17 +137,10 @@ def test_fifty_changes_a_second_under_load_fail_nothing_and_reach_no_removed_bac
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
     for i in range(100):
         lab.write("pods", manifests.pod(pods[0]), manifests.pod(pods[1], ready=i % 2 == 0))
-        wait_until(lambda i=i: len(agent_backends(agent)) == 2 + 2 * (i % 2 == 0), "the change is installed")  # type: ignore[misc]
+        wait_until(lambda i=i: len(agent.inspect("backends")) == 2 + 2 * (i % 2 == 0), "the change is installed")  # type: ignore[misc]
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
     assert client.do("burst", targets=[(VIP, 53)], calls=200, threads=2)["tally"] == {"pod0": 200}
-
-
-def agent_backends(agent: Agent) -> list[object]:
-    """Reads the maps in this process: the machine is too slow for fifty `inspect` commands a second."""
-    from bpf.inspect import view  # noqa: PLC0415
-
-    return list(view("backends", agent._lab.bpffs))
 
 
 def test_a_policy_that_does_not_fit_in_a_map_fails_until_there_is_room(

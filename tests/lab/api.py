@@ -6,21 +6,17 @@ So behaves a watch whose connection was lost unnoticed. Tests with a real API se
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.lab.lab import Lab, Manifest
+from tests.lab.lab import Lab, Manifest, in_netns
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWNET = 0x40000000
 _PLURALS = {"Pod": "pods", "Service": "services", "Node": "nodes", "LocalRedirectPolicy": "localredirectpolicies"}
 
 
@@ -104,15 +100,7 @@ def api_server(lab: Lab) -> Iterator[tuple[ApiServer, Path]]:
             """Tests kill clients, so a broken connection is no error here."""
             del request, client_address
 
-    def listen() -> Server:
-        """Runs in a thread of its own, because it enters the node's network namespace."""
-        with Path(f"/run/netns/{lab.node}").open("rb") as there:
-            if _LIBC.setns(there.fileno(), _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-        return Server(("127.0.0.1", 0), Handler)
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        server = pool.submit(listen).result()
+    server = in_netns(lab.node, lambda: Server(("127.0.0.1", 0), Handler))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     config = {
         "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
