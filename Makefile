@@ -66,8 +66,10 @@ kernel: setup ## tests with real hooks and sockets (root); fails, with the reaso
 	$(PYTHON) -m tests.kernel_ready
 	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist loadfile tests/kernel
 
+# Compiled here, Python files are not compiled in each machine, which would take it some twenty seconds.
 kernels-test: setup-kernels ## the same on other kernels, chosen tests in two virtual machines at a time (root)
 	$(PYTHON) -m tests.kernels.ready
+	$(PYTHON) -m compileall -q actors bpf config k8s tests
 	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist loadgroup tests/kernels
 
 kernels: export COMMAND ?= $(PYTHON) -m tests.demo

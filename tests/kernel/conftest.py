@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
 from tests.lab.closer import Closer
 from tests.lab.lab import CLUSTER_IP6, VIPS, Agent, Lab, PodProcess
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--one-agent", action="store_true", help="start the agent once for all modules")
+
+
+def _scope_of_agent(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:  # noqa: ARG001
+    return "session" if config.getoption("--one-agent") else "module"
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +46,10 @@ def client(lab: Lab) -> PodProcess:
     return lab.pod("client")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope=_scope_of_agent)
 def agent(lab: Lab) -> Iterator[Agent]:
-    """An agent with the default configuration, for all tests of a module. Some modules have another one instead."""
+    """An agent with the default configuration, for all tests of a module. Some modules have another one instead, so
+    they cannot run with `--one-agent`."""
     with lab.running_agent() as made:
         yield made
 

@@ -12,9 +12,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,7 +21,7 @@ from bpf.build import FIND_REDIRECT, HOOKS
 from bpf.kernel_map import KernelMap
 from bpf.probes import HELPERS, PACKET_HELPERS
 from bpf.rows import DECIDING_HOOKS
-from tests.lab.lab import RIGHTS, ROOT, Lab
+from tests.lab.lab import RIGHTS, ROOT, Agent, Lab
 
 SOURCES = ROOT / "bpf" / "programs"
 MACROS = {"bpf_htonl", "bpf_htons", "bpf_ntohs", "bpf_ntohll", "bpf_pseudo_fd"}
@@ -33,28 +30,11 @@ MOST_INSTRUCTIONS = 250_000
 """A quarter of the verifier's own limit, to leave room for other kernels and compilers."""
 
 
-@contextmanager
-def loaded(lab: Lab, *rights: str) -> Iterator[Path]:
-    """The directory of the pinned programs, which a process has loaded that `rights` started."""
-    directory = Path(tempfile.mkdtemp(prefix=f"{lab.prefix}-", dir=lab.bpffs.parent))
-    for each in ("build", "sockets"):
-        (directory / each).mkdir()
-    try:
-        command = [*rights, sys.executable, "-m", "bpf.loader", str(directory / "build"), str(directory / "sockets")]
-        result = subprocess.run(
-            [*command, "65536", "65536", "65536"], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False
-        )
-        assert result.returncode == 0, result.stderr
-        yield directory / "build" / "programs"
-    finally:
-        shutil.rmtree(directory)
-
-
 @pytest.fixture(scope="module")
-def programs(lab: Lab) -> Iterator[Path]:
-    """Loaded with only CAP_BPF and CAP_NET_ADMIN."""
-    with loaded(lab, *RIGHTS) as directory:
-        yield directory
+def programs(lab: Lab, agent: Agent) -> Path:
+    """The pinned programs of an agent, which has only CAP_BPF and CAP_NET_ADMIN (RIGHTS)."""
+    (build,) = {row["build"] for row in agent.inspect("programs")}
+    return lab.bpffs / str(build) / "programs"
 
 
 def instructions(program: Path) -> list[str]:
@@ -91,8 +71,17 @@ def test_every_helper_that_the_programs_call_is_probed_at_the_start() -> None:
 
 
 def test_root_loads_all_programs(lab: Lab) -> None:
-    with loaded(lab) as directory:
-        assert {path.name for path in directory.iterdir()} == {*HOOKS, FIND_REDIRECT}
+    directory = lab.bpffs.with_name(f"{lab.prefix}-root")
+    for each in ("build", "sockets"):
+        (directory / each).mkdir(parents=True)
+    command = [sys.executable, "-m", "bpf.loader", str(directory / "build"), str(directory / "sockets")]
+    sizes = ["65536", "65536", "65536"]
+    try:
+        result = subprocess.run([*command, *sizes], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        assert {path.name for path in directory.glob("build/programs/*")} == {*HOOKS, FIND_REDIRECT}
+    finally:
+        shutil.rmtree(directory)
 
 
 WRONG_HOOK = """

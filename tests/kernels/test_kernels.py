@@ -18,38 +18,44 @@ def run(vm: VirtualMachine, *command: str) -> Result:
     return result
 
 
-def kernel_tests(vm: VirtualMachine, *arguments: str) -> None:
-    timeout = 60 * vm.slowness  # for each test, as in pyproject.toml
-    run(vm, PYTHON, "-m", "pytest", "-qx", "-p", "tests.no_skips", f"--timeout={timeout:g}", *arguments)
+LOADING = [
+    "tests/kernel/test_verifier.py::test_a_program_loads_with_only_these_rights",
+    "tests/kernel/test_verifier.py::test_root_loads_all_programs",
+]
+BESIDE_ANOTHER_PROGRAM = [
+    "tests/kernel/test_neighbours.py::test_ours_stays_first_when_another_program_comes_later",
+    "tests/kernel/test_neighbours.py::test_an_agent_that_starts_beside_another_program_goes_first_or_reports_that_program",
+    "tests/kernel/test_neighbours.py::test_a_program_that_is_later_put_before_ours_is_reported",
+]
+SOCKETS_KEEP_THEIR_BACKEND = [
+    "tests/kernel/test_sockets.py::test_an_unconnected_socket_sends_everything_to_one_backend",
+    "tests/kernel/test_sockets.py::test_connect_and_sendto_the_same_frontend_reach_one_backend",
+    "tests/kernel/test_sockets.py::test_two_threads_that_send_the_first_datagrams_at_once_reach_one_backend",
+]
+CHOSEN = {
+    OLDEST: [*LOADING, *BESIDE_ANOTHER_PROGRAM, *SOCKETS_KEEP_THEIR_BACKEND],
+    "6.12": LOADING,
+    debian.NEWEST: [*LOADING, *BESIDE_ANOTHER_PROGRAM],
+}
+"""Kernel -> the tests in tests/kernel that run on it: few, because they take minutes in an emulated machine. The oldest
+kernel has the strictest verifier, and no way to put our programs before another one."""
 
 
-def on(*names: str) -> pytest.MarkDecorator:
-    """Runs a test on these kernels only, since each takes minutes in an emulated machine.
-    The oldest kernel has the strictest verifier, and no way to put our programs before another one."""
-    params = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
-    return pytest.mark.parametrize("vm", params, indirect=True)
-
-
-def test_every_hook_loads_with_the_rights_of_the_container(vm: VirtualMachine) -> None:
-    kernel_tests(vm, "tests/kernel/test_verifier.py", "-k", "loads_with_only_these_rights")
-
-
-def test_every_hook_loads_as_root(vm: VirtualMachine) -> None:
-    kernel_tests(vm, "tests/kernel/test_verifier.py", "-k", "root_loads")
-
-
-@on(OLDEST, debian.NEWEST)
-def test_the_agent_goes_first_or_reports_the_program_before_it(vm: VirtualMachine) -> None:
-    kernel_tests(vm, "tests/kernel/test_neighbours.py")
+@pytest.mark.parametrize(
+    ("vm", "tests"),
+    [pytest.param(name, tests, marks=pytest.mark.xdist_group(name), id=name) for name, tests in CHOSEN.items()],
+    indirect=["vm"],
+    scope="module",  # so that pytest runs all tests on one kernel before those on the next
+)
+def test_the_kernel_tests_that_tell_most_pass(vm: VirtualMachine, tests: list[str]) -> None:
+    """They share one process and one agent, because an emulated machine takes half a minute to compile the programs."""
+    timeout = f"--timeout={60 * vm.slowness:g}"  # for each test, as in pyproject.toml
+    plugins = ["--disable-plugin-autoload", "-p", "pytest_timeout", "-p", "tests.no_skips"]
+    run(vm, PYTHON, "-m", "pytest", "-qx", "--one-agent", timeout, *plugins, *tests)
 
 
 def test_the_demo_shows_what_it_should(vm: VirtualMachine) -> None:
     assert "Every step showed what it should." in run(vm, PYTHON, "-m", "tests.demo").stdout
-
-
-@on(OLDEST)
-def test_sockets_keep_their_backend(vm: VirtualMachine) -> None:
-    kernel_tests(vm, "tests/kernel/test_sockets.py", "-k", "one_backend")
 
 
 def test_a_kernel_that_is_too_old_is_refused_by_name() -> None:
