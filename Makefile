@@ -70,7 +70,7 @@ kernel: setup ## tests with real hooks and sockets (root); fails, with the reaso
 kernels-test: setup-kernels ## the same on other kernels, chosen tests in two virtual machines at a time (root)
 	$(PYTHON) -m tests.kernels.ready
 	$(PYTHON) -m compileall -q actors bpf config k8s tests
-	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist loadgroup tests/kernels
+	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist worksteal tests/kernels
 
 kernels: export COMMAND ?= $(PYTHON) -m tests.demo
 kernels: setup-kernels ## COMMAND (default: the demo) on KERNEL, such as 6.1; without KERNEL, what kernels there are (root)

@@ -104,7 +104,7 @@ class Demo:
         text = f"{local} of 40 calls reached the local Pod, {answers.count('remote')} the remote"
         self.check(5 <= local <= 5 * windows and local + answers.count("remote") == 40, text)
         self.lab.write("policies", *self.policies.values())
-        wait_until(lambda: len(agent.inspect("frontends")) == len(FRONTENDS), "the example policies are back")
+        wait_until(lambda: not agent.inspect("qos"), "the limit is gone")
 
     def call(self, frontend: tuple[str, int]) -> tuple[str, str]:
         """Who answered, and the peer that getpeername showed. If the call failed: "nobody", and the error."""

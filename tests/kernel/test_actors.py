@@ -61,4 +61,4 @@ def test_the_failure_of_an_actor_costs_no_call_and_changes_nothing(
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
     wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready again")
-    assert agent.states() == {"vip": "Active", "of-service": "Active"}
+    agent.wait_states({"vip": "Active", "of-service": "Active"})

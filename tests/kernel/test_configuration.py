@@ -38,21 +38,21 @@ def test_without_ipv6_there_is_no_ipv6_frontend_and_mapped_sockets_still_reach_i
 @pytest.mark.parametrize("agent", [{"datapath__ipv4": False}], indirect=True, ids=[""])
 def test_without_ipv4_there_is_no_ipv4_frontend(agent: Agent, client: PodProcess) -> None:
     assert addresses(agent) == {CLUSTER_IP6}
-    assert agent.states() == {"vip": "NoFrontend", "of-service": "Active"}
+    agent.wait_states({"vip": "NoFrontend", "of-service": "Active"})
     assert client.do("udp", address=CLUSTER_IP6, port=53)["who"] == "pod0"
     assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
 
 
 @pytest.mark.parametrize("agent", [{"redirect__address_cidrs": ["192.0.2.0/24"]}], indirect=True, ids=[""])
 def test_an_address_outside_the_allowed_ones_is_invalid(agent: Agent, client: PodProcess) -> None:
-    assert agent.states() == {"vip": "Invalid", "of-service": "Active"}
+    agent.wait_states({"vip": "Invalid", "of-service": "Active"})
     assert "192.0.2.0/24" in agent.message("vip")
     assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
 
 
 @pytest.mark.parametrize("agent", [{"redirect__address_backend_namespaces": ["dns"]}], indirect=True, ids=[""])
 def test_an_address_policy_takes_only_pods_of_allowed_namespaces(agent: Agent) -> None:
-    assert agent.states() == {"vip": "NoBackend", "of-service": "Active"}
+    agent.wait_states({"vip": "NoBackend", "of-service": "Active"})
 
 
 @pytest.mark.parametrize("agent", [{"redirect__qos_limit": 3}], indirect=True, ids=[""])
@@ -74,6 +74,7 @@ def test_counters_survive_a_time_without_backends_and_metrics_show_the_same(
     assert agent.metric('localredirect_redirects_total{policy="vip"}') == 4
     lab.write("pod", manifests.pod(pods[0]))
     wait_until(lambda: len(agent.inspect("frontends")) == 3, "installed again")
+    agent.wait_states({"vip": "Active", "of-service": "Active"})
     client.do("udp", address=VIP, port=53)
     assert {row["policy"]: row["redirects"] for row in agent.inspect("policies")} == {"vip": 5, "of-service": 0}
     assert agent.metric('localredirect_redirects_total{policy="vip"}') == 5

@@ -94,7 +94,7 @@ def test_a_pod_whose_container_was_killed_is_out_of_use(
         redirected(lab, agent, client, running(pods[0]))
         made.kill()
         out_of_use(agent, pods[0])
-        assert agent.states() == {"vip": "NoBackend"}
+        agent.wait_states({"vip": "NoBackend"})
         assert asks(client) == REMOTE
 
 
@@ -103,7 +103,7 @@ def test_other_pods_go_on(lab: Lab, agent: Agent, client: PodProcess, pods: list
         redirected(lab, agent, client, running(pods[0]), manifests.pod(pods[1]))
         made.kill()
         out_of_use(agent, pods[0])
-        assert agent.states() == {"vip": "Active"}
+        agent.wait_states({"vip": "Active"})
         assert {asks(client) for _ in range(8)} == {"pod1"}
 
 

@@ -115,7 +115,7 @@ def test_a_pod_without_a_cgroup_is_named_until_it_has_one(lab: Lab, agent: Agent
     lab.write("pods", manifests.pod(late))
     lab.write("policies", manifests.policy("vip"))
     wait_until(lambda: "default/late" in agent.message("vip"), "the Pod is named")
-    assert agent.states() == {"vip": "Active"}
+    agent.wait_states({"vip": "Active"})
     lab.process("late-container", cgroup=f"kubepods/pod{uid_of('late')}/ctr", beside=pods[0])
     wait_until(lambda: "default/late" not in agent.message("vip"), "its cgroup was found")
 

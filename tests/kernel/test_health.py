@@ -170,7 +170,7 @@ def test_two_policies_may_check_one_pod_differently(
     wait_until(lambda: count(agent, "success", "other") > 0, "both are checked")
     server.do("dns_answers", how="nothing")
     goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
-    assert agent.states() == {"vip": "NoBackend", "other": "Active"}
+    agent.wait_states({"vip": "NoBackend", "other": "Active"})
     assert asks(client) == REMOTE
     assert asks(client, "169.254.0.91") == "server"
 
@@ -184,7 +184,7 @@ def test_other_pods_of_the_policy_go_on(lab: Lab, agent: Agent, client: PodProce
     server.do("dns_answers", how="nothing")
     wait_until(lambda: "1 Ready Pod is out of use" in agent.message("vip"), "one is out of use")
     assert {asks(client) for _ in range(8)} == {"second"}
-    assert agent.states() == {"vip": "Active"}
+    agent.wait_states({"vip": "Active"})
 
 
 def test_without_its_check_or_with_another_the_policy_uses_the_pod_at_once(

@@ -80,7 +80,7 @@ def test_an_agent_that_was_stopped_sends_no_call_to_a_pod_that_was_deleted_meanw
     assert short.process
     for gone, stays in ((0, 1), (1, 0)):
         lab.write("pods", *map(manifests.pod, pods[:2]))
-        wait_until(lambda: len(agent_backends(short)) == 4, "both Pods serve")
+        wait_until(lambda: len(short.inspect("backends")) == 4, "both Pods serve")
         short.process.send_signal(signal.SIGSTOP)
         wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == REMOTE, "the lease is over")
         # Write many files, so that it takes long to read what has happened.
@@ -168,12 +168,12 @@ def test_a_policy_changes_without_a_failed_call_in_a_map_that_has_no_room_for_bo
     lab.write("policies", manifests.policy("dns"))
     lab.write("pods", *map(manifests.pod, pods))
     small = lab.agent(datapath__max_backends=4, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
-    wait_until(lambda: len(agent_backends(small)) == 3, "three backends in a map of four")
+    wait_until(lambda: len(small.inspect("backends")) == 3, "three backends in a map of four")
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
     for ready in (False, True) * 10:
         lab.write("pods", *map(manifests.pod, pods[:1]), manifests.pod(pods[1], ready=ready), manifests.pod(pods[2]))
-        wait_until(lambda ready=ready: len(agent_backends(small)) == 2 + ready, "the change is installed")  # type: ignore[misc]
+        wait_until(lambda ready=ready: len(small.inspect("backends")) == 2 + ready, "the change is installed")  # type: ignore[misc]
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1", "pod2"}, tally
-    assert small.states() == {"dns": "Active"}
+    small.wait_states({"dns": "Active"})
     small.terminate()

@@ -76,7 +76,7 @@ def test_without_a_usable_backend_clients_take_the_normal_way(
 ) -> None:
     lab.write("pod", manifests.pod(pods[0], **change))  # type: ignore[arg-type]
     wait_until(lambda: agent.inspect("frontends") == [], "the frontends are gone")
-    assert agent.states() == {"vip": "NoBackend", "of-service": "NoBackend"}
+    agent.wait_states({"vip": "NoBackend", "of-service": "NoBackend"})
     assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
     lab.write("pod", manifests.pod(pods[0]))
     wait_until(lambda: len(agent.inspect("frontends")) == 6, "the frontends are back")

@@ -1,4 +1,4 @@
-"""One virtual machine for all tests on one kernel. With pytest-xdist, one process runs them."""
+"""Virtual machines for the tests, one at a time in each process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(_TIMEOUT_SECONDS))
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in KERNELS])
+@pytest.fixture(params=KERNELS)
 def vm(request: pytest.FixtureRequest) -> Iterator[VirtualMachine]:
+    """Each test has a machine of its own, so that the two processes of `make kernels-test` have equally much to do."""
     with VirtualMachine(debian.fetch(request.param)) as made:
         yield made

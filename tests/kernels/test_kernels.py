@@ -41,12 +41,7 @@ CHOSEN = {
 kernel has the strictest verifier, and no way to put our programs before another one."""
 
 
-@pytest.mark.parametrize(
-    ("vm", "tests"),
-    [pytest.param(name, tests, marks=pytest.mark.xdist_group(name), id=name) for name, tests in CHOSEN.items()],
-    indirect=["vm"],
-    scope="module",  # so that pytest runs all tests on one kernel before those on the next
-)
+@pytest.mark.parametrize(("vm", "tests"), CHOSEN.items(), ids=CHOSEN, indirect=["vm"])
 def test_the_kernel_tests_that_tell_most_pass(vm: VirtualMachine, tests: list[str]) -> None:
     """They share one process and one agent, because an emulated machine takes half a minute to compile the programs."""
     timeout = f"--timeout={60 * vm.slowness:g}"  # for each test, as in pyproject.toml

@@ -384,6 +384,10 @@ class Agent:
         """Policy -> state."""
         return {policy["name"]: policy["state"] for policy in self.status()["policies"]}
 
+    def wait_states(self, states: dict[str, str]) -> None:
+        """Awaits that the agent says so. It does a moment after the kernel's maps have changed."""
+        wait_until(lambda: self.states() == states, f"the states of the policies are {states}")
+
     def message(self, policy: str) -> str:
         return next(str(each["message"]) for each in self.status()["policies"] if each["name"] == policy)
 
