@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from tests.lab.closer import Closer
 from tests.lab.lab import CLUSTER_IP6, VIPS, Agent, Lab, PodProcess
+from tests.lab.worker import SLOWNESS
+
+TIMEOUT_SECONDS = 300
+"""The time-out of a test with its fixtures. It is longer than a test waits for anything, such as two agents that
+compile the programs, so that a test on a stalled machine ends with what it waited for and the agent's log."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--one-agent", action="store_true", help="start the agent once for all modules")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS * SLOWNESS))
 
 
 def _scope_of_agent(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:  # noqa: ARG001

@@ -102,7 +102,6 @@ def test_while_the_sources_cannot_be_listed_the_lease_is_not_renewed_and_readyz_
     wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready")
 
 
-@pytest.mark.timeout(200)
 def test_an_agent_that_is_refused_is_not_ready_after_a_minute_and_goes_on_redirecting(
     agent: Agent, api: ApiServer, client: PodProcess
 ) -> None:

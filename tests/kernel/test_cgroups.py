@@ -188,7 +188,6 @@ def doctor(agent: Agent, node: Tree) -> dict[str, dict[str, Any]]:
     return {each["check"]: each for each in json.loads(done.stdout)}
 
 
-@pytest.mark.timeout(180)
 def test_on_a_node_that_is_a_container_pods_are_redirected_and_doctor_finds_nothing_wrong(
     lab: Lab, node: Tree, pods: list[PodProcess], client: PodProcess
 ) -> None:
@@ -213,7 +212,6 @@ def test_on_a_node_that_is_a_container_pods_are_redirected_and_doctor_finds_noth
         agent.terminate()
 
 
-@pytest.mark.timeout(180)
 def test_an_agent_that_covers_no_pod_says_so_and_doctor_too(lab: Lab, node: Tree) -> None:
     agent = Agent(lab, {"datapath__cgroup": "auto", "redirect__close_stale_sockets": False})
     agent.start(within=node.within(*CONTAINER, "umount -l $root"))
@@ -231,7 +229,6 @@ def test_an_agent_that_covers_no_pod_says_so_and_doctor_too(lab: Lab, node: Tree
         agent.command("detach")
 
 
-@pytest.mark.timeout(180)
 def test_an_agent_whose_cgroup_somebody_removed_says_so_and_serves_its_counters(
     lab: Lab, pods: list[PodProcess]
 ) -> None:

@@ -55,7 +55,6 @@ def assert_unharmed(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodPr
     assert {each["name"]: each["restarts"] for each in agent.status()["actors"] if each["restarts"]} == {}
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("connections", [100, 1000])
 def test_clients_that_never_end_their_requests_exhaust_neither_memory_nor_descriptors(
     connections: int, lab: Lab, agent: Agent, attacker: PodProcess, client: PodProcess, pods: list[PodProcess]

@@ -200,7 +200,6 @@ def test_what_exceeds_the_rate_is_counted(lab: Lab, agent: Agent, monitors: list
     assert any("lost" in line for line in monitor.lines()[seen:])
 
 
-@pytest.mark.timeout(180)  # the replacement compiles
 def test_it_goes_on_when_an_upgrade_replaces_the_programs(
     lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess
 ) -> None:

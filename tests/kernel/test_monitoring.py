@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.expressions import OF_CONTROLLER_ONLY, complaints, exported, selected
 from tests.lab import manifests
 from tests.lab.lab import VIP, Agent, Lab, Manifest, PodProcess, wait_until
-
-pytestmark = pytest.mark.timeout(180)  # the first test compiles the programs
 
 
 def checked_policy() -> Manifest:

@@ -12,8 +12,6 @@ from bpf.monitoring.shared_rows import SharedRows
 from tests.lab import manifests
 from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
 
-pytestmark = pytest.mark.timeout(180)  # the first test compiles the programs
-
 FAILING = ("-m", "tests.lab.failing_agent")
 
 

@@ -12,7 +12,6 @@ import pytest
 from tests.lab import manifests
 from tests.lab.lab import ROOT, VIP, Agent, Lab, PodProcess, wait_until
 
-pytestmark = pytest.mark.timeout(300)  # each replacement compiles
 _numbers = itertools.count(1000)
 
 

@@ -44,9 +44,8 @@ kernel has the strictest verifier, and no way to put our programs before another
 @pytest.mark.parametrize(("vm", "tests"), CHOSEN.items(), ids=CHOSEN, indirect=["vm"])
 def test_the_kernel_tests_that_tell_most_pass(vm: VirtualMachine, tests: list[str]) -> None:
     """They share one process and one agent, because an emulated machine takes half a minute to compile the programs."""
-    timeout = f"--timeout={60 * vm.slowness:g}"  # for each test, as in pyproject.toml
     plugins = ["--disable-plugin-autoload", "-p", "pytest_timeout", "-p", "tests.no_skips"]
-    run(vm, PYTHON, "-m", "pytest", "-qx", "--one-agent", timeout, *plugins, *tests)
+    run(vm, PYTHON, "-m", "pytest", "-qx", "--one-agent", *plugins, *tests)
 
 
 def test_the_demo_shows_what_it_should(vm: VirtualMachine) -> None:
