@@ -25,8 +25,8 @@ from tests.bench.events import resident
 from tests.cluster import dns, hollow, images
 from tests.cluster.binaries import ROOT
 from tests.cluster.conftest import apply_crds
-from tests.cluster.machine import CLUSTER_DNS
 from tests.cluster.node import Node
+from tests.cluster.places import CLUSTER_DNS
 from tests.lab import manifests
 from tests.lab.lab import wait_until
 

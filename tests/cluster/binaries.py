@@ -164,6 +164,13 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def forget_old(folder: Path, kept: int) -> None:
+    """Removes the folders in it that are named after a digest, without the newest ones. Whoever uses one touches it."""
+    found = sorted(folder.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime)
+    for each in found[:-kept]:
+        shutil.rmtree(each)
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that is renamed to `target` once it is complete."""

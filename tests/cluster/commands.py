@@ -17,6 +17,7 @@ import yaml
 from tests.cluster import binaries
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.progress import checked
 
 REGISTRY = "registry.test/team"
 """Replaces REGISTRY in the commands. The name does not resolve, so only images that were loaded under it can run."""
@@ -80,11 +81,7 @@ class Checkout:
             text=True,
             check=False,
         )
-        if check and done.returncode:
-            error = subprocess.CalledProcessError(done.returncode, commands, done.stdout)
-            error.add_note(done.stdout)
-            raise error
-        return done
+        return checked(done) if check else done
 
     def change(self, path: str, added: Any) -> None:
         """Adds to a YAML file: keys to its mappings, entries to its lists."""

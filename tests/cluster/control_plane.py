@@ -24,7 +24,7 @@ import yaml
 
 from tests.cluster import binaries
 from tests.cluster.api import Api
-from tests.cluster.progress import run
+from tests.cluster.progress import checked, run
 from tests.cluster.sandbox import Sandbox, wait_for
 
 READY_SECONDS = 60.0
@@ -220,11 +220,7 @@ class ControlPlane:
         done = subprocess.run(
             self.kubectl_command(*args, kubeconfig=kubeconfig), input=input, capture_output=True, text=True, check=False
         )
-        if check and done.returncode:
-            error = subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
-            error.add_note(done.stdout + done.stderr)
-            raise error
-        return done
+        return checked(done) if check else done
 
     def kubectl_command(self, *args: str, kubeconfig: Path | None = None) -> list[str]:
         """The command line, for callers that start the process themselves, such as a watch or a long exec."""
@@ -287,15 +283,15 @@ class WholeControlPlane(ControlPlane):
             each.wait()
         self._start_controllers()
 
-    def wait_usable(self, *nodes: str) -> None:
+    def wait_usable(self, *nodes: str, seconds: float = NODE_SECONDS) -> None:
         """Returns when these nodes are Ready and Pods can be created."""
         for name in nodes:
             wait_for(
                 lambda name=name: self.api_has(f"/api/v1/nodes/{name}"),  # type: ignore[misc]
                 f"node {name} is known",
-                NODE_SECONDS,
+                seconds,
             )
-        self.wait("condition=Ready", NODE_SECONDS, *(f"node/{name}" for name in nodes))
+        self.wait("condition=Ready", seconds, *(f"node/{name}" for name in nodes))
         # Pods can't be created before the controller has created this.
         account = "/api/v1/namespaces/default/serviceaccounts/default"
-        wait_for(lambda: self.api_has(account), "the service account `default` is there", NODE_SECONDS)
+        wait_for(lambda: self.api_has(account), "the service account `default` is there", seconds)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from tests.cluster import images
 from tests.cluster.binaries import ROOT, coredns
 from tests.cluster.control_plane import Manifest
-from tests.cluster.machine import CLUSTER_DNS, UPSTREAM_DNS, Machine
+from tests.cluster.machine import Machine
+from tests.cluster.places import CLUSTER_DNS, UPSTREAM_DNS
 
 EXAMPLE = ROOT / "k8s" / "examples" / "node-local-dns"
 CACHE = "node-local-dns"

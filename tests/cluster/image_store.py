@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster.binaries import CACHE, locked, new_folder
+from tests.cluster.binaries import CACHE, forget_old, locked, new_folder
 from tests.cluster.progress import run, step
 from tests.cluster.sandbox import Sandbox, wait_for
 
@@ -32,7 +32,8 @@ def unpacked(archives: Sequence[Path]) -> Path:
             with step("unpacking images for several nodes"), new_folder(target) as unfinished:
                 _import(archives, unfinished)
         target.touch()
-        _forget_old()
+        # A cluster that runs has links of its own, so it misses nothing. One of the last may be about to be copied.
+        forget_old(FOLDER, KEPT_STORES)
     return target
 
 
@@ -74,10 +75,3 @@ address = "{socket}"
         containerd.wait(SECONDS)
     finally:
         sandbox.close()
-
-
-def _forget_old() -> None:
-    """A cluster that runs has links of its own, so it misses nothing. One of the last may be about to be copied."""
-    stores = sorted(FOLDER.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime)
-    for each in stores[:-KEPT_STORES]:
-        shutil.rmtree(each)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from tests.cluster import binaries
 from tests.cluster.binaries import CACHE, ROOT, locked
+from tests.cluster.debootstrap import UNNEEDED, bootstrap
 from tests.cluster.progress import run, step
 
 FOLDER = CACHE / "images"
@@ -31,16 +32,6 @@ COREDNS = f"registry.k8s.io/coredns/coredns:v{binaries.COREDNS}"
 BASE_PACKAGES = "ca-certificates"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 EXECUTABLE = 0o755
-
-# Without these, Debian's own `bookworm-slim` is slim.
-UNNEEDED = (
-    "usr/share/doc",
-    "usr/share/man",
-    "usr/share/info",
-    "usr/share/locale",
-    "var/cache/apt",
-    "var/lib/apt/lists",
-)
 
 
 class Layer(NamedTuple):
@@ -173,13 +164,7 @@ def _bootstrap(target: Path) -> None:
         tempfile.TemporaryDirectory(prefix=".debian-", dir=FOLDER) as tree,
         _unfinished(target) as path,
     ):
-        # debootstrap mounts /proc in the tree. In a mount namespace of its own, that mount disappears when it ends.
-        private = ("unshare", "--mount", "--propagation=private")
-        run(*private, "debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", "bookworm", tree)
-        for name in UNNEEDED:
-            shutil.rmtree(Path(tree, name), ignore_errors=True)
-            Path(tree, name).mkdir(parents=True)
-        Path(tree, "etc/resolv.conf").unlink(missing_ok=True)
+        bootstrap(Path(tree), "bookworm", BASE_PACKAGES)
         run("tar", "--create", f"--file={path}", "--numeric-owner", "--one-file-system", f"--directory={tree}", ".")
 
 

@@ -7,7 +7,6 @@ import re
 import subprocess
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
 
 import yaml
 
@@ -15,6 +14,7 @@ from tests.cluster import images
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import Manifest
 from tests.cluster.machine import Machine
+from tests.cluster.node_view import NodeView
 from tests.cluster.ready import AGENT, DOCKERFILE
 from tests.cluster.sandbox import wait_for
 from tests.lab.lab import wait_until
@@ -65,30 +65,20 @@ def load_images(node: Machine) -> None:
         node.load_image(archive)
 
 
-class Installation:
-    """On a node that has the images already; of several nodes, as seen on one."""
+class InstallationView:
+    """What an operator sees of it on a node that runs anywhere; of several nodes, as seen on one."""
 
-    def __init__(self, node: Machine) -> None:
+    _ready_seconds = READY_SECONDS
+    _state_seconds = 60.0
+
+    def __init__(self, node: NodeView) -> None:
         self.node = node
-
-    def apply(self) -> None:
-        """`kubectl apply -f k8s/install.yaml`; returns when the agent and the controller are Ready."""
-        self.node.apply(install_manifests(self.node))
-        self.wait_ready()
-
-    def helm_values(self) -> list[str]:
-        repository, _, tag = AGENT.rpartition(":")
-        return [
-            f"--set=image.repository={repository}",
-            f"--set=image.tag={tag}",
-            f"--set=config.datapath.cgroup={agent_cgroup(self.node)}",
-        ]
 
     def wait_ready(self) -> None:
         for kind, name in (("daemonset", DAEMONSET), ("deployment", CONTROLLER)):
             try:
                 self.node.kubectl(
-                    "rollout", "status", f"{kind}/{name}", "-n", NAMESPACE, f"--timeout={READY_SECONDS:g}s"
+                    "rollout", "status", f"{kind}/{name}", "-n", NAMESPACE, f"--timeout={self._ready_seconds:g}s"
                 )
             except subprocess.CalledProcessError as error:
                 error.add_note(self.describe(name))
@@ -120,15 +110,6 @@ class Installation:
         )
         return living
 
-    def agent_process(self) -> int:
-        """The id of the agent's own process; the closer beside it is another. Raises LookupError."""
-        pod = self.agent_pod()["metadata"]["name"]
-        for process in self.node.processes(pod, namespace=NAMESPACE):
-            if Path(f"/proc/{process}/cmdline").read_bytes() == b"python\0run.py\0":
-                return process
-        msg = f"no process of Pod {pod} is the agent"
-        raise LookupError(msg)
-
     def run(self, *arguments: str) -> str:
         """`python run.py ...` in the agent's container."""
         pod = self.agent_pod()["metadata"]["name"]
@@ -140,10 +121,7 @@ class Installation:
 
     def fetch(self, port: int, path: str) -> str:
         """Asks the agent, which has the node's network."""
-        with self.node.sandbox.inside():
-            answer = build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}{path}", timeout=5)
-            text: str = answer.read().decode()
-        return text
+        return self.node.fetch(port, path)
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.fetch(5810, "/status"))
@@ -154,7 +132,7 @@ class Installation:
 
     def wait_state(self, policy: str, state: str) -> None:
         try:
-            wait_until(lambda: self.states().get(policy) == state, f"{policy} is {state}", 60)
+            wait_until(lambda: self.states().get(policy) == state, f"{policy} is {state}", self._state_seconds)
         except AssertionError as error:
             error.add_note(f"{self.status()['policies']}\n{self.logs()}")
             raise
@@ -163,6 +141,47 @@ class Installation:
         """Value of one line of /metrics, named with its labels."""
         lines = self.fetch(5811, "/metrics").splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
+
+    def wait_gone(self, name: str) -> None:
+        """Awaits that no Pod of it exists."""
+        wait_for(lambda: not self.pods(name), f"no Pod of {name} is left", 60)
+
+    def policy_table(self) -> list[dict[str, str]]:
+        """The rows of `kubectl get lr`: heading -> cell, which may be empty."""
+        lines = self.node.kubectl("get", "lr").stdout.splitlines()
+        columns = [match.span() for match in re.finditer(r"\S+\s*", lines[0])] if lines else []
+        return [{lines[0][a:b].strip(): line[a:b].strip() for a, b in columns} for line in lines[1:]]
+
+
+class Installation(InstallationView):
+    """On a node of this machine that has the images already."""
+
+    node: Machine
+
+    def __init__(self, node: Machine) -> None:
+        super().__init__(node)
+
+    def apply(self) -> None:
+        """`kubectl apply -f k8s/install.yaml`; returns when the agent and the controller are Ready."""
+        self.node.apply(install_manifests(self.node))
+        self.wait_ready()
+
+    def helm_values(self) -> list[str]:
+        repository, _, tag = AGENT.rpartition(":")
+        return [
+            f"--set=image.repository={repository}",
+            f"--set=image.tag={tag}",
+            f"--set=config.datapath.cgroup={agent_cgroup(self.node)}",
+        ]
+
+    def agent_process(self) -> int:
+        """The id of the agent's own process; the closer beside it is another. Raises LookupError."""
+        pod = self.agent_pod()["metadata"]["name"]
+        for process in self.node.processes(pod, namespace=NAMESPACE):
+            if Path(f"/proc/{process}/cmdline").read_bytes() == b"python\0run.py\0":
+                return process
+        msg = f"no process of Pod {pod} is the agent"
+        raise LookupError(msg)
 
     def pins(self) -> list[str]:
         """What is pinned on the node, without the kernel's own two iterators and without the agent's directory. A Pod
@@ -177,13 +196,3 @@ class Installation:
             ["bpftool", "-j", "cgroup", "show", str(self.node.cgroup)], capture_output=True, text=True, check=True
         ).stdout
         return sorted(each["attach_type"] for each in json.loads(output.strip() or "[]"))
-
-    def wait_gone(self, name: str) -> None:
-        """Awaits that no Pod of it exists."""
-        wait_for(lambda: not self.pods(name), f"no Pod of {name} is left", 60)
-
-    def policy_table(self) -> list[dict[str, str]]:
-        """The rows of `kubectl get lr`: heading -> cell, which may be empty."""
-        lines = self.node.kubectl("get", "lr").stdout.splitlines()
-        columns = [match.span() for match in re.finditer(r"\S+\s*", lines[0])] if lines else []
-        return [{lines[0][a:b].strip(): line[a:b].strip() for a, b in columns} for line in lines[1:]]

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tests.cluster.dns import NAME
-from tests.cluster.machine import CLUSTER_DNS, Machine
+from tests.cluster.machine import Machine
+from tests.cluster.places import CLUSTER_DNS
 
 RATE = 1000
 """Lookups per second."""

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.cluster.control_plane import WholeControlPlane
-from tests.cluster.machine import Machine, Place
+from tests.cluster.machine import Machine
+from tests.cluster.places import Place
 
 NODE_NAME = "node"
 PLACE = Place(1)

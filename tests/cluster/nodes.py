@@ -16,20 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster import image_store
-from tests.cluster.control_plane import WholeControlPlane
-from tests.cluster.machine import GATEWAY, Cni, Machine, Place, Proxy, routes_to
+from tests.cluster.machine import Machine, Proxy
+from tests.cluster.node_files import Cni
+from tests.cluster.places import Place
 from tests.cluster.progress import run
 from tests.cluster.sandbox import Sandbox
+from tests.cluster.switched import SwitchedControlPlane
 
 NETWORKS: tuple[tuple[Cni, Proxy], ...] = (("bridge", "nftables"), ("ptp", "iptables-nft"), ("ptp", "iptables-legacy"))
 """What Pods of the first, second and third node are connected by, and what stands for Services there. One cluster may
 have all of it at once, since no node cares how another one does it."""
-
-
-SWITCH_MAC = "02:00:00:00:00:01"
-"""A bridge without an address of its own has the lowest of its ports' addresses. When that port's node dies, the other
-nodes know the API server by an address that is gone, until ARP notices some ten seconds later: too late for their
-leases, so the control plane takes all of them for dead."""
 
 
 class Member(Machine):
@@ -58,11 +54,11 @@ class Member(Machine):
         self._set_port("up")
 
     def _set_port(self, *state: str) -> None:
-        run("ip", "-n", self._cluster.netns, "link", "set", self.switch_port, *state)
+        run("ip", "-n", self._cluster.netns, "link", "set", self.place.switch_port, *state)
 
     def power_off(self) -> None:
         """The node is gone from one moment to the next, with all that runs on it."""
-        run("ip", "-n", self._cluster.netns, "link", "delete", self.switch_port)
+        run("ip", "-n", self._cluster.netns, "link", "delete", self.place.switch_port)
         self.sandbox.halt()
 
     def power_on(self) -> None:
@@ -71,44 +67,24 @@ class Member(Machine):
         self._start()
 
 
-class Cluster(WholeControlPlane):
+class Cluster(SwitchedControlPlane):
     """Context manager. Of nodes and their Pods, `members` has the rest."""
 
-    _host = GATEWAY.address
-    _addresses = ("127.0.0.1", "10.96.0.1", "fd00:96::1", GATEWAY.address, GATEWAY.address6)
     # Longer than any node is silent on a busy machine.
     _grace = "10s"
 
     def __init__(self, archives: Sequence[Path], *, networks: Sequence[tuple[Cni, Proxy]] = NETWORKS) -> None:
         """`archives` are the images that every node has, `networks` those of each node."""
-        super().__init__()
+        super().__init__([Place(number) for number, _ in enumerate(networks, 1)])
         self._archives = archives
-        self.netns = self.sandbox.netns
         self.members = [Member(self, number, *network) for number, network in enumerate(networks, 1)]
-        self.places = [member.place for member in self.members]
-
-    def _placement_flags(self) -> list[str]:
-        return [f"--advertise-address={GATEWAY.address}", "--kubelet-preferred-address-types=InternalIP"]
 
     def _start(self) -> None:
         images = image_store.unpacked(self._archives)
         super()._start()
-        self._open_switch()
-        self._start_controllers()
         for member in self.members:
             member.open(images)
         self.wait_usable(*(member.node_name for member in self.members))
-
-    def _open_switch(self) -> None:
-        ip = f"-n {self.netns}"
-        for arguments in (
-            f"{ip} link add nodes address {SWITCH_MAC} type bridge",
-            f"{ip} addr add {GATEWAY.address}/24 dev nodes",
-            f"{ip} addr add {GATEWAY.address6}/64 dev nodes nodad",
-            f"{ip} link set nodes up",
-            *(line for place in self.places for line in routes_to(self.netns, place)),
-        ):
-            run("ip", *arguments.split())
 
     def close(self) -> None:
         for member in self.members:

@@ -48,3 +48,12 @@ def run(*command: str, cwd: Path | None = None, environment: Mapping[str, str] |
     except subprocess.CalledProcessError as error:
         error.add_note(f"{error.stdout[-4000:]}\n{error.stderr[-4000:]}")
         raise
+
+
+def checked(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """Raises CalledProcessError if the command failed, with a note of what it wrote."""
+    if done.returncode:
+        error = subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
+        error.add_note(f"{done.stdout}{done.stderr or ''}")
+        raise error
+    return done

@@ -17,8 +17,9 @@ from tests.cluster import dns, faults, load
 from tests.cluster.control_plane import Manifest
 from tests.cluster.installation import DAEMONSET, Installation
 from tests.cluster.installation import NAMESPACE as AGENT_NAMESPACE
-from tests.cluster.machine import CLUSTER_DNS, Machine
+from tests.cluster.machine import Machine
 from tests.cluster.overflows import Overflows
+from tests.cluster.places import CLUSTER_DNS
 from tests.lab.lab import wait_until
 
 NAMESPACE = "kube-system"

@@ -21,7 +21,8 @@ from tests.cluster import dns, workers
 from tests.cluster.control_plane import Manifest
 from tests.cluster.installation import CONTROLLER, DAEMONSET, NAMESPACE, Installation, install_manifests
 from tests.cluster.load import Load, Result
-from tests.cluster.machine import Cni, Proxy
+from tests.cluster.machine import Proxy
+from tests.cluster.node_files import Cni
 from tests.cluster.nodes import NETWORKS, Cluster, Member
 from tests.cluster.overflows import Overflows
 from tests.cluster.ready import build_all

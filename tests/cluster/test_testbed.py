@@ -16,8 +16,8 @@ import pytest
 from tests.cluster import binaries, hollow, images, leftovers
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane, Manifest
-from tests.cluster.machine import CLUSTER_DNS, UPSTREAM_DNS
 from tests.cluster.node import PLACE, Node
+from tests.cluster.places import CLUSTER_DNS, UPSTREAM_DNS
 from tests.cluster.sandbox import wait_for
 
 SERVICE_ADDRESS = "10.96.1.1"

@@ -14,8 +14,8 @@ from typing import Any, Self
 from tests.cluster import binaries, dns, images, load
 from tests.cluster.control_plane import Manifest
 from tests.cluster.load import Asking, Load
-from tests.cluster.machine import CLUSTER_DNS
 from tests.cluster.node import Node
+from tests.cluster.places import CLUSTER_DNS
 
 IMAGE = "localhost/losses:1"
 FOLDER = Path(__file__).parent / "image"

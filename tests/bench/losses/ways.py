@@ -9,7 +9,7 @@ from tests.bench.losses.bed import IMAGE, MEMORY_LIMIT, Bed, coredns_volume
 from tests.cluster import dns
 from tests.cluster.control_plane import Manifest
 from tests.cluster.installation import Installation
-from tests.cluster.machine import CLUSTER_DNS
+from tests.cluster.places import CLUSTER_DNS
 from tests.lab.lab import wait_until
 
 NAMESPACE = "kube-system"

@@ -1,0 +1,29 @@
+"""Root file systems of Debian, made by debootstrap."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.cluster.progress import run
+
+# Without these, Debian's own `bookworm-slim` is slim.
+UNNEEDED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+)
+
+
+def bootstrap(tree: Path, suite: str, packages: str) -> None:
+    """Fills an empty directory. `packages` are the names of those to add to a minimal system, with commas between."""
+    # debootstrap mounts /proc in the tree. In a mount namespace of its own, that mount disappears when it ends.
+    private = ("unshare", "--mount", "--propagation=private")
+    run(*private, "debootstrap", "--variant=minbase", f"--include={packages}", suite, str(tree))
+    for name in UNNEEDED:
+        shutil.rmtree(tree / name, ignore_errors=True)
+        (tree / name).mkdir(parents=True)
+    (tree / "etc/resolv.conf").unlink(missing_ok=True)

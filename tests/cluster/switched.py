@@ -1,0 +1,43 @@
+"""A control plane that has a network of its own, with a bridge for its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.cluster.control_plane import WholeControlPlane
+from tests.cluster.places import GATEWAY, Place, routes_to
+from tests.cluster.progress import run
+
+SWITCH = "nodes"
+SWITCH_MAC = "02:00:00:00:00:01"
+"""A bridge without an address of its own has the lowest of its ports' addresses. When that port's node dies, the other
+nodes know the API server by an address that is gone, until ARP notices some ten seconds later: too late for their
+leases, so the control plane takes all of them for dead."""
+
+
+class SwitchedControlPlane(WholeControlPlane):
+    """Context manager. Its nodes connect to the bridge SWITCH in the network namespace `netns`."""
+
+    _host = GATEWAY.address
+    _addresses = ("127.0.0.1", "10.96.0.1", "fd00:96::1", GATEWAY.address, GATEWAY.address6)
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        """`places` are those of the nodes, whose Pods it reaches by routes."""
+        super().__init__()
+        self.netns = self.sandbox.netns
+        self.places = list(places)
+
+    def _placement_flags(self) -> list[str]:
+        return [f"--advertise-address={GATEWAY.address}", "--kubelet-preferred-address-types=InternalIP"]
+
+    def _start(self) -> None:
+        super()._start()
+        for arguments in (
+            f"link add {SWITCH} address {SWITCH_MAC} type bridge",
+            f"addr add {GATEWAY.address}/24 dev {SWITCH}",
+            f"addr add {GATEWAY.address6}/64 dev {SWITCH} nodad",
+            f"link set {SWITCH} up",
+            *(line for place in self.places for line in routes_to(place)),
+        ):
+            run("ip", "-n", self.netns, *arguments.split())
+        self._start_controllers()
