@@ -2,29 +2,42 @@
 # Starts a virtual machine. tests/kernels/vm.py runs it as process 1 of new PID and mount namespaces, so that everything
 # that is started and mounted here disappears with this process. In the end it becomes qemu. Its standard input and
 # output are the VM's control channel; all messages and the kernel's console go to standard error.
-#     VIRTIOFSD=PATH EMULATED=yes host.sh KERNEL CHECKOUT ROOM
+#     VIRTIOFSD=PATH EMULATED=yes OWN_TIME= MEMORY=MEGABYTES TREE= SHOWN= TAP= host.sh KERNEL CHECKOUT ROOM
 # KERNEL: a directory of tests/kernels/debian.py. ROOM: an empty directory; only this process sees what is mounted on it.
-# EMULATED is empty if KVM runs the VM.
+# EMULATED is empty if KVM runs the VM. TAP is the VM's network card at this end, or empty.
 # The VM's root is this machine's root file system, without other file systems; whatever the VM writes stays in memory.
+# If TREE is not empty, it is the VM's root, and the VM has this machine's root file system at /machine. SHOWN are files,
+# one on each line, that the VM must see there although they may be on other file systems.
+# With OWN_TIME, the clock of an emulated VM advances by 1 ns for each instruction, and as usual while the VM is idle.
+# So it takes itself for a fast machine with one processor, and no time-out in it runs out because it is slow.
 set -euo pipefail
 
 kernel=$1 checkout=$2 room=$3
 name=$(basename "$kernel")
-memory=3072
+memory=$MEMORY
 
 mount -t tmpfs tmpfs "$room"
 mkdir "$room/root" "$room/modules"
-mount --bind / "$room/root"
+machine=$room/root
+if [[ $TREE ]]; then
+    mount --bind "$TREE" "$room/root"
+    machine=$room/machine
+    mkdir "$machine"
+fi
+mount --bind / "$machine"
 # The checkout and its Python packages may be on other file systems.
-for needed in "$checkout" "$(realpath "$checkout/.venv")"; do
-    mounted=$(stat --format %m "$needed")
-    [[ $mounted == / ]] || mountpoint --quiet "$room/root$mounted" || mount --bind "$mounted" "$room/root$mounted"
+needed=("$checkout" "$(realpath "$checkout/.venv")")
+[[ ! $SHOWN ]] || mapfile -t -O "${#needed[@]}" needed <<<"$SHOWN"
+for path in "${needed[@]}"; do
+    mounted=$(stat --format %m "$path")
+    [[ $mounted == / ]] || mountpoint --quiet "$machine$mounted" || mount --bind "$mounted" "$machine$mounted"
 done
 mount --bind "$kernel/lib/modules" "$room/modules"
 
 # Busybox, and the modules that are needed to mount the root.
 tree=$room/initramfs
 mkdir -p "$tree"/{bin,proc,modules,lower,upper,root}
+touch "$tree/modules/order" # there is none for a kernel that has all of them built in
 cp "$(command -v busybox)" "$tree/bin/busybox"
 ln -s busybox "$tree/bin/sh"
 cp "$(dirname "$0")/guest-init.sh" "$tree/init"
@@ -48,18 +61,30 @@ share() { # TAG
 options=()
 share root
 share modules
+[[ ! $TREE ]] || share machine
 
 words="console=ttyS0 loglevel=6 panic=-1 rdinit=/init checkout=$checkout"
 if [[ $EMULATED ]]; then
-    options+=(-accel "tcg,thread=multi,tb-size=1024" -cpu "max,-la57,-smap,-smep,-pku,-avx,-avx2")
+    if [[ $OWN_TIME ]]; then
+        options+=(-accel "tcg,thread=single,tb-size=1024" -icount "shift=0,sleep=on" -smp 1)
+    else
+        options+=(-accel "tcg,thread=multi,tb-size=1024" -smp 2)
+    fi
+    options+=(-cpu "max,-la57,-smap,-smep,-pku,-avx,-avx2")
     # These features are costly to emulate, and do not change what the verifier does; mitigations=off would.
     words+=" nopti spectre_v2=off retbleed=off nokaslr init_on_alloc=0 transparent_hugepage=always"
     words+=" tsc=reliable no_timer_check"
 else
-    options+=(-accel kvm -cpu host)
+    options+=(-accel kvm -cpu host -smp 2)
 fi
-exec qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none -nic none -machine q35,memory-backend=memory \
-    -smp 2 -m "$memory" -object "memory-backend-memfd,id=memory,size=${memory}M,share=on" "${options[@]}" \
+[[ ! $TREE ]] || words+=" tree=yes"
+if [[ $TAP ]]; then
+    options+=(-netdev "tap,id=network,ifname=$TAP,script=no,downscript=no" -device virtio-net-pci,netdev=network)
+else
+    options+=(-nic none)
+fi
+exec qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none -machine q35,memory-backend=memory \
+    -m "$memory" -object "memory-backend-memfd,id=memory,size=${memory}M,share=on" "${options[@]}" \
     -device virtio-serial-pci -chardev stdio,id=control,signal=off -device virtserialport,chardev=control,nr=1 \
     -chardev file,id=console,path=/dev/fd/2,append=on -serial chardev:console \
     -kernel "$kernel/vmlinuz" -initrd "$room/initramfs.cpio" -append "$words"

@@ -3,8 +3,9 @@
     with VirtualMachine(debian.fetch("6.1")) as vm:
         vm.run(["uname", "-r"])
 
-Whatever a command writes stays in the VM's memory. Without KVM the VM is emulated, and about ten times slower than the
-machine; the laboratory learns that by `LAB_SLOWNESS`.
+Whatever a command writes stays in the VM's memory. With a root file system of its own the VM boots systemd from there,
+and sees this machine's files at MACHINE. Without KVM the VM is emulated, and about ten times slower than the machine;
+the laboratory learns that by `LAB_SLOWNESS`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +26,10 @@ from tests.kernels.debian import CACHE
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATED_SLOWNESS = 10
-_BOOT_SECONDS = 180
+_BOOT_SECONDS = 600
 _CONSOLE_LINES = 40
+MACHINE = Path("/machine")
+"""Where a VM with a root of its own has this machine's files, read-only."""
 _HOST_SCRIPT = Path(__file__).with_name("host.sh")
 
 
@@ -41,9 +45,33 @@ class Result:
 
 
 class VirtualMachine:
-    """Context manager. `kernel` is a directory of tests.kernels.debian."""
+    """Context manager. `kernel` is a directory of tests.kernels.debian.
 
-    def __init__(self, kernel: Path) -> None:
+    `tree` is a root file system whose systemd becomes process 1, and starts tests.kernels.guest from /run/checkout.
+    `shown` are further files that such a VM must see at MACHINE, wherever they are mounted. If `netns` and `tap` name a
+    tap device and its network namespace, the device's other end is the VM's network card. With `own_time` an emulated
+    VM takes itself for a fast machine: its clock is slow when the VM is. So time-outs of the programs in it hold, which
+    nobody can stretch."""
+
+    def __init__(
+        self,
+        kernel: Path,
+        *,
+        tree: Path | None = None,
+        shown: Sequence[Path] = (),
+        netns: str = "",
+        tap: str = "",
+        megabytes: int = 3072,
+        own_time: bool = False,
+    ) -> None:
+        self._netns = netns
+        self._options = {
+            "TREE": str(tree or ""),
+            "SHOWN": "\n".join(map(str, shown)),
+            "TAP": tap,
+            "MEMORY": str(megabytes),
+            "OWN_TIME": "yes" if own_time else "",
+        }
         self.slowness = 1 if has_kvm() else EMULATED_SLOWNESS
         self._kernel = kernel
         # The file has no name, so that it leaves nothing behind.
@@ -56,6 +84,8 @@ class VirtualMachine:
         self._room = Path(tempfile.mkdtemp(prefix="room-", dir=CACHE))
         # When we end in any way, the kernel kills unshare, then process 1 of the namespace, then all others in it.
         bound_to_us = ["setpriv", "--pdeathsig=KILL"]
+        if self._netns:
+            bound_to_us += ["nsenter", f"--net=/run/netns/{self._netns}"]
         namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]
         self._process = subprocess.Popen(
             [*bound_to_us, *namespaces, "bash", str(_HOST_SCRIPT), str(self._kernel), str(ROOT), str(self._room)],
@@ -64,7 +94,9 @@ class VirtualMachine:
             stderr=self._console,
             text=True,
             errors="replace",
-            env=os.environ | {"VIRTIOFSD": str(find_virtiofsd()), "EMULATED": "yes" if self.slowness > 1 else ""},
+            env=os.environ
+            | {"VIRTIOFSD": str(find_virtiofsd()), "EMULATED": "yes" if self.slowness > 1 else ""}
+            | self._options,
             start_new_session=True,
         )
         try:
