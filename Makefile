@@ -13,7 +13,7 @@ READY_CLUSTER := .venv/ready-cluster-$(STATE)
 READY_KERNELS := .venv/ready-kernels-$(STATE)
 
 .PHONY: help setup setup-cluster setup-kernels demo test lint unit kernel kernels kernels-test cluster install-yaml
-.PHONY: cluster-test versions lock bench clean
+.PHONY: cluster-test versions systemd-test lock bench clean
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -82,6 +82,10 @@ cluster-test: setup-cluster ## tests on a real Kubernetes (root); the first run 
 
 versions: setup-cluster ## tests on API servers of other Kubernetes versions, or of KUBERNETES, such as 1.31 (root)
 	$(PYTHON) -m tests.versions $(KUBERNETES)
+
+systemd-test: setup-cluster setup-kernels ## tests on a node that boots systemd, in a virtual machine; slow (root)
+	$(PYTHON) -m tests.systemd.ready
+	$(PYTHON) -m pytest -q -p tests.no_skips tests/systemd
 
 cluster: setup-cluster ## a Kubernetes of one node (NODES=2, 3) to try things on, until Ctrl-C (root)
 	exec $(PYTHON) -m tests.cluster $(NODES)
