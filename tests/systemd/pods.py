@@ -26,7 +26,7 @@ def pod_of(backend: str) -> str:
 
 
 def web_server(name: str, resources: Manifest | None = None, **labels: str) -> Manifest:
-    """A Pod that answers each HTTP request with its name."""
+    """A Pod that answers each HTTP request with its name. Its probe makes it ready no earlier than it listens."""
     script = f"mkdir /www && echo {name} >/www/index.html && exec httpd -f -p 80 -h /www"
     container = {
         "name": "server",
@@ -34,6 +34,7 @@ def web_server(name: str, resources: Manifest | None = None, **labels: str) -> M
         "imagePullPolicy": "Never",
         "command": ["sh", "-c", script],
         "resources": resources or {},
+        "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 2},
     }
     return {
         "apiVersion": "v1",
