@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ _PROGRAMS = Path(__file__).parent / "programs"
 KERNEL_TREE = _PROGRAMS / "kernel"
 _HEADERS = ("consts.h", "types.h", "sockets.h", "maps.h")
 _SOURCES = (
+    "lib_order.c",
     "lib_context.c",
     "lib_frontend.c",
     "lib_exemptions.c",
@@ -77,6 +79,10 @@ OWN_HOOK = 0x6B6F6F68
 for (bpf/programs/lib_watch.c)."""
 
 
+_STRONG_ORDER = frozenset({"x86_64"})
+"""Machines that keep loads in their order, and stores as well (bpf/programs/lib_order.c)."""
+
+
 class MapSizes(NamedTuple):
     max_frontends: int
     max_backends: int
@@ -95,7 +101,10 @@ def program_text() -> str:
 def compiler_flags(sizes: MapSizes) -> list[str]:
     numbers = sizes._asdict() | {f"{name}_fd": descriptor for name, descriptor in (ONE_ROW_MAPS | SHARED_MAPS).items()}
     numbers |= {"own_program_fd": OWN_PROGRAM, "own_hook": OWN_HOOK}
-    return [f"-I{_PROGRAMS}", "-Wno-macro-redefined"] + [f"-D{name.upper()}={value}" for name, value in numbers.items()]
+    flags = [f"-I{_PROGRAMS}", "-Wno-macro-redefined"]
+    if platform.machine() not in _STRONG_ORDER:
+        flags.append("-DWEAK_ORDER")
+    return flags + [f"-D{name.upper()}={value}" for name, value in numbers.items()]
 
 
 @cache

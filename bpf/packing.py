@@ -44,10 +44,10 @@ HASH_FACTOR = 0x9E3779B97F4A7C15
 """HASH_FACTOR of bpf/programs/consts.h."""
 _GENERATION = struct.Struct("=Q")
 _FRONTEND_BODY = struct.Struct("=QIIIIIBBBBQ")  # from backends_generation to cgroup_bits
-_BACKEND = struct.Struct("=Q16s2s6x")
+_BACKEND = struct.Struct("=Q16s2s6x")  # without the seal
 _MEMBER = struct.Struct("=24s16s2s6x")
 _AFFINITY_KEY = struct.Struct("=24sQ")
-_AFFINITY = struct.Struct("=Q16s2s6xQQ")  # generation address port last_used generation
+_AFFINITY = struct.Struct("=32sQQ8s")  # a row of `backends`, last_used, generation, the seal of that row
 _COUNTERS = struct.Struct(f"={2 + len(PassReason)}Q")
 _WINDOW = struct.Struct("=II")
 _POLICY = struct.Struct("=256sQII")
@@ -100,6 +100,14 @@ def unpack_frontend(raw: bytes) -> Frontend:
     return Frontend(unpack_address(address), port, Protocol.of_number(protocol))
 
 
+def seal(words: bytes) -> bytes:
+    """The seal of a row that has these words before it. Mirrors bpf/programs/lib_order.c."""
+    mixed = 0
+    for (word,) in _GENERATION.iter_unpack(words):
+        mixed = (mixed * HASH_FACTOR + word) % 2**64
+    return _GENERATION.pack(mixed)
+
+
 def pack_frontend_row(row: FrontendRow) -> bytes:
     generation = _GENERATION.pack(row.generation)
     body = _FRONTEND_BODY.pack(
@@ -115,7 +123,8 @@ def pack_frontend_row(row: FrontendRow) -> bytes:
         row.percentage,
         row.cgroup_bits,
     )
-    return generation + pack_frontend(row.frontend) + body + generation
+    words = generation + pack_frontend(row.frontend) + body + generation
+    return words + seal(words)
 
 
 def unpack_frontend_row(raw: bytes) -> FrontendRow:
@@ -139,12 +148,13 @@ def unpack_frontend_row(raw: bytes) -> FrontendRow:
 
 
 def pack_backend(generation: int, backend: Endpoint) -> bytes:
-    return _BACKEND.pack(generation, pack_address(backend.address), backend.port.to_bytes(2, "big"))
+    words = _BACKEND.pack(generation, pack_address(backend.address), backend.port.to_bytes(2, "big"))
+    return words + seal(words)
 
 
 def unpack_backend(raw: bytes) -> tuple[int, Endpoint]:
     """Generation and endpoint."""
-    generation, address, port = _BACKEND.unpack(raw)
+    generation, address, port = _BACKEND.unpack_from(raw)
     return generation, Endpoint(unpack_address(address), int.from_bytes(port, "big"))
 
 
@@ -164,11 +174,12 @@ def unpack_member(raw: bytes) -> tuple[Frontend, Endpoint]:
 
 def unpack_affinity(key: bytes, value: bytes) -> AffinityRow:
     frontend, cookie = _AFFINITY_KEY.unpack(key)
-    generation, address, port, last_used, _ = _AFFINITY.unpack(value)
+    words, last_used, _, _ = _AFFINITY.unpack(value)
+    generation, backend = unpack_backend(words)
     return AffinityRow(
         client_netns=cookie,
         frontend=unpack_frontend(frontend),
-        backend=Endpoint(unpack_address(address), int.from_bytes(port, "big")),
+        backend=backend,
         generation=generation,
         last_used_ns=last_used,
     )
@@ -180,9 +191,8 @@ def pack_affinity_key(frontend: Frontend, client_netns: int) -> bytes:
 
 def pack_affinity(row: AffinityRow) -> tuple[bytes, bytes]:
     key = pack_affinity_key(row.frontend, row.client_netns)
-    address, port = pack_address(row.backend.address), row.backend.port.to_bytes(2, "big")
-    value = _AFFINITY.pack(row.generation, address, port, row.last_used_ns, row.generation)
-    return key, value
+    sealed = pack_backend(row.generation, row.backend)
+    return key, _AFFINITY.pack(sealed[:32], row.last_used_ns, row.generation, sealed[32:])
 
 
 def unpack_counters(per_cpu: bytes) -> Counters:

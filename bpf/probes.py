@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 
 from bpf import libbpf
+from bpf.build import HOOKS
 
 KERNEL_FLOOR = (5, 15)
 SO_NETNS_COOKIE = 71
@@ -31,6 +33,10 @@ HELPERS = {
 PACKET_HELPERS = {"bpf_skb_store_bytes": 9, "bpf_skb_load_bytes": 26, "bpf_sk_lookup_udp": 85}
 """Those that the closer's program calls as well."""
 
+ATOMICS = {"addition": 0x00, "addition that returns the former value": 0x01, "comparison and exchange": 0xF1}
+"""Atomic operations of the programs -> their code in the instruction. The compiler of a kernel for another processor
+than x86 may lack some: that for arm64 has those that return a value since 5.18."""
+
 
 def missing_features() -> list[str]:
     """Names of the features that this kernel lacks, or that this process has no right to use; empty when none is
@@ -48,7 +54,25 @@ def missing_features() -> list[str]:
         missing += [
             f"helper {name}" for name, number in helpers.items() if not libbpf.probe_helper(program_type, number)
         ]
+    missing += [f"atomic {name} in programs" for name, operation in ATOMICS.items() if not _has_atomic(operation)]
     return missing
+
+
+def _has_atomic(operation: int) -> bool:
+    instructions = (
+        (0xB7, 0x00, 0, 0),  # r0 = 0
+        (0x7B, 0x0A, -8, 0),  # *(u64 *)(r10 - 8) = r0
+        (0xB7, 0x01, 0, 1),  # r1 = 1
+        (0xDB, 0x1A, -8, operation),  # the operation, with r1, on that word of the stack
+        (0xB7, 0x00, 0, 1),  # r0 = 1
+        (0x95, 0x00, 0, 0),  # return r0
+    )
+    text = b"".join(struct.pack("=BBhi", *each) for each in instructions)
+    try:
+        os.close(libbpf.load_program("atomic", text, libbpf.PROG_TYPE_SOCK_ADDR, HOOKS["connect4"]))
+    except libbpf.ProgramRefused:
+        return False
+    return True
 
 
 def own_netns_cookie() -> int:

@@ -50,7 +50,9 @@ static __always_inline int read_any_backend(const struct frontend_row *row, stru
         return -EAGAIN;
     *backend = shared->endpoint;
     barrier();
-    return *(volatile u64 *)&shared->generation == row->backends_generation ? 0 : -EAGAIN;
+    if (*(volatile u64 *)&shared->generation != row->backends_generation)
+        return -EAGAIN;
+    return is_whole(seal_of(row->backends_generation, backend), &shared->seal) ? 0 : -EAGAIN;
 }
 
 /* The keys of all look-ups of one call. They share their place on the stack, since each begins with the frontend. */

@@ -45,7 +45,9 @@ static __always_inline u64 read_affinity(const struct affinity_row *row, struct 
     barrier();
     *backend = row->backend;
     barrier();
-    return *(volatile u64 *)&row->generation == generation ? generation : 0;
+    if (*(volatile u64 *)&row->generation != generation || !is_whole(seal_of(generation, backend), &row->seal))
+        return 0;
+    return generation;
 }
 
 static __always_inline bool is_fresh(const struct affinity_row *row, u64 now, u32 seconds) {
@@ -78,7 +80,8 @@ static __always_inline void record_affinity(struct bpf_sock_addr *ctx, const str
     struct affinity_row fresh = {.generation = attempt->generation,
                                  .backend = *backend,
                                  .last_used = bpf_ktime_get_coarse_ns(),
-                                 .generation_tail = attempt->generation};
+                                 .generation_tail = attempt->generation,
+                                 .seal = seal_of(attempt->generation, backend)};
     struct affinity_row *other;
     struct endpoint theirs;
 
@@ -144,10 +147,13 @@ static __always_inline int choose_backend(struct bpf_sock_addr *ctx, struct atte
  * say in it. -EAGAIN: the row was replaced while we read it, and nothing was done. */
 static __always_inline int try_redirect(struct bpf_sock_addr *ctx, struct attempt *attempt, struct endpoint *backend) {
     const struct frontend_row *row = frontends.lookup(&attempt->keys->frontend);
+    struct frontend_row copy;
     int error;
 
     if (!row)
         return -ENOENT;
+    if (!open_row(&row, &copy))
+        return -EAGAIN;
     attempt->row = row;
     attempt->generation = begin_reading(row);
     attempt->caller->service_id = row->service_id;

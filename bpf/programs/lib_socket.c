@@ -85,13 +85,13 @@ static __always_inline void read_pair(const struct socket_pair *pair, const stru
     u64 generation = *(volatile u64 *)&pair->generation;
     u64 difference;
 
-    barrier();
+    order();
     difference = differs_in_frontend(pair, call, PAIR_STALE);
     kept->backend.address[0] = pair->backend[0];
     kept->backend.address[1] = pair->backend[1];
     kept->backend.port = pair->backend_port;
     kept->flags = pair->flags;
-    barrier();
+    order();
     kept->generation = !difference && *(volatile u64 *)&pair->generation == generation ? generation : 0;
 }
 
@@ -104,11 +104,11 @@ static __always_inline bool is_current(const struct socket_pair *pair, const str
 
 /* Copies the backend of a pair that is_current. -EAGAIN: another thread has written the pair meanwhile. */
 static __always_inline int read_current(const struct socket_pair *pair, u64 generation, struct endpoint *backend) {
-    barrier();
+    order();
     backend->address[0] = pair->backend[0];
     backend->address[1] = pair->backend[1];
     backend->port = pair->backend_port;
-    barrier();
+    order();
     return *(volatile u64 *)&pair->generation == generation ? 0 : -EAGAIN;
 }
 
@@ -141,7 +141,7 @@ static __always_inline int find_kept(struct bpf_sock_addr *ctx, struct socket_st
 static __always_inline void write_pair(struct socket_pair *pair, const struct frontend_key *call,
                                        const struct endpoint *backend, u64 generation) {
     *(volatile u64 *)&pair->generation = 0;
-    barrier();
+    order();
     pair->frontend[0] = call->address[0];
     pair->frontend[1] = call->address[1];
     pair->backend[0] = backend->address[0];
@@ -149,7 +149,7 @@ static __always_inline void write_pair(struct socket_pair *pair, const struct fr
     pair->frontend_port = call->port_protocol;
     pair->backend_port = backend->port;
     pair->flags = 0;
-    barrier();
+    order();
     *(volatile u64 *)&pair->generation = generation;
 }
 
@@ -284,12 +284,12 @@ static __always_inline int read_frontend(const struct socket_pair *pair, const s
     u64 generation = *(volatile u64 *)&pair->generation;
     u64 difference;
 
-    barrier();
+    order();
     difference = differs_in_peer(pair, peer);
     frontend->address[0] = pair->frontend[0];
     frontend->address[1] = pair->frontend[1];
     frontend->port = pair->frontend_port;
-    barrier();
+    order();
     return generation && !difference && *(volatile u64 *)&pair->generation == generation ? 0 : -ENOENT;
 }
 
@@ -329,13 +329,18 @@ static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx) {
  * (types.h). */
 static __always_inline struct bpf_sock *find_subflow(struct bpf_sock_addr *ctx, const struct frontend_key *peer) {
     u64 ports = (__be16)peer->port_protocol | (u32)bpf_htons(ctx->sk->src_port) << 16;
+    struct bpf_sock *found;
     u64 tuple[5];
 
     if (!peer->address[0] && (u32)peer->address[1] == bpf_htonl(AF_INET_MAPPED)) {
         tuple[0] = peer->address[1] >> 32 | (u64)ctx->sk->src_ip4 << 32;
         tuple[1] = ports;
-        return bpf_sk_lookup_tcp(ctx, (struct bpf_sock_tuple *)tuple, sizeof(((struct bpf_sock_tuple *)0)->ipv4),
-                                 BPF_F_CURRENT_NETNS, 0);
+        found = bpf_sk_lookup_tcp(ctx, (struct bpf_sock_tuple *)tuple, sizeof(((struct bpf_sock_tuple *)0)->ipv4),
+                                  BPF_F_CURRENT_NETNS, 0);
+        /* LLVM for arm64 would otherwise make one call of both, with a place of `ports` that the verifier refuses to be
+         * variable. */
+        barrier_var(found);
+        return found;
     }
     tuple[0] = peer->address[0];
     tuple[1] = peer->address[1];

@@ -48,7 +48,7 @@ static __always_inline void record_decision(struct bpf_sock_addr *ctx, const str
     if (!row)
         return;
     *(volatile u64 *)&row->number = 0;
-    barrier();
+    order();
     get_call(ctx, &target, ipv6);
     row->time = now;
     row->frontend = *call;
@@ -62,6 +62,6 @@ static __always_inline void record_decision(struct bpf_sock_addr *ctx, const str
     row->hook = own_hook();
     frontend = frontends.lookup((void *)call);
     row->service_id = frontend ? frontend->service_id : 0;
-    barrier();
+    order();
     *(volatile u64 *)&row->number = number;
 }

@@ -19,7 +19,8 @@ _Static_assert(sizeof(struct frontend_key) == 24, "frontend_key");
 
 /* Every write of a row has a new generation. It stands at both ends of the row, and the row repeats its own key: a
  * hash map gives a freed element to the next writer at once, while a program may still be reading it. From the two
- * generations and the key, the program learns whether that has happened. */
+ * generations and the key, the program learns whether that has happened; on processors that may read and write words
+ * in another order, it learns it from the seal (lib_order.c). */
 struct frontend_row {
     u64 generation;
     struct frontend_key key;
@@ -34,8 +35,9 @@ struct frontend_row {
     u8 percentage; /* of clients that are redirected, 1 to 100 */
     u64 cgroup_bits; /* one for each of the policy's rows in `backend_cgroups`: the low six bits of the cgroup's id */
     u64 generation_tail;
+    u64 seal;
 };
-_Static_assert(sizeof(struct frontend_row) == 80, "frontend_row");
+_Static_assert(sizeof(struct frontend_row) == 88, "frontend_row");
 
 struct endpoint {
     __be64 address[2];
@@ -46,8 +48,9 @@ _Static_assert(sizeof(struct endpoint) == 24, "endpoint");
 struct backend_row {
     u64 generation; /* `backends_generation` of the frontend row that names it */
     struct endpoint endpoint;
+    u64 seal;
 };
-_Static_assert(sizeof(struct backend_row) == 32, "backend_row");
+_Static_assert(sizeof(struct backend_row) == 40, "backend_row");
 
 struct affinity_key {
     struct frontend_key frontend;
@@ -56,14 +59,15 @@ struct affinity_key {
 _Static_assert(sizeof(struct affinity_key) == 32, "affinity_key");
 
 /* `generation` is that of the frontend row by which the backend was last known to be in use. It stands at both ends, as
- * in a frontend row. */
+ * in a frontend row. The seal is of the words before `last_used`, which changes in place. */
 struct affinity_row {
     u64 generation;
     struct endpoint backend;
     u64 last_used; /* ns, CLOCK_MONOTONIC */
     u64 generation_tail;
+    u64 seal;
 };
-_Static_assert(sizeof(struct affinity_row) == 48, "affinity_row");
+_Static_assert(sizeof(struct affinity_row) == 56, "affinity_row");
 
 struct member_key {
     struct frontend_key frontend;

@@ -283,6 +283,7 @@ def test_a_call_that_meets_a_replaced_row_starts_over_and_passes_when_that_does_
         return str(caller.process.do("peer", address=str(frontend.address), port=53, protocol="UDP")["peer"][0])
 
     assert {peer() for _ in range(20)} == {str(backend.address)}
-    half_written = packing.pack_frontend_row(row)[:-8] + (4).to_bytes(8, "little")
+    whole = packing.pack_frontend_row(row)
+    half_written = whole[:-16] + (4).to_bytes(8, "little") + whole[-8:]
     maps["frontends"].update(packing.pack_frontend(frontend), half_written)
     assert peer() == str(frontend.address)

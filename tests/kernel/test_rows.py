@@ -17,6 +17,7 @@ import pytest
 
 from bpf import packing, pod_cgroups, rows
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
+from bpf.kernel_map import KernelMap
 from bpf.maps import PinnedMaps
 from bpf.monitoring import shared_rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
@@ -57,6 +58,12 @@ def key_of(frontend: Frontend) -> dict[str, Any]:
     }
 
 
+def seal_of(rows_of: KernelMap) -> int:
+    """Of the words of the map's first row that precede it."""
+    _, value = next(iter(rows_of.items()))
+    return int.from_bytes(packing.seal(value[:-8]), sys.byteorder)
+
+
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
 def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
     maps.write_frontend(
@@ -93,6 +100,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
         "skip_to": 6,
         "percentage": 42,
         "cgroup_bits": 2**63 + 5,
+        "seal": seal_of(maps["frontends"]),
     }
     maps.remove_frontend(frontend)
 
@@ -101,7 +109,7 @@ def test_a_backend(maps: PinnedMaps) -> None:
     maps["backends"].update_many(packing.pack_backends(7, 0, [BACKEND]))
     row = as_the_kernel_sees(maps["backends"].path)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
-    assert row == {"key": 0, "value": {"generation": 7, "endpoint": endpoint}}
+    assert row == {"key": 0, "value": {"generation": 7, "endpoint": endpoint, "seal": seal_of(maps["backends"])}}
 
 
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
@@ -124,7 +132,14 @@ def test_an_affinity(maps: PinnedMaps) -> None:
     row = as_the_kernel_sees(maps["affinity"].path)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
     assert row["key"] == {"client_netns": 2**33, "frontend": key_of(V4)}
-    assert row["value"] == {"generation": 7, "backend": endpoint, "last_used": 2**50, "generation_tail": 7}
+    sealed = packing.seal(packing.pack_affinity(held)[1][:32])
+    assert row["value"] == {
+        "generation": 7,
+        "backend": endpoint,
+        "last_used": 2**50,
+        "generation_tail": 7,
+        "seal": int.from_bytes(sealed, sys.byteorder),
+    }
 
 
 def test_a_member(maps: PinnedMaps) -> None:

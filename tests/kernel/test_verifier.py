@@ -19,7 +19,7 @@ import pytest
 from bpf import libbpf
 from bpf.build import FIND_REDIRECT, HOOKS
 from bpf.kernel_map import KernelMap
-from bpf.probes import HELPERS, PACKET_HELPERS
+from bpf.probes import ATOMICS, HELPERS, PACKET_HELPERS, missing_features
 from bpf.rows import DECIDING_HOOKS
 from tests.lab.lab import RIGHTS, ROOT, Agent, Lab
 
@@ -68,6 +68,27 @@ def test_a_program_that_decides_about_calls_can_start_itself_again(programs: Pat
 def test_every_helper_that_the_programs_call_is_probed_at_the_start() -> None:
     text = "".join(path.read_text() for path in SOURCES.glob("*.[ch]"))
     assert set(re.findall(r"\bbpf_\w+(?=\()", text)) - MACROS == HELPERS.keys() | PACKET_HELPERS.keys()
+
+
+ATOMIC_WORDS = {
+    "lock *(u64 *)": "addition",
+    "atomic64_fetch_add": "addition that returns the former value",
+    "atomic64_cmpxchg": "comparison and exchange",
+}
+"""As bpftool prints the operations of ATOMICS."""
+
+
+def test_every_atomic_operation_of_the_programs_is_probed_at_the_start(programs: Path) -> None:
+    lines = [line for name in (*HOOKS, FIND_REDIRECT) for line in instructions(programs / name)]
+    atomic = [line for line in lines if re.search("lock|atomic", line) and "call" not in line]
+    found = {name for line in atomic for words, name in ATOMIC_WORDS.items() if words in line}
+    assert found == ATOMICS.keys()
+    assert not [line for line in atomic if not any(words in line for words in ATOMIC_WORDS)]
+
+
+def test_an_atomic_operation_that_the_kernel_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ATOMICS, "negation", 0xEE)
+    assert missing_features() == ["atomic negation in programs"]
 
 
 def test_root_loads_all_programs(lab: Lab) -> None:

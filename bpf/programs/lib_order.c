@@ -1,0 +1,57 @@
+/* How programs see whole what another CPU may be writing.
+ *
+ * x86 keeps loads in their order, and stores as well. So it is enough to hold the compiler back, and the generations
+ * tell whether a row changed while it was read. Other processors, such as arm64, reorder both (WEAK_ORDER):
+ *
+ * - What programs write in place (socket pairs, decisions) is put in order by full barriers on both sides. Those are
+ *   atomic operations that return the former value: the kernel orders them fully (Documentation/atomic_t.txt), and its
+ *   JIT for arm64 makes LDADDAL of them, or a loop that ends with DMB ISH.
+ * - Rows that the kernel copies into a map are written in any order, so barriers of the reader are not enough. Such a
+ *   row has a seal, mixed from its other words (bpf/packing.py seal). A program compares it with what it has read: words
+ *   of two rows do not have the seal of either. */
+
+static __always_inline void order(void) {
+#ifdef WEAK_ORDER
+    /* LLVM would take another operation for an addition of 0 (bpf/probes.py names those that we use). */
+    u64 word = 0, former = __sync_fetch_and_add(&word, 1);
+
+    barrier_var(former); /* LLVM would otherwise choose the operation that returns nothing, and orders nothing */
+#endif
+    barrier();
+}
+
+static __always_inline u64 mix(u64 seal, u64 word) {
+    return seal * HASH_FACTOR + word;
+}
+
+/* The seal of a row of `backends` or `affinity`. */
+static __always_inline u64 seal_of(u64 generation, const struct endpoint *backend) {
+    return mix(mix(mix(generation, backend->address[0]), backend->address[1]), backend->port);
+}
+
+/* Whether words with the seal `mixed` are those of one row. `seal` is that row's, and is read at any time. */
+static __always_inline bool is_whole(u64 mixed, const u64 *seal) {
+#ifdef WEAK_ORDER
+    return mixed == *(volatile u64 *)seal;
+#else
+    return true;
+#endif
+}
+
+/* Where the row can be read: in place, or in `copy`. False: it is being written. */
+static __always_inline bool open_row(const struct frontend_row **row, struct frontend_row *copy) {
+#ifdef WEAK_ORDER
+    const u64 *word = (const u64 *)copy;
+    u64 mixed = 0;
+
+    *copy = **row;
+    barrier(); /* otherwise the compiler might read the row again */
+#pragma unroll
+    for (int i = 0; i < offsetof(struct frontend_row, seal) / sizeof(u64); i++)
+        mixed = mix(mixed, word[i]);
+    *row = copy;
+    return is_whole(mixed, &copy->seal);
+#else
+    return true;
+#endif
+}
