@@ -11,12 +11,14 @@ STATE := $(shell cat $(REQUIREMENTS) .ci/setup | sha256sum | cut -c 1-16)
 READY := .venv/ready-$(STATE)
 READY_CLUSTER := .venv/ready-cluster-$(STATE)
 READY_KERNELS := .venv/ready-kernels-$(STATE)
+READY_ARM64 := .venv/ready-arm64-$(STATE)
+ARCH ?= amd64
 
-.PHONY: help setup setup-cluster setup-kernels demo test lint unit kernel kernels kernels-test cluster install-yaml
-.PHONY: cluster-test versions systemd-test lock bench clean
+.PHONY: help setup setup-cluster setup-kernels setup-arm64 demo test lint unit kernel kernels kernels-test cluster
+.PHONY: install-yaml cluster-test versions systemd-test lock bench clean
 
 help: ## lists the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
 
 setup: $(READY) ## installs what the other targets need (packages of the distribution, .venv)
 
@@ -35,6 +37,12 @@ setup-kernels: $(READY_KERNELS) ## installs what tests on other kernels need, to
 $(READY_KERNELS):
 	.ci/setup --kernels $(REQUIREMENTS)
 	touch $(READY) $@
+
+setup-arm64: $(READY_ARM64) ## installs what `make kernels ARCH=arm64` needs, too
+
+$(READY_ARM64):
+	.ci/setup --arm64 $(REQUIREMENTS)
+	touch $(READY) $(READY_CLUSTER) $(READY_KERNELS) $@
 
 demo: setup ## shows real redirects on this machine, step by step, and leaves nothing behind (root)
 	$(PYTHON) -m tests.demo
@@ -73,8 +81,9 @@ kernels-test: setup-kernels ## the same on other kernels, chosen tests in two vi
 	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist worksteal tests/kernels
 
 kernels: export COMMAND ?= $(PYTHON) -m tests.demo
-kernels: setup-kernels ## COMMAND (default: the demo) on KERNEL, such as 6.1; without KERNEL, what kernels there are (root)
-	$(PYTHON) -m tests.kernels $(if $(KERNEL),$(KERNEL) bash -c "$$COMMAND")
+kernels: $(if $(filter arm64,$(ARCH)),setup-arm64)
+kernels: setup-kernels ## COMMAND (default: the demo) on KERNEL, such as 6.1, of ARCH; without KERNEL, what there is (root)
+	$(PYTHON) -m tests.kernels $(ARCH) $(if $(KERNEL),$(KERNEL) bash -c "$$COMMAND")
 
 cluster-test: setup-cluster ## tests on a real Kubernetes (root); the first run builds it, about ten minutes
 	$(PYTHON) -m tests.cluster.ready

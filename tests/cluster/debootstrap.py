@@ -18,11 +18,12 @@ UNNEEDED = (
 )
 
 
-def bootstrap(tree: Path, suite: str, packages: str) -> None:
+def bootstrap(tree: Path, suite: str, packages: str, architecture: str) -> None:
     """Fills an empty directory. `packages` are the names of those to add to a minimal system, with commas between."""
     # debootstrap mounts /proc in the tree. In a mount namespace of its own, that mount disappears when it ends.
     private = ("unshare", "--mount", "--propagation=private")
-    run(*private, "debootstrap", "--variant=minbase", f"--include={packages}", suite, str(tree))
+    options = ("--variant=minbase", f"--arch={architecture}", f"--include={packages}")
+    run(*private, "debootstrap", *options, suite, str(tree))
     for name in UNNEEDED:
         shutil.rmtree(tree / name, ignore_errors=True)
         (tree / name).mkdir(parents=True)

@@ -28,6 +28,8 @@ PAUSE = "localhost/pause:1"
 BASE = "localhost/debian:bookworm-slim"
 LOOKUP = "localhost/lookup:1"
 BUSYBOX = "localhost/busybox:1"
+NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+"""This machine's architecture, as Debian and container images call it."""
 COREDNS = f"registry.k8s.io/coredns/coredns:v{binaries.COREDNS}"
 BASE_PACKAGES = "ca-certificates"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -66,36 +68,57 @@ def lookup() -> Path:
     return _packed(LOOKUP, files, ["/bin/sh"], base=[_base_layer()])
 
 
-def base() -> Path:
+def base(architecture: str = NATIVE) -> Path:
     """Debian bookworm, as a base image."""
-    return _packed(BASE, {}, ["/bin/bash"], base=[_base_layer()])
+    tag = _base_tag(architecture)
+    return _packed(tag, {}, ["/bin/bash"], base=[_base_layer(architecture)], architecture=architecture)
 
 
-def build(dockerfile: Path, tag: str, *, context: Path = ROOT, arguments: Mapping[str, str] | None = None) -> Path:
+def build(
+    dockerfile: Path,
+    tag: str,
+    *,
+    context: Path = ROOT,
+    arguments: Mapping[str, str] | None = None,
+    architecture: str = NATIVE,
+) -> Path:
     """Builds a Dockerfile whose `BASE` argument is the base image. The context has all files that git tracks or would
-    add."""
-    arguments = {"BASE": BASE, **(arguments or {})}
+    add. This machine must run programs of the architecture (tests.kernels.emulation)."""
+    arguments = {"BASE": _base_tag(architecture), **(arguments or {})}
     files = _context_files(context)
-    digest = hashlib.sha256(f"{tag}\0{arguments}\0{_base_layer().digest}\0".encode() + dockerfile.read_bytes())
+    layer = _base_layer(architecture)
+    digest = hashlib.sha256(f"{tag}\0{arguments}\0{layer.digest}\0".encode() + dockerfile.read_bytes())
     for name in files:
         digest.update(f"\0{name}\0".encode() + (context / name).read_bytes())
     target = FOLDER / f"{_file_name(tag)}-{digest.hexdigest()[:16]}.tar"
     if target.exists():
         return target
-    from_base = base()
+    from_base = base(architecture)
     with locked(CACHE / "buildah"):
         if target.exists():
             return target
         with step(f"building {tag}"), _copied(context, files) as copy:
             _buildah_pull(from_base)
-            mounted = [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
-            given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-            shape = ["--isolation=chroot", "--network=host", "--layers", "--pull-never", *mounted, *given]
-            _buildah("bud", *shape, f"--file={dockerfile}", f"--tag={tag}", str(copy))
+            _bud(dockerfile, copy, arguments, architecture, f"--tag={tag}")
             with _unfinished(target) as path:
                 _buildah("push", tag, f"docker-archive:{path}:{tag}")
             _forget_old(tag)
     return target
+
+
+def unpack(dockerfile: Path, context: Path, target: Path, *, tag: str, archive: Path, architecture: str) -> None:
+    """Builds a Dockerfile whose `BASE` argument is the image `tag` of an archive that `build` made. Writes the file
+    system to a new directory."""
+    with locked(CACHE / "buildah"), step(f"building {target.name} on {tag}"):
+        _buildah_pull(archive)
+        _bud(dockerfile, context, {"BASE": tag}, architecture, f"--output=type=local,dest={target}")
+
+
+def _bud(dockerfile: Path, context: Path, arguments: Mapping[str, str], architecture: str, *options: str) -> None:
+    mounted = [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
+    given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    shape = ["--isolation=chroot", "--network=host", "--layers", "--pull-never", f"--arch={architecture}"]
+    _buildah("bud", *shape, *mounted, *given, *options, f"--file={dockerfile}", str(context))
 
 
 def _forget_old(tag: str) -> None:
@@ -145,12 +168,16 @@ def _buildah_pull(archive: Path) -> None:
         marker.touch()
 
 
-def _base_layer() -> Layer:
-    recipe = f"bookworm minbase {BASE_PACKAGES} without {UNNEEDED}"
+def _base_tag(architecture: str) -> str:
+    return BASE if architecture == NATIVE else f"{BASE}-{architecture}"
+
+
+def _base_layer(architecture: str = NATIVE) -> Layer:
+    recipe = f"bookworm minbase {architecture} {BASE_PACKAGES} without {UNNEEDED}"
     target = FOLDER / f"base-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.layer"
     with locked(FOLDER):
         if not target.exists():
-            _bootstrap(target)
+            _bootstrap(target, architecture)
         # Hashing two hundred megabytes takes a second, so the digest is kept in a file beside it.
         digest = target.with_suffix(".digest")
         if not digest.exists():
@@ -158,13 +185,13 @@ def _base_layer() -> Layer:
     return Layer(target, digest.read_text())
 
 
-def _bootstrap(target: Path) -> None:
+def _bootstrap(target: Path, architecture: str) -> None:
     with (
-        step("bootstrapping Debian bookworm (half a minute)"),
+        step(f"bootstrapping Debian bookworm for {architecture} (half a minute; if emulated, minutes)"),
         tempfile.TemporaryDirectory(prefix=".debian-", dir=FOLDER) as tree,
         _unfinished(target) as path,
     ):
-        bootstrap(Path(tree), "bookworm", BASE_PACKAGES)
+        bootstrap(Path(tree), "bookworm", BASE_PACKAGES, architecture)
         run("tar", "--create", f"--file={path}", "--numeric-owner", "--one-file-system", f"--directory={tree}", ".")
 
 
@@ -175,6 +202,7 @@ def _packed(
     *,
     links: Mapping[str, str] | None = None,
     base: Sequence[Layer] = (),
+    architecture: str = NATIVE,
 ) -> Path:
     digest = hashlib.sha256(repr((tag, list(entrypoint), links, [layer.digest for layer in base])).encode())
     digest.update(Path(__file__).read_bytes())  # this file decides how it is packed
@@ -189,7 +217,7 @@ def _packed(
             path = Path(scratch, "layer")
             _write_layer(path, files, links or {})
             layers.append(Layer(path, run("sha256sum", str(path)).split()[0]))
-        _write_archive(unfinished, tag, entrypoint, layers)
+        _write_archive(unfinished, tag, entrypoint, layers, architecture)
     _forget_old(tag)
     return target
 
@@ -212,10 +240,12 @@ def _write_layer(target: Path, files: Mapping[str, Path], links: Mapping[str, st
             archive.addfile(entry)
 
 
-def _write_archive(target: Path, tag: str, entrypoint: Sequence[str], layers: Sequence[Layer]) -> None:
+def _write_archive(
+    target: Path, tag: str, entrypoint: Sequence[str], layers: Sequence[Layer], architecture: str
+) -> None:
     config = json.dumps(
         {
-            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
+            "architecture": architecture,
             "os": "linux",
             "config": {
                 "Entrypoint": list(entrypoint),

@@ -1,7 +1,9 @@
 """`make kernels KERNEL=6.1 COMMAND="..."`: runs a command of this checkout on another kernel.
 
-    python -m tests.kernels            lists the available kernels
-    python -m tests.kernels 6.1 COMMAND [ARGUMENT...]
+    python -m tests.kernels ARCHITECTURE            lists the available kernels
+    python -m tests.kernels ARCHITECTURE 6.1 COMMAND [ARGUMENT...]
+
+ARCHITECTURE is one of debian.ARCHITECTURES.
 
 Exits with the command's exit code, or with 125 when the kernel cannot be fetched or does not start.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.kernels import debian
+from tests.kernels import debian, root
 from tests.kernels.vm import VirtualMachine, VirtualMachineError
 
 _LIMIT_SECONDS = 2 * 3600
@@ -20,13 +22,18 @@ _FAILURE = 125
 
 def main(arguments: list[str]) -> int:
     try:
-        if not arguments:
-            print("\n".join(debian.served()))
+        architecture, *rest = arguments
+        if architecture not in debian.ARCHITECTURES:
+            print(f"ARCH is {architecture}; it must be one of {', '.join(debian.ARCHITECTURES)}", file=sys.stderr)
+            return _FAILURE
+        if not rest:
+            print("\n".join(debian.served(architecture)))
             return 0
-        kernel, *command = arguments
-        directory = debian.fetch(kernel)
+        kernel, *command = rest
+        directory = debian.fetch(kernel, architecture)
+        foreign = None if architecture == debian.ARCHITECTURES[0] else root.build(architecture)
         began = time.monotonic()
-        with VirtualMachine(directory) as vm:
+        with VirtualMachine(directory, foreign=foreign) as vm:
             print(f"{directory.name}, up in {time.monotonic() - began:.0f} s", file=sys.stderr)
             status = vm.run(command, seconds=_LIMIT_SECONDS, show=True).status
         print(f"{directory.name}: exit code {status} after {time.monotonic() - began:.0f} s", file=sys.stderr)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.kernels.debian import CACHE
+from tests.kernels.root import Root
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATED_SLOWNESS = 10
@@ -45,7 +46,8 @@ class Result:
 
 
 class VirtualMachine:
-    """Context manager. `kernel` is a directory of tests.kernels.debian.
+    """Context manager. `kernel` is a directory of tests.kernels.debian. If it is of another architecture than this
+    machine, `foreign` is the root file system.
 
     `tree` is a root file system whose systemd becomes process 1, and starts tests.kernels.guest from /run/checkout.
     `shown` are further files that such a VM must see at MACHINE, wherever they are mounted. If `netns` and `tap` name a
@@ -57,6 +59,7 @@ class VirtualMachine:
         self,
         kernel: Path,
         *,
+        foreign: Root | None = None,
         tree: Path | None = None,
         shown: Sequence[Path] = (),
         netns: str = "",
@@ -65,14 +68,17 @@ class VirtualMachine:
         own_time: bool = False,
     ) -> None:
         self._netns = netns
+        root = foreign or Root(Path("/"), ROOT / ".venv")
         self._options = {
+            "FILES": str(root.files),
+            "VENV": str(root.venv),
             "TREE": str(tree or ""),
             "SHOWN": "\n".join(map(str, shown)),
             "TAP": tap,
             "MEMORY": str(megabytes),
             "OWN_TIME": "yes" if own_time else "",
         }
-        self.slowness = 1 if has_kvm() else EMULATED_SLOWNESS
+        self.slowness = 1 if has_kvm() and not foreign else EMULATED_SLOWNESS
         self._kernel = kernel
         # The file has no name, so that it leaves nothing behind.
         self._console = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (closed by close)

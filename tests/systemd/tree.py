@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.cluster.binaries import CACHE, forget_old, locked, new_folder
 from tests.cluster.debootstrap import bootstrap
+from tests.cluster.images import NATIVE
 from tests.cluster.progress import step
 
 FOLDER = CACHE / "systemd"
@@ -41,7 +42,7 @@ def tree() -> Path:
     with locked(FOLDER):
         if not target.exists():
             with step("bootstrapping Debian 13 for a machine (minutes)"), new_folder(target) as unfinished:
-                bootstrap(unfinished, SUITE, ",".join(PACKAGES))
+                bootstrap(unfinished, SUITE, ",".join(PACKAGES), NATIVE)
                 _set_up(unfinished)
         target.touch()
         forget_old(FOLDER, KEPT_TREES)
