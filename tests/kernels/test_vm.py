@@ -34,7 +34,7 @@ def test_a_command_gives_back_its_output_and_status_and_what_it_writes_stays_in_
 
 
 def test_a_runner_that_is_killed_leaves_no_process_and_no_mount() -> None:
-    command = [sys.executable, "-m", "tests.kernels", "6.1", "bash", "-c", "echo running; sleep infinity"]
+    command = [sys.executable, "-m", "tests.kernels", "amd64", "6.1", "bash", "-c", "echo running; sleep infinity"]
     runner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert runner.stdout
     assert runner.stdout.readline() == "running\n"
@@ -55,11 +55,20 @@ def descendants(pid: int) -> list[int]:
 
 
 def test_a_kernel_that_does_not_exist_is_refused_and_the_existing_ones_are_named() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.kernels", "5.15", "true"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    result = refused("amd64", "5.15", "true")
+    assert re.search(r"no kernel of Debian's fits '5\.15'; there are: .*6\.1, .*6\.12.* or newest", result)
+
+
+def test_an_architecture_that_has_no_kernels_here_is_refused_and_the_others_are_named() -> None:
+    assert refused("riscv64", "6.12", "true") == "ARCH is riscv64; it must be one of amd64, arm64\n"
+
+
+def refused(*arguments: str) -> str:
+    """What `tests.kernels` says before it fails."""
+    command = [sys.executable, "-m", "tests.kernels", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 125
-    assert re.search(r"no kernel of Debian's fits '5\.15'; there are: .*6\.1, .*6\.12.* or newest", result.stderr)
+    return result.stderr
 
 
 NAMES = [
