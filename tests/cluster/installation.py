@@ -13,7 +13,7 @@ import yaml
 from tests.cluster import images
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import Manifest
-from tests.cluster.machine import Machine
+from tests.cluster.machine import Machine, arguments_of
 from tests.cluster.node_view import NodeView
 from tests.cluster.ready import AGENT, DOCKERFILE
 from tests.cluster.sandbox import wait_for
@@ -178,7 +178,7 @@ class Installation(InstallationView):
         """The id of the agent's own process; the closer beside it is another. Raises LookupError."""
         pod = self.agent_pod()["metadata"]["name"]
         for process in self.node.processes(pod, namespace=NAMESPACE):
-            if Path(f"/proc/{process}/cmdline").read_bytes() == b"python\0run.py\0":
+            if arguments_of(process) == ["python", "run.py"]:
                 return process
         msg = f"no process of Pod {pod} is the agent"
         raise LookupError(msg)

@@ -226,6 +226,14 @@ class Machine(NodeView):
         return subprocess.Popen(["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(joined), *enter, *argv], **popen)
 
 
+def arguments_of(process: int) -> list[str]:
+    """Those by which the process was started; none if it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().split("\0")[:-1]
+    except OSError:
+        return []
+
+
 def _program(process: int) -> str:
     try:
         return Path(f"/proc/{process}/comm").read_text().strip()

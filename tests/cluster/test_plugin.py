@@ -23,6 +23,7 @@ from tests.cluster.binaries import ROOT
 from tests.cluster.commands import block
 from tests.cluster.examples import VIP, example
 from tests.cluster.installation import NAMESPACE, Installation
+from tests.cluster.machine import arguments_of
 from tests.cluster.node import NODE_NAME
 from tests.lab.lab import wait_until
 
@@ -172,7 +173,7 @@ def is_monitored(installation: Installation) -> bool:
     """Whether `run.py monitor` runs in the agent's Pod."""
     pod = installation.agent_pod()["metadata"]["name"]
     found = installation.node.processes(pod, namespace=NAMESPACE)
-    return any(b"run.py\0monitor" in Path(f"/proc/{process}/cmdline").read_bytes() for process in found)
+    return any(arguments_of(process)[1:3] == ["run.py", "monitor"] for process in found)
 
 
 def test_explain_of_a_pod_that_is_not_there_is_a_failure_in_kubectls_words(terminal: Terminal) -> None:
