@@ -16,6 +16,9 @@ from tests.lab.manifests import policy
 VIP = "169.254.1.1"
 STICKY_VIP = "169.254.1.2"
 OUTAGE_SECONDS = 30.0
+LOST_IN_A_CRASH = 20
+"""Calls of one thread, one after the other, until the agent has heard that a container has ended: some ten
+milliseconds, in which each call is refused at once."""
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +107,8 @@ def test_an_outage_of_the_api_server_changes_nothing_and_the_agent_catches_up_af
     installation: Installation, load: WorkerProcess
 ) -> None:
     """Meanwhile a backend Pod is deleted in the only way that is left: from etcd. Its processes end when the kubelet
-    learns of it, after the outage."""
+    learns of it, after the outage. If that is before the agent learns of it, the kernel tells the agent that the
+    container has ended, as in a crash, which costs the calls of these milliseconds."""
     node = installation.node
     load.do("load_start", address=VIP, port=80, protocol="TCP", threads=1)
     node.plane.stop_apiserver()
@@ -114,13 +118,15 @@ def test_an_outage_of_the_api_server_changes_nothing_and_the_agent_catches_up_af
     during = load.do("load_tally")["tally"]
     assert backends(during) == {"backend-0", "backend-1", "backend-2"}
     assert all(during[name] > before[name] for name in during)
+    assert backends(load.do("load_tally")["tally"]) == {"backend-0", "backend-1", "backend-2"}
     node.plane.start_apiserver()
     node.plane.restart_controllers()
     gone = node.api.raw("GET", "/api/v1/namespaces/default/pods/backend-2")[0]
     assert gone == 404
     wait_until(lambda: not any("backend-2" in str(row) for row in rows(installation)), "its rows are removed", 30)
     tally = load.do("load_stop")["tally"]
-    assert backends(tally) <= {"backend-0", "backend-1", "backend-2"}
+    lost = {name: count for name, count in tally.items() if not name.startswith("backend-")}
+    assert sum(lost.values()) <= LOST_IN_A_CRASH, lost
 
 
 def rows(installation: Installation) -> list[str]:
