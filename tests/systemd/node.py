@@ -5,9 +5,10 @@
         node.run("systemctl", "status")
 
 The control plane runs beside the VM, in a network namespace of its own, since an emulated machine would be ten times
-slower. In the VM, containerd is the service of Debian's package, and the kubelet and kube-proxy are services, too. The
-kubelet and runc have systemd make their cgroups. The kubelet has no cgroup root of its own, so Pods are in
-/kubepods.slice, and static Pods come from STATIC_PODS.
+slower. In the VM, containerd is the service of Debian's package, and the kubelet and kube-proxy are services, too.
+kube-proxy has the mode that our own machines' kernel has no support for (IPVS). The kubelet and runc have systemd make
+their cgroups. The kubelet has no cgroup root of its own, so Pods are in /kubepods.slice, and static Pods come from
+STATIC_PODS.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ STATIC_PODS = "/etc/kubernetes/manifests"
 COMMAND_SECONDS = 1800.0
 READY_SECONDS = 1800.0
 """Much longer than it takes: an emulated machine is slow, and others may use the processors."""
-_NETWORK_MODULES = ("virtio_net", "br_netfilter")
+_NETWORK_MODULES = ("virtio_net", "br_netfilter", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy")
 _LAYERS = "io.containerd.snapshotter.v1.overlayfs/snapshots"
 _BLOBS = "io.containerd.content.v1.content/blobs"
 """Folders of containerd (tests.cluster.image_store)."""
@@ -122,7 +123,7 @@ class SystemdNode(SwitchedControlPlane, NodeView):
             "cgroupDriver": "systemd",
             "staticPodPath": STATIC_PODS,
         }
-        proxy = node_files.kube_proxy(NAME, kubeconfig, "nftables")
+        proxy = node_files.kube_proxy(NAME, kubeconfig, "ipvs")
         self._write("/etc/kubernetes/kubelet.yaml", yaml.safe_dump(kubelet))
         self._write("/etc/kubernetes/kube-proxy.yaml", yaml.safe_dump(proxy))
         self._service("kube-proxy", "--config=/etc/kubernetes/kube-proxy.yaml")

@@ -63,8 +63,12 @@ def agent(node: SystemdNode) -> Agent:
     return installed
 
 
+def cluster_ip(node: SystemdNode, backend: str) -> str:
+    return str(node.api.get(f"/api/v1/namespaces/default/services/{backend}")["spec"]["clusterIP"])
+
+
 def url(node: SystemdNode, backend: str) -> str:
-    return f"http://{node.api.get(f'/api/v1/namespaces/default/services/{backend}')['spec']['clusterIP']}/"
+    return f"http://{cluster_ip(node, backend)}/"
 
 
 def ask(node: SystemdNode, pod: str, backend: str) -> str:
@@ -93,6 +97,9 @@ def test_the_node_is_what_these_tests_are_about(node: SystemdNode) -> None:
     assert places["guaranteed"].startswith(f"{slices}-pod")
     for name in ("burstable", "besteffort"):
         assert places[name].startswith(f"{slices}-{name}.slice/kubepods-{name}-pod")
+    # With IPVS, the addresses of all Services are the node's own.
+    served = node.run("ip", "-oneline", "address", "show", "dev", "kube-ipvs0").stdout
+    assert [name for name in BACKENDS if f" {cluster_ip(node, name)}/32 " not in served] == []
     static = node.api.get(f"/api/v1/namespaces/default/pods/{pod_of(STATIC)}")["metadata"]
     assert static["annotations"]["kubernetes.io/config.hash"].replace("-", "_") in places[STATIC]
     assert static["uid"].replace("-", "_") not in places[STATIC]

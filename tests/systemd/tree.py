@@ -20,7 +20,7 @@ KEPT_TREES = 2
 PACKAGES = (
     "systemd", "dbus", "kmod", "mount", "procps", "iproute2",  # a machine
     "containerd", "runc", "containernetworking-plugins",  # a node
-    "nftables", "iptables", "conntrack", "ca-certificates",  # what the kubelet and kube-proxy call
+    "nftables", "iptables", "ipset", "conntrack", "ca-certificates",  # what the kubelet and kube-proxy call
     "apparmor",  # with its parser, containerd gives containers a profile
     "python3-minimal", "libpython3-stdlib", "busybox-static", "bpftool",  # what tests call
 )  # fmt: skip
