@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from bpf.probes import missing_features
+from tests.obstacles import exit_if_any
 
 
 def obstacles() -> list[str]:
@@ -20,7 +20,4 @@ def obstacles() -> list[str]:
 
 
 if __name__ == "__main__":
-    reasons = obstacles()
-    for reason in reasons:
-        print(f"kernel tests cannot run: {reason}", file=sys.stderr)
-    sys.exit(bool(reasons))
+    exit_if_any(obstacles(), "kernel tests")

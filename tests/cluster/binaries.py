@@ -165,7 +165,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def forget_old(folder: Path, kept: int) -> None:
-    """Removes the folders in it that are named after a digest, without the newest ones. Whoever uses one touches it."""
+    """Removes all folders in it that are named after a digest, except for those that were touched last, of which it
+    keeps `kept`. Callers touch a folder whenever they use it."""
     found = sorted(folder.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime)
     for each in found[:-kept]:
         shutil.rmtree(each)

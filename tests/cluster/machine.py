@@ -65,8 +65,8 @@ class Machine(NodeView):
         starts."""
 
     def start_machine(self, *, switch: str = "", neighbours: Sequence[Place] = ()) -> None:
-        """Starts what a node runs; it registers itself with the API server. `switch` is the network namespace with the
-        bridge SWITCH, to which the node is connected; without it, it is connected to nobody."""
+        """Starts what a node runs; it registers itself with the API server. `switch` is the network namespace that has
+        the bridge SWITCH. The node is connected to that bridge; if `switch` is empty, it has no connection."""
         self._open_network(switch, neighbours)
         self.resolv_conf.write_text(f"nameserver {UPSTREAM_DNS}\n")
         self._start_containerd()

@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.cluster import binaries, images
+from tests.obstacles import exit_if_any
 
 COMMANDS = (
     "buildah", "busybox", "containerd", "conntrack", "ctr", "debootstrap", "etcd", "etcdctl", "gcc", "git", "ip",
@@ -63,9 +63,5 @@ def build_all() -> list[Path]:
 
 
 if __name__ == "__main__":
-    reasons = obstacles()
-    for reason in reasons:
-        print(f"cluster tests cannot run: {reason}", file=sys.stderr)
-    if reasons:
-        sys.exit(1)
+    exit_if_any(obstacles(), "cluster tests")
     build_all()

@@ -6,7 +6,8 @@
 # KERNEL: a directory of tests/kernels/debian.py. ROOM: an empty directory; only this process sees what is mounted on it.
 # EMULATED is empty if KVM runs the VM. TAP is the VM's network card at this end, or empty.
 # The VM's root is this machine's root file system, without other file systems; whatever the VM writes stays in memory.
-# If FILES is not /, it takes the place of that root, and VENV that of the checkout's .venv: for another architecture.
+# A VM of another architecture cannot run this machine's programs. FILES is then the directory that the VM has as its
+# root, and VENV the one that it has as the checkout's .venv. Otherwise FILES is /.
 # If TREE is not empty, it is the VM's root, and the VM has this machine's root file system at /machine. SHOWN are files,
 # one on each line, that the VM must see there although they may be on other file systems.
 # With OWN_TIME, the clock of an emulated VM advances by 1 ns for each instruction, and as usual while the VM is idle.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 
 from tests.kernels.vm import find_virtiofsd
+from tests.obstacles import exit_if_any
 
 _TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -33,7 +33,4 @@ def obstacles() -> list[str]:
 
 
 if __name__ == "__main__":
-    reasons = obstacles()
-    for reason in reasons:
-        print(f"tests on other kernels cannot run: {reason}", file=sys.stderr)
-    sys.exit(bool(reasons))
+    exit_if_any(obstacles(), "tests on other kernels")

@@ -1,6 +1,6 @@
 """The root file system of a virtual machine with another architecture than this machine's, below `.kernels`.
 
-It is that of the agent's image for that architecture, with what the laboratory needs beside it.
+The agent's image for that architecture is its base. What the laboratory needs is installed on top.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.kernels.emulation import runs_programs_of
 FOLDER = debian.CACHE / "roots"
 KEPT_ROOTS = 2
 _LABORATORY = Path(__file__).with_name("Dockerfile")
+_CONTEXT = ROOT / "tests"
 
 
 class Root(NamedTuple):
@@ -31,15 +32,16 @@ def build(architecture: str) -> Root:
     tag = f"{AGENT}-{architecture}"
     with runs_programs_of(architecture):
         archive = images.build(DOCKERFILE, tag, architecture=architecture)
-        digest = hashlib.sha256(archive.name.encode() + _LABORATORY.read_bytes()).hexdigest()
-        target = FOLDER / f"{architecture}-{digest[:16]}"
+        copied = (_CONTEXT / "requirements.txt").read_bytes()
+        digest = hashlib.sha256(archive.name.encode() + _LABORATORY.read_bytes() + copied).hexdigest()
+        target = FOLDER / digest[:16]
         with locked(FOLDER):
             if not target.exists():
                 with new_folder(target) as unfinished:
                     _make_venv(unfinished / "venv")
                     images.unpack(
                         _LABORATORY,
-                        ROOT / "tests",
+                        _CONTEXT,
                         unfinished / "files",
                         tag=tag,
                         archive=archive,

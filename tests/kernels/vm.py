@@ -51,9 +51,9 @@ class VirtualMachine:
 
     `tree` is a root file system whose systemd becomes process 1, and starts tests.kernels.guest from /run/checkout.
     `shown` are further files that such a VM must see at MACHINE, wherever they are mounted. If `netns` and `tap` name a
-    tap device and its network namespace, the device's other end is the VM's network card. With `own_time` an emulated
-    VM takes itself for a fast machine: its clock is slow when the VM is. So time-outs of the programs in it hold, which
-    nobody can stretch."""
+    tap device and its network namespace, the device's other end is the VM's network card. With `own_time` the
+    clock of an emulated VM slows down together with the VM, so programs in it see a fast machine. Use it where programs
+    have fixed time-outs, which would otherwise run out."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ REMOTE = "remote"
 
 
 def pod_of(backend: str) -> str:
-    """The name of a backend's Pod in the API. The kubelet adds its node's to that of a static Pod."""
+    """The name of a backend's Pod in the API. The kubelet appends the node's name to the name of a static Pod."""
     return f"{STATIC}-{NAME}" if backend == STATIC else backend
 
 

@@ -3,13 +3,13 @@ need."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from tests.cluster import images, ready
 from tests.cluster.ready import AGENT, DOCKERFILE
 from tests.kernels import debian
 from tests.kernels import ready as kernels_ready
+from tests.obstacles import exit_if_any
 from tests.systemd.node import KERNEL
 from tests.systemd.tree import tree
 
@@ -31,9 +31,5 @@ def build_all() -> list[Path]:
 
 
 if __name__ == "__main__":
-    reasons = obstacles()
-    for reason in reasons:
-        print(f"tests on a node with systemd cannot run: {reason}", file=sys.stderr)
-    if reasons:
-        sys.exit(1)
+    exit_if_any(obstacles(), "tests on a node with systemd")
     build_all()

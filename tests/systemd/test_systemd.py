@@ -157,7 +157,7 @@ def test_a_static_pod_that_was_moved_away_and_back_is_known_by_its_new_cgroup(no
 def test_p18_a_container_that_is_killed_is_out_of_use_before_the_kubelet_knows(
     node: SystemdNode, agent: Agent, backend: str
 ) -> None:
-    """The kubelet is stopped meanwhile, so nobody but the container's cgroup can tell the agent."""
+    """The kubelet is stopped, so the agent can learn of it only from the container's cgroup."""
     cgroup = container_cgroup(node, pod_of(backend))
     node.run("systemctl", "kill", "--signal=STOP", "kubelet")
     try:
