@@ -52,6 +52,14 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert {path for path in DOCUMENTS if ROOT / "docs" in path.parents} <= reached
 
 
+def test_the_readme_shows_lost_lookups_as_the_page_has_them() -> None:
+    def rows(page: str) -> list[str]:
+        return [line for line in (ROOT / page).read_text().splitlines() if re.search(r"\d of \d.*\d ms", line)]
+
+    assert rows("README.md")
+    assert set(rows("README.md")) <= set(rows("docs/lost-lookups.md"))
+
+
 CODE = [
     ROOT / "run.py",
     *(
