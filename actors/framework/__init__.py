@@ -1,4 +1,4 @@
-"""What any program of actors needs, and what knows nothing about policies: actors, supervision, HTTP, signals, rates.
+"""What any program made of actors needs: actors, supervision, HTTP, signals, limits on rates. It knows no policies.
 
 May import: `config.backoff`, and no other package of ours.
 """

@@ -64,7 +64,7 @@ class AgentActor(pykka.ThreadingActor):
         send(name, message)
 
     def tell_self(self, message: Message) -> None:
-        """The message queues behind those that are waiting already."""
+        """Puts the message behind those that are waiting already."""
         self.actor_ref.tell(message)
 
     def own(self, thread: OwnedThread) -> None:
@@ -101,7 +101,7 @@ class AgentActor(pykka.ThreadingActor):
         traceback: Any,
     ) -> None:
         del exception_type, traceback
-        # Release what the actor holds (such as a port) before telling the supervisor, since the successor needs it.
+        # Release what the actor holds (such as a port) before Supervisor starts the successor, which needs it.
         self._clean_up()
         self._failed("handle", exception_value)
 
@@ -125,7 +125,7 @@ class AgentActor(pykka.ThreadingActor):
 
 
 class OwnedThread:
-    """A blocking loop in a thread that an actor owns. When the loop ends before it is stopped, the actor has failed."""
+    """A blocking loop in a thread that an actor owns. If the loop ends without being stopped, the actor failed."""
 
     def __init__(self, actor: AgentActor, name: str, run: Callable[[], None], stop: Callable[[], None]) -> None:
         self._actor = actor
@@ -146,7 +146,7 @@ class OwnedThread:
     def _main(self) -> None:
         try:
             self._run()
-        except Exception as error:  # noqa: BLE001  (the supervisor is told, and restarts the actor)
+        except Exception as error:  # noqa: BLE001  (Supervisor is informed, and restarts the actor)
             if not self._stopping:
                 self._actor.thread_failed(error)
             return

@@ -1,12 +1,12 @@
-"""The loop over one listening socket and its connections, each of which is one request and its answer.
+"""The loop over one listening socket and its connections. Each connection has one request and its answer.
 
 Whoever can reach the port may be hostile, so everything that a client can use up is bounded: the number of connections,
-the size of a request, the time from the first byte to the last, the memory for answers that nobody reads, and the
-work, since requests that are waiting for the same path share one answer. A single thread serves all connections and
-never blocks on one of them.
+the size of a request, the time of a whole exchange, the memory for answers that nobody reads, and the work, since
+requests that are waiting for the same path share one answer. A single thread serves all connections and never blocks on
+one of them.
 
 The servers of the standard library, waitress and cheroot bound the time of each read but not of a whole request, and
-an honest client has to wait while hostile ones hold all connections.
+with them an honest client has to wait while hostile ones hold all connections.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 64
 EXCHANGE_SECONDS = 10.0
-"""From the moment at which a connection is accepted to its end."""
+"""The longest time from accepting a connection to closing it."""
 MOST_UNSENT = 16 * 1024 * 1024
-"""Bytes of answers that clients have not read yet, all together. A single answer may be longer."""
+"""The most bytes of answers that all clients together may leave unread. A single answer may be longer."""
 _MOST_DISCARDED = 1024 * 1024
-"""Bytes that are read and discarded after the answer. Closing a socket with unread bytes would reset the connection,
-and the client might lose the answer."""
+"""The most bytes that are read and discarded after the answer. Closing a socket with unread bytes would reset the
+connection, and the client might lose the answer."""
 _ACCEPTED_AT_ONCE = MOST_CONNECTIONS // 2
 """Fewer than MOST_CONNECTIONS, so that a connection is never closed for a newer one before its request was read."""
 _CHUNK = 64 * 1024
 _WARNING_SECONDS = 60.0
-"""Between two warnings that there are too many connections."""
+"""At least this long between two warnings that there are too many connections."""
 _NO_DESCRIPTOR_SECONDS = 0.1
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """It first receives until the request is complete, then sends the answer, then discards what the client still
+    """A connection receives until the request is complete, then sends the answer, then discards what the client still
     sends."""
 
     socket: socket.socket
@@ -177,7 +177,8 @@ class ConnectionLoop:
 
     def _answer_complete(self) -> None:
         complete, self._complete = self._complete, []
-        routes = {path: cache(route) for path, route in self._routes.items()}  # one answer to all that ask together
+        # Requests that are complete at the same time share one answer for each path.
+        routes = {path: cache(route) for path, route in self._routes.items()}
         for connection in complete:
             if connection in self._connections:
                 self._take_step(connection, partial(self._answer, routes))

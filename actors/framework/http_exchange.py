@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, in memory: the standard library parses the one and formats the other."""
+"""One HTTP request and its answer, in memory. The standard library parses the request and formats the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of the framework itself: ticks, failures and health of actors. `Message` is the base of all messages."""
+"""Messages of the framework itself: ticks, failures of actors, and pings. `Message` is the base of all messages."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ class ActorFailed(Message):
 
     name: str
     phase: str
-    """`start`, `handle` (a message) or `thread` (one that the actor owns)."""
+    """What failed: `start`, `handle` (handling a message) or `thread` (a thread that the actor owns)."""
     error: str
+
+
+REPORTERS = ("StatusReporter", "MetricsExporter")
+"""The actors that show operators what the others report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

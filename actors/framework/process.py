@@ -1,4 +1,4 @@
-"""A process of actors, seen from its main thread, which waits for a stop signal or for a fatal failure."""
+"""The main thread of a process of actors: it starts Supervisor, then waits for a stop signal or a fatal failure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ActorProcess:
     """Create it in the main thread, once in the life of a process."""
 
     def __init__(self, consequence: str) -> None:
-        """`consequence` tells the operator, in the log, what a failure of this process means for the node."""
+        """`consequence` is logged with a fatal failure: what the failure means for the node."""
         _raise_descriptor_limit()
         self._consequence = consequence
         self._signals = StopSignals()
@@ -38,7 +38,7 @@ class ActorProcess:
         """Runs the actors until the process ends. Returns False when it failed."""
         supervisor = Supervisor.start(specs=specs, on_fatal=self.end)
         self._signals.wait()
-        fatal = self._fatal[:1]  # stopping the supervisor adds a reason of its own
+        fatal = self._fatal[:1]  # stopping Supervisor below adds a reason of its own
         for reason in fatal:
             _log.critical("%s; %s", reason, self._consequence)
         try:

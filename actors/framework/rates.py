@@ -21,7 +21,7 @@ class TokenBucket:
         return True
 
     def is_full(self, now: float) -> bool:
-        """Whether it behaves like a new bucket, since nothing has been taken for long."""
+        """Whether the bucket behaves like a new one, since nothing has been taken for a while."""
         self._fill(now)
         return self._tokens >= self._burst
 

@@ -1,4 +1,4 @@
-"""What the main thread of a process waits for: a signal that stops the process, or `end` from another thread."""
+"""How the main thread of a process waits for a signal that stops the process."""
 
 from __future__ import annotations
 
@@ -37,16 +37,19 @@ class StopSignals:
 
 
 class Waiting:
-    """For a command that looks from time to time, and ends by a signal or after some seconds. Create it in the main
-    thread, before any other thread: the signals no longer interrupt anything but the waiting."""
+    """Waits between the rounds of a command that runs until a stop signal arrives or a number of seconds is over.
+
+    Create it in the main thread before any other thread starts. It blocks the stop signals, so that they end only the
+    waiting and never interrupt a round.
+    """
 
     def __init__(self, seconds: float | None) -> None:
-        """None: only a signal ends it."""
+        """`seconds` is how long the command runs; None means until a signal arrives."""
         self._until = None if seconds is None else time.monotonic() + seconds
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
 
     def __call__(self, seconds: float) -> bool:
-        """Waits, and returns whether to end."""
+        """Waits for so long. Returns whether the command has to end."""
         left = seconds if self._until is None else min(seconds, self._until - time.monotonic())
         if signal.sigtimedwait(_STOP, max(left, 0.0)) is not None:
             return True

@@ -3,7 +3,7 @@
 In: ActorFailed (every actor), TickElapsed (own clock). Out: ActorsReported (StatusReporter, MetricsExporter).
 
 An actor that was restarted asks its peers again for what it needs. Too many restarts of one actor are fatal: the
-process exits with code 1, the DaemonSet starts it again, and meanwhile the attached programs keep working with the maps
+process exits with code 1, and the kubelet starts it again. Meanwhile the attached programs keep working with the maps
 as they were written last.
 """
 
@@ -21,14 +21,14 @@ from typing import Any, ClassVar
 import pykka
 
 from actors.framework.actor import AgentActor, clock
-from actors.framework.messages import ActorFailed, ActorReport, ActorsReported, Message, Ping, TickElapsed
+from actors.framework.messages import REPORTERS, ActorFailed, ActorReport, ActorsReported, Message, Ping, TickElapsed
 from config.backoff import Backoff
 
 _log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 STUCK_SECONDS = 5.0
-"""An actor that does not answer a ping for so long is reported as stuck."""
+"""An actor that has not answered a ping for this long is reported as stuck."""
 RESTART_LIMIT = 10
 RESTART_WINDOW_SECONDS = 60.0
 _BACKOFF = Backoff(first=0.05, longest=5.0)
@@ -49,7 +49,7 @@ class _Child:
     ref: pykka.ActorRef[Any] | None = None
     restarts: int = 0
     planned: tuple[float, ...] = ()
-    """time.monotonic() of each restart that was planned within the window."""
+    """time.monotonic() at which each restart within the window was planned."""
     restart_at: float | None = None
     """time.monotonic() of the restart that is due next; None while the actor runs."""
     ping: pykka.Future[object] | None = None
@@ -57,6 +57,7 @@ class _Child:
 
 
 def within_window(planned: Iterable[float], now: float) -> tuple[float, ...]:
+    """Returns those of these times that RESTART_WINDOW_SECONDS before `now` include."""
     return tuple(each for each in planned if each > now - RESTART_WINDOW_SECONDS)
 
 
@@ -144,7 +145,7 @@ class Supervisor(AgentActor):
         self._timers = [each for each in self._timers if each.is_alive()] + [timer]
 
     def _wake(self) -> None:
-        """In a timer's thread: a restart does not wait for the next tick."""
+        """Runs in a timer's thread, so that a restart does not wait for the next tick."""
         try:
             self.actor_ref.tell(TickElapsed(due=time.monotonic()))
         except pykka.ActorDeadError:
@@ -187,11 +188,11 @@ class Supervisor(AgentActor):
                 state = "stuck"
             mailbox = _waiting(child.ref.actor_inbox) if child.ref is not None else 0
             reports.append(ActorReport(name=child.spec.name, state=state, restarts=child.restarts, mailbox=mailbox))
-        for peer in ("StatusReporter", "MetricsExporter"):
+        for peer in REPORTERS:
             self.send(peer, ActorsReported(actors=tuple(reports)))
 
 
 def _waiting(inbox: object) -> int:
-    """Returns the number of messages in an inbox, which is a queue for every threading actor. Pykka's type promises
-    less."""
+    """Returns the number of messages in an inbox. Pykka's type does not say that a threading actor's inbox is a
+    queue."""
     return inbox.qsize() if isinstance(inbox, queue.Queue) else 0
