@@ -19,7 +19,7 @@ class SelectedPod:
     containers: frozenset[str]
     """Ids of the regular containers in the Pod's status."""
     has_runtime_class: bool
-    """Whether a RuntimeClass is set: its containers may have no cgroups on the node."""
+    """Whether a RuntimeClass is set. Then the containers may have no cgroups on the node."""
     addresses: tuple[Address, ...]
 
 
@@ -33,7 +33,7 @@ class PolicyBackends:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendsSelected(Message):
-    """ConflictResolver -> ContainerWatcher: the policies whose Pods changed, or all policies when `complete`."""
+    """ConflictResolver -> ContainerWatcher: the Pods of the policies that changed, or of all when `complete`."""
 
     complete: bool
     policies: tuple[PolicyBackends, ...] = ()
@@ -44,7 +44,7 @@ class BackendsSelected(Message):
 class ContainersEnded(Message):
     """ContainerWatcher -> ConflictResolver: the containers of a Pod that have no process now.
 
-    It is also sent when there are none again, so that the Pod is used again.
+    When each container has a process again, the message is sent with no containers, so that the Pod is used again.
     """
 
     pod: NamespacedName

@@ -1,4 +1,4 @@
-"""Health checks of backend Pods: ConflictResolver <-> HealthChecker, and what is counted of them (P19)."""
+"""Health checks of backend Pods: ConflictResolver <-> HealthChecker, and their counts for the metrics (P19)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from config.domain.ids import NamespacedName, PolicyKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedPod:
-    """A Pod that is usable but for its check."""
+    """A Pod that is usable, unless its check says otherwise."""
 
     key: NamespacedName
     uid: str
     address: Address
-    """One of a frontend's family."""
+    """The Pod's first IP of a frontend's address family."""
     why_out_of_use: str
     """What the check found, as far as ConflictResolver knows; "" for a Pod that is in use."""
 
@@ -36,9 +36,10 @@ class PolicyChecks:
 class ChecksSelected(Message):
     """ConflictResolver -> HealthChecker: policies whose checks changed; all that have a check when `complete`.
 
-    HealthChecker goes on with the checks that it runs already. A check that is new to it begins with what
-    ConflictResolver knows of the Pod, so that a restart of HealthChecker changes nothing. Of a Pod that the two know
-    otherwise it tells again what it found, so that a restart of ConflictResolver changes nothing either.
+    HealthChecker continues the checks that it runs already. A check that is new to it begins with what ConflictResolver
+    knows about the Pod, so that a restart of HealthChecker changes nothing. If ConflictResolver has another opinion of
+    a Pod that is being checked, HealthChecker sends its finding again, so that a restart of ConflictResolver changes
+    nothing either.
     """
 
     complete: bool

@@ -46,13 +46,13 @@ class DesiredPolicy:
     shadow: bool = False
     """Decide and count all calls, and redirect none (P21)."""
     percentage: int = 100
-    """Of clients that are redirected (P21), 1 to 100."""
+    """Share of the clients that are redirected (P21): 1 to 100."""
     frontends: tuple[DesiredFrontend, ...] = ()
     excluded: tuple[BackendPod, ...] = ()
     """The selected Pods, ready or not; empty when skipRedirectFromBackend is false."""
     unusable: frozenset[tuple[Frontend, Endpoint]] = frozenset()
-    """Where the selected Pods that are not usable would be called; the closer closes sockets that are still connected
-    there (P20)."""
+    """The frontends, each with the endpoint of a selected Pod that is not usable. The closer closes sockets that are
+    still connected there (P20)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +76,11 @@ class ApplyDesiredState(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncDesiredState(Message):
-    """MapWriter, StatusWriter, StatusReporter or MetricsExporter -> ConflictResolver, at their start: send everything
-    again.
+    """MapWriter, ContainerWatcher, HealthChecker, StatusWriter, StatusReporter or MetricsExporter -> ConflictResolver,
+    at their start: send everything again.
 
-    ConflictResolver answers, once all sources are synced, with a complete ApplyDesiredState (in the controller,
-    ApplyVerdicts) and a complete PoliciesResolved.
+    Once all sources are synced, ConflictResolver sends complete messages to all of them: ApplyDesiredState,
+    BackendsSelected and ChecksSelected in the agent, ApplyVerdicts in the controller, and PoliciesResolved in both.
     """
 
 

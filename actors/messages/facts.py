@@ -1,4 +1,4 @@
-"""Facts from the sources: PolicyWatcher, ServiceWatcher and EndpointWatcher -> ConflictResolver. Those about Pods also
+"""Facts from the sources: PolicyWatcher, ServiceWatcher and EndpointWatcher -> ConflictResolver. Facts about Pods also
 go to DecisionRecorder, if the agent has one."""
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class NodeRemoved(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSynced(Message):
-    """A watcher -> ConflictResolver, StatusReporter; EndpointWatcher -> DecisionRecorder, too: listing number `listing`
+    """A watcher -> ConflictResolver, StatusReporter, and EndpointWatcher -> DecisionRecorder: listing number `listing`
     is complete.
 
     Every object that still exists has been reported under this number, so an object that was reported only under an

@@ -1,4 +1,4 @@
-"""What the reporting actors receive: everything that goes to StatusReporter and MetricsExporter."""
+"""What the other actors report about policies, the kernel and the sources: to StatusReporter and MetricsExporter."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class PolicyCondition:
     shadow: bool = False
     """The policy is in force in mode Shadow (P21)."""
     percentage: int = 100
-    """Of clients that a policy in force redirects (P21)."""
+    """Share of the clients that a policy in force redirects (P21): 1 to 100."""
     frontends: tuple[Frontend, ...] = ()
-    """Those that are redirected here while there is a backend; empty for a policy that is out of force."""
+    """Those that are redirected while they have a backend; empty for a policy that is out of force."""
     named_frontends: tuple[Frontend, ...] = ()
-    """All that the policy asks for, whatever its state: of both address families, and also while it is out of force.
-    Empty where nobody can tell, since the policy is invalid or its Service is missing."""
+    """All that the policy asks for, whatever its state and in both address families. Empty if the policy is invalid or
+    its Service does not exist."""
     backends: tuple[Endpoint, ...] = ()
     usable_pods: int = 0
     unhealthy_pods: int = 0
@@ -74,7 +74,7 @@ class WriteFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredStateApplied(Message):
-    """MapWriter -> StatusReporter, MetricsExporter, after every write: how the kernel stands now."""
+    """MapWriter -> StatusReporter, MetricsExporter, after every write: what is in the kernel now, and what is not."""
 
     faults: tuple[WriteFault, ...]
     """All faults that there are now."""

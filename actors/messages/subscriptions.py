@@ -8,6 +8,9 @@ from actors.framework.messages import Message
 from config.domain.ids import NamespacedName
 from k8s.objects.model import PodQuery
 
+WATCHERS = ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher")
+"""The actors that read a source."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchServices(Message):
@@ -40,4 +43,4 @@ class ResyncSource(Message):
     """
 
     since: float = 0.0
-    """time.monotonic(): what is reported must have been read then or later. 0: report what is known already."""
+    """time.monotonic(): report only what was read then or later. 0: report what is known already."""

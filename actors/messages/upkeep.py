@@ -10,12 +10,12 @@ from actors.messages.facts import SourceName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseProbe(Message):
-    """QosTicker -> each watcher -> ConflictResolver -> MapWriter, each second: the path of facts works.
+    """QosTicker -> each watcher -> ConflictResolver -> MapWriter, each second.
 
-    A probe takes the path that facts take, so an actor that is stuck stops it. ConflictResolver passes a probe on when
-    all three watchers have passed theirs on and it has decided everything that they reported before. MapWriter then
-    renews the lease as of `sent_ns`. A lease that ran out is renewed only by a probe whose `as_of` is later than its
-    end.
+    A probe takes the path that facts take, so that an actor that is stuck stops it. ConflictResolver passes a probe on
+    when all three watchers have passed theirs on and it has decided everything that they reported before. MapWriter
+    then renews the lease as of `sent_ns`. A lease that ran out is renewed only by a probe whose `as_of` is later than
+    its end.
     """
 
     round: int
@@ -33,6 +33,7 @@ class SweepAffinity(Message):
     longer exists."""
 
     now_ns: int
+    """CLOCK_MONOTONIC at which AffinityAger sent it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The controller's verdicts on policies, and their way to the API server: the messages to and from StatusWriter."""
+"""The controller's verdicts on policies, and how they reach the API server: the messages to and from StatusWriter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class PolicyVerdict:
     """What the policy matches: `namespace/name` of a Service, or an IP; "" for a policy that cannot be parsed."""
     frontends: tuple[str, ...]
     nodes_ready: int
+    """Number of the selected Nodes that have a usable backend."""
     nodes_selected: int
+    """Number of Nodes that the policy selects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class PolicyStatusGone(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteEnded(Message):
-    """StatusWriter's writing thread -> StatusWriter -> MetricsExporter: one write was answered."""
+    """StatusWriter's writing thread -> StatusWriter -> MetricsExporter: a write to the API server has ended."""
 
     write: Write
     answer: WriteAnswer
