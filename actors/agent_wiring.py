@@ -49,7 +49,7 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         "DecisionRecorder",
         lambda: DecisionRecorder.start(bpffs=settings.datapath.bpffs, redirects=settings.log.redirects),
     )
-    records = settings.log.redirects != "none"
+    has_recorder = settings.log.redirects != "none"
     lease = LeaseKeeper(settings.datapath.lease_seconds, read_clock())
     return (
         ChildSpec(
@@ -64,7 +64,7 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
                 metrics=settings.metrics, read=lambda: read_kernel(datapath, closer().state), build=datapath.build
             ),
         ),
-        *((recorder,) if records else ()),
+        *((recorder,) if has_recorder else ()),
         ChildSpec("MapWriter", lambda: MapWriter.start(datapath=datapath, lease=lease)),
         ChildSpec(
             "ConflictResolver",
@@ -78,7 +78,9 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         ChildSpec("HealthChecker", HealthChecker.start),
         ChildSpec("AffinityAger", AffinityAger.start),
         ChildSpec("QosTicker", lambda: QosTicker.start(read=lambda: read_windows(datapath.maps))),
-        ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints, tells_recorder=records)),
+        ChildSpec(
+            "EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints, has_recorder=has_recorder)
+        ),
         ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=sources.services)),
         ChildSpec("PolicyWatcher", lambda: PolicyWatcher.start(source=sources.policies)),
     )

@@ -1,6 +1,6 @@
 """Which actors the controller has, in the order in which they start, and what each is given (docs/architecture.md).
 
-They are the agent's actors without the kernel side, and LeaderElector and StatusWriter. A controller process that does
+They are the agent's actors without the kernel side, plus LeaderElector and StatusWriter. A controller process that does
 not lead runs all of them as well, but its sources wait, so it watches nothing.
 """
 
@@ -61,10 +61,10 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
         endpoints=source(resources.ALL_NODES),
         servers=api.servers(),
     )
-    return specs_over(settings, sources, election, ApiWriter(api, election.identity).write)
+    return specs_with(settings, sources, election, ApiWriter(api, election.identity).write)
 
 
-def specs_over(
+def specs_with(
     settings: Settings, sources: Sources, election: Election, write: Callable[[Write], WriteAnswer]
 ) -> Sequence[ChildSpec]:
     """The elector starts first, so that it stops last; the others start as in the agent: reporters, writer,

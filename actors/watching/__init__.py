@@ -1,4 +1,4 @@
-"""Watchers: each reads one stream of objects and reports its changes to ConflictResolver.
+"""Watchers: each reads one source of objects, and reports what changes in it to ConflictResolver.
 
 May import: `actors.framework`, `actors.messages`, `k8s`, `config`.
 """

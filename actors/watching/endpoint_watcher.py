@@ -1,6 +1,6 @@
 """EndpointWatcher: reports the Pods of this node, and the Node itself, to ConflictResolver.
 
-DecisionRecorder, if the agent has one, hears of the Pods as well.
+DecisionRecorder, if the agent has one, receives the facts about Pods and SourceSynced as well.
 
 In the controller it reports all Nodes, and the Pods that policies select. There it receives one more message than the
 other watchers: WatchPods (ConflictResolver).
@@ -25,16 +25,16 @@ class EndpointWatcher(Watcher):
     SOURCE: ClassVar[SourceName] = SourceName.ENDPOINTS
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {**Watcher.HANDLERS, WatchPods: "_on_watch_pods"}
 
-    def __init__(self, *, source: SourceFactory, tells_recorder: bool = False) -> None:
+    def __init__(self, *, source: SourceFactory, has_recorder: bool = False) -> None:
         super().__init__(source=source)
         self._pod_peers: tuple[str, ...] = ("ConflictResolver",)
-        if tells_recorder:
+        if has_recorder:
             self._pod_peers = (*self._pod_peers, "DecisionRecorder")
             self.synced_peers = (*self.synced_peers, "DecisionRecorder")
 
     def report_upserted(self, event: Upserted) -> None:
         if isinstance(event.object, Pod):
-            self._tell_of_pod(PodUpserted(pod=event.object, listing=event.listing, received_at=event.received_at))
+            self._send_pod_fact(PodUpserted(pod=event.object, listing=event.listing, received_at=event.received_at))
         elif isinstance(event.object, Node):
             self.send(
                 "ConflictResolver",
@@ -43,15 +43,14 @@ class EndpointWatcher(Watcher):
 
     def report_removed(self, event: Removed) -> None:
         if isinstance(event.key, NamespacedName):
-            self._tell_of_pod(PodRemoved(key=event.key, received_at=event.received_at))
+            self._send_pod_fact(PodRemoved(key=event.key, received_at=event.received_at))
         elif isinstance(event.key, str):
             self.send("ConflictResolver", NodeRemoved(name=event.key, received_at=event.received_at))
 
-    def _tell_of_pod(self, fact: PodUpserted | PodRemoved) -> None:
+    def _send_pod_fact(self, fact: PodUpserted | PodRemoved) -> None:
         for peer in self._pod_peers:
             self.send(peer, fact)
 
     def _on_watch_pods(self, message: WatchPods) -> None:
-        """Unlike ServiceWatcher it reports no Pods here: a resolver that was restarted gets them by its
-        ResyncSource."""
+        """Reports no Pods, unlike ServiceWatcher: a resolver that was restarted gets them by its ResyncSource."""
         self.subscribe(frozenset(message.queries), message.revision)

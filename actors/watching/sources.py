@@ -18,7 +18,7 @@ SourceFactory: TypeAlias = Callable[[Deliver], Source]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What each watcher makes its source with."""
+    """The function with which each watcher makes its source."""
 
     policies: SourceFactory
     services: SourceFactory
@@ -28,7 +28,7 @@ class Sources:
 
 
 def agent_sources(settings: Settings) -> Sources:
-    """The sources of `source.kind`. Raises SourceConfigError."""
+    """The sources of the kind that `source.kind` names. Raises SourceConfigError."""
     return _directory_sources(settings) if settings.source.kind == "directory" else _kubernetes_sources(settings)
 
 

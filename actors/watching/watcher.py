@@ -15,7 +15,7 @@ from typing import ClassVar
 import pykka
 
 from actors.framework.actor import AgentActor, OwnedThread
-from actors.framework.messages import Message
+from actors.framework.messages import REPORTERS, Message
 from actors.messages.facts import SourceDelivered, SourceName, SourceSynced
 from actors.messages.reports import SourceHeard
 from actors.messages.subscriptions import ResyncSource
@@ -49,9 +49,9 @@ class Watcher(AgentActor):
         self._covered_revision: int | None = 0
         """Revision of the newest subscription that the source covers; None for a source that delivers everything."""
         self._heard = Heard(None)
-        """The newest `Heard` of the source."""
+        """The newest `Heard` that the source delivered."""
         self.synced_peers: tuple[str, ...] = ("ConflictResolver", "StatusReporter")
-        """Actors that hear of SourceSynced."""
+        """Actors to which SourceSynced is sent."""
 
     def started(self) -> None:
         self.own(OwnedThread(self, f"{self.name}-source", self.source.run, self.source.stop))
@@ -66,7 +66,7 @@ class Watcher(AgentActor):
         """This listing ended: objects that were seen only under older listings no longer exist."""
 
     def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
-        """Asks the source to deliver exactly this from now on. SourceSynced follows when the source covers it."""
+        """Asks the source to deliver exactly these from now on. SourceSynced follows when the source covers them."""
         self._revision = revision
         self.source.subscribe(topics, revision)
         if self._covered_revision is None:
@@ -82,7 +82,7 @@ class Watcher(AgentActor):
                 self.send(peer, synced)
 
     def _deliver(self, event: SourceEvent) -> None:
-        """In the reader's thread."""
+        """Runs in the reader's thread."""
         try:
             self.actor_ref.tell(SourceDelivered(event=event))
         except pykka.ActorDeadError:  # this actor is stopping, and will stop the reader as well
@@ -110,7 +110,7 @@ class Watcher(AgentActor):
         message = SourceHeard(
             source=self.SOURCE, heard_at=heard.heard_at, trouble=heard.trouble, relist_reason=relist_reason
         )
-        for peer in ("StatusReporter", "MetricsExporter"):
+        for peer in REPORTERS:
             self.send(peer, message)
 
     def _on_resync_source(self, message: ResyncSource) -> None:
@@ -118,4 +118,4 @@ class Watcher(AgentActor):
 
     def _on_lease_probe(self, message: LeaseProbe) -> None:
         self.send("ConflictResolver", replace(message, passed_by=self.SOURCE))
-        self._report_heard("")  # a reporter may have been restarted, and would not hear of a source that is silent
+        self._report_heard("")  # for a reporter that was restarted, while the source is silent

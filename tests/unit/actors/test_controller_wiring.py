@@ -13,7 +13,7 @@ import pykka
 import pytest
 
 from actors.controller import status_writer, write_plan
-from actors.controller_wiring import specs_over
+from actors.controller_wiring import specs_with
 from actors.framework.actor import send
 from actors.framework.messages import TickElapsed
 from actors.framework.supervisor import Supervisor
@@ -182,7 +182,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         metrics=MetricsSettings(address="127.0.0.1", port=made.metrics_port),
     )
     sources = Sources(policies=made.source(Policy), services=made.source(Service), endpoints=made.source(Pod, Node))
-    specs = specs_over(settings, sources, Leader(), made.write)  # type: ignore[arg-type]
+    specs = specs_with(settings, sources, Leader(), made.write)  # type: ignore[arg-type]
     assert tuple(each.name for each in specs) == ACTORS
     supervisor = Supervisor.start(specs=specs, on_fatal=lambda _: None)
     yield made

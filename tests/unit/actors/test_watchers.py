@@ -142,8 +142,8 @@ def test_a_removal_becomes_a_fact(watcher: type[Watcher], kind: str, key: Object
     assert Watched(watcher).deliver(Removed(kind=kind, key=key, received_at=3.0)) == [fact]
 
 
-def test_an_endpoint_watcher_tells_the_recorder_of_pods_if_there_is_one() -> None:
-    watched, recorder = Watched(EndpointWatcher, tells_recorder=True), Peer("DecisionRecorder")
+def test_an_endpoint_watcher_sends_the_recorder_facts_about_pods_if_there_is_one() -> None:
+    watched, recorder = Watched(EndpointWatcher, has_recorder=True), Peer("DecisionRecorder")
     watched.deliver(*listed(POD, NODE), Removed(kind="Pod", key=POD.key, received_at=3.0))
     upserted, synced, removed = recorder.heard()
     assert isinstance(synced, SourceSynced)
