@@ -23,7 +23,7 @@ class AgentDecision:
     scope = OF_NODE
 
     def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
-        """`servers`: where the API server is, see `with_server_remark`."""
+        """`servers` are those of `with_server_remark`."""
         self._redirect = redirect
         self._servers = servers
         self._backends = LastSent(lambda key: PolicyBackends(key=key))
@@ -61,7 +61,7 @@ class AgentDecision:
         )
 
     def messages(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
-        # Otherwise only the number of conflicts changed: a BalancingPolicy won or lost, and those have no condition.
+        # If none of these changed, only the number of conflicts did: a BalancingPolicy, which has no rows, won or lost.
         if decided.complete or decided.outcomes or decided.removed or decided.pod_addresses is not None:
             yield (
                 "MapWriter",

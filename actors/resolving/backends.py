@@ -1,4 +1,4 @@
-"""Which Pods back a policy (rules P4, P5 and P6), and why none does. Pure."""
+"""Which Pods are a policy's backends (rules P4, P5 and P6), or why none is. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from k8s.objects.selector import matches
 
 
 def namespaces_of(spec: PolicySpec, redirect: RedirectSettings) -> frozenset[str] | None:
-    """P6: namespaces of the backend Pods; None is all."""
+    """P6: the namespaces of the backend Pods; None means all namespaces."""
     if spec.backend_namespace:
         return frozenset({spec.backend_namespace})
     if isinstance(spec.frontend, ServiceFrontend):
@@ -23,18 +23,18 @@ def namespaces_of(spec: PolicySpec, redirect: RedirectSettings) -> frozenset[str
 
 
 def selected_pods(spec: PolicySpec, pods: Iterable[Pod]) -> list[Pod]:
-    """P4: Pods that the policy selects and that run, ready or not, sorted by name."""
+    """P4: the Pods that the policy selects and that have not finished, ready or not, sorted by name."""
     found = (pod for pod in pods if not pod.finished and matches(spec.backend_selector, pod.labels))
     return sorted(found, key=lambda pod: pod.key)
 
 
 def serving_pods(frontends: Frontends, usable: Iterable[Pod]) -> list[Pod]:
-    """P5: those with an IP of a frontend's family."""
+    """P5: the usable Pods that have an IP of a frontend's address family."""
     return [pod for pod, _ in serving_addresses(frontends, usable)]
 
 
 def serving_addresses(frontends: Frontends, usable: Iterable[Pod]) -> Iterator[tuple[Pod, Address]]:
-    """P5: those with an IP of a frontend's family, each with the first such IP."""
+    """Yields the same Pods, each with the first of these IPs."""
     families = {frontend.address.version for frontend, _ in frontends.ports}
     for pod in usable:
         for address in pod.ips:
@@ -44,7 +44,7 @@ def serving_addresses(frontends: Frontends, usable: Iterable[Pod]) -> Iterator[t
 
 
 def backend_endpoints(usable: Iterable[Pod], frontend: Frontend, port: int) -> tuple[Endpoint, ...]:
-    """P5: each usable Pod's first IP of the frontend's family; two Pods of the host network are one endpoint."""
+    """P5: each usable Pod's first IP of the frontend's family. Two Pods of the host network are one endpoint."""
     found = set()
     for pod in usable:
         ip = next((ip for ip in pod.ips if ip.version == frontend.address.version), None)
@@ -73,7 +73,11 @@ def why_no_backend(
     none_selected: str,
     none_usable: Callable[[Sequence[Pod]], str],
 ) -> str:
-    """Of a policy none of whose Pods serves a frontend."""
+    """Returns why none of a policy's Pods serves a frontend.
+
+    `out_of_use` are the Pods that do not serve although the API says that they are usable. `none_selected` is the
+    reason when the policy selects no Pod, and `none_usable` makes the reason when it selects some.
+    """
     if any(pod.usable and pod.key not in out_of_use for pod in selected):
         return "no usable Pod has an IP of the frontends' address family"
     return none_usable(selected) if selected else none_selected

@@ -1,6 +1,6 @@
-"""Which policies keep which others out of force, as policies come, change and go (rule P8). Pure.
+"""Which policies lose a conflict, kept up to date as policies come, change and go (rule P8). Pure.
 
-`k8s.objects.claims` has the rule. The outcome depends on what is claimed, never on the order in which it was learnt. A
+`k8s.objects.claims` has the rule. The outcome depends on what is claimed, never on the order in which it was heard. A
 change recomputes only the policies that are connected with it by claims, and a thousand changes at once recompute each
 of them once.
 """
@@ -14,7 +14,7 @@ from k8s.objects.claims import Age, Claim, Claimant, Loss, decide_losses
 
 
 class ClaimIndex:
-    """Claims by policy, and who loses to whom: call `claim` for what changed, then `settle` once."""
+    """Who claims what, and who loses to whom. Call `claim` for each policy that changed, then `settle` once."""
 
     def __init__(self) -> None:
         self._claimants: dict[PolicyKey, Claimant] = {}
@@ -22,17 +22,18 @@ class ClaimIndex:
         self._losses: dict[PolicyKey, Loss] = {}
         self._unsettled: set[PolicyKey] = set()
         self._touched: set[Claim] = set()
-        """Claimed or let go since the outcomes were settled."""
+        """The claims that policies have made or dropped since the last `settle`."""
 
     def loss_of(self, key: PolicyKey) -> Loss | None:
         return self._losses.get(key)
 
     @property
     def losers(self) -> int:
+        """Number of policies that lose a conflict."""
         return len(self._losses)
 
     def claim(self, key: PolicyKey, order: Age, claims: frozenset[Claim]) -> None:
-        """Replaces what a policy claims; nothing: an empty set."""
+        """Replaces what a policy claims. A policy that claims nothing has an empty set."""
         former = self._claimants.pop(key, None)
         present = Claimant(order, claims) if claims else None
         if present:
@@ -49,13 +50,13 @@ class ClaimIndex:
         self._touched |= claims | (former.claims if former else frozenset())
 
     def settle(self) -> set[PolicyKey]:
-        """Decides again what the claims since the last call may concern. Returns the policies whose outcome changed."""
+        """Decides what the claims since the last call may affect. Returns the policies whose outcome changed."""
         concerned = self._unsettled | self._connected(self._touched)
         self._unsettled, self._touched = set(), set()
         return self._decide(concerned)
 
     def _connected(self, claims: set[Claim]) -> set[PolicyKey]:
-        """All that hold one of these, or share a claim with one that does, and so on."""
+        """Returns the policies that hold one of these claims, those that share a claim with one of them, and so on."""
         found: set[PolicyKey] = set()
         seen = claims & self._holders.keys()
         waiting = list(seen)

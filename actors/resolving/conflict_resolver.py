@@ -1,17 +1,17 @@
 """ConflictResolver: owns the desired state: what the policies that are in force ask of this node.
 
 In: facts and SourceSynced (the watchers), ContainersEnded (ContainerWatcher), HealthChanged (HealthChecker),
-ResyncDesiredState (MapWriter, ContainerWatcher, HealthChecker, StatusReporter, MetricsExporter, at their start),
-LeaseProbe (the watchers), Flush (itself). Out: ApplyDesiredState (MapWriter), BackendsSelected (ContainerWatcher),
-ChecksSelected (HealthChecker), PoliciesResolved (StatusReporter, MetricsExporter), WatchServices (ServiceWatcher),
-ResyncSource (the watchers, at start), LeaseProbe (MapWriter).
+ResyncDesiredState (MapWriter, ContainerWatcher, HealthChecker, StatusReporter, MetricsExporter, StatusWriter, at their
+start), LeaseProbe (the watchers), Flush (itself). Out: ApplyDesiredState (MapWriter), BackendsSelected
+(ContainerWatcher), ChecksSelected (HealthChecker), PoliciesResolved (StatusReporter, MetricsExporter), WatchServices
+(ServiceWatcher), ResyncSource (the watchers, at start), LeaseProbe (MapWriter).
 
-In the controller, what is decided is a verdict on each policy: ApplyVerdicts (StatusWriter) goes out in
-ApplyDesiredState's place, and WatchPods (EndpointWatcher) asks for the Pods.
+In the controller it decides on a verdict for each policy: it sends ApplyVerdicts (StatusWriter) in place of
+ApplyDesiredState, BackendsSelected and ChecksSelected, and asks for Pods by WatchPods (EndpointWatcher).
 
-Handlers pass what they hear to Facts. Decisions are taken at Flush, which queues behind the facts that wait already, so
-a burst of facts is decided once. Nothing goes out before every source is synced (SyncGate), and the first message that
-goes out is complete. Subscriptions holds what the watchers were asked for, LeaseRounds joins the lease probes.
+Handlers pass what they receive to Facts. Decisions are taken at Flush, which queues behind the facts that wait already,
+so a burst of facts is decided once. Nothing goes out before every source is synced (SyncGate), and the first message
+that goes out is complete. Subscriptions holds what the watchers were asked for. LeaseRounds joins the lease probes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from actors.messages.facts import (
     SourceName,
     SourceSynced,
 )
-from actors.messages.subscriptions import ResyncSource
+from actors.messages.subscriptions import WATCHERS, ResyncSource
 from actors.messages.upkeep import LeaseProbe
 from actors.resolving.decision import Decided, Decision
 from actors.resolving.frontends import named_service
@@ -48,8 +48,6 @@ from actors.resolving.sync_gate import SyncGate
 from config.domain.addresses import Address
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.model import Policy
-
-_WATCHERS = ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher")
 
 
 class ConflictResolver(AgentActor):
@@ -80,16 +78,16 @@ class ConflictResolver(AgentActor):
         self._gate = SyncGate()
         self._rounds = LeaseRounds()
         self._complete = True
-        """The next message that goes out holds everything."""
+        """Whether the next message that goes out must hold everything."""
         self._oldest: float | None = None
-        """When the oldest event that is not decided yet was received; None when no Flush is on its way."""
+        """time.monotonic() at which the oldest undecided event was received; None when no Flush is on its way."""
         self._conflicts = 0
-        """The number that was reported last."""
+        """The number of conflicts that was reported last."""
         self._addresses: frozenset[Address] | None = None
-        """The Pods' addresses that were sent last."""
+        """The addresses of Pods that were sent last."""
 
     def started(self) -> None:
-        for watcher in _WATCHERS:
+        for watcher in WATCHERS:
             self.send(watcher, ResyncSource())
 
     def _on_policy_upserted(self, message: PolicyUpserted) -> None:
@@ -101,7 +99,7 @@ class ConflictResolver(AgentActor):
         self._wake(message.received_at)
 
     def _on_service_upserted(self, message: ServiceUpserted) -> None:
-        if self._subscriptions.unsubscribed(message.service.key):
+        if self._subscriptions.is_unsubscribed(message.service.key):
             return
         self._facts.upsert_service(message.service, message.listing)
         self._wake(message.received_at)
@@ -139,7 +137,7 @@ class ConflictResolver(AgentActor):
         if answer == Answer.UNKNOWN:
             self._request(message.source)
         if answer != Answer.COVERS:
-            # The listing does not hold what we ask for, so what it did not tell may well exist.
+            # The listing does not cover what we ask for, so an object that is not in it may still exist.
             return
         self._facts.end_listing(message.source, message.listing)
         requested = self._subscriptions.is_requested(message.source)
@@ -147,13 +145,13 @@ class ConflictResolver(AgentActor):
         self._wake(time.monotonic())
 
     def _subscribe(self) -> None:
-        if not self._gate.has(SourceName.POLICIES):
+        if not self._gate.is_synced(SourceName.POLICIES):
             return
         for source in self._subscriptions.change(self._facts.named_services, self._facts.pod_queries):
             self._request(source)
             if source == SourceName.SERVICES:
                 self._facts.drop_unnamed_services()
-            # Pods that no policy selects any longer need no such care: the source ends their watch, and tells of that.
+            # Pods need nothing of the kind: the source reports those that no policy selects any longer as removed.
 
     def _request(self, source: SourceName) -> None:
         request = self._subscriptions.request(source)
@@ -172,7 +170,7 @@ class ConflictResolver(AgentActor):
         self._pass_probe()
 
     def _pass_probe(self) -> None:
-        """Not before everything that arrived until now has been decided and passed on."""
+        """Passes a probe on, once everything that arrived before it has been decided and sent."""
         if self._oldest is None and (probe := self._rounds.join(self._gate.as_of)) is not None:
             self.send("MapWriter", probe)
 
@@ -213,7 +211,7 @@ class ConflictResolver(AgentActor):
             self.send(peer, message)
 
     def _changed_addresses(self, *, complete: bool) -> frozenset[Address] | None:
-        if not self._decision.scope.tells_addresses:
+        if not self._decision.scope.sends_pod_addresses:
             return None
         before, self._addresses = self._addresses, self._facts.pod_addresses
         return self._addresses if complete or self._addresses != before else None

@@ -1,7 +1,7 @@
-"""What ConflictResolver is given to decide by: the agent's rules for its node, or the controller's for the cluster.
+"""The part of ConflictResolver in which the agent, which decides for its node, and the controller differ.
 
 The resolver keeps the facts, settles conflicts, and says when something is decided. The decision says what follows for
-one policy, and which actors hear of it.
+one policy, and which actors receive it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from actors.framework.messages import Message
+from actors.framework.messages import REPORTERS, Message
 from actors.messages.reports import PoliciesResolved, PolicyCondition
 from actors.resolving.frontends import Frontends
 from actors.resolving.indexes import NodeIndex
@@ -20,7 +20,7 @@ from k8s.objects.claims import Loss
 from k8s.objects.model import Pod, PodQuery, Policy, Service
 
 T = TypeVar("T")
-"""What was decided for one policy. It is compared with the last one, and sent only when it differs."""
+"""What was decided for one policy. It is sent only when it differs from what was decided before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +33,11 @@ class Decided(Generic[T]):
     removed: tuple[PolicyKey, ...]
     conflicts: int
     received_at: float
-    """Of the oldest event that led here."""
+    """time.monotonic() at which the oldest event behind this decision was received."""
     as_of: float
-    """When the oldest of the sources' newest listings was read."""
+    """time.monotonic() at which the oldest of the sources' newest listings was read."""
     pod_addresses: frozenset[Address] | None = None
-    """Of all Pods that are there; None when they have not changed, and where no actor needs them."""
+    """The addresses of all Pods; None when they have not changed, and in the controller."""
 
 
 def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> Iterator[tuple[str, Message]]:
@@ -45,28 +45,29 @@ def reports(decided: Decided[Any], conditions: tuple[PolicyCondition, ...]) -> I
     resolved = PoliciesResolved(
         complete=decided.complete, conditions=conditions, removed=decided.removed, conflicts=decided.conflicts
     )
-    for reporter in ("StatusReporter", "MetricsExporter"):
+    for reporter in REPORTERS:
         yield reporter, resolved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Which facts there are, and which of them a decision needs."""
+    """What a decision needs from the facts."""
 
     asks_for_pods: bool
-    """Pods must be asked for, by `Decision.pod_queries`; otherwise the source tells them anyway."""
+    """Whether Pods must be asked for (`Decision.pod_queries`). Otherwise the source delivers them anyway."""
     waits_for_facts: bool
-    """A policy is decided only once the sources cover its Service and its Pods."""
+    """Whether a policy is decided only once the sources cover its Service and its Pods."""
     counts_nodes: bool
-    """A Node that comes or goes concerns every policy, not only those that select Nodes."""
-    tells_addresses: bool
-    """The addresses of all Pods are sent as well."""
+    """Whether a Node that comes or goes concerns every policy, not only those that select Nodes."""
+    sends_pod_addresses: bool
+    """Whether the addresses of all Pods are sent as well."""
 
 
-OF_NODE = Scope(asks_for_pods=False, waits_for_facts=False, counts_nodes=False, tells_addresses=True)
-"""In an agent. A policy that is new does not wait for another one's Service."""
-OF_CLUSTER = Scope(asks_for_pods=True, waits_for_facts=True, counts_nodes=True, tells_addresses=False)
-"""In the controller. A verdict that holds for a moment would be written, and read, in vain."""
+OF_NODE = Scope(asks_for_pods=False, waits_for_facts=False, counts_nodes=False, sends_pod_addresses=True)
+"""In an agent. It does not wait for facts: a subscription is confirmed as a whole, so a policy would wait until the
+Services of other policies are listed, too."""
+OF_CLUSTER = Scope(asks_for_pods=True, waits_for_facts=True, counts_nodes=True, sends_pod_addresses=False)
+"""In the controller. It waits for facts, so that it writes no verdict that is wrong a moment later."""
 
 
 class Decision(Protocol[T]):
@@ -75,7 +76,7 @@ class Decision(Protocol[T]):
         """OF_NODE or OF_CLUSTER."""
 
     def pod_queries(self, policy: Policy) -> Iterable[PodQuery]:
-        """The Pods that must be known to decide the policy. Empty where the source tells them anyway."""
+        """The Pods that must be known to decide the policy. Empty where the source delivers them anyway."""
 
     def decide(
         self,
@@ -89,8 +90,8 @@ class Decision(Protocol[T]):
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> T:
-        """`pods`: what the policy may select, in its namespaces. `ended` and `unhealthy`: those of them that don't
-        serve although the API says that they are usable (P18, and P19 for this policy), and why."""
+        """`pods`: what the policy may select, in its namespaces. `ended` and `unhealthy`: the Pods that do not serve
+        although the API says that they are usable (P18, and P19 for this policy) -> why."""
 
     def messages(self, decided: Decided[T]) -> Iterable[tuple[str, Message]]:
         """Names of actors, each with the message for it."""

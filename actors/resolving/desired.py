@@ -1,4 +1,4 @@
-"""What one policy asks of this node, and the sentence that people are told about it (P7, P9, P11 to P14, P21). Pure."""
+"""What one policy asks of this node, and the message that says so to operators (P7, P9, P11 to P14, P21). Pure."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from k8s.objects.model import (
 from k8s.objects.selector import matches
 
 _NAMED_PODS = 3
+"""Number of Pods that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +45,9 @@ class Outcome:
     desired: DesiredPolicy
     condition: PolicyCondition
     backends: PolicyBackends
-    """Selected Pods that are usable as far as the API says."""
+    """The selected Pods that are usable according to the API."""
     checks: PolicyChecks
-    """Those of them that nothing but their check may speak against."""
+    """Those of them that have no ended container, if the policy has a check."""
 
 
 def decide(
@@ -61,7 +62,7 @@ def decide(
     loss: Loss | None,
     redirect: RedirectSettings,
 ) -> Outcome:
-    """`pods` are those of this node in the policy's namespaces; those that it selects are found here."""
+    """`pods` are those of this node in the policy's namespaces, which the policy may or may not select."""
     spec = policy.spec
     why = why_out_of_force(policy, loss)
     if why is not None:
@@ -80,8 +81,8 @@ def decide(
         for frontend, port in frontends.ports
         if (endpoints := backend_endpoints(usable, frontend, port))
     )
-    nobody = _none_selected(namespaces_of(spec, redirect))
-    state, message = _state(spec, frontends, selected, out_of_use, serving, installed, nobody)
+    none_selected = _why_none_is_selected(namespaces_of(spec, redirect))
+    state, message = _state(spec, frontends, selected, out_of_use, serving, installed, none_selected)
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
         key=policy.key,
@@ -117,7 +118,7 @@ def decide(
 
 
 def why_out_of_force(policy: Policy, loss: Loss | None) -> tuple[PolicyState, str] | None:
-    """What holds in the whole cluster: state and message; None for a policy that is in force."""
+    """State and message of a policy that is out of force in the whole cluster; None for any other policy."""
     if policy.spec is None:
         return PolicyState.INVALID, "; ".join(policy.faults)
     if not policy.spec.enabled:
@@ -144,7 +145,7 @@ def _out_of_force(policy: Policy, frontends: Frontends, state: PolicyState, mess
 
 
 def _named(frontends: Frontends) -> tuple[Frontend, ...]:
-    """In one order, so that conditions of the same frontends are equal."""
+    """Sorted, so that conditions with the same frontends are equal."""
     return tuple(sorted(frontends.claimed, key=str))
 
 
@@ -186,16 +187,16 @@ def _state(
     out_of_use: Mapping[NamespacedName, str],
     serving: list[Pod],
     installed: tuple[DesiredFrontend, ...],
-    nobody: str,
+    none_selected: str,
 ) -> tuple[PolicyState, str]:
-    """`nobody` says that no Pod is selected."""
+    """`none_selected` is the reason to give when the policy selects no Pod."""
     if not frontends.ports:
         return PolicyState.NO_FRONTEND, frontends.why_none
     if not installed:
         why = why_no_backend(
             selected,
             out_of_use,
-            none_selected=nobody,
+            none_selected=none_selected,
             none_usable=lambda pods: _why_none_is_usable(pods, out_of_use),
         )
         return PolicyState.NO_BACKEND, f"{why}; clients take the normal way" + also(frontends.remark)
@@ -205,13 +206,13 @@ def _state(
     return PolicyState.ACTIVE, message + also(_out_of_use_remark(selected, out_of_use)) + also(frontends.remark)
 
 
-def _none_selected(namespaces: frozenset[str] | None) -> str:
-    """`namespaces` are those that count (P6); None is all."""
-    nobody = "no Pod on this node matches spec.backend.endpointSelector"
+def _why_none_is_selected(namespaces: frozenset[str] | None) -> str:
+    """`namespaces` are those that count (P6); None means all."""
+    why = "no Pod on this node matches spec.backend.endpointSelector"
     if namespaces is None:
-        return nobody
+        return why
     names = ", ".join(sorted(namespaces)) or "none"
-    return f"{nobody} in the namespaces that count ({names}; spec.backend.namespace names another one)"
+    return f"{why} in the namespaces that count ({names}; spec.backend.namespace names another one)"
 
 
 def _out_of_use_remark(selected: Sequence[Pod], out_of_use: Mapping[NamespacedName, str]) -> str:
@@ -241,7 +242,7 @@ def _why_unusable(pod: Pod, out_of_use: Mapping[NamespacedName, str]) -> str:
 
 
 def affinity_seconds(spec: PolicySpec, service: Service | None) -> int:
-    """P13: the policy's word, else the Service's; 0 is no affinity."""
+    """P13: what the policy says, otherwise what its Service says; 0 means no session affinity."""
     of_service = service is not None and isinstance(spec.frontend, ServiceFrontend)
     wanted = spec.session_affinity
     if wanted is None:

@@ -27,11 +27,10 @@ _Key = TypeVar("_Key")
 
 
 class Facts:
-    """Call what happened, then `take_concerned` for the policies that must be decided again."""
+    """Call the method for each fact, then `take_concerned` for the policies that must be decided again."""
 
     def __init__(self, *, pod_queries: Callable[[Policy], Iterable[PodQuery]], counts_nodes: bool) -> None:
-        """`pod_queries`: the Pods that must be asked for to decide a policy. `counts_nodes`: a Node that comes or goes
-        concerns every policy, not only those that select Nodes."""
+        """`pod_queries` and `counts_nodes` are those of `Decision` and its `Scope`."""
         self._pod_queries = pod_queries
         self._counts_nodes = counts_nodes
         self.nodes = NodeIndex()
@@ -39,7 +38,7 @@ class Facts:
         self._services: dict[NamespacedName, Service] = {}
         self._pods = PodIndex()
         self._pod_addresses: frozenset[Address] | None = None
-        """Of the Pods in `_pods`; None when they have to be collected again."""
+        """The addresses of the Pods in `_pods`; None when they have to be collected again."""
         self._named_services: frozenset[NamespacedName] | None = None
         """The keys of `_by_service`; None when they have to be collected again."""
         self._listings: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
@@ -47,12 +46,12 @@ class Facts:
         self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
         self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
         self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
-        """One label that the policy's selector demands, or None where it demands none by equality -> policies."""
+        """What `_demanded` returns -> the policies."""
         self._health = PodHealth()
         self._concerned: set[PolicyKey] = set()
 
     def take_concerned(self) -> set[PolicyKey]:
-        """Policies that what happened since the last call may concern; those that are gone included."""
+        """Returns the policies that the facts since the last call may concern, including policies that are gone."""
         concerned, self._concerned = self._concerned, set()
         return concerned
 
@@ -60,7 +59,7 @@ class Facts:
         return self._policies.get(key)
 
     def service_of(self, policy: Policy) -> Service | None:
-        """The Service that the policy matches, when it matches one and that one exists."""
+        """The Service that the policy matches; None when it matches none, or one that does not exist."""
         name = named_service(policy)
         return self._services.get(name) if name is not None else None
 
@@ -72,17 +71,17 @@ class Facts:
 
     @property
     def pod_addresses(self) -> frozenset[Address]:
-        """Of all Pods that have not come to their end."""
+        """The addresses of all Pods that have not finished."""
         if self._pod_addresses is None:
             self._pod_addresses = frozenset(ip for pod in self._pods if not pod.finished for ip in pod.ips)
         return self._pod_addresses
 
     def ended(self, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
-        """Those that a container's end has put out of use (P18), and why."""
+        """Those of these Pods that a container's end has put out of use (P18) -> why."""
         return self._health.ended(pods)
 
     def unhealthy(self, policy: Policy, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
-        """Those that the policy's own check has put out of use (P19), and why."""
+        """Those of these Pods that the policy's check has put out of use (P19) -> why."""
         return self._health.unhealthy(policy.key, pods)
 
     # policies
@@ -127,7 +126,7 @@ class Facts:
 
     @property
     def named_services(self) -> frozenset[NamespacedName]:
-        """The same object until a policy changes, so that to compare it with itself takes no time."""
+        """Returns the same object until a policy changes, so that comparing it with the last one takes no time."""
         if self._named_services is None:
             self._named_services = frozenset(self._by_service)
         return self._named_services
@@ -151,7 +150,7 @@ class Facts:
             self._concerned |= self._by_service.get(key, set())
 
     def drop_unnamed_services(self) -> None:
-        """Forgets Services that no policy names any longer: nobody would tell us when they are deleted."""
+        """Forgets Services that no policy names any longer, because ServiceWatcher would not report their removal."""
         for key in self._services.keys() - self._by_service.keys():
             self.remove_service(key)
 
@@ -175,14 +174,14 @@ class Facts:
             self._touch_selectors(former.labels)
 
     def containers_ended(self, ended: ContainersEnded) -> None:
-        """Of a Pod that is gone it says nothing."""
+        """Ignores a Pod that is gone."""
         pod = self._pods.get(ended.pod)
         if pod is not None:
             self._health.containers_ended(ended)
             self._touch_selectors(pod.labels)
 
     def health_changed(self, found: HealthChanged) -> None:
-        """Of a policy, a check or a Pod that is gone it says nothing."""
+        """Ignores a finding about a policy, a check or a Pod that is gone."""
         policy, pod = self._policies.get(found.policy), self._pods.get(found.pod)
         if policy and pod and (_check_of(policy), pod.uid) == (found.check, found.uid):
             self._health.health_changed(found)

@@ -1,4 +1,4 @@
-"""Which frontends a policy has (rules P1, P2 and P3), and remarks about entries that give none. Pure."""
+"""Which frontends a policy has (rules P1, P2 and P3), and why some of its entries give none. Pure."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Frontends:
 
     ports: tuple[tuple[Frontend, int], ...] = ()
     claimed: frozenset[Frontend] = frozenset()
-    """The frontends of both address families, also of a family that this node's configuration turns off: all nodes must
-    decide conflicts alike (P8)."""
+    """The frontends of both address families, including a family that this node's configuration turns off, because all
+    nodes must decide conflicts alike (P8)."""
     why_none: str = ""
-    """One sentence, when there are none."""
+    """One sentence that says why there are no frontends; "" when there are some."""
     remark: str = ""
-    """One sentence about entries that give no frontend."""
+    """What else an operator must know, such as entries that give no frontend; "" for nothing."""
 
 
 def named_service(policy: Policy) -> NamespacedName | None:
@@ -41,7 +41,7 @@ def named_service(policy: Policy) -> NamespacedName | None:
 
 
 def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSettings) -> Frontends:
-    """Rules P1, P2 and P3, for the address families that the configuration names."""
+    """Rules P1, P2 and P3, for the address families that the configuration turns on."""
     spec = policy.spec
     if spec is None:
         return Frontends()
@@ -59,7 +59,7 @@ def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSe
         remark = "; ".join(filter(None, (missing, unusable)))
     pairs: Iterable[tuple[PortSpec, int]]
     if policy.key.kind == PolicyKind.BALANCING:
-        pairs = [(port, 0) for port in ports]  # its backends are not ours to know: it only claims
+        pairs = [(port, 0) for port in ports]  # it claims frontends, and another product knows its backends
     else:
         named = matcher.to_ports or ports
         pairs = [(front, back.port) for front, back in partner_ports(named, spec.backend_ports) if front in ports]
@@ -77,21 +77,21 @@ def find_frontends(policy: Policy, service: Service | None, datapath: DatapathSe
 
 
 def _service_addresses(name: NamespacedName, service: Service | None) -> tuple[tuple[Address, ...], str]:
-    """The cluster IPs that can be frontends (P1, P17), and a remark on those that can't, or why there are none."""
+    """Returns the cluster IPs that can be frontends (P1, P17), and a remark about the others, or why there are none."""
     if service is None:
         return (), f"Service {name} does not exist"
     if service.faults:
-        return (), f"Service {name} can't be used: {'; '.join(service.faults)}"
+        return (), f"Service {name} cannot be used: {'; '.join(service.faults)}"
     if not service.cluster_ips:
         return (), f"Service {name} has no cluster IP (it is headless or an ExternalName)"
     reasons = {address: why_no_target(address) for address in service.cluster_ips}
     unusable = [f"{address} {why}" for address, why in reasons.items() if why]
-    remark = f"a cluster IP of Service {name} can't be a frontend: {', '.join(unusable)}" if unusable else ""
+    remark = f"a cluster IP of Service {name} cannot be a frontend: {', '.join(unusable)}" if unusable else ""
     return tuple(address for address, why in reasons.items() if not why), remark
 
 
 def _service_ports(matcher: ServiceFrontend, service: Service) -> tuple[tuple[PortSpec, ...], str]:
-    """P1: all ports of the Service, or those of `toPorts` that it has; and a remark on those that it has not."""
+    """P1: all ports of the Service, or those of `toPorts` that it has, and a remark about those that it lacks."""
     if not matcher.to_ports:
         return service.ports, ""
     there = {(port.port, port.protocol) for port in service.ports}

@@ -1,4 +1,4 @@
-"""Pods by namespace and label, Nodes by selector: a question about one policy touches what it may select. Pure."""
+"""Indexes of Pods and Nodes, so that deciding a policy looks only at the objects that it may select. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Label: TypeAlias = tuple[str, str]
 
 
 def demanded_label(selector: LabelSelector) -> Label | None:
-    """One that an object must carry for the selector to match; None: the selector demands none by equality."""
+    """Returns one label that all matching objects have; None if the selector demands none by equality."""
     return selector.match_labels[0] if selector.match_labels else None
 
 
@@ -24,7 +24,7 @@ class PodIndex:
         self._by_label: defaultdict[str, defaultdict[Label | None, dict[NamespacedName, Pod]]] = defaultdict(
             lambda: defaultdict(dict)
         )
-        """Namespace -> label -> its Pods; of None, all of them."""
+        """Namespace -> label -> the Pods with that label. The label None has all Pods of the namespace."""
 
     def __iter__(self) -> Iterator[Pod]:
         return iter(self._pods.values())
@@ -52,7 +52,7 @@ class PodIndex:
             del self._by_label[key.namespace]
 
     def candidates(self, namespaces: Iterable[str] | None, selector: LabelSelector) -> Iterator[Pod]:
-        """Those that the selector may match; `namespaces` None is all."""
+        """Yields the Pods that the selector may match. `namespaces`: None means all."""
         label = demanded_label(selector)
         for namespace in self._by_label if namespaces is None else namespaces:
             by_label = self._by_label.get(namespace)
@@ -64,7 +64,7 @@ class NodeIndex:
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
         self._selected: dict[LabelSelector, frozenset[str]] = {}
-        """As asked before; forgotten when a Node changes."""
+        """A cache of `selected`: selector -> names of Nodes. It is cleared when a Node changes."""
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
@@ -81,7 +81,7 @@ class NodeIndex:
         self._selected.clear()
 
     def selected(self, selector: LabelSelector | None) -> Collection[str]:
-        """Names of the Nodes that it matches; None matches all."""
+        """Returns the names of the Nodes that the selector matches; None matches all."""
         if selector is None:
             return self._nodes.keys()
         found = self._selected.get(selector)
@@ -91,5 +91,5 @@ class NodeIndex:
         return found
 
     def forget(self, selector: LabelSelector) -> None:
-        """A policy no longer asks for it."""
+        """A policy no longer has this selector."""
         self._selected.pop(selector, None)

@@ -24,13 +24,14 @@ class Change(NamedTuple, Generic[T]):
 
 class LastSent(Generic[T]):
     def __init__(self, nothing: Callable[[PolicyKey], T]) -> None:
-        """`nothing`: the value of a policy about which there is nothing to send."""
+        """`nothing` makes the value of a policy about which there is nothing to send."""
         self._nothing = nothing
         self._sent: dict[PolicyKey, T] = {}
-        """Only values that say something."""
+        """Policy -> the value that was last sent, unless it is `nothing`."""
 
     def change(self, *, complete: bool, values: Iterable[T], removed: Iterable[PolicyKey]) -> Change[T] | None:
-        """`values` of the policies that were decided again, or of all when `complete`. None: there is nothing new."""
+        """`values` are those of the policies that were decided again, or of all policies when `complete`. Returns what
+        to send; None when nothing has changed."""
         if complete:
             self._sent.clear()
         gone = tuple(key for key in removed if self._sent.pop(key, None) is not None)

@@ -1,7 +1,6 @@
 """Joins the lease probes of the three watchers into one. Pure.
 
-A probe travels the way of facts, so that an actor that is stuck stops it, and with it the lease. The lease may be
-renewed as of the oldest of the probes that the watchers passed on last.
+The lease may be renewed as of the oldest of the newest probes that the watchers passed on (see LeaseProbe).
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ class LeaseRounds:
         self._newest: dict[SourceName, LeaseProbe] = {}
         """The newest probe that each watcher passed on."""
         self._joined_ns = 0
-        """When the probe that was joined last was sent."""
+        """LeaseProbe.sent_ns of the probe that `join` returned last."""
 
     def arrived(self, probe: LeaseProbe) -> None:
         if probe.passed_by is not None:
             self._newest[probe.passed_by] = probe
 
     def join(self, as_of: float) -> LeaseProbe | None:
-        """The probe to pass on, once all watchers have passed on a newer one than before. `as_of`: of the listings.
+        """Returns the probe to pass on, when every watcher has passed on a newer one than that of the last call, and
+        otherwise None. `as_of` is the `LeaseProbe.as_of` to give it.
 
-        Probes are told apart by time and not by round: a watcher may be a round behind the others for long, and a
-        QosTicker that was restarted counts from 1 again.
+        Compare the times, not the round numbers. A watcher may stay a round behind the others, and QosTicker starts
+        again from 1 after a restart, so an older round can have a higher number.
         """
         if len(self._newest) < len(SourceName):
             return None

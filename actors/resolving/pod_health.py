@@ -1,4 +1,4 @@
-"""What ContainerWatcher and HealthChecker found about Pods that the API calls usable (P18, P19). Pure."""
+"""What ContainerWatcher and HealthChecker found about Pods that are usable according to the API (P18, P19). Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from k8s.objects.model import Pod
 
 
 class PodHealth:
-    """Findings about a Pod with another uid do not count."""
+    """A finding counts only for the Pod with the uid that it names, not for a later Pod with the same name."""
 
     def __init__(self) -> None:
         self._ended: dict[NamespacedName, ContainersEnded] = {}
@@ -21,14 +21,14 @@ class PodHealth:
         """Pods that a policy's check has put out of use."""
 
     def containers_ended(self, found: ContainersEnded) -> None:
-        """Counts until the Pod's status names other containers, or no container of it is ended."""
+        """It counts until the Pod's status names other containers, or a later finding says that none has ended."""
         if found.containers or found.is_gone:
             self._ended[found.pod] = found
         else:
             self._ended.pop(found.pod, None)
 
     def health_changed(self, found: HealthChanged) -> None:
-        """Counts until the check has succeeded again."""
+        """It counts until a later finding says that the Pod is back in use."""
         if found.why_out_of_use:
             self._unhealthy[found.policy][found.pod] = found
         else:
@@ -49,7 +49,7 @@ class PodHealth:
             del self._unhealthy[policy]
 
     def ended(self, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
-        """Those that a container's end has put out of use, and why."""
+        """Those of these Pods that a container's end has put out of use -> why."""
         return {pod.key: why for pod in pods if (why := self._why_ended(pod))}
 
     def _why_ended(self, pod: Pod) -> str:
@@ -61,7 +61,7 @@ class PodHealth:
         return "a container of it has ended" if found.containers & pod.containers else ""
 
     def unhealthy(self, policy: PolicyKey, pods: Iterable[Pod]) -> dict[NamespacedName, str]:
-        """Those that the policy's own check has put out of use, and why."""
+        """Those of these Pods that the policy's check has put out of use -> why."""
         of_policy = self._unhealthy.get(policy)
         if not of_policy:
             return {}

@@ -1,4 +1,4 @@
-"""From facts to outcomes: who holds what, then what follows for each policy that a change may concern. Pure."""
+"""From facts to outcomes: which policy holds what, then what follows for each policy that may be affected. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from k8s.objects.model import Policy
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes(Generic[T]):
     outcomes: tuple[T, ...]
-    """Of LocalRedirectPolicies, where they differ from what was last returned."""
+    """The outcomes of LocalRedirectPolicies that differ from those that were returned before."""
     removed: tuple[PolicyKey, ...]
 
 
 class ResolverState(Generic[T]):
-    """Tell `facts` what happened, then call `decide_changes` once."""
+    """Pass each fact to `facts`, then call `decide_changes` once."""
 
     def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[T]) -> None:
         self.facts = Facts(pod_queries=decision.pod_queries, counts_nodes=decision.scope.counts_nodes)
@@ -39,12 +39,12 @@ class ResolverState(Generic[T]):
 
     @property
     def conflicts(self) -> int:
-        """Policies that are out of force because an older one holds what they claim."""
+        """Number of policies that are out of force because an older one holds what they claim."""
         return self._claims.losers
 
     def decide_changes(self, *, is_known: Callable[[Policy], bool] | None = None) -> Changes[T]:
-        """Decides again whatever the events since the last call may concern. A policy whose facts are not all there
-        (`is_known`) is left for a later call; without `is_known` none is."""
+        """Decides the policies that the facts since the last call may concern. If `is_known` says that not all facts
+        about a policy are known, the policy is left for a later call; None means that every policy is decided."""
         concerned = self._undecided | self.facts.take_concerned()
         for key in concerned:
             self._claim(key)
@@ -69,7 +69,7 @@ class ResolverState(Generic[T]):
         return Changes(outcomes=tuple(outcomes), removed=tuple(removed))
 
     def all_outcomes(self) -> tuple[T, ...]:
-        """As of the last `decide_changes`."""
+        """Returns the outcomes of all policies, as of the last `decide_changes`."""
         return tuple(self._outcomes.values())
 
     def _claim(self, key: PolicyKey) -> None:

@@ -1,4 +1,4 @@
-"""What the watchers are asked to tell, and which part of it their sources have confirmed. Pure, but for the clock.
+"""What the watchers are asked to report, and which part of it their sources cover. Pure, but for the clock.
 
 A source answers a subscription with a listing that covers it (SourceSynced carries the revision). An answer to an
 earlier revision, or to a resolver that ran before us, says nothing about what we ask for now.
@@ -24,24 +24,24 @@ class Answer(Enum):
     """What a listing says about the subscription of its source."""
 
     COVERS = auto()
-    """It holds all that is subscribed to, or there is no subscription for this source."""
+    """It covers the whole subscription, or there is no subscription for this source."""
     STALE = auto()
-    """It answers an earlier revision; the answer to the present one follows."""
+    """It answers a resolver that ran before us; the answer to our own request follows."""
     UNKNOWN = auto()
-    """The watcher does not know the present revision (it was restarted), and must be asked again."""
+    """The watcher does not know our newest request, for instance after a restart, and must be asked again."""
 
 
 class Subscription(Generic[T]):
-    """A set of Services or Pod queries, as one watcher was last asked for it."""
+    """The Services or the Pod queries for which one watcher was last asked."""
 
     def __init__(self) -> None:
         self.subscribed: frozenset[T] | None = None
         """None before the first request."""
         self.revision = 0
-        """Of the newest request; 0 before the first. Grows across a restart of the resolver, so that an answer to the
-        resolver before us is not taken for one to us."""
+        """That of the newest request; 0 before the first. It also grows when the resolver is restarted, so that an
+        answer to the resolver before us is not taken for an answer to us."""
         self.confirmed: frozenset[T] = frozenset()
-        """The part that the source has confirmed to hold completely."""
+        """The part that a listing of the source has covered."""
 
     def change(self, wanted: frozenset[T]) -> bool:
         """Returns whether the watcher must be asked."""
@@ -53,7 +53,7 @@ class Subscription(Generic[T]):
         return True
 
     def answer(self, revision: int) -> Answer:
-        """A listing ended that covers the request of this `revision`."""
+        """A listing has ended that covers the request with this revision."""
         if revision != self.revision:
             return Answer.UNKNOWN if revision < self.revision else Answer.STALE
         self.confirmed = self.subscribed or frozenset()
@@ -68,14 +68,14 @@ class Subscriptions:
         self._pods = Subscription[PodQuery]() if pods else None
 
     def change(self, services: frozenset[NamespacedName], queries: frozenset[PodQuery]) -> Iterator[SourceName]:
-        """Returns the sources whose watchers must be asked."""
+        """Yields the sources whose watchers must be asked."""
         if self._services.change(services):
             yield SourceName.SERVICES
         if self._pods is not None and self._pods.change(queries):
             yield SourceName.ENDPOINTS
 
     def request(self, source: SourceName) -> tuple[str, Message] | None:
-        """The watcher of this source, and what it is asked for; None when there is nothing to ask for yet."""
+        """Returns the watcher of this source and the message for it; None when there is nothing to ask for yet."""
         services, pods = self._services, self._pods
         if source == SourceName.SERVICES and services.subscribed is not None:
             return "ServiceWatcher", WatchServices(names=services.subscribed, revision=services.revision)
@@ -88,17 +88,17 @@ class Subscriptions:
         return Answer.COVERS if subscription is None else subscription.answer(synced.revision)
 
     def is_requested(self, source: SourceName) -> bool:
-        """Whether a listing of this source can cover what the policies need: asked for, or delivered anyway."""
+        """Whether a listing of this source can cover what the policies need, as asked for or delivered anyway."""
         subscription = self._of(source)
         return subscription is None or subscription.revision > 0
 
-    def unsubscribed(self, service: NamespacedName) -> bool:
-        """Whether nobody wants this Service. The watcher sent a fact of it before it heard so, and would not send its
-        end."""
+    def is_unsubscribed(self, service: NamespacedName) -> bool:
+        """Whether no policy names this Service. Its facts must be ignored: the watcher sent them before it received the
+        newest request, and will not report the removal."""
         return self._services.subscribed is not None and service not in self._services.subscribed
 
     def confirms(self, service: NamespacedName | None, queries: frozenset[PodQuery]) -> bool:
-        """Whether the sources hold all of this."""
+        """Whether the sources have covered all of these."""
         pods = self._pods.confirmed if self._pods is not None else frozenset()
         return (service is None or service in self._services.confirmed) and queries <= pods
 

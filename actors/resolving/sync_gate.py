@@ -8,22 +8,22 @@ from actors.messages.facts import SourceName
 class SyncGate:
     def __init__(self) -> None:
         self._listed_at: dict[SourceName, float] = {}
-        """When the newest listing of each source was read (time.monotonic())."""
+        """Source -> time.monotonic() at which its newest listing was read."""
         self._synced: set[SourceName] = set()
         """Sources that have ended a listing of what the policies need."""
 
     def listed(self, source: SourceName, as_of: float, *, covers_policies: bool) -> None:
-        """A listing ended. `covers_policies`: it holds all that the policies that are known need of this source."""
+        """A listing has ended. `covers_policies`: it covers what the known policies need from this source."""
         self._listed_at[source] = as_of
         if covers_policies:
             self._synced.add(source)
 
-    def has(self, source: SourceName) -> bool:
+    def is_synced(self, source: SourceName) -> bool:
         return source in self._synced
 
     @property
     def is_open(self) -> bool:
-        """Once open it stays open: a source that lists again has reported everything before."""
+        """Once open, the gate stays open: a source that lists again has reported everything before."""
         return len(self._synced) == len(SourceName)
 
     @property

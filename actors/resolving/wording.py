@@ -1,4 +1,4 @@
-"""Small parts of the sentences that people are told about a policy. Pure."""
+"""Parts of the messages that say how a policy stands. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from k8s.objects.model import PolicySpec
 
 
 def also(remark: str) -> str:
-    """Appends a remark to a sentence; "" for none."""
+    """The end of a sentence that a remark follows; "" for no remark."""
     return f"; {remark}" if remark else ""
 
 
@@ -16,7 +16,7 @@ def count(number: int, what: str) -> str:
 
 
 def redirected(frontends: str, where: str, spec: PolicySpec) -> str:
-    """What happens to calls to these frontends, with what the policy says of mode and percentage (P21)."""
+    """What happens to calls to these frontends, depending on the policy's mode and percentage (P21)."""
     share = "" if spec.percentage == 100 else f" for {spec.percentage} % of the clients"
     if not spec.shadow:
         return f"{frontends} redirected {where}{share}"

@@ -73,12 +73,12 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
         {},
         "no port of the Service has a partner in spec.backend.toPorts",
     ),
-    "P17: a cluster IP that can't be a frontend is named, the others work": (
+    "P17: a cluster IP that cannot be a frontend is named, the others work": (
         service_spec(port(53, UDP, "x"), backend=(port(9, UDP),)),
         replace(SERVICE, cluster_ips=(ip_address("10.96.0.10"), ip_address("fe80::a"))),
         {"10.96.0.10:53/UDP": 9},
         (
-            "a cluster IP of Service kube-system/dns can't be a frontend: "
+            "a cluster IP of Service kube-system/dns cannot be a frontend: "
             "fe80::a is a link-local IPv6 address, which means nothing without an interface"
         ),
     ),
@@ -87,7 +87,7 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
         replace(SERVICE, cluster_ips=(ip_address("127.0.0.1"), ip_address("::ffff:10.0.0.1"))),
         {},
         (
-            "a cluster IP of Service kube-system/dns can't be a frontend: "
+            "a cluster IP of Service kube-system/dns cannot be a frontend: "
             "127.0.0.1 is a loopback address, at which every Pod reaches itself, "
             f"{ip_address('::ffff:10.0.0.1')} is an IPv4 address mapped to IPv6 (write 10.0.0.1)"
         ),
@@ -96,7 +96,7 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
         service_spec(),
         Service(key=SERVICE.key, faults=("spec.clusterIP: 'x' is wrong; it must be an IP address or None",)),
         {},
-        "Service kube-system/dns can't be used: spec.clusterIP: 'x' is wrong; it must be an IP address or None",
+        "Service kube-system/dns cannot be used: spec.clusterIP: 'x' is wrong; it must be an IP address or None",
     ),
     "P2: the address with each entry": (
         address_spec(to_ports=DNS_PORTS, backend=CACHE_PORTS),
