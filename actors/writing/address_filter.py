@@ -1,4 +1,4 @@
-"""The map `filter`: one row of bits that lets the programs dismiss nearly every call at once.
+"""The map `filter`: one row of bits that lets the programs leave nearly every call alone at once.
 
 A bit is set before the first frontend or backend that needs it is written, and cleared after the last one is gone.
 """
@@ -48,6 +48,7 @@ class AddressFilter:
         self._maps.write_filter(self._row)
 
     def set(self, bits: Iterable[int]) -> None:
+        """Sets these bits in the kernel's row."""
         missing = {bit for bit in bits if not self._has(bit)}
         for bit in missing:
             self._row[bit // 8] |= 1 << bit % 8
@@ -55,7 +56,7 @@ class AddressFilter:
             self._maps.write_filter(self._row)
 
     def clear_unused(self, bits: Iterable[int]) -> None:
-        """Clears those of these bits, and of the oldest retired backends, that nobody needs."""
+        """Clears these bits in the kernel's row, and those of the oldest retired backends, if nobody needs them."""
         candidates = set(bits)
         while len(self._retired) > RETIRED:
             oldest = self._retired.popleft()

@@ -54,7 +54,7 @@ class AffinitySweep:
         return True
 
     def run_slice(self) -> bool:
-        """Does the next slice. Returns whether there is another one."""
+        """Looks at the next slice. Returns whether another one follows."""
         assert self._remaining is not None
         rows = list(islice(self._remaining, SWEEP_SLICE))
         for row in self._expired(rows):
@@ -71,9 +71,9 @@ class AffinitySweep:
         return expired_rows(rows, self._tables.frontends, self._tables.backends, self._now_ns)
 
     def _delete_expired(self, row: AffinityRow) -> None:
-        """A program may renew the row at any time: after it was read, and even between a second look and the removal.
-        So what was removed is looked at once more. When it turns out to be renewed, it is put back, unless the client
-        has got a new row meanwhile."""
+        """A program may renew the row at any time: after it was read, and even between a second reading and the
+        removal. So check the row that was removed. If it had been renewed, put it back, unless the client has a new row
+        by then."""
         affinity, key = self._tables.maps["affinity"], pack_affinity(row)[0]
         if self._is_expired(key, affinity.lookup(key)):
             removed = affinity.take(key)

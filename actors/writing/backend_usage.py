@@ -1,7 +1,7 @@
 """The maps `backend_pods`, `unusable` and `usage_revision`, which tell the closer what is out of use (P20).
 
-MapWriter owns the instance, and calls `apply` after the frontends' rows are written: a socket that is closed then
-connects again, and must not be redirected to where it was.
+MapWriter owns the instance, and calls `apply` after the frontends' rows are written: when the closer closes a socket,
+the client connects again, and must not be redirected to the same backend.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Pair: TypeAlias = tuple[Frontend, Endpoint]
 
 
 class BackendUsage:
-    """Mirror of these maps, read from them once."""
+    """Mirror of these maps, which are read once."""
 
     def __init__(self, maps: PinnedMaps) -> None:
         self._maps = maps
@@ -30,11 +30,11 @@ class BackendUsage:
         self._unusable = maps.unusable()
         self._revision = maps.usage_revision()
         self._unusable_of: dict[PolicyKey, frozenset[_Pair]] = {}
-        self._there: frozenset[Address] = frozenset()
-        """Addresses of all Pods of this node."""
+        self._pod_addresses: frozenset[Address] = frozenset()
+        """ApplyDesiredState.pod_addresses, as it was sent last."""
         self._is_new = not self._pods
-        """Nobody has filled the maps before. Sockets may have been redirected by a former build, to Pods that no policy
-        names now, so all Pods get a row."""
+        """Whether nobody has filled the maps before. Then all Pods get a row, because an earlier build may have
+        redirected sockets to Pods that no policy selects now."""
 
     def apply(self, message: ApplyDesiredState) -> None:
         before = set(self._pods), set(self._unusable)
@@ -42,7 +42,7 @@ class BackendUsage:
             self._apply_unusable(message)
             self._apply_pods(message)
         except OSError as error:  # a full map
-            _log.warning("the closer is not told of all backends, and stale sockets may stay open: %s", error)
+            _log.warning("cannot note all backends for the closer, so stale sockets may stay open: %s", error)
         if before != (self._pods, self._unusable):
             self._revision += 1
             self._maps.write_usage_revision(self._revision)
@@ -60,7 +60,7 @@ class BackendUsage:
         for key in message.removed:
             del self._unusable_of[key]
         wanted = set(chain.from_iterable(changed.values()))
-        # A frontend may have gone from one policy to another within the message.
+        # A pair that moves from one policy to another within the message must stay.
         for pair in (former - wanted) & self._unusable:
             self._maps["unusable"].delete(pack_member(*pair))
             self._unusable.discard(pair)
@@ -70,14 +70,14 @@ class BackendUsage:
 
     def _apply_pods(self, message: ApplyDesiredState) -> None:
         if message.pod_addresses is not None:
-            self._there = message.pod_addresses
+            self._pod_addresses = message.pod_addresses
         backends = {
             backend.address
             for policy in message.upserted
             for desired in policy.frontends
             for backend in desired.backends
         }
-        wanted = self._there if self._is_new else (self._pods | backends) & self._there
+        wanted = self._pod_addresses if self._is_new else (self._pods | backends) & self._pod_addresses
         self._is_new = False
         for address in self._pods - wanted:
             self._maps["backend_pods"].delete(pack_address(address))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from actors.messages.desired import BackendPod, DesiredPolicy
-from actors.writing.room import PolicyWrite
+from actors.writing.policy_write import PolicyWrite
 from bpf.packing import cgroup_bits
 from bpf.pod_cgroups import PodCgroup, PodCgroups
 
@@ -39,7 +39,7 @@ class ExcludedPods:
         return {policy_id for policy_id, pods in self._unfound.items() if any(map(self._find, pods))}, moved
 
     def locate(self, policy: DesiredPolicy) -> PolicyWrite:
-        """Adds the cgroups of the policy's excluded Pods to what is to be written. Notes the Pods that have none."""
+        """Returns what to write, with the cgroups of the policy's excluded Pods. Notes the Pods that have none."""
         pods = {pod: self._find(pod) for pod in policy.excluded}
         cgroups = [cgroup for found in pods.values() for cgroup in found]
         unfound = tuple(pod for pod, found in pods.items() if not found)
@@ -66,5 +66,5 @@ class ExcludedPods:
 
 
 def names_of(pod: BackendPod) -> tuple[str, str]:
-    """Returns the two names that its cgroup may have: the uid, or the config hash of a static Pod."""
+    """Returns the two names that the Pod's cgroup may have: the uid, or the config hash of a static Pod."""
     return pod.uid, pod.config_hash

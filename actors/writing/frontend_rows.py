@@ -33,7 +33,8 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from actors.writing.address_filter import AddressFilter
-from actors.writing.room import Change, part_that_stays
+from actors.writing.policy_write import Change
+from actors.writing.room import part_that_stays
 from actors.writing.slots import Slots
 from bpf.maps import PinnedMaps
 from bpf.packing import backend_bits, filter_bits, pack_backends, pack_frontend, pack_frontend_row
@@ -43,8 +44,8 @@ from config.domain.addresses import Endpoint, Frontend
 _Placed: TypeAlias = tuple[FrontendRow, tuple[Endpoint, ...]]
 
 BATCH = 4096
-"""At most so many backends are written before the frontends that need them are switched, so that no frontend waits for
-all the others."""
+"""At most about this many backends are written before the frontends that need them are switched, so that no frontend
+waits for all the others."""
 
 
 class FrontendRows:
@@ -60,7 +61,7 @@ class FrontendRows:
         self._owned: defaultdict[int, set[Frontend]] = defaultdict(set)
         """Policy id -> its frontends."""
         self._reduced: dict[Frontend, tuple[Endpoint, ...]] = {}
-        """Frontends that work with a part of their backends for the moment -> all the backends that they had."""
+        """Frontends that temporarily work with a part of their backends -> all the backends that they had."""
         self._filter = AddressFilter(maps)
         self._slots = Slots(maps["backends"].max_entries)
         self._generation = 0
@@ -115,7 +116,7 @@ class FrontendRows:
         # Frontends that do not grow come first, because they may leave room to the others.
         waiting = sorted(changes, key=lambda change: len(change.desired.backends) > self._present_count(change))
         left = self._place(waiting, refused)
-        remaining = deque(self._place(left, refused))  # now in the places that the others have left
+        remaining = deque(self._place(left, refused))  # in the places that the others have left
         while remaining:
             self._make_room(remaining, refused)
             first = remaining.popleft()
@@ -178,7 +179,7 @@ class FrontendRows:
         return self._generation
 
     def _switch(self, placed: Sequence[_Placed], refused: dict[int, str], *, reduced: bool = False) -> None:
-        """Switches each frontend to its new row. `reduced`: the row has a part of the backends, for the moment."""
+        """Switches each frontend to its new row. `reduced`: the row has only a part of the backends, temporarily."""
         if not placed:
             return
         self._write_prerequisites(placed)
@@ -216,7 +217,7 @@ class FrontendRows:
     # --- what a frontend's row needs ---------------------------------------------------------------------------------
 
     def _write_prerequisites(self, placed: Sequence[_Placed]) -> None:
-        """Call it before the rows are written."""
+        """Call this before the rows are written."""
         self._maps["backends"].update_many(
             [each for row, backends in placed for each in pack_backends(row.backends_generation, row.first, backends)]
         )
@@ -233,7 +234,7 @@ class FrontendRows:
         self._filter.set(bits)
 
     def _remove_leftovers(self, had: Mapping[Frontend, tuple[Endpoint, ...]]) -> None:
-        """Call it after rows were replaced or removed. `had`: frontend -> the backends that it had before."""
+        """Call this after rows were replaced or removed. `had`: frontend -> the backends that it had before."""
         gone = [
             (frontend, each)
             for frontend, former in had.items()
@@ -247,14 +248,14 @@ class FrontendRows:
         self._filter.clear_unused(bits)
 
     def _all_backends(self, frontend: Frontend) -> tuple[Endpoint, ...]:
-        """Returns the backends of a frontend, including those that a reduced row leaves out for the moment. It has none
-        when it is not installed."""
+        """Returns the backends of a frontend, including those that a reduced row leaves out. A frontend that is not
+        installed has none."""
         return self._reduced.get(frontend, self.backends.get(frontend, ()))
 
     # --- where there is no room beside the present rows --------------------------------------------------------------
 
     def _make_room(self, waiting: Sequence[Change], refused: dict[int, str]) -> None:
-        """None of these changes found room. Installs the first one, or makes room for it."""
+        """Installs the first of these changes, none of which found room, or makes room for it."""
         first = waiting[0]
         need = len(first.desired.backends)
         part = self._part_that_stays(first)
@@ -281,8 +282,8 @@ class FrontendRows:
         return part_that_stays(self.backends[frontend], change.desired.backends)
 
     def _keep_part(self, change: Change, part: tuple[int, int], refused: dict[int, str]) -> None:
-        """Lets the frontend work with a part of its present backends: with all that it wants, or with one for the
-        moment."""
+        """Lets the frontend work with a part of its present backends: with all that it wants, or temporarily with
+        one."""
         frontend, wanted = change.desired.frontend, change.desired.backends
         row, had = self.rows[frontend], self._all_backends(frontend)
         index, number = part
@@ -300,7 +301,7 @@ class FrontendRows:
             self._switch([(one, self.backends[frontend][index : index + 1])], refused, reduced=True)
 
     def _rewrite(self, row: FrontendRow, index: int, number: int) -> None:
-        """Rewrites the row in its place, for the moment with `number` of its backends, from `index` on."""
+        """Rewrites the row in its place, temporarily with `number` of its backends, from `index` on."""
         former, backends, had = self.rows[row.frontend], self.backends[row.frontend], self._all_backends(row.frontend)
         part = replace(row, generation=self._next_generation(), first=row.first + index, count=number)
         self._maps.write_frontend(part)

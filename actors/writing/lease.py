@@ -1,4 +1,4 @@
-"""When the lease may be renewed (docs/decisions/0006-lease.md). Pure; MapWriter asks, and acts on the answer.
+"""When the lease may be renewed (docs/decisions/0006-lease.md). Pure; MapWriter acts on the answer.
 
 The lease says that the rows in the kernel follow from what the sources deliver. It runs out when the process is
 stopped, when an actor is stuck, or when the machine sleeps, which only CLOCK_BOOTTIME shows.
@@ -16,10 +16,10 @@ import time
 from enum import Enum, auto
 from typing import NamedTuple
 
-GAP_SECONDS = 30.0
-"""Where the configuration turns the lease off, the sources are listed again after a pause of this length."""
+_GAP_SECONDS = 30.0
+"""If the configuration turns the lease off, the sources are listed again after a pause of this length."""
 _SHORTEST_GAP_SECONDS = 2.5
-"""Probes come each second."""
+"""A shorter interval between two probes, which come each second, is no pause."""
 
 
 class Clock(NamedTuple):
@@ -46,18 +46,19 @@ class LeaseKeeper:
     def __init__(self, lease_seconds: int, now: Clock) -> None:
         self.lease_ns = lease_seconds * 1_000_000_000
         """0: the lease never runs out."""
-        seconds = max(float(lease_seconds), _SHORTEST_GAP_SECONDS) if lease_seconds else GAP_SECONDS
+        seconds = max(float(lease_seconds), _SHORTEST_GAP_SECONDS) if lease_seconds else _GAP_SECONDS
         self._gap_ns = int(seconds * 1e9)
         self._renewed_as_of = now
-        """As of when the lease was renewed; at first, the start of the process."""
+        """The time as of which the lease was last renewed; at first, the start of the process."""
         self._judged_at = now
         self._required_ns = 0
         """The sources must have been read at this time (CLOCK_MONOTONIC) or later."""
         self._waiting = False
+        """Whether the lease ran out and the sources are being listed."""
 
     def judge(self, sent_ns: int, as_of: float, now: Clock) -> Judgement:
-        """Call it when a probe that was sent at `sent_ns` arrives. It proves that everything is decided and written
-        that the sources delivered before, and that the oldest of their listings was read at `as_of`
+        """Call this when a probe arrives that was sent at `sent_ns`. The probe proves that everything that the sources
+        delivered before has been decided and written, and that the oldest of their listings was read at `as_of`
         (time.monotonic())."""
         since = self._judged_at if self._waiting else self._renewed_as_of
         self._judged_at = now

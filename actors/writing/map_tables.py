@@ -14,7 +14,8 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from actors.writing.frontend_rows import FrontendRows
-from actors.writing.room import Change, PolicyWrite, Refusal, Room, admit
+from actors.writing.policy_write import Change, PolicyWrite
+from actors.writing.room import Refusal, Room, admit
 from bpf.maps import PinnedMaps
 from bpf.packing import POLICY_ID, PRESENT, pack_backend_cgroup, pack_policy
 from bpf.rows import FrontendRow, PolicyRow
@@ -28,10 +29,11 @@ class MapTables:
         self.maps = maps
         self._rows = FrontendRows(maps)
         self._policies = maps.counted_policies()
-        """Policy id -> the policy that its counters belong to. There is one for each row in `counters`."""
+        """Policy id -> the row of `policies`: the policy that the counters with this id belong to."""
         self._limited = set(maps.windows())
+        """Ids of the policies that have a row in `windows`."""
         self._cgroups: defaultdict[int, set[int]] = defaultdict(set)
-        """Policy id -> ids of the cgroups whose calls it does not redirect."""
+        """Policy id -> ids of the cgroups whose calls the policy does not redirect."""
         self._size = Room(*(maps[name].max_entries for name in Room._fields))
         for cgroup_id, policy_id in maps.backend_cgroups():
             self._cgroups[policy_id].add(cgroup_id)
@@ -60,8 +62,8 @@ class MapTables:
         """Returns the policy that the counters of this id belong to."""
         return self._policies.get(policy_id)
 
-    def is_in_force(self, write: PolicyWrite) -> bool:
-        """Whether the policy has frontends, or takes over one that another policy has now."""
+    def has_frontends(self, write: PolicyWrite) -> bool:
+        """Whether the policy has frontends in the kernel, or wants one that another policy has there now."""
         wanted = (desired.frontend for desired in write.policy.frontends)
         return write.policy.policy_id in self._rows.policy_ids or any(each in self.frontends for each in wanted)
 
@@ -80,7 +82,7 @@ class MapTables:
         for policy_id in targets:
             self._rows.remove(self._rows.owned_by(policy_id) - wanted)
         leaving = targets.keys() - admitted.keys()
-        # A policy whose frontends are taken over by another one keeps its rows until they are.
+        # A policy whose frontends another one takes over keeps its other rows until that is done.
         for policy_id in leaving - self._rows.policy_ids:
             self._remove_unneeded(policy_id, None, known)
         failed = self._write(admitted)

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from actors.framework.actor import AgentActor
-from actors.framework.messages import Message
+from actors.framework.messages import REPORTERS, Message
 from actors.messages.desired import ApplyDesiredState, ResyncDesiredState
 from actors.messages.reports import DesiredStateApplied, WriteFault
-from actors.messages.subscriptions import ResyncSource
+from actors.messages.subscriptions import WATCHERS, ResyncSource
 from actors.messages.upkeep import AffinitySliceDue, BackendsRemoved, LeaseProbe, SweepAffinity
 from actors.writing.affinity import AffinitySweep
 from actors.writing.backend_usage import BackendUsage
@@ -28,7 +28,8 @@ from actors.writing.desired_policies import DesiredPolicies
 from actors.writing.excluded_pods import ExcludedPods
 from actors.writing.lease import Judgement, LeaseKeeper, read_clock
 from actors.writing.map_tables import MapTables
-from actors.writing.room import PolicyWrite, Refusal, policy_row
+from actors.writing.policy_write import PolicyWrite, policy_row
+from actors.writing.room import Refusal
 from bpf.build import HOOKS
 from bpf.datapath import Datapath
 from bpf.probes import own_netns_cookie
@@ -57,7 +58,7 @@ class MapWriter(AgentActor):
         """Policy id -> why it is not in the kernel. The policy that has waited for longest comes first."""
         self._reported: tuple[WriteFault, ...] = ()
         self._attached = False
-        """All hooks, when the kernel was last asked."""
+        """Whether all hooks were attached when the kernel was last asked."""
 
     def started(self) -> None:
         self._tables = MapTables(self._datapath.open_maps())
@@ -87,21 +88,21 @@ class MapWriter(AgentActor):
     def _write(self, policy_ids: Iterable[int]) -> None:
         """Brings these policies to what is desired.
 
-        Policies that are in force, or that take over a frontend, come first. The others get the room that is left. When
-        the first ones left room, policies that are waiting get it before those that are new.
+        Policies that have frontends in the kernel, or that take over one, come first. The others get the room that is
+        left. When writing the first ones frees room, policies that are waiting get it before those that are new.
         """
         targets = self._targets(policy_ids)
-        in_force = {
-            each: target for each, target in targets.items() if target is None or self._tables.is_in_force(target)
+        first = {
+            each: target for each, target in targets.items() if target is None or self._tables.has_frontends(target)
         }
         before = self._tables.used
-        self._apply(in_force)
-        room_came = before.exceeds(self._tables.used)
-        waiting = [each for each in self._refused if each in targets or room_came]
-        if room_came:
+        self._apply(first)
+        room_was_freed = before.exceeds(self._tables.used)
+        waiting = [each for each in self._refused if each in targets or room_was_freed]
+        if room_was_freed:
             targets |= self._targets(self._refused.keys() - targets.keys())
         others = [*waiting, *(each for each in targets if each not in self._refused)]
-        self._apply({each: targets[each] for each in others if each not in in_force})
+        self._apply({each: targets[each] for each in others if each not in first})
 
     def _apply(self, targets: Mapping[int, PolicyWrite | None]) -> None:
         known = {each for each in targets if self._is_counted(each)}
@@ -148,14 +149,14 @@ class MapWriter(AgentActor):
             self._report(None)
 
     def _all_are_attached(self) -> bool:
-        """Asks the kernel, which takes a third of a millisecond: too long for each change."""
+        """Asks the kernel, which takes a third of a millisecond, so do not call this for each change."""
         return len(self._datapath.attached_hooks()) == len(HOOKS)
 
     def _renew_lease(self, sent_ns: int, as_of: float) -> None:
         judgement = self._lease.judge(sent_ns, as_of, read_clock())
         if judgement == Judgement.RELIST:
             _log.warning("this process was stopped or stuck for longer than its lease; reading all sources again")
-            for watcher in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher"):
+            for watcher in WATCHERS:
                 self.send(watcher, ResyncSource(since=time.monotonic()))
         if judgement == Judgement.RENEW or not self._lease.lease_ns:
             if self._withheld:
@@ -197,7 +198,7 @@ class MapWriter(AgentActor):
         report = DesiredStateApplied(
             faults=self._reported, attached=self._attached, apply_seconds=apply_seconds, lease_withheld=self._withheld
         )
-        self.send("StatusReporter", report)
-        self.send("MetricsExporter", report)
+        for reporter in REPORTERS:
+            self.send(reporter, report)
         if self._tables.take_backends_removed():
             self.send("AffinityAger", BackendsRemoved())

@@ -1,4 +1,4 @@
-"""QosTicker: each second it starts a round of lease probes and reports the policies that reached their limit.
+"""QosTicker: each second, starts a round of lease probes and reports the policies that reached their limit.
 
 In: TickElapsed (own clock). Out: LeaseProbe (the three watchers), QosWindowElapsed (StatusReporter).
 
@@ -14,6 +14,7 @@ from typing import ClassVar
 from actors.framework.actor import AgentActor, clock
 from actors.framework.messages import Message, TickElapsed
 from actors.messages.reports import QosWindowElapsed
+from actors.messages.subscriptions import WATCHERS
 from actors.messages.upkeep import LeaseProbe
 from actors.writing.qos_windows import QosReading, limited_in
 
@@ -34,7 +35,7 @@ class QosTicker(AgentActor):
     def _on_tick_elapsed(self, _message: TickElapsed) -> None:
         now_ns = time.monotonic_ns()
         self._round += 1
-        for watcher in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher"):
+        for watcher in WATCHERS:
             self.send(watcher, LeaseProbe(round=self._round, sent_ns=now_ns))
         # The present second counts as well: a policy that is at its limit usually exceeds it before the second is over.
         reading, second = self._read(), now_ns // 1_000_000_000

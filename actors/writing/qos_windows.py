@@ -1,4 +1,4 @@
-"""Which policies reached their limit, as the kernel's windows tell (docs/rules.md, P11)."""
+"""Which policies reached their limit, according to the kernel map `windows` (P11)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bpf.rows import PolicyRow, Window
 
 
 class QosReading(NamedTuple):
-    """Both by policy id."""
+    """Both are by policy id."""
 
     windows: Mapping[int, Window]
     policies: Mapping[int, PolicyRow]

@@ -1,22 +1,19 @@
-"""What a policy needs in the kernel maps, and which policies get it when a map is too small for all of them. Pure.
+"""Which policies get room in the kernel maps when a map is too small for all of them. Pure.
 
 Policies get room in this order:
-    1. policies in force that need no more than they have,
-    2. policies in force that need more,
-    3. policies that are waiting or new, in the order in which they are given. MapWriter gives those that have waited
-       for longest first.
+    1. policies that have frontends in the kernel, and need no more room than they have,
+    2. policies that have frontends in the kernel, and need more,
+    3. policies that are waiting or new, in the order in which they are given. MapWriter puts those first that have
+       waited longest.
 A policy that does not fit is refused as a whole, and what it has becomes free. Smaller policies after it may still fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from actors.messages.desired import DesiredFrontend, DesiredPolicy
-from bpf.rows import FrontendFlag, FrontendRow, PolicyRow, uid_digest
-from config.domain.addresses import Endpoint, Frontend
+from config.domain.addresses import Endpoint
 
 
 class Room(NamedTuple):
@@ -48,53 +45,6 @@ SIZE_KEYS = {
 """Map -> the configuration key that its size comes from (bpf/programs/consts.h)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyWrite:
-    """The rows that one policy needs: what is desired, with the cgroups of its excluded Pods."""
-
-    policy: DesiredPolicy
-    cgroups: frozenset[int] = frozenset()
-    levels: tuple[int, int] = (1, 0)
-    """First and last level of the cgroup tree at which these cgroups are; none when first > last."""
-    bits: int = 0
-    """`bpf.packing.cgroup_bits` of these cgroups."""
-
-    @property
-    def need(self) -> Room:
-        frontends = self.policy.frontends
-        backends = sum(len(each.backends) for each in frontends)
-        return Room(1, len(frontends), backends, len(self.cgroups))
-
-    @property
-    def policy_row(self) -> PolicyRow:
-        return policy_row(self.policy)
-
-    def row(
-        self, frontend: Frontend, *, generation: int, first: int, count: int, backends_generation: int
-    ) -> FrontendRow:
-        policy = self.policy
-        return FrontendRow(
-            generation=generation,
-            frontend=frontend,
-            flags=_flags(policy),
-            policy_id=policy.policy_id,
-            first=first,
-            count=count,
-            backends_generation=backends_generation,
-            limit=policy.limit,
-            affinity_seconds=policy.affinity_seconds,
-            skip_from=self.levels[0],
-            skip_to=self.levels[1],
-            percentage=policy.percentage,
-            cgroup_bits=self.bits,
-        )
-
-
-def _flags(policy: DesiredPolicy) -> FrontendFlag:
-    no_host = FrontendFlag(0) if policy.redirect_from_host else FrontendFlag.NO_HOST
-    return no_host | FrontendFlag.SHADOW if policy.shadow else no_host
-
-
 class Refusal(NamedTuple):
     """Why a policy has no rows in the maps."""
 
@@ -102,17 +52,6 @@ class Refusal(NamedTuple):
     by_kernel: bool
     """True: the kernel refused a write, for instance without memory, and a retry may succeed at any time. False: there
     is no room until another policy leaves some."""
-
-
-class Change(NamedTuple):
-    """One frontend of a policy, whose row is to be written."""
-
-    write: PolicyWrite
-    desired: DesiredFrontend
-
-
-def policy_row(policy: DesiredPolicy) -> PolicyRow:
-    return PolicyRow(name=policy.key.name, limit=policy.limit, uid=uid_digest(policy.uid))
 
 
 def admit(size: Room, used: Room, present: Mapping[int, Room], needs: Mapping[int, Room]) -> dict[int, str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.resolver_state import ResolverState
 from actors.writing.map_tables import MapTables
-from actors.writing.room import PolicyWrite
+from actors.writing.policy_write import PolicyWrite
 from bpf.datapath import Datapath
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.policy import parse_policy

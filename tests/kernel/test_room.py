@@ -16,7 +16,8 @@ from actors.messages.reports import DesiredStateApplied
 from actors.writing.lease import LeaseKeeper, read_clock
 from actors.writing.map_tables import MapTables
 from actors.writing.map_writer import MapWriter
-from actors.writing.room import PolicyWrite, Room
+from actors.writing.policy_write import PolicyWrite
+from actors.writing.room import Room
 from bpf.datapath import Datapath
 from bpf.kernel_map import KernelMap
 from bpf.maps import PinnedMaps

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.messages.desired import DesiredFrontend, DesiredPolicy
-from actors.writing.room import PolicyWrite
+from actors.writing.policy_write import PolicyWrite
 from bpf.datapath import Datapath
 from bpf.detaching import detach
 from bpf.explaining.installed import opened_maps
