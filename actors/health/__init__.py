@@ -1,5 +1,5 @@
-"""Whether the backend Pods serve, beyond what the API says. Each actor here hears which Pods policies select, and tells
-the resolver what it finds.
+"""Finds out whether backend Pods work, beyond what the API says of them. The resolver tells each actor here which Pods
+the policies select, and receives what the actor finds.
 
 May import: `actors.framework`, `actors.messages`, `bpf`, `config`.
 """

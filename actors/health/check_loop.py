@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from actors.framework.messages import Message
-from actors.health.exchanges import Asked, CheckFailed, Exchange
-from actors.health.schedule import Schedule, first_time, following
+from actors.health.exchanges import CheckFailed, CheckRequest, Exchange
+from actors.health.schedule import Schedule, first_time, next_time
 from actors.health.targets import Target, Targets
 from actors.messages.checks import CheckCount, ChecksSelected, HealthChecksCounted
 from config.domain.ids import PolicyKey
 
 COUNT_SECONDS = 1.0
-"""At least this long between two messages of how many checks ended, unless Pods or policies go."""
+"""Between two HealthChecksCounted at least, unless the checks of a Pod end for good."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,11 +31,11 @@ class _Check:
     """A target, and its present or next check."""
 
     target: Target
-    asked: Asked
-    due: float
+    request: CheckRequest
+    due_at: float
     """time.monotonic() at which the check begins, or should have begun."""
     exchange: Exchange | None = None
-    """While it runs, and until the rest of an answer has arrived."""
+    """None between two checks. It stays open after the result, until the rest of the answer has arrived."""
     has_result: bool = False
 
 
@@ -43,7 +43,7 @@ class CheckLoop:
     def __init__(self, on_message: Callable[[Message], None]) -> None:
         """`on_message` is called in the thread of `run`, with HealthChanged and HealthChecksCounted."""
         self._on_message = on_message
-        self._orders: SimpleQueue[ChecksSelected] = SimpleQueue()
+        self._inbox: SimpleQueue[ChecksSelected] = SimpleQueue()
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._epoll = select.epoll()
@@ -53,28 +53,28 @@ class CheckLoop:
         self._running: dict[int, _Check] = {}
         """Descriptor -> the check whose exchange has it."""
         self._schedule = Schedule[_Check]()
-        self._begun = 0
-        """Targets that there ever were."""
+        self._targets_begun = 0
+        """How many targets there have been; it spreads their first checks."""
         self._counts: Counter[tuple[PolicyKey, bool]] = Counter()
-        """Policy, and whether checks of it succeeded -> how many ended since the last message."""
+        """Policy, and whether the checks succeeded -> how many of these ended since the last message."""
         self._counted_at = float("-inf")
 
     def select(self, message: ChecksSelected) -> None:
-        """In any thread."""
-        self._orders.put(message)
+        """May be called in any thread."""
+        self._inbox.put(message)
         try:
             self._waker.send(b"!")
-        except OSError:  # it was woken before and has not looked yet, or it has ended
+        except OSError:  # `run` has been woken already, or has ended
             return
 
     def stop(self) -> None:
-        """In any thread: makes `run` return."""
+        """Makes `run` return. May be called in any thread."""
         self._waker.close()
 
     def run(self) -> None:
         try:
             while self._receive(self._seconds_left()):
-                self._take_orders()
+                self._read_inbox()
                 due = self._schedule.pop(time.monotonic())
                 starting = [check for check in due if check.exchange is None]
                 self._time_out([check for check in due if check.exchange is not None])
@@ -89,7 +89,8 @@ class CheckLoop:
             self._woken.close()
 
     def _receive(self, seconds: float | None) -> bool:
-        """Waits until something has arrived, or so long. Returns whether to go on."""
+        """Waits at most `seconds` (None: without limit) for the sockets, and handles those that are ready. Returns
+        False after `stop`."""
         for descriptor, _ in self._epoll.poll(seconds):
             check = self._running.get(descriptor)
             if check is not None:
@@ -99,38 +100,38 @@ class CheckLoop:
         return True
 
     def _seconds_left(self) -> float | None:
-        if not self._orders.empty():
+        if not self._inbox.empty():
             return 0.0
-        due = self._schedule.earliest()
-        counts_due = self._counted_at + COUNT_SECONDS if self._counts else None
-        times = [each for each in (due, counts_due) if each is not None]
+        check_due_at = self._schedule.earliest()
+        counts_due_at = self._counted_at + COUNT_SECONDS if self._counts else None
+        times = [each for each in (check_due_at, counts_due_at) if each is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _take_orders(self) -> None:
-        while not self._orders.empty():
-            selection = self._targets.select(self._orders.get())
+    def _read_inbox(self) -> None:
+        while not self._inbox.empty():
+            selection = self._targets.select(self._inbox.get())
             now = time.monotonic()
             for target in selection.ended:
                 check = self._checks.pop(target)
                 self._close(check)
                 self._schedule.cancel(check)
-            # Now, since the policy may be gone. Later, another one could have its name, and get its counts.
+            # The policy may be gone. Send its counts now, or a later policy of the same name would get them.
             if selection.ended and self._counts:
                 self._send_counts()
             for target in selection.begun:
                 check = _Check(
                     target=target,
-                    asked=Asked(target.check, target.pod.address),
-                    due=first_time(self._begun, target.check.interval, now),
+                    request=CheckRequest(target.check, target.pod.address),
+                    due_at=first_time(self._targets_begun, target.check.interval, now),
                 )
-                self._begun += 1
+                self._targets_begun += 1
                 self._checks[target] = check
-                self._schedule.set(check, check.due)
+                self._schedule.set(check, check.due_at)
             for target in selection.disputed:
                 self._on_message(target.finding(now))
 
     def _time_out(self, checks: list[_Check]) -> None:
-        """An answer that has arrived by now counts: we may be late, and the Pod was not."""
+        """An answer that has arrived by now still counts, since this thread may be late although the Pod was not."""
         if checks:
             self._receive(0.0)
         for check in checks:
@@ -142,7 +143,7 @@ class CheckLoop:
     def _begin(self, check: _Check) -> None:
         check.has_result = False
         try:
-            check.exchange = check.asked.begin()
+            check.exchange = check.request.begin()
             if check.exchange.is_ready and self._proceed(check):
                 return
             self._epoll.register(check.exchange.socket, check.exchange.events)
@@ -169,24 +170,24 @@ class CheckLoop:
         return is_over
 
     def _decide(self, check: _Check, failure: str) -> None:
-        """The first result counts."""
+        """Only the first result of a check counts: the rest of an answer can still fail to arrive after it."""
         if check.has_result:
             return
         check.has_result = True
         target, now = check.target, time.monotonic()
         self._counts[target.policy, not failure] += 1
-        if target.take(failure, now):
+        if target.add_result(failure, now):
             self._on_message(target.finding(now))
 
     def _end(self, check: _Check) -> None:
         self._close(check)
-        check.due = following(check.due, check.target.check.interval, time.monotonic())
-        self._schedule.set(check, check.due)
+        check.due_at = next_time(check.due_at, check.target.check.interval, time.monotonic())
+        self._schedule.set(check, check.due_at)
 
     def _close(self, check: _Check) -> None:
         if check.exchange is not None:
             self._running.pop(check.exchange.socket.fileno(), None)
-            check.exchange.socket.close()  # which takes it out of the epoll set
+            check.exchange.socket.close()  # this removes it from the epoll set, too
             check.exchange = None
 
     def _send_counts(self) -> None:

@@ -71,7 +71,7 @@ class ContainerWatcher(AgentActor):
         self.send("ConflictResolver", ResyncDesiredState())
 
     def _deliver(self, directory: Path) -> None:
-        """In the reader's thread."""
+        """Runs in the reader's thread."""
         try:
             self.actor_ref.tell(CgroupChanged(directory=str(directory), received_at=time.monotonic()))
         except pykka.ActorDeadError:
@@ -135,6 +135,8 @@ class ContainerWatcher(AgentActor):
         return is_there == watched.is_gone or not all_watched or not pod.containers <= watched.containers.keys()
 
     def _look(self, keys: Iterable[NamespacedName], received_at: float, *, repeat: bool = False) -> None:
+        """Reports what has changed for these Pods; with `repeat` also what was reported before, since ConflictResolver
+        may have been restarted."""
         pods = [self._watched[key] for key in keys]
         self._cgroups.update((each.pod.uid, each.pod.config_hash) for each in pods)
         for each in pods:
@@ -164,8 +166,8 @@ class ContainerWatcher(AgentActor):
             self._cgroups.reread()
             watched.searched = missing
             missing = self._find(watched, self._cgroups.directories(pod.uid, pod.config_hash))
-        # The Pod's status names a container once it runs. So a container without a cgroup has ended before we looked
-        # for the first time, unless the runtime keeps containers elsewhere (in a virtual machine).
+        # The Pod's status names a container once it runs. So a container without a cgroup ended before we first looked,
+        # unless the runtime keeps containers elsewhere (in a virtual machine).
         ended = frozenset() if pod.has_runtime_class else missing
         return ended | {key for key, path in watched.containers.items() if not is_populated(path)}, False
 

@@ -12,25 +12,26 @@ _IS_REPLY, _OPCODE, _RECURSION_DESIRED = 0x8000, 0x7800, 0x0100
 
 
 def question(name: str, kind: str) -> bytes:
-    """The question section. `name` is absolute, with or without the last dot; its labels are of 63 letters at most.
-    Raises KeyError for a type that `spec.backend.healthCheck` does not allow."""
+    """Returns the question section. `name` is absolute, with or without the last dot, and its labels have 63 letters at
+    most. Raises KeyError for a type that `spec.backend.healthCheck` does not allow."""
     labels = [label.encode("ascii") for label in name.split(".") if label]
     encoded = b"".join(bytes([len(label)]) + label for label in labels)
     return encoded + b"\0" + struct.pack("!2H", _TYPES[kind], _CLASS_IN)
 
 
-def query(identifier: int, asked: bytes) -> bytes:
-    """`asked`: a question section. The query is as a stub resolver sends it."""
-    return _HEADER.pack(identifier, _RECURSION_DESIRED, 1, 0, 0, 0) + asked
+def query(identifier: int, question_section: bytes) -> bytes:
+    """Returns the datagram that a stub resolver would send. `question_section` is as `question` returns it."""
+    return _HEADER.pack(identifier, _RECURSION_DESIRED, 1, 0, 0, 0) + question_section
 
 
-def is_reply(datagram: bytes, identifier: int, asked: bytes) -> bool:
-    """Whether a server replied to this query, with whatever code and records."""
-    end = _HEADER.size + len(asked)
+def is_reply(datagram: bytes, identifier: int, question_section: bytes) -> bool:
+    """Whether the datagram is a reply to this query. Its response code and its records do not matter."""
+    end = _HEADER.size + len(question_section)
     if len(datagram) < end:
         return False
     found, flags, questions, *_ = _HEADER.unpack_from(datagram)
     if found != identifier or not flags & _IS_REPLY or flags & _OPCODE or questions != 1:
         return False
-    # A server may spell the name with other capitals. Lengths of labels, types and classes are below the letters.
-    return datagram[_HEADER.size : end].lower() == asked.lower()
+    # A server may spell the name with other capitals. `lower` changes nothing else, since the lengths of labels, the
+    # type and the class are smaller numbers than any letter.
+    return datagram[_HEADER.size : end].lower() == question_section.lower()

@@ -1,7 +1,7 @@
 """What one check sends and receives, on a non-blocking socket of its own.
 
-A new socket for each check has a random port. It is connected, so it hears only the address that was asked, and hears
-at once that nobody listens there.
+A new socket for each check has a random port. It is connected, so it receives only from the Pod that is checked, and
+fails at once when nobody listens there.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from config.domain.addresses import Address, Endpoint
 from config.domain.checks import DnsProbe, HealthCheck, HttpProbe
 
 _MOST_STRAYS = 64
-"""Datagrams to one check that are no reply to it: a Pod that floods us must not keep us from checking others."""
+"""How many datagrams may arrive that are not the reply: a Pod that floods us must not keep us from checking others."""
 _MOST_DISCARDED = 64 * 1024
-"""Bytes of an HTTP answer that are read after its status, so that the server meets no reset while it sends them."""
+"""Bytes of an HTTP answer that are read after its status. Closing the socket earlier would reset the connection while
+the server still sends."""
 
 
 class CheckFailed(Exception):
@@ -32,22 +33,22 @@ class Exchange(ABC):
     events: ClassVar[int]
     """What to wait for, as in epoll_ctl(2)."""
     is_ready = False
-    """Whether `proceed` need not wait for the first event."""
+    """Whether `proceed` can be called at once, before there is an event."""
 
     def __init__(self, opened: socket.socket) -> None:
         self.socket = opened
         self.succeeded = False
         self.remark = ""
-        """What has been seen that is no answer; "" for nothing."""
+        """Says what has arrived that is not an answer; "" if nothing has."""
 
     @abstractmethod
     def proceed(self) -> bool:
-        """To be called when `is_ready` or an event says that the socket is ready. Does what it can, and sets
-        `succeeded`. Returns whether the exchange is over. Raises CheckFailed, or OSError."""
+        """Call it when `is_ready` or an event says that the socket is ready. It sends and receives what is possible
+        now, and sets `succeeded`. Returns whether the exchange is over. Raises CheckFailed, or OSError."""
 
 
-class Asked:
-    """Whom a check asks, and what; prepared once for all checks of one Pod."""
+class CheckRequest:
+    """What a check sends, and where to; prepared once for all checks of one Pod."""
 
     def __init__(self, check: HealthCheck, address: Address) -> None:
         self.family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -75,13 +76,13 @@ class Asked:
 class DnsExchange(Exchange):
     events: ClassVar[int] = select.EPOLLIN
 
-    def __init__(self, opened: socket.socket, asked: Asked) -> None:
+    def __init__(self, opened: socket.socket, request: CheckRequest) -> None:
         super().__init__(opened)
-        self._question = asked.message
+        self._question = request.message
         self._identifier = secrets.randbits(16)
         self._strays = 0
-        opened.connect(asked.target)
-        opened.send(dns_message.query(self._identifier, asked.message))
+        opened.connect(request.target)
+        opened.send(dns_message.query(self._identifier, request.message))
 
     def proceed(self) -> bool:
         while not self.succeeded:
@@ -93,7 +94,7 @@ class DnsExchange(Exchange):
                 self.succeeded = True
             else:
                 self._strays += 1
-                self.remark = "what it sent is no reply to the question"
+                self.remark = "what it sent is not a reply to the question"
             if self._strays > _MOST_STRAYS:
                 raise CheckFailed(self.remark)
         return True
@@ -102,22 +103,23 @@ class DnsExchange(Exchange):
 class TcpExchange(Exchange):
     events: ClassVar[int] = select.EPOLLOUT
 
-    def __init__(self, opened: socket.socket, asked: Asked) -> None:
+    def __init__(self, opened: socket.socket, request: CheckRequest) -> None:
         super().__init__(opened)
-        error = opened.connect_ex(asked.target)
+        error = opened.connect_ex(request.target)
         if error not in (0, EINPROGRESS):
             raise OSError(error, os.strerror(error))
-        # The kernel of a Pod on this node has usually answered by now. Asking for the outcome costs less than an event.
-        self._outcome = opened.connect_ex(asked.target)
+        # A Pod on this node has usually answered by now, and reading the outcome costs less than waiting for an event.
+        self._outcome = opened.connect_ex(request.target)
         self.is_ready = self._outcome != EALREADY
 
     def proceed(self) -> bool:
-        self._connected()
+        self._check_connected()
         self.succeeded = True
         return True
 
-    def _connected(self) -> None:
-        """The socket became ready for the first time: it is connected, or it never will be."""
+    def _check_connected(self) -> None:
+        """Call it when the socket is ready for the first time, and so knows its outcome. Raises OSError if it could not
+        connect."""
         error = self._outcome
         if error == EALREADY:
             error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -126,19 +128,19 @@ class TcpExchange(Exchange):
 
 
 class HttpExchange(TcpExchange):
-    # Edges: it is ready to send all the time.
+    # Edge-triggered, since the socket is ready to send all the time and would wake the loop without end otherwise.
     events: ClassVar[int] = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
 
-    def __init__(self, opened: socket.socket, asked: Asked) -> None:
-        super().__init__(opened, asked)
-        self._unsent = asked.message
+    def __init__(self, opened: socket.socket, request: CheckRequest) -> None:
+        super().__init__(opened, request)
+        self._unsent = request.message
         self._received = b""
         self._discarded = 0
 
     def proceed(self) -> bool:
         if self._unsent:
-            self._connected()
-            self.socket.send(self._unsent)  # a new socket has room for it
+            self._check_connected()
+            self.socket.send(self._unsent)  # the buffer of a new socket has room for all of it
             self._unsent = b""
         while True:
             try:
@@ -155,8 +157,8 @@ class HttpExchange(TcpExchange):
         self._received += data
         try:
             status = http_message.status_of(self._received)
-        except http_message.NoHttp:
-            raise CheckFailed("the answer is no HTTP") from None
+        except http_message.NotHttp:
+            raise CheckFailed("the answer is not HTTP") from None
         if status is None and not data:
             raise CheckFailed("the connection was closed without an answer")
         if status is not None and not 200 <= status < 400:

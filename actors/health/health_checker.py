@@ -34,7 +34,7 @@ class HealthChecker(AgentActor):
         self.send("ConflictResolver", ResyncDesiredState())
 
     def _deliver(self, message: Message) -> None:
-        """In the checking thread."""
+        """Runs in the checking thread."""
         try:
             self.actor_ref.tell(message)
         except pykka.ActorDeadError:

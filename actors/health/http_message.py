@@ -11,8 +11,8 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]")
 _STATUS_LENGTH = len("HTTP/1.1 200 ")
 
 
-class NoHttp(ValueError):
-    """What the server sent is no HTTP response."""
+class NotHttp(ValueError):
+    """What the server sent is not an HTTP response."""
 
 
 def request(server: Endpoint, path: str) -> bytes:
@@ -27,10 +27,10 @@ def request(server: Endpoint, path: str) -> bytes:
 
 
 def status_of(received: bytes) -> int | None:
-    """None while it has not arrived. Raises NoHttp."""
+    """Returns None while the status line has not arrived. Raises NotHttp."""
     if len(received) < _STATUS_LENGTH:
         return None
     found = _STATUS_LINE.match(received)
     if found is None:
-        raise NoHttp
+        raise NotHttp
     return int(found[1])

@@ -16,13 +16,13 @@ class Schedule(Generic[T]):
         self._heap: list[tuple[float, int, T]] = []
         self._number_of: dict[T, int] = {}
         """Item -> number of its entry in the heap; entries with another number are out of date."""
-        self._set = 0
+        self._newest_number = 0
 
     def set(self, item: T, when: float) -> None:
-        """In place of its former time."""
-        self._set += 1
-        self._number_of[item] = self._set
-        heapq.heappush(self._heap, (when, self._set, item))
+        """Replaces the time that the item had."""
+        self._newest_number += 1
+        self._number_of[item] = self._newest_number
+        heapq.heappush(self._heap, (when, self._newest_number, item))
 
     def cancel(self, item: T) -> None:
         self._number_of.pop(item, None)
@@ -37,7 +37,7 @@ class Schedule(Generic[T]):
         return None
 
     def pop(self, until: float) -> list[T]:
-        """Takes those out that are due by then, in the order of their times."""
+        """Removes and returns the items that are due at `until` or before, in the order of their times."""
         due = []
         while (when := self.earliest()) is not None and when <= until:
             item = heapq.heappop(self._heap)[2]
@@ -47,7 +47,8 @@ class Schedule(Generic[T]):
 
 
 SLOTS = 10
-"""In each interval. Checks begin together in one of them, since waking up costs as much as several checks."""
+"""Parts of an interval. Checks begin only at the start of a slot, many together, since waking up costs as much as
+several checks."""
 _GOLDEN = 0.618033988749895
 """The golden ratio's fraction: the fractions of its multiples are spread evenly over 0 to 1, however many there are."""
 
@@ -59,9 +60,10 @@ def first_time(number: int, interval: float, now: float) -> float:
     return (now // slot + 1 + int(number * _GOLDEN % 1.0 * SLOTS)) * slot
 
 
-def following(due: float, interval: float, now: float) -> float:
-    """The time that follows `due`; of times that were missed altogether, the last one."""
-    following = due + interval
+def next_time(due_at: float, interval: float, now: float) -> float:
+    """When the check after the one at `due_at` begins. If several such times have passed already, it is the last of
+    them, so that the others are skipped."""
+    following = due_at + interval
     if now > following:
         following += (now - following) // interval * interval
     return following

@@ -23,14 +23,13 @@ class Target:
     check: HealthCheck
     pod: CheckedPod
     why_out_of_use: str = ""
-    """As HealthChecker found; "" while the Pod counts as healthy."""
+    """What the check found; "" while the Pod counts as healthy."""
     streak: int = 0
-    """Results in a row that speak against that."""
+    """How many results in a row contradict `why_out_of_use`: failures of a healthy Pod, successes of another."""
     changed_at: float = float("-inf")
 
-    def take(self, failure: str, now: float) -> bool:
-        """One result: `failure` says what the check saw, "" for a success. Returns whether the Pod went out of use, or
-        came back."""
+    def add_result(self, failure: str, now: float) -> bool:
+        """`failure` says what the check saw; "" is a success. Returns whether the Pod went out of use, or came back."""
         was_healthy = not self.why_out_of_use
         if was_healthy == (not failure):
             self.streak = 0
@@ -59,18 +58,18 @@ class Target:
         )
 
     def is_about(self, check: HealthCheck, pod: CheckedPod) -> bool:
-        """Whether what was found so far holds for this Pod and this check."""
+        """Whether the results so far are those of this check and this Pod."""
         return (self.check, self.pod.uid, self.pod.address) == (check, pod.uid, pod.address)
 
 
 @dataclass(slots=True)
 class Selection:
-    """What a message of ConflictResolver leads to."""
+    """What a ChecksSelected changes."""
 
     begun: list[Target] = field(default_factory=list)
     ended: list[Target] = field(default_factory=list)
     disputed: list[Target] = field(default_factory=list)
-    """ConflictResolver knows something else than what was found."""
+    """Targets of which ConflictResolver has another state than was found here, so that it needs a HealthChanged."""
 
 
 class Targets:
@@ -100,7 +99,7 @@ def _target(
     former: dict[NamespacedName, Target],
     selection: Selection,
 ) -> Target:
-    """Takes the one that goes on out of `former`."""
+    """Returns the target for this Pod: the one in `former`, which is removed there, or a new one."""
     target = former.get(pod.key)
     if target is None or not target.is_about(check, pod):
         target = Target(policy=policy, check=check, pod=pod, why_out_of_use=pod.why_out_of_use)

@@ -95,7 +95,9 @@ def test_a_datagram_that_is_no_reply_to_the_question_is_no_success(
 ) -> None:
     checked(lab, agent, client, server, {"dns": {"name": "a.example"}})
     server.do("dns_answers", how=how)
-    goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms, what it sent is no reply to the question")
+    goes_out(
+        agent, "dns check of port 5300 failed: no answer within 250 ms, what it sent is not a reply to the question"
+    )
     server.do("dns_answers", how="strays, then a reply")
     comes_back(agent)
 
@@ -135,7 +137,7 @@ def test_a_hanging_tcp_server_fails_once_its_accept_queue_is_full(
     [
         ("HTTP/1.1 500 Internal Server Error\r\n\r\n", "the answer has status 500"),
         ("HTTP/1.0 404 Not Found\r\n\r\n", "the answer has status 404"),
-        ("SSH-2.0-OpenSSH_9.2\r\n", "the answer is no HTTP"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP"),
         ("", "the connection was closed without an answer"),
     ],
 )

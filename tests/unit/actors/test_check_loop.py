@@ -17,7 +17,7 @@ import pytest
 from actors.framework.messages import Message
 from actors.health import check_loop
 from actors.health.check_loop import CheckLoop
-from actors.health.exchanges import Asked
+from actors.health.exchanges import CheckRequest
 from actors.messages.checks import CheckedPod, ChecksSelected, HealthChanged, HealthChecksCounted, PolicyChecks
 from config.domain.checks import DnsProbe, HealthCheck, HttpProbe, Probe, TcpProbe
 from config.domain.ids import NamespacedName
@@ -168,7 +168,7 @@ def test_no_answer_in_time(running: Running) -> None:
 def test_a_flood_of_datagrams_fails_the_check_and_keeps_nobody_from_the_others(running: Running) -> None:
     with server(socket.SOCK_DGRAM, dns(lambda query: [query] * 100)) as port:
         running.select(check(DNS, port, interval=1.0, timeout=1.0), LOOPBACK)
-        assert running.finding().endswith("failed: what it sent is no reply to the question")
+        assert running.finding().endswith("failed: what it sent is not a reply to the question")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_flood_of_datagrams_fails_the_check_and_keeps_nobody_from_the_others(r
     [
         (b"HTTP/1.1 500 No\r\n\r\n", "the answer has status 500"),
         (b"HTTP/1.1 103 Early Hints\r\n\r\n", "the answer has status 103"),
-        (b"220 mail.example ESMTP\r\n", "the answer is no HTTP"),
+        (b"220 mail.example ESMTP\r\n", "the answer is not HTTP"),
         (b"HTTP/1.1", "the connection was closed without an answer"),
         (b"", "the connection was closed without an answer"),
     ],
@@ -212,11 +212,11 @@ def test_an_answer_that_never_ends_is_a_success_and_not_waited_for(running: Runn
 
 
 def test_a_check_without_a_descriptor_has_failed(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin(_asked: Asked) -> None:
+    def begin(_request: CheckRequest) -> None:
         raise OSError(errno.EMFILE, "")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Asked, "begin", begin)
+        patched.setattr(CheckRequest, "begin", begin)
         running.select(check(DNS, 53), LOOPBACK)
         assert running.finding() == "its dns check of port 53 failed: it cannot be sent (Too many open files)"
 

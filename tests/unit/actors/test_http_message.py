@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from actors.health.http_message import NoHttp, request, status_of
+from actors.health.http_message import NotHttp, request, status_of
 from config.domain.addresses import Endpoint
 from config.version import VERSION
 
@@ -43,5 +43,5 @@ def test_the_status_stands_in_the_first_bytes(received: bytes, status: int | Non
     [b"HTTP/2.0 200 OK\r\n", b"HTTP/1.1 2000 OK\r\n", b"HTTP/1.1 600 OK\r\n", b"HTTP/1.1  200 OK", b"\0" * 13],
 )
 def test_anything_else_is_no_http(received: bytes) -> None:
-    with pytest.raises(NoHttp):
+    with pytest.raises(NotHttp):
         status_of(received)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.health.schedule import SLOTS, Schedule, first_time, following
+from actors.health.schedule import SLOTS, Schedule, first_time, next_time
 
 
 def test_items_come_out_in_the_order_of_their_times() -> None:
@@ -49,7 +49,7 @@ def test_checks_with_one_interval_share_slots_whenever_they_began() -> None:
 
 
 def test_the_next_time_keeps_the_phase_and_times_that_were_missed_are_left_out() -> None:
-    assert following(10.0, 1.0, now=10.2) == 11.0
-    assert following(10.0, 1.0, now=11.0) == 11.0
-    assert following(10.0, 1.0, now=11.4) == 11.0
-    assert following(10.0, 1.0, now=14.5) == 14.0
+    assert next_time(10.0, 1.0, now=10.2) == 11.0
+    assert next_time(10.0, 1.0, now=11.0) == 11.0
+    assert next_time(10.0, 1.0, now=11.4) == 11.0
+    assert next_time(10.0, 1.0, now=14.5) == 14.0

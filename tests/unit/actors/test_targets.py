@@ -43,7 +43,7 @@ def results(subject: Target, text: str, *, begin: float = 0.0, every: float = 1.
     """Of each result (`+` a success, `-` a failure) whether the Pod is in use afterwards."""
     states = ""
     for number, letter in enumerate(text):
-        subject.take("no answer" if letter == "-" else "", begin + number * every)
+        subject.add_result("no answer" if letter == "-" else "", begin + number * every)
         states += "-" if subject.why_out_of_use else "+"
     return states
 
@@ -71,9 +71,9 @@ def test_before_the_first_result_a_pod_counts_as_it_was_known() -> None:
 
 def test_the_finding_says_what_the_check_saw_when_it_put_the_pod_out() -> None:
     subject = target()
-    subject.take("no answer", 1.0)
-    assert subject.take("Connection refused", 2.0)
-    assert not subject.take("no answer", 3.0)
+    subject.add_result("no answer", 1.0)
+    assert subject.add_result("Connection refused", 2.0)
+    assert not subject.add_result("no answer", 3.0)
     assert subject.finding(3.0) == HealthChanged(
         policy=KEY,
         check=CHECK,
@@ -90,7 +90,7 @@ def test_a_pod_that_flaps_changes_once_a_second_at_most(seen: list[bool], every:
     changes = [
         number * every
         for number, failed in enumerate(seen)
-        if subject.take("no answer" if failed else "", number * every)
+        if subject.add_result("no answer" if failed else "", number * every)
     ]
     assert all(later - earlier > CHANGE_SECONDS - 1e-9 for earlier, later in pairwise(changes))
 
