@@ -1,4 +1,4 @@
-"""The controller's decision: what there is to say of a policy in the whole cluster (docs/architecture.md).
+"""The controller's decision: the verdict on a policy in the whole cluster (docs/architecture.md).
 
 The numbers of nodes change all the time, so they are only in the two counts and not in the message: a message, and with
 it a log line, changes only when there is something new to know.
@@ -43,12 +43,12 @@ class ClusterDecision:
     scope = OF_CLUSTER
 
     def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
-        """`servers`: where the API server is, see `with_server_remark`."""
+        """`servers`: the addresses of the API server, for `with_server_remark`."""
         self._redirect = redirect
         self._servers = servers
 
     def pod_queries(self, policy: Policy) -> Iterator[PodQuery]:
-        """Also for a policy that has lost a conflict, since it may take over at any time."""
+        """A policy that has lost a conflict has queries, too, since it may take over at any time."""
         spec = policy.spec
         if spec is None or not spec.enabled or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
             return
@@ -70,7 +70,7 @@ class ClusterDecision:
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> Assessment:
-        del service, ended, unhealthy  # of the nodes' agents nothing is heard here: NODES counts readiness
+        del service, ended, unhealthy  # only the agents know these; NODES counts Pods that are Ready
         spec = policy.spec
         selected = nodes.selected(spec.node_selector) if spec else frozenset[str]()
         why = why_out_of_force(policy, loss)

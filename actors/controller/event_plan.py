@@ -41,6 +41,7 @@ class EventPlan:
         self._pause = OutagePause()
 
     def reason_changed(self, event: EventWrite, now: float) -> None:
+        """The reason in a policy's status is another one now; `event` reports it."""
         reported = self._reported.get(event.key)
         if reported is None or reported.uid != event.uid:
             self._reported[event.key] = _Reported(event.uid)

@@ -59,12 +59,12 @@ class StatusWriter(AgentActor):
     def started(self) -> None:
         self.own(OwnedThread(self, "status-writes", self._run, lambda: self._writes.put(None)))
         self.own(clock(self, TICK_SECONDS))
-        # A writer that ran before this one had received the policies' statuses. Ask for them again.
+        # If this is a restart, the statuses of the policies were sent to the failed writer. Ask for them again.
         self.send("PolicyWatcher", ResyncSource())
         self.send("ConflictResolver", ResyncDesiredState())
 
     def _run(self) -> None:
-        """In the thread."""
+        """Runs in the writing thread."""
         while (write := self._writes.get()) is not None:
             answer = self._write(write)
             try:

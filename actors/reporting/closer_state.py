@@ -1,4 +1,4 @@
-"""What the agent says of the closer: whether it works, and what follows if it does not. Pure."""
+"""What the agent reports about the closer: whether it works, and what follows if it does not. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bpf.rows import CloserFault, CloserRow
 
 SILENCE_SECONDS = 10.0
 """The closer writes its row each second. Closing very many sockets may take it longer."""
-_CONSEQUENCE = "sockets that programs keep stay connected to a Pod that is out of use"
+_CONSEQUENCE = "sockets that programs keep open stay connected to a Pod that is out of use"
 
 
 class CloserState(StrEnum):

@@ -2,8 +2,8 @@
 
 In: PodUpserted, PodRemoved, SourceSynced (EndpointWatcher). Out: ResyncSource (EndpointWatcher) at its start.
 
-It is a watcher like `run.py monitor`. Calls to frontends cost more while there is a watcher, so the agent starts this
-actor only if `log.redirects` asks for records.
+Like `run.py monitor`, it makes the programs record each decision. Calls to frontends cost more then, so the agent
+starts this actor only if `log.redirects` asks for records.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class DecisionRecorder(AgentActor):
                 self._choice.add_lost(1)
 
     def _wait(self, seconds: float) -> bool:
-        """Between two readings, also while there is no decision."""
+        """Called between two readings, even while there are no decisions."""
         lost = self._choice.take_lost(time.monotonic())
         if lost and not self._write({"time": rfc3339(time.time()), "lost": lost}):
             self._choice.add_lost(lost)

@@ -17,6 +17,8 @@ from actors.reporting.scraped_metrics import PREFIX, ScrapedMetrics
 from config.domain.ids import PolicyKey
 from config.version import VERSION
 
+_SUCCESS, _FAILURE = "success", "failure"
+"""Label `result` of health_checks."""
 _APPLY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
@@ -104,11 +106,11 @@ class AgentMetrics:
         """Source -> the newest `k8s.sources.source.Heard.heard_at`. The dict is replaced as well."""
 
     def count_checks(self, count: CheckCount) -> None:
-        for result, ended in (("success", count.successes), ("failure", count.failures)):
+        for result, ended in ((_SUCCESS, count.successes), (_FAILURE, count.failures)):
             self.health_checks.labels(count.policy.name, result).inc(ended)
 
     def forget_policy(self, key: PolicyKey) -> None:
-        for result in ("success", "failure"):
+        for result in (_SUCCESS, _FAILURE):
             self.health_checks.remove(key.name, result)
 
     def _count_read_error(self) -> None:

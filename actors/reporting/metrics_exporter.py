@@ -77,11 +77,11 @@ class MetricsExporter(AgentActor):
     def _on_health_checks_counted(self, message: HealthChecksCounted) -> None:
         policies = self._state.conditions()
         for count in message.counts:
-            if count.policy in policies:  # else nobody would forget the count of a policy that is gone
+            if count.policy in policies:  # the metrics of a policy that is gone were removed, and must not come back
                 self._metrics.count_checks(count)
 
     def _on_source_heard(self, message: SourceHeard) -> None:
-        if message.heard_at is not None:  # None: a part of the source is new, and the time of the others stays
+        if message.heard_at is not None:  # None: a part of the source is new; keep the former time
             self._metrics.heard = {**self._metrics.heard, message.source: message.heard_at}
         if message.relist_reason:
             self._metrics.source_relists.labels(message.source.value, message.relist_reason).inc()

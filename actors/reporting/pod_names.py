@@ -1,4 +1,4 @@
-"""Names of this node's Pods by what their cgroups are called after. Pure."""
+"""Names of this node's Pods by the identifiers that are in the names of their cgroups. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from k8s.objects.model import Pod
 
 
 class PodNames:
-    """Changed in one thread. Others may look up single keys of `by_uid` meanwhile."""
+    """Only one thread may change it. Other threads may look up single keys of `by_uid` meanwhile."""
 
     def __init__(self) -> None:
         self._by_uid: dict[str, NamespacedName] = {}

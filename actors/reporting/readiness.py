@@ -10,6 +10,7 @@ from actors.reporting.agent_state import AgentState
 from actors.reporting.contact import Contact, problem_of
 
 SILENCE_SECONDS = 10.0
+"""The supervisor reports each second."""
 
 
 def unready_reasons(state: AgentState, contacts: Mapping[SourceName, Contact], *, attaches: bool) -> list[str]:

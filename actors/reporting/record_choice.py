@@ -1,4 +1,4 @@
-"""Which decisions about calls become records (`log.redirects`), and how many do not. Pure; the clock is passed in."""
+"""Which decisions about calls become records (`log.redirects`), and how many are lost. Pure; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from actors.framework.rates import TokenBucket
 from bpf.rows import Decision
 
 RECORDS_PER_SECOND = 100
-"""Some 30 KB a second: more would push the agent's own lines out of the node's log files within minutes."""
+"""About 30 KB a second. More would push the agent's own lines out of the node's log files within minutes."""
 _LOST_SECONDS = 1.0
-"""Between two records of what was lost."""
+"""Between two records that say how many were lost."""
 
 
 class RecordChoice:
-    """For one thread. Times are those of time.monotonic()."""
+    """To be used by one thread. Times are those of time.monotonic()."""
 
     def __init__(self, redirects: str) -> None:
         """`redirects` is `log.redirects`: `passes` or `all`."""
         self._passes_only = redirects == "passes"
         self._bucket = TokenBucket(RECORDS_PER_SECOND, RECORDS_PER_SECOND)
         self._lost = 0
-        self._told_at = 0.0
+        self._reported_at = 0.0
 
     def takes(self, decision: Decision, now: float) -> bool:
-        """Whether it becomes a record. Counts it as lost if it should, and there are too many."""
+        """Whether the decision becomes a record. One that exceeds RECORDS_PER_SECOND counts as lost."""
         if self._passes_only and decision.passed is None:
             return False
         if self._bucket.take(now):
@@ -34,8 +34,8 @@ class RecordChoice:
         self._lost += number
 
     def take_lost(self, now: float) -> int:
-        """How many were lost since the last answer that was not 0. It is 0 for a second after such an answer."""
-        if not self._lost or now - self._told_at < _LOST_SECONDS:
+        """Returns how many were lost since the last result that was not 0. For a second after such a result it is 0."""
+        if not self._lost or now - self._reported_at < _LOST_SECONDS:
             return 0
-        lost, self._lost, self._told_at = self._lost, 0, now
+        lost, self._lost, self._reported_at = self._lost, 0, now
         return lost

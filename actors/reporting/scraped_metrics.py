@@ -55,7 +55,7 @@ class ScrapedMetrics(Collector):
         yield _last_events(self._heard())
         if self._read is None:
             return
-        yield _unhealthy_backends(conditions)  # agents find them, and tell the controller nothing
+        yield _unhealthy_backends(conditions)  # only an agent knows them
         try:
             reading = self._read()
         except OSError as error:

@@ -9,7 +9,7 @@ from config.domain.addresses import Frontend
 
 
 class StaleClosed:
-    """Remembers whose a frontend was, so that a policy keeps its number while it is out of force, and has no
+    """Remembers which policy had a frontend last, so that a policy keeps its number while it is out of force and has no
     frontends."""
 
     def __init__(self) -> None:

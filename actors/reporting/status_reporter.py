@@ -150,7 +150,7 @@ class StatusReporter(AgentActor):
         return _ok_or(unhealthy_reasons(self._state.actors, time.monotonic() - self._supervisor_heard_at))
 
     def _readyz(self) -> Answer:
-        # A standby controller is as ready as it can be. Otherwise a roll-out would wait for the leader to end.
+        # A standby controller reads no source, and is ready. Otherwise a roll-out would wait for the leader to end.
         if self._leader is not None and not self._leader.leads():
             return _ok_or([])
         return _ok_or(unready_reasons(self._state, self._contacts(), attaches=self._datapath is not None))

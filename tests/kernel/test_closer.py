@@ -315,4 +315,4 @@ def test_turned_off_it_does_nothing_until_it_is_stopped(lab: Lab) -> None:
 
 def test_where_no_closer_runs_the_status_says_what_follows(agent: Agent) -> None:
     wait_until(lambda: agent.status()["closer"]["state"] == "absent", "the last closer is missed", 20)
-    assert "sockets that programs keep stay connected" in agent.status()["closer"]["message"]
+    assert "sockets that programs keep open stay connected" in agent.status()["closer"]["message"]
