@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from actors.commands.finding import Finding, judged
-from actors.commands.own_status import Status
+from actors.commands.own_status import ACTOR_WORKS, CLOSER_ABSENT, CLOSER_FAILING, Status
 from config.version import VERSION
 
-_OUT_OF_FORCE = ("Failed", "Conflict", "Invalid")
+_FAULTY_STATES = ("Failed", "Conflict", "Invalid")
 _CLOSER_REMEDIES = {
-    "absent": "run the container closer beside the agent, as k8s/install.yaml and the chart do, or set "
+    CLOSER_ABSENT: "run the container closer beside the agent, as k8s/install.yaml and the chart do, or set "
     "redirect.close_stale_sockets to false (feature.closeStaleSockets in the chart) if its work is not wanted",
-    "failing": "the closer's log and the detail say what is missing",
+    CLOSER_FAILING: "the closer's log and the detail say what is missing",
 }
 
 
@@ -42,7 +42,7 @@ def _sources(status: Status) -> Finding:
 
 
 def _actors(status: Status) -> Finding:
-    faults = [f"{each['name']} is {each['state']}" for each in status["actors"] if each["state"] != "running"]
+    faults = [f"{each['name']} is {each['state']}" for each in status["actors"] if each["state"] != ACTOR_WORKS]
     remedy = "the agent's log says why; the agent restarts what failed, and the kubelet restarts an agent that is stuck"
     return judged("actors", faults, f"{len(status['actors'])} running", remedy)
 
@@ -56,7 +56,7 @@ def _closer(status: Status) -> Finding:
 def _policies(status: Status) -> Finding:
     policies = status["policies"]
     faults = [
-        f"{each['name']} is {each['state']}: {each['message']}" for each in policies if each["state"] in _OUT_OF_FORCE
+        f"{each['name']} is {each['state']}: {each['message']}" for each in policies if each["state"] in _FAULTY_STATES
     ]
     remedy = "change the policy as its message says; run.py explain says why one call is not redirected"
-    return judged("policies", faults, f"{len(policies)}, none of them out of force by a fault", remedy)
+    return judged("policies", faults, f"{len(policies)}, none of them {' or '.join(_FAULTY_STATES)}", remedy)

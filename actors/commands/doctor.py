@@ -1,4 +1,4 @@
-"""`run.py doctor`: checks this node and its agent; what is missing or wrong, each with its remedy."""
+"""`run.py doctor`: checks this node and its agent, and says what is missing or wrong, each with its remedy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from k8s.commands.access import access_faults
 
 def examine(settings: Settings) -> Iterator[Finding]:
     yield from node_findings(settings.datapath)
-    faults, well = access_faults(settings)
-    yield judged("api", faults, well, "restore the ClusterRole and its binding, the CRD, or the way to the API server")
+    faults, ok_detail = access_faults(settings)
+    remedy = "restore the ClusterRole and its binding, the CRD, or the way to the API server"
+    yield judged("api", faults, ok_detail, remedy)
     try:
         status = fetch_status(settings.health)
     except NoAnswer as error:

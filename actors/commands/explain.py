@@ -1,6 +1,6 @@
-"""`run.py explain`: what the kernel does with a call, from the installed rows, and why.
+"""`run.py explain`: finds out from the installed rows what the kernel does with a call, and why.
 
-It works while the agent is down: then it says what the kernel does, and not why a policy has no row.
+While the agent is down, it still says what the kernel does, but not why a policy has no row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from config.settings import Settings
 from k8s.commands.pods import SourceSilent, find_pod
 
 _NOT_THE_POLICY = (AGENT, NOT_ATTACHED, NOT_COVERED)
-"""Reasons that have nothing to do with the policy."""
+"""Reasons that do not depend on the policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Answer:
     """Whether the kernel holds anything of ours."""
     neighbours: tuple[Neighbour, ...]
     policies: list[dict[str, Any]] | None
-    """Of /status; None when no agent answers."""
+    """The policies of /status; None when no agent answers."""
     silence: str
     """Why no agent answers; "" when one does."""
 
@@ -69,7 +69,7 @@ def answer(client_text: str, call_text: str, settings: Settings) -> Answer:
 
 
 def _pod(name: ClientName, settings: Settings) -> tuple[KnownPod | None, str]:
-    """The Pod, or why it is not known."""
+    """Returns the Pod, or None and why it is not known."""
     if name.kind != ClientKind.POD:
         return None, ""
     try:
@@ -123,7 +123,7 @@ def text(found: Answer) -> str:
 
 
 def summary(found: Answer) -> str:
-    """One sentence: what happens, by which policy and field."""
+    """Returns one sentence that says what happens, and which policy and field cause it."""
     steps, policy = found.explanation.steps, found.facts.policy
     why = steps[-1].why
     doubts = [step.unless for step in steps if step.unless]
@@ -131,7 +131,7 @@ def summary(found: Answer) -> str:
     if found.explanation.verdict == Verdict.NO_MATCH:
         reason = why_no_row(found.call.frontend, found.policies, found.silence, found.neighbours)
         empty = "" if found.installed else "nothing of ours is installed in the kernel, and "
-        return f"the call takes the normal way, since {empty}no frontend is {found.call.frontend}: {reason}"
+        return f"the call takes the normal way, since {empty}{found.call.frontend} is not a frontend: {reason}"
     if found.explanation.verdict == Verdict.REDIRECT:
         return _redirect(found) + unless + _left_behind(found)
     if found.explanation.reason in _NOT_THE_POLICY:

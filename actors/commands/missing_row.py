@@ -1,4 +1,4 @@
-"""Why a call finds no frontend: what the agent says of the policies that could mean it. Pure."""
+"""Why a call finds no frontend, from what the agent reports about the policies that could have it. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bpf.explaining.facts import Neighbour
-from config.domain.addresses import Endpoint, Frontend
+from config.domain.addresses import Endpoint, Frontend, Protocol
 
 _KEYS = {4: "datapath.ipv4", 6: "datapath.ipv6"}
 _MOST_TELLING = ("Failed", "Active", "NoBackend", "NodeNotSelected", "Conflict", "Disabled")
-"""States of policies that name the frontend; those of the first ones say most about why there is no row."""
-_NOBODY_KNOWS = ("Invalid", "NoFrontend")
-"""In these states the frontends of a policy are not known."""
+"""States of policies that name the frontend, those that say most about why there is no row first."""
+_FRONTENDS_UNKNOWN = ("Invalid", "NoFrontend")
+"""States in which it is not known which frontends the policy has."""
 
 
 class Candidate(NamedTuple):
@@ -27,29 +27,31 @@ class Candidate(NamedTuple):
 
 
 def candidates(frontend: Frontend, policies: Iterable[dict[str, Any]]) -> list[Candidate]:
-    """`policies` as in /status. Those that name the frontend come first."""
+    """`policies` are those of /status. The policies that name the frontend come first in the result."""
     known = list(policies)
     naming = [each for each in known if str(frontend) in each.get("named_frontends", ())]
-    naming.sort(key=lambda each: _MOST_TELLING.index(each["state"]) if each["state"] in _MOST_TELLING else 99)
-    possible = [each for each in known if each["state"] in _NOBODY_KNOWS and each not in naming]
+    last = len(_MOST_TELLING)
+    naming.sort(key=lambda each: _MOST_TELLING.index(each["state"]) if each["state"] in _MOST_TELLING else last)
+    possible = [each for each in known if each["state"] in _FRONTENDS_UNKNOWN and each not in naming]
     return [Candidate(each["name"], each["state"], _reason(frontend, each)) for each in [*naming, *possible]]
 
 
 def why_no_row(
     frontend: Frontend, policies: Sequence[dict[str, Any]] | None, silence: str, neighbours: Iterable[Neighbour]
 ) -> str:
-    """What follows "no frontend is 10.96.0.10:53/UDP". `policies` is None when no agent answers; `silence` says so."""
+    """Returns what follows "10.96.0.10:53/UDP is not a frontend: " in the summary. `policies` is None when no agent
+    answers; then `silence` says why."""
     found = candidates(frontend, policies or ())
-    if found and found[0].state not in _NOBODY_KNOWS:
+    if found and found[0].state not in _FRONTENDS_UNKNOWN:
         return f"policy {found[0].policy} names it in spec.frontend and is {found[0].state}, {found[0].message}"
     near = [*neighbours, *_named_neighbours(frontend, policies or ())]
     if near:
         return _other_port(frontend, near)
     if found:
         policy, state, message = found[0]
-        return f"policy {policy} is {state}, so that nobody can tell whether it means this one: {message}"
+        return f"policy {policy} is {state}, so it is not known whether it has this frontend: {message}"
     if policies is None:
-        return f"{silence}, so nobody can tell whether a policy names it in spec.frontend; start the agent"
+        return f"{silence}, so it is not known whether a policy names it in spec.frontend; start the agent"
     return "no policy names it in spec.frontend"
 
 
@@ -80,7 +82,7 @@ def _named_neighbours(frontend: Frontend, policies: Iterable[dict[str, Any]]) ->
         for named in policy.get("named_frontends", ()):
             endpoint, _, protocol = named.rpartition("/")
             port = endpoint.rpartition(":")[2]
-            other = frontend._replace(port=int(port), protocol=type(frontend.protocol)(protocol))
+            other = frontend._replace(port=int(port), protocol=Protocol(protocol))
             if str(other) == named:
                 found.append(Neighbour(other, policy["name"]))
     return found

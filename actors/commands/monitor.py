@@ -1,4 +1,4 @@
-"""`run.py monitor`: what is decided about calls, line by line as it happens."""
+"""`run.py monitor`: prints what is decided about calls, one line for each as it happens."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def lines(
     count: int | None,
     as_json: bool,
 ) -> Iterator[str]:
-    """Ends after `count` of them, or when `wait` says so. `policy` and `client` choose among them; None: all of them.
-    Raises DatapathError when nothing is installed."""
+    """Yields a line for each decision about `policy` and `client` (None: about all), and one where decisions were lost.
+    Ends after `count` decisions, or when `wait` returns True. Raises DatapathError when nothing is installed."""
     mount = find_cgroup("auto")
     clients = Clients(mount, lambda: _pods(settings))
     left = count
@@ -42,7 +42,7 @@ def lines(
 
 
 def _pods(settings: Settings) -> Mapping[str, NamespacedName]:
-    """Empty while the source can't be asked: a caller has no name then, and everything else is shown."""
+    """Returns nothing while the source cannot be read. The lines then lack the caller's name, and nothing else."""
     try:
         return pod_names(settings)
     except SourceSilent:

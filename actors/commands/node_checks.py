@@ -74,17 +74,18 @@ def _cgroup(settings: DatapathSettings) -> Finding:
     except DatapathError as error:
         return Finding("cgroup", False, str(error), "mount the node's /sys/fs/cgroup (cgroup v2) into the container")
     faults = coverage_faults(cgroup)
-    return judged("cgroup", faults, f"{cgroup} has the kubelet's cgroups below it", "change datapath.cgroup as it says")
+    remedy = "change datapath.cgroup as the detail says"
+    return judged("cgroup", faults, f"{cgroup} has the kubelet's cgroups below it", remedy)
 
 
 def _clocks() -> Finding:
-    """The lease is a time of CLOCK_MONOTONIC, which a time namespace shifts for us and not for the programs."""
+    """The lease is a time of CLOCK_MONOTONIC. A time namespace shifts it for processes, but not for BPF programs."""
     path = Path("/proc/self/timens_offsets")
     lines = path.read_text().splitlines() if path.exists() else []
     shifted = [name for name, *offsets in (line.split() for line in lines) if any(map(int, offsets))]
     faults = [f"this container is in a time namespace, which shifts its clock {name}" for name in shifted]
-    remedy = "run the agent in the node's time namespace, or its lease means nothing"
-    return judged("clocks", faults, "the clocks are those of the node", remedy)
+    remedy = "run the agent in the node's time namespace; its lease means nothing in another one"
+    return judged("clocks", faults, "this command has the clocks of the node", remedy)
 
 
 def _trial() -> Finding:
@@ -92,9 +93,9 @@ def _trial() -> Finding:
         fault = try_redirect()
     except NotTried as why:
         return Finding("redirect", True, f"not tried: {why}")
-    well = "a program of this command's own redirected a call of its own"
+    ok_detail = "a test program of this command redirected a test call"
     remedy = "give this command the agent's rights (CAP_BPF, CAP_NET_ADMIN); `kernel` and `rights` say what is missing"
-    return judged("redirect", [fault] if fault else [], well, remedy)
+    return judged("redirect", [fault] if fault else [], ok_detail, remedy)
 
 
 def _bpffs(bpffs: Path) -> Finding:
@@ -155,5 +156,5 @@ def _fill(maps: PinnedMaps) -> Finding:
         for name, (rows, capacity) in shares.items()
         if rows >= _FULL * capacity
     ]
-    well = ", ".join(f"{name} {rows} of {capacity}" for name, (rows, capacity) in shares.items())
-    return judged("maps", faults, f"rows in use: {well}", "raise the key that is named, and restart the agent")
+    ok_detail = ", ".join(f"{name} {rows} of {capacity}" for name, (rows, capacity) in shares.items())
+    return judged("maps", faults, f"rows in use: {ok_detail}", "raise the key that is named, and restart the agent")

@@ -1,4 +1,4 @@
-"""Asks the agent or controller of this machine for its `/status`."""
+"""The `/status` of this machine's agent or controller, as the commands read it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 from typing import Any, TypeAlias
 
+from config.domain.addresses import Endpoint
 from config.settings import HealthSettings
 
 Status: TypeAlias = dict[str, Any]
+ACTOR_WORKS = "running"
+"""The state of an actor; any other one is a fault."""
+CLOSER_ABSENT, CLOSER_FAILING = "absent", "failing"
+"""The states of the closer that are faults."""
 _TIMEOUT_SECONDS = 10.0
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
@@ -22,7 +27,7 @@ def fetch_status(health: HealthSettings) -> Status:
     """Raises NoAnswer."""
     address = ip_address(health.address)
     host = _LOOPBACK[address.version] if address.is_unspecified else str(address)
-    where = f"[{host}]:{health.port}" if address.version == 6 else f"{host}:{health.port}"
+    where = Endpoint(ip_address(host), health.port)
     connection = HTTPConnection(host, health.port, timeout=_TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/status")
@@ -34,6 +39,6 @@ def fetch_status(health: HealthSettings) -> Status:
     finally:
         connection.close()
     if answer.status != 200 or not isinstance(document, dict) or "policies" not in document:
-        msg = f"what answers at {where} (health.address and health.port) is no agent: status {answer.status}"
+        msg = f"what answers at {where} (health.address and health.port) is not an agent: status {answer.status}"
         raise NoAnswer(msg)
     return document

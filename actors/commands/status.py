@@ -6,12 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from actors.commands.own_status import Status
+from actors.commands.own_status import ACTOR_WORKS, CLOSER_ABSENT, CLOSER_FAILING, Status
 from bpf.tables import table
-
-_WORKING = "running"
-"""The state of an actor that works."""
-_CLOSER_FAULTS = ("absent", "failing")
 
 
 def text(status: Status) -> str:
@@ -63,10 +59,10 @@ def faults(status: Status) -> Iterator[str]:
     for hook, names in datapath.get("programs_before_us", {}).items():
         yield f"{hook}: {', '.join(names)} runs before ours on {datapath['cgroup']}, and may translate an address first"
     closer: dict[str, Any] = status.get("closer", {})
-    if closer.get("state") in _CLOSER_FAULTS:
+    if closer.get("state") in (CLOSER_ABSENT, CLOSER_FAILING):
         yield closer["message"]
     if "metrics" in status:
         yield f"/metrics cannot be served: {status['metrics']['fault']}"
     for actor in status["actors"]:
-        if actor["state"] != _WORKING:
+        if actor["state"] != ACTOR_WORKS:
             yield f"actor {actor['name']} is {actor['state']}"

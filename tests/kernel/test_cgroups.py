@@ -206,7 +206,7 @@ def test_on_a_node_that_is_a_container_pods_are_redirected_and_doctor_finds_noth
         found = doctor(agent, node)
         assert [each for each in found.values() if not each["ok"]] == []
         assert found["cgroup"]["detail"] == f"{node.view} has the kubelet's cgroups below it"
-        assert found["redirect"]["detail"] == "a program of this command's own redirected a call of its own"
+        assert found["redirect"]["detail"] == "a test program of this command redirected a test call"
         assert found["first"]["detail"] == f"no other program runs before ours on {node.view}"
     finally:
         agent.terminate()

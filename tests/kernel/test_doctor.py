@@ -75,7 +75,7 @@ def test_with_the_agents_rights_nothing_is_wrong_on_a_node_that_is_well(
     code, found = examine(lab, agent, *RIGHTS)
     assert (code, wrong(found)) == (0, []), found
     assert list(found) == [*CHECKS, *CHECKS_OF_THE_AGENT]
-    assert found["redirect"]["detail"] == "a program of this command's own redirected a call of its own"
+    assert found["redirect"]["detail"] == "a test program of this command redirected a test call"
     assert found["agent"]["detail"].startswith(f"version {VERSION}, build ")
     assert "backends 1 of 8" in found["maps"]["detail"]
     assert not list(find_cgroup("auto").glob("**/localredirect-doctor-*"))
@@ -87,7 +87,7 @@ def test_where_cgroups_are_read_only_the_redirect_is_tried_on_its_own(lab: Lab, 
     script = f"mount --bind {mount} {mount}; mount -o remount,ro,bind {mount}"
     _, found = examine(lab, agent, *RIGHTS, script=script)
     assert found["redirect"]["ok"]
-    assert found["redirect"]["detail"] == "a program of this command's own redirected a call of its own"
+    assert found["redirect"]["detail"] == "a test program of this command redirected a test call"
 
 
 def test_without_rights_it_names_what_is_missing(lab: Lab, agent: Agent) -> None:

@@ -221,7 +221,7 @@ def test_one_sentence_names_policy_and_field(
 def test_without_a_policy_it_says_so(lab: Lab, agent: Agent) -> None:
     found = explain(lab, agent, CLIENT, TO)
     assert (found["verdict"], found["reason"], found["policy"]) == ("no_match", "no_frontend", None)
-    assert found["summary"].endswith(f"no frontend is {TO}: no policy names it in spec.frontend")
+    assert found["summary"].endswith(f"{TO} is not a frontend: no policy names it in spec.frontend")
 
 
 def activate(lab: Lab, agent: Agent, **config: Any) -> None:

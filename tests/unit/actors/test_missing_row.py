@@ -44,7 +44,7 @@ def policy(state: str, *named: str, name: str = "dns", message: str = "some reas
         ),
         pytest.param(
             [policy("NoFrontend", message="Service default/dns does not exist")],
-            "policy dns is NoFrontend, so that nobody can tell whether it means this one: "
+            "policy dns is NoFrontend, so it is not known whether it has this frontend: "
             "Service default/dns does not exist",
             id="no Service",
         ),
@@ -58,7 +58,7 @@ def test_the_policy_that_explains_most_is_named(policies: list[dict[str, Any]], 
 def test_without_an_agent_a_row_with_another_protocol_still_tells() -> None:
     near = [Neighbour(DNS._replace(protocol=Protocol.TCP), "dns")]
     assert why_no_row(DNS, None, "no agent answers", near).startswith("policy dns has this address with 53/TCP only")
-    assert why_no_row(DNS, None, "no agent answers", []).startswith("no agent answers, so nobody can tell")
+    assert why_no_row(DNS, None, "no agent answers", []).startswith("no agent answers, so it is not known")
 
 
 def test_an_agent_of_an_earlier_version_names_no_frontends() -> None:
