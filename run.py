@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line (docs/commands.md).
+"""The command line (docs/commands.md). Each command imports what it needs when it runs, so that others start faster.
 
 Exit codes: 0 for success and for a stop by a signal, 1 for a failure, 2 for wrong usage or a wrong configuration.
 """
@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("-o", "--output", choices=("text", "json"), default="text")
     explain.set_defaults(run=_explain)
     doctor = commands.add_parser(
-        "doctor", parents=[common], help="check this node and its agent: what is missing or wrong, each with its remedy"
+        "doctor",
+        parents=[common],
+        help="check this node and its agent, and say what is missing or wrong, each with its remedy",
     )
     doctor.add_argument("-o", "--output", choices=("text", "json"), default="text")
     doctor.set_defaults(run=_doctor)
@@ -128,7 +130,6 @@ def _config_option(default: str | None) -> argparse.ArgumentParser:
 
 def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
-    # Imported late, because the other commands start faster without it.
     from actors.agent_wiring import agent_specs  # noqa: PLC0415
     from actors.framework.process import ActorProcess  # noqa: PLC0415
     from actors.watching.sources import agent_sources  # noqa: PLC0415
@@ -243,7 +244,7 @@ def _doctor(options: argparse.Namespace, settings: Settings) -> int:
 def _positive(text: str) -> int:
     number = int(text) if text.isascii() and text.isdecimal() else 0
     if number < 1:
-        msg = f"{text!r} is wrong; it must be a whole number from 1 on"
+        msg = f"{text!r} is wrong; it must be a whole number of at least 1"
         raise argparse.ArgumentTypeError(msg)
     return number
 
@@ -293,7 +294,7 @@ def _detach(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _stay(health: HealthSettings) -> None:
-    """Answers the agent's health checks, so that a patch of the DaemonSet has to change the command only."""
+    """Answers the agent's health checks, so that k8s/detach.yaml has to change only the container's command."""
     from actors.framework.http import HttpServer  # noqa: PLC0415
     from actors.framework.http_exchange import Answer  # noqa: PLC0415
 
