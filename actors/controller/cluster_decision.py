@@ -70,7 +70,7 @@ class ClusterDecision:
         nodes: NodeIndex,
         loss: Loss | None,
     ) -> Assessment:
-        del service, ended, unhealthy  # only the agents know these; NODES counts Pods that are Ready
+        del service, ended, unhealthy  # only agents know of ended and unhealthy Pods, so NODES counts Ready ones
         spec = policy.spec
         selected = nodes.selected(spec.node_selector) if spec else frozenset[str]()
         why = why_out_of_force(policy, loss)

@@ -1,7 +1,7 @@
 """The contact of each source with its server: whether it hears anything, and why not. Pure.
 
-- outage: the server cannot be reached or does not work. All redirects stay as they are, so this is no reason for alarm
-  at first: /status and the metrics show it at once, /readyz and an error in the log only after OUTAGE_SECONDS.
+- outage: the server cannot be reached or does not work. /status and the metrics show it at once. All redirects stay as
+  they are meanwhile, so /readyz and an error in the log show it only after OUTAGE_SECONDS.
 - refused: the server refuses us. It is shown in the same way, but after REFUSAL_SECONDS.
 - absent: the CRD is not installed. It is shown everywhere at once.
 - silent: nothing was heard for OUTAGE_SECONDS, and no cause is known. This should not happen.
