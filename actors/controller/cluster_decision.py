@@ -6,7 +6,7 @@ it a log line, changes only when there is something new to know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from actors.framework.messages import Message
@@ -16,12 +16,11 @@ from actors.resolving.backends import namespaces_of, selected_pods, serving_pods
 from actors.resolving.decision import OF_CLUSTER, Decided, reports
 from actors.resolving.desired import why_out_of_force
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
-from actors.resolving.indexes import NodeIndex
+from actors.resolving.policy_facts import PolicyFacts
 from actors.resolving.wording import also, count, redirected
-from config.domain.ids import NamespacedName, PolicyKind
+from config.domain.ids import PolicyKind
 from config.settings import RedirectSettings
-from k8s.objects.claims import Loss
-from k8s.objects.model import AddressFrontend, Pod, PodQuery, Policy, PolicySpec, Service
+from k8s.objects.model import AddressFrontend, Pod, PodQuery, Policy, PolicySpec
 from k8s.status.write_bodies import shortened
 
 _WHERE = "every node that has a usable Pod of its own"
@@ -58,27 +57,17 @@ class ClusterDecision:
         elif namespaces:
             yield PodQuery(namespace=next(iter(namespaces)), selector=spec.backend_selector)
 
-    def decide(
-        self,
-        policy: Policy,
-        *,
-        frontends: Frontends,
-        service: Service | None,
-        pods: Iterable[Pod],
-        ended: Mapping[NamespacedName, str],
-        unhealthy: Mapping[NamespacedName, str],
-        nodes: NodeIndex,
-        loss: Loss | None,
-    ) -> Assessment:
-        del service, ended, unhealthy  # only agents know of ended and unhealthy Pods, so NODES counts Ready ones
+    def decide(self, facts: PolicyFacts) -> Assessment:
+        """Counts Pods that are Ready: only agents know which of them are `ended` or `unhealthy`."""
+        policy = facts.policy
         spec = policy.spec
-        selected = nodes.selected(spec.node_selector) if spec else frozenset[str]()
-        why = why_out_of_force(policy, loss)
+        selected = facts.nodes.selected(spec.node_selector) if spec else frozenset[str]()
+        why = why_out_of_force(policy, facts.loss)
         if why is not None:
             return _assessment(policy, *why, selected=len(selected))
         assert spec is not None
-        frontends = with_server_remark(policy, frontends, self._servers)
-        selected_backends = selected_pods(spec, pods)
+        frontends = with_server_remark(policy, facts.frontends, self._servers)
+        selected_backends = selected_pods(spec, facts.pods)
         serving = serving_pods(frontends, (pod for pod in selected_backends if pod.usable))
         local = [pod for pod in serving if pod.node in selected]
         if not selected:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from actors.framework.messages import Message
 from actors.messages.backends import BackendsSelected, PolicyBackends
@@ -10,13 +11,11 @@ from actors.messages.checks import ChecksSelected, PolicyChecks
 from actors.messages.desired import ApplyDesiredState
 from actors.resolving.decision import OF_NODE, Decided, reports
 from actors.resolving.desired import Outcome, decide
-from actors.resolving.frontends import Frontends, Servers, with_server_remark
-from actors.resolving.indexes import NodeIndex
+from actors.resolving.frontends import Servers, with_server_remark
 from actors.resolving.last_sent import LastSent
-from config.domain.ids import NamespacedName
+from actors.resolving.policy_facts import PolicyFacts
 from config.settings import RedirectSettings
-from k8s.objects.claims import Loss
-from k8s.objects.model import Pod, PodQuery, Policy, Service
+from k8s.objects.model import PodQuery, Policy
 
 
 class AgentDecision:
@@ -34,31 +33,9 @@ class AgentDecision:
     def pod_queries(self, _policy: Policy) -> Iterable[PodQuery]:
         return ()  # this node's Pods are sent anyway
 
-    def decide(
-        self,
-        policy: Policy,
-        *,
-        frontends: Frontends,
-        service: Service | None,
-        pods: Iterable[Pod],
-        ended: Mapping[NamespacedName, str],
-        unhealthy: Mapping[NamespacedName, str],
-        nodes: NodeIndex,
-        loss: Loss | None,
-    ) -> Outcome:
-        own = next(iter(nodes), None)
-        frontends = with_server_remark(policy, frontends, self._servers)
-        return decide(
-            policy,
-            frontends=frontends,
-            service=service,
-            pods=pods,
-            ended=ended,
-            unhealthy=unhealthy,
-            node=own,
-            loss=loss,
-            redirect=self._redirect,
-        )
+    def decide(self, facts: PolicyFacts) -> Outcome:
+        frontends = with_server_remark(facts.policy, facts.frontends, self._servers)
+        return decide(replace(facts, frontends=frontends), self._redirect)
 
     def messages(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
         # If none of these changed, only the number of conflicts did: a BalancingPolicy, which has no rows, won or lost.

@@ -6,18 +6,16 @@ one policy, and which actors receive it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from actors.framework.messages import REPORTERS, Message
 from actors.messages.reports import PoliciesResolved, PolicyCondition
-from actors.resolving.frontends import Frontends
-from actors.resolving.indexes import NodeIndex
+from actors.resolving.policy_facts import PolicyFacts
 from config.domain.addresses import Address
-from config.domain.ids import NamespacedName, PolicyKey
-from k8s.objects.claims import Loss
-from k8s.objects.model import Pod, PodQuery, Policy, Service
+from config.domain.ids import PolicyKey
+from k8s.objects.model import PodQuery, Policy
 
 T = TypeVar("T")
 """What was decided for one policy. It is sent only when it differs from what was decided before."""
@@ -78,20 +76,8 @@ class Decision(Protocol[T]):
     def pod_queries(self, policy: Policy) -> Iterable[PodQuery]:
         """The Pods that must be known to decide the policy. Empty where the source delivers them anyway."""
 
-    def decide(
-        self,
-        policy: Policy,
-        *,
-        frontends: Frontends,
-        service: Service | None,
-        pods: Iterable[Pod],
-        ended: Mapping[NamespacedName, str],
-        unhealthy: Mapping[NamespacedName, str],
-        nodes: NodeIndex,
-        loss: Loss | None,
-    ) -> T:
-        """`pods`: what the policy may select, in its namespaces. `ended` and `unhealthy`: the Pods that do not serve
-        although the API says that they are usable (P18, and P19 for this policy) -> why."""
+    def decide(self, facts: PolicyFacts) -> T:
+        """Returns what follows from the facts for this one policy."""
 
     def messages(self, decided: Decided[T]) -> Iterable[tuple[str, Message]]:
         """Names of actors, each with the message for it."""

@@ -19,6 +19,7 @@ from actors.resolving.backends import (
     why_no_backend,
 )
 from actors.resolving.frontends import Frontends
+from actors.resolving.policy_facts import PolicyFacts
 from actors.resolving.wording import also, count, redirected
 from config.domain.addresses import Frontend, endpoint_order
 from config.domain.ids import NamespacedName, PolicyKey
@@ -50,30 +51,20 @@ class Outcome:
     """Those of them that have no ended container, if the policy has a check."""
 
 
-def decide(
-    policy: Policy,
-    *,
-    frontends: Frontends,
-    service: Service | None,
-    pods: Iterable[Pod],
-    ended: Mapping[NamespacedName, str],
-    unhealthy: Mapping[NamespacedName, str],
-    node: Node | None,
-    loss: Loss | None,
-    redirect: RedirectSettings,
-) -> Outcome:
-    """`pods` are those of this node in the policy's namespaces, which the policy may or may not select."""
+def decide(facts: PolicyFacts, redirect: RedirectSettings) -> Outcome:
+    """`facts` has the Pods of this node only."""
+    policy, frontends = facts.policy, facts.frontends
     spec = policy.spec
-    why = why_out_of_force(policy, loss)
+    why = why_out_of_force(policy, facts.loss)
     if why is not None:
         return _out_of_force(policy, frontends, *why)
     assert spec is not None
-    if not _selects_node(spec.node_selector, node):
+    if not _selects_node(spec.node_selector, next(iter(facts.nodes), None)):
         message = "spec.config.nodeLabelSelector does not match this node's labels"
         return _out_of_force(policy, frontends, PolicyState.NODE_NOT_SELECTED, message)
-    selected = selected_pods(spec, pods)
+    selected = selected_pods(spec, facts.pods)
     candidates = [pod for pod in selected if pod.usable]
-    out_of_use = {**unhealthy, **ended}
+    out_of_use = {**facts.unhealthy, **facts.ended}
     usable = [pod for pod in candidates if pod.key not in out_of_use]
     serving = serving_pods(frontends, usable)
     installed = tuple(
@@ -90,7 +81,7 @@ def decide(
         policy_id=policy.policy_id,
         in_force=True,
         limit=redirect.qos_limit if spec.qos_limit is None else spec.qos_limit,
-        affinity_seconds=affinity_seconds(spec, service),
+        affinity_seconds=affinity_seconds(spec, facts.service),
         redirect_from_host=spec.redirect_from_host,
         shadow=spec.shadow,
         percentage=spec.percentage,
@@ -113,7 +104,8 @@ def decide(
         unhealthy_pods=len(candidates) - len(usable),
     )
     backends = PolicyBackends(key=policy.key, pods=tuple(map(_selected, candidates)))
-    checks = _checks(policy.key, spec, frontends, [pod for pod in candidates if pod.key not in ended], unhealthy)
+    running = [pod for pod in candidates if pod.key not in facts.ended]
+    checks = _checks(policy.key, spec, frontends, running, facts.unhealthy)
     return Outcome(desired=desired, condition=condition, backends=backends, checks=checks)
 
 
@@ -243,12 +235,12 @@ def _why_unusable(pod: Pod, out_of_use: Mapping[NamespacedName, str]) -> str:
 
 def affinity_seconds(spec: PolicySpec, service: Service | None) -> int:
     """P13: what the policy says, otherwise what its Service says; 0 means no session affinity."""
-    of_service = service is not None and isinstance(spec.frontend, ServiceFrontend)
+    named = service if isinstance(spec.frontend, ServiceFrontend) else None
     wanted = spec.session_affinity
     if wanted is None:
-        wanted = of_service and service is not None and service.client_ip_affinity
+        wanted = named is not None and named.client_ip_affinity
     if not wanted:
         return 0
     if spec.affinity_seconds is not None:
         return spec.affinity_seconds
-    return service.affinity_seconds if of_service and service is not None else DEFAULT_AFFINITY_SECONDS
+    return DEFAULT_AFFINITY_SECONDS if named is None else named.affinity_seconds

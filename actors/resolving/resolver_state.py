@@ -10,6 +10,7 @@ from actors.resolving.conflict import ClaimIndex
 from actors.resolving.decision import Decision, T
 from actors.resolving.facts import Facts
 from actors.resolving.frontends import Frontends, find_frontends
+from actors.resolving.policy_facts import PolicyFacts
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.claims import age, claims_of
@@ -84,12 +85,14 @@ class ResolverState(Generic[T]):
     def _decide(self, policy: Policy) -> T:
         pods = list(self.facts.pods_of(policy, self._redirect))
         return self._decision.decide(
-            policy,
-            frontends=self._frontends[policy.key],
-            service=self.facts.service_of(policy),
-            pods=pods,
-            ended=self.facts.ended(pods),
-            unhealthy=self.facts.unhealthy(policy, pods),
-            nodes=self.facts.nodes,
-            loss=self._claims.loss_of(policy.key),
+            PolicyFacts(
+                policy=policy,
+                frontends=self._frontends[policy.key],
+                service=self.facts.service_of(policy),
+                pods=pods,
+                ended=self.facts.ended(pods),
+                unhealthy=self.facts.unhealthy(policy, pods),
+                nodes=self.facts.nodes,
+                loss=self._claims.loss_of(policy.key),
+            )
         )

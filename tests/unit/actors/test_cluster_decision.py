@@ -12,13 +12,12 @@ from actors.controller.cluster_decision import Assessment, ClusterDecision
 from actors.messages.reports import PoliciesResolved, PolicyState
 from actors.messages.verdicts import Acceptance, ApplyVerdicts
 from actors.resolving.decision import Decided
-from actors.resolving.frontends import find_frontends
-from actors.resolving.indexes import NodeIndex
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import LabelSelector, Node, Pod, PodQuery, PolicySpec, Service, ServiceFrontend
+from tests.unit.actors.policy_facts import policy_facts
 from tests.unit.objects import KEY, SELECTOR, SERVICE, address_spec, pod, policy, port, service_spec
 
 ZONE_B = LabelSelector(match_labels=(("zone", "b"),))
@@ -45,19 +44,8 @@ def assess(
     faults: tuple[str, ...] = (),
 ) -> Assessment:
     subject = replace(policy(spec, faults=faults), uid="u-1", generation=4)
-    index = NodeIndex()
-    for node in nodes:
-        index.put(node)
-    return ClusterDecision(RedirectSettings(address_backend_namespaces=namespaces)).decide(
-        subject,
-        frontends=find_frontends(subject, service, datapath or DatapathSettings()),
-        service=service,
-        pods=pods,
-        ended={},
-        unhealthy={},
-        nodes=index,
-        loss=loss,
-    )
+    facts = policy_facts(subject, pods, service=service, nodes=nodes, loss=loss, datapath=datapath)
+    return ClusterDecision(RedirectSettings(address_backend_namespaces=namespaces)).decide(facts)
 
 
 def counts(found: Assessment) -> tuple[int, int]:

@@ -11,12 +11,12 @@ import pytest
 from actors.messages.reports import PolicyState
 from actors.resolving.backends import namespaces_of
 from actors.resolving.desired import Outcome, affinity_seconds, decide
-from actors.resolving.frontends import find_frontends
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
-from config.settings import DatapathSettings, RedirectSettings
+from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
 from k8s.objects.model import LabelSelector, Node, Pod, PolicySpec, Requirement, Service
+from tests.unit.actors.policy_facts import NONE, policy_facts
 from tests.unit.objects import KEY, SERVICE, TCP, UDP, address_spec, pod, policy, port, service_spec
 
 
@@ -29,21 +29,13 @@ def outcome(
     loss: Loss | None = None,
     faults: tuple[str, ...] = (),
     qos_limit: int = 0,
-    ended: Mapping[NamespacedName, str] | None = None,
-    unhealthy: Mapping[NamespacedName, str] | None = None,
+    ended: Mapping[NamespacedName, str] = NONE,
+    unhealthy: Mapping[NamespacedName, str] = NONE,
 ) -> Outcome:
     subject = policy(spec, faults=faults)
-    return decide(
-        subject,
-        frontends=find_frontends(subject, service, DatapathSettings()),
-        service=service,
-        pods=pods,
-        ended=ended or {},
-        unhealthy=unhealthy or {},
-        node=node,
-        loss=loss,
-        redirect=RedirectSettings(qos_limit=qos_limit),
-    )
+    nodes = [node] if node else []
+    facts = policy_facts(subject, pods, service=service, nodes=nodes, loss=loss, ended=ended, unhealthy=unhealthy)
+    return decide(facts, RedirectSettings(qos_limit=qos_limit))
 
 
 def redirects(found: Outcome) -> dict[str, list[str]]:

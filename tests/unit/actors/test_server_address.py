@@ -12,12 +12,12 @@ import pytest
 from actors.controller.cluster_decision import ClusterDecision
 from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.decision import Decision
-from actors.resolving.frontends import Servers, find_frontends
-from actors.resolving.indexes import NodeIndex
+from actors.resolving.frontends import Servers
 from config.domain.ids import NamespacedName
-from config.settings import DatapathSettings, RedirectSettings
+from config.settings import RedirectSettings
 from k8s.api.client import Api
 from k8s.objects.model import Node, Pod, PolicySpec, PortSpec, Service, ServiceFrontend
+from tests.unit.actors.policy_facts import policy_facts
 from tests.unit.objects import NAME, SELECTOR, TCP, UDP, address_spec, pod, policy, port
 
 KUBERNETES = NamespacedName("default", "kubernetes")
@@ -64,19 +64,7 @@ def test_the_message_says_that_a_frontend_is_an_address_of_the_api_server(
     if isinstance(spec.frontend, ServiceFrontend):
         ips = (ip_address("10.96.0.1"), ip_address("fd96::1"))
         service = Service(key=spec.frontend.service, cluster_ips=ips, ports=(port(443, TCP),))
-    nodes = NodeIndex()
-    nodes.put(Node(name=""))
-    subject = policy(spec)
-    found = decision.decide(
-        subject,
-        frontends=find_frontends(subject, service, DatapathSettings()),
-        service=service,
-        pods=pods,
-        ended={},
-        unhealthy={},
-        nodes=nodes,
-        loss=None,
-    )
+    found = decision.decide(policy_facts(policy(spec), pods, service=service, nodes=[Node(name="")]))
     message: str = found.condition.message  # type: ignore[attr-defined]
     assert ("API server" in message) is bool(expected)
     assert expected in message
