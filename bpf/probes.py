@@ -1,17 +1,14 @@
-"""Which of the features that we need the running kernel has. We ask the kernel itself, at start."""
+"""Which of the kernel features that we need are missing. We ask the running kernel itself, at start."""
 
 from __future__ import annotations
 
 import os
-import socket
 import struct
 
 from bpf import libbpf
 from bpf.build import HOOKS
 
 KERNEL_FLOOR = (5, 15)
-SO_NETNS_COOKIE = 71
-"""include/uapi/asm-generic/socket.h, kernel 5.14."""
 
 MAP_TYPES = {"hash map": 1, "array map": 2, "program array": 3, "per-CPU hash map": 5, "socket storage": 24}
 HELPERS = {
@@ -34,8 +31,8 @@ PACKET_HELPERS = {"bpf_skb_store_bytes": 9, "bpf_skb_load_bytes": 26, "bpf_sk_lo
 """Those that the closer's program calls as well."""
 
 ATOMICS = {"addition": 0x00, "addition that returns the former value": 0x01, "comparison and exchange": 0xF1}
-"""Atomic operations of the programs -> their code in the instruction. The compiler of a kernel for another processor
-than x86 may lack some: that for arm64 has those that return a value since 5.18."""
+"""Atomic operations of the programs -> their code in the instruction. The kernel's JIT compiler for a processor other
+than x86 may lack some: the one for arm64 has those that return a value since kernel 5.18."""
 
 
 def missing_features() -> list[str]:
@@ -73,9 +70,3 @@ def _has_atomic(operation: int) -> bool:
     except libbpf.ProgramRefused:
         return False
     return True
-
-
-def own_netns_cookie() -> int:
-    """Cookie of the network namespace of this process."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")

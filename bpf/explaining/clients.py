@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpf.cgroups import Directory, ancestors, cgroup_of_process, descendants, find_cgroup, processes_in
-from bpf.closing.namespaces import NamespaceGone, entered
 from bpf.explaining.call import ClientKind, ClientName, WrongUsage
 from bpf.explaining.facts import Client
+from bpf.netns import NamespaceGone, entered, own_netns_cookie
 from bpf.pod_cgroups import PodCgroups
-from bpf.probes import own_netns_cookie
 
 _OWN_NAMESPACE = Path("/proc/self/ns/net")
 _NOT_VISIBLE = "its processes are not visible from here; on the node itself, root can see them"

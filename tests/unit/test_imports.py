@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"config.domain", "config.input"},
     "bpf": GROUND,
     "bpf.closing": {"bpf", *GROUND},
-    "bpf.explaining": {"bpf", "bpf.closing", *GROUND},
+    "bpf.explaining": {"bpf", *GROUND},
     "bpf.monitoring": {"bpf", "bpf.explaining", *GROUND},
     "k8s": set(),
     "k8s.objects": GROUND,

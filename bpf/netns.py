@@ -1,4 +1,4 @@
-"""The network namespaces of the node: finding them, and running code in one of them."""
+"""Network namespaces: the cookie of our own, finding the node's, and running code in one of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from config.domain.addresses import Address
 RUN_NETNS = Path("/run/netns")
 """Where containerd and CRI-O keep the network namespaces of Pods, each as a file that is mounted there."""
 _OWN = Path("/proc/thread-self/ns/net")
+_SO_NETNS_COOKIE = 71
+"""include/uapi/asm-generic/socket.h, kernel 5.14."""
 _CLONE_NEWNET = 0x40000000
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 """Its file was removed, its process has ended, or nothing is mounted on its file any longer."""
@@ -22,11 +24,17 @@ _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def own_netns_cookie() -> int:
+    """The number by which the programs know the network namespace of this thread (bpf_get_netns_cookie)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+
+
 def find_namespaces() -> list[Path]:
     """A path for each network namespace that can be found; the first is that of this process.
 
-    Those of Pods stand below /run/netns. Where this process sees the node's processes (hostPID), theirs are found as
-    well, as far as it has the right to look (CAP_SYS_PTRACE for those of other users).
+    Those of Pods are below /run/netns. Where this process sees the node's processes (hostPID), it finds theirs as well,
+    if it has the right to look at them (CAP_SYS_PTRACE for processes of other users).
     """
     found: dict[int, Path] = {}
     for inode, path in _others():
@@ -45,9 +53,9 @@ def _others() -> Iterator[tuple[int, Path]]:
     for path in _candidates():
         try:
             status = path.stat()
-        except OSError:  # it went away, or this process may not look at it
+        except OSError:  # it is gone, or this process may not look at it
             continue
-        # On another device it is an ordinary file, on which no namespace is mounted (any longer).
+        # On another device it is an ordinary file: no namespace is mounted on it, or none is any longer.
         if status.st_dev == own.st_dev and status.st_ino != own.st_ino:
             yield status.st_ino, path
 
@@ -70,15 +78,15 @@ def is_own_address(address: Address) -> bool:
 
 
 class NamespaceGone(Exception):
-    """A network namespace went away since it was found."""
+    """A network namespace that was found a moment ago no longer exists."""
 
 
 @contextmanager
 def entered(namespace: Path) -> Iterator[None]:
     """Moves this thread into a network namespace and back.
 
-    Raises NamespaceGone, and OSError: EPERM without CAP_SYS_ADMIN. A thread that cannot come back must do nothing more:
-    then it raises SystemExit.
+    Raises NamespaceGone, and OSError: EPERM without CAP_SYS_ADMIN. If the thread cannot move back, it must do nothing
+    more in the wrong namespace, so this raises SystemExit.
     """
     own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
