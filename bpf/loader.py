@@ -31,6 +31,7 @@ from bpf.build import (
     program_text,
 )
 from bpf.kernel_map import KernelMap
+from bpf.packing import ONLY_KEY
 from bpf.rows import DECIDING_HOOKS
 
 
@@ -77,7 +78,7 @@ def _load_deciding(hook: str, instructions: bytes, directory: Path) -> None:
     placeholder, number = OWN_HOOK.to_bytes(4, sys.byteorder), DECIDING_HOOKS.index(hook).to_bytes(4, sys.byteorder)
     assert instructions.count(placeholder) == 1
     program = _load_program(hook, instructions.replace(placeholder, number), directory)
-    KernelMap(own).update(bytes(4), program.to_bytes(4, sys.byteorder))
+    KernelMap(own).update(ONLY_KEY, program.to_bytes(4, sys.byteorder))
 
 
 def _load_program(name: str, instructions: bytes, directory: Path) -> int:

@@ -10,8 +10,6 @@ from bpf.build import MAP_NAMES
 from bpf.kernel_map import KernelMap
 from config.domain.addresses import Address, Endpoint, Frontend
 
-_ZERO = bytes(4)
-
 
 class PinnedMaps:
     """The maps of one build. Each instance opens descriptors of its own."""
@@ -62,7 +60,7 @@ class PinnedMaps:
 
     def write_filter(self, bits: bytearray) -> None:
         """Writes the whole row. A program that reads it meanwhile sees each bit as it was before or as it is after."""
-        self["filter"].update(_ZERO, bytes(bits))
+        self["filter"].update(packing.ONLY_KEY, bytes(bits))
 
     # policies
 
@@ -76,13 +74,13 @@ class PinnedMaps:
 
     def counted_policies(self) -> dict[int, rows.PolicyRow]:
         """By policy id, of all policies that have counters."""
-        return {_id(key): packing.unpack_policy(value) for key, value in self["policies"].items()}
+        return {packing.unpack_number(key): packing.unpack_policy(value) for key, value in self["policies"].items()}
 
     def counters(self) -> dict[int, rows.Counters]:
-        return {_id(key): packing.unpack_counters(value) for key, value in self["counters"].items()}
+        return {packing.unpack_number(key): packing.unpack_counters(value) for key, value in self["counters"].items()}
 
     def windows(self) -> dict[int, rows.Window]:
-        return {_id(key): packing.unpack_window(value) for key, value in self["windows"].items()}
+        return {packing.unpack_number(key): packing.unpack_window(value) for key, value in self["windows"].items()}
 
     def window(self, policy_id: int) -> rows.Window | None:
         value = self["windows"].lookup(packing.POLICY_ID.pack(policy_id))
@@ -122,37 +120,35 @@ class PinnedMaps:
         return {packing.unpack_member(key) for key, _ in self["unusable"].items()}
 
     def usage_revision(self) -> int:
-        return _id(self["usage_revision"].lookup(_ZERO) or bytes(8))
+        return packing.unpack_number(self["usage_revision"].lookup(packing.ONLY_KEY))
 
     def write_usage_revision(self, revision: int) -> None:
-        self["usage_revision"].update(_ZERO, revision.to_bytes(8, "little"))
+        self["usage_revision"].update(packing.ONLY_KEY, packing.pack_number(revision))
 
     def stale_closed(self) -> dict[Frontend, int]:
         """Sockets that were closed, by the frontend that their programs called."""
-        return {packing.unpack_frontend(key): _id(value) for key, value in self["stale_closed"].items()}
+        return {
+            packing.unpack_frontend(key): packing.unpack_number(value) for key, value in self["stale_closed"].items()
+        }
 
     def closer(self) -> rows.CloserRow:
-        return packing.unpack_closer(self["closer"].lookup(_ZERO) or bytes(self["closer"].value_size))
+        return packing.unpack_closer(self["closer"].lookup(packing.ONLY_KEY) or bytes(self["closer"].value_size))
 
     # the agent and its lease
 
     def config(self) -> rows.ConfigRow:
-        return packing.unpack_config(self["config"].lookup(_ZERO) or bytes(self["config"].value_size))
+        return packing.unpack_config(self["config"].lookup(packing.ONLY_KEY) or bytes(self["config"].value_size))
 
     def agent_cgroup(self) -> int:
         """0 when it is unknown."""
-        return _id(self["agent_cgroup"].lookup(_ZERO) or bytes(8))
+        return packing.unpack_number(self["agent_cgroup"].lookup(packing.ONLY_KEY))
 
     def write_config(self, *, host_netns: int, lease_ns: int) -> None:
-        self["config"].update(_ZERO, packing.pack_config(host_netns=host_netns, lease_ns=lease_ns))
+        self["config"].update(packing.ONLY_KEY, packing.pack_config(host_netns=host_netns, lease_ns=lease_ns))
 
     def renew_lease(self, now_ns: int) -> None:
-        self["lease"].update(_ZERO, now_ns.to_bytes(8, "little"))
+        self["lease"].update(packing.ONLY_KEY, packing.pack_number(now_ns))
 
     def lease_renewed_ns(self) -> int:
         """CLOCK_MONOTONIC; 0 when it was never renewed, or was ended."""
-        return int.from_bytes(self["lease"].lookup(_ZERO) or bytes(8), "little")
-
-
-def _id(key: bytes) -> int:
-    return int.from_bytes(key, "little")
+        return packing.unpack_number(self["lease"].lookup(packing.ONLY_KEY))

@@ -8,6 +8,7 @@ stored as mapped IPv6 (RFC 4291, 2.5.5.2).
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
@@ -59,8 +60,20 @@ _DECISION = struct.Struct("=QQ24s16s2s6xQQIIIHH")  # number ... thread, process,
 
 POLICY_ID = struct.Struct("=Q")
 INDEX = struct.Struct("=I")
+ONLY_KEY = INDEX.pack(0)
+"""The key in a map of one row."""
 PRESENT = INDEX.pack(1)
 """The value in maps that are sets of keys."""
+
+
+def pack_number(number: int) -> bytes:
+    """A row of one word: an id, a count, or a time in nanoseconds."""
+    return number.to_bytes(8, sys.byteorder)
+
+
+def unpack_number(raw: bytes | None) -> int:
+    """0 when there is no row."""
+    return int.from_bytes(raw or b"", sys.byteorder)
 
 
 def pack_frontend(frontend: Frontend) -> bytes:

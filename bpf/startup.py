@@ -23,6 +23,7 @@ from bpf.cgroups import find_cgroup, own_cgroup
 from bpf.datapath import Datapath
 from bpf.errors import DatapathError
 from bpf.kernel_map import KernelMap
+from bpf.packing import ONLY_KEY, pack_number, unpack_number
 from bpf.probes import missing_features
 from config.settings import DatapathSettings
 
@@ -100,7 +101,7 @@ def _warn_of_lost_lease(settings: DatapathSettings) -> None:
     """
     for build in attached_builds(settings.bpffs):
         lease = KernelMap(settings.bpffs / build / "maps" / "lease")  # another version may have other maps than ours
-        age = (time.monotonic_ns() - int.from_bytes(lease.lookup(bytes(4)) or bytes(8), "little")) / 1e9
+        age = (time.monotonic_ns() - unpack_number(lease.lookup(ONLY_KEY))) / 1e9
         lease.close()
         if 0 < settings.lease_seconds < age:
             _log.warning(
@@ -130,5 +131,5 @@ def _exempt_agent(bpffs: Path) -> None:
         pin = bpffs / build / "maps" / "agent_cgroup"
         if pins.is_pin(pin):  # an older version has no such map
             row = KernelMap(pin)
-            row.update(bytes(4), (own or 0).to_bytes(8, sys.byteorder))
+            row.update(ONLY_KEY, pack_number(own or 0))
             row.close()

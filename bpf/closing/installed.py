@@ -13,12 +13,15 @@ from bpf.closing.judgement import Usage
 from bpf.closing.sock_diag import ConnectedSocket
 from bpf.kernel_map import KernelMap
 from bpf.packing import (
+    ONLY_KEY,
     pack_closer,
     pack_frontend,
     pack_member,
+    pack_number,
     pack_redirect_query,
     unpack_address,
     unpack_member,
+    unpack_number,
     unpack_redirect_answer,
 )
 from bpf.rows import CloserFault, CloserRow
@@ -28,7 +31,6 @@ _HOOK = "connect4"
 """It stands for all hooks: they are attached one after the other, within milliseconds."""
 _ETHERNET_HEADER = bytes(14)
 _MAPS = ("members", "backend_pods", "unusable", "usage_revision", "stale_closed", "closer")
-_ZERO = bytes(4)
 
 
 def attached_program(bpffs: Path) -> int:
@@ -67,7 +69,8 @@ class Installed:
 
     def usage(self) -> Usage:
         """What the agent says now."""
-        revision = self._maps["usage_revision"].lookup(_ZERO)  # before the rows: what changes meanwhile has a later one
+        # Read before the rows: a change that happens meanwhile has a later revision, and is read the next time.
+        revision = self._maps["usage_revision"].lookup(ONLY_KEY)
         if revision != self._revision:
             pods, unusable = (self._maps[name].items() for name in ("backend_pods", "unusable"))
             self._usage = Usage(
@@ -92,13 +95,13 @@ class Installed:
     def count_closed(self, frontend: Frontend) -> None:
         """A full map loses the count, and no more."""
         key = pack_frontend(frontend)
-        before = int.from_bytes(self._maps["stale_closed"].lookup(key) or bytes(8), "little")
+        before = unpack_number(self._maps["stale_closed"].lookup(key))
         try:
-            self._maps["stale_closed"].update(key, (before + 1).to_bytes(8, "little"))
+            self._maps["stale_closed"].update(key, pack_number(before + 1))
         except OSError:
             return
 
     def report(self, fault: CloserFault) -> None:
         """Says that the closer is alive, and what keeps it from working."""
         row = CloserRow(alive_ns=time.monotonic_ns(), fault=fault)
-        self._maps["closer"].update(_ZERO, pack_closer(row))
+        self._maps["closer"].update(ONLY_KEY, pack_closer(row))

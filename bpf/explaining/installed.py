@@ -21,7 +21,6 @@ from config.domain.addresses import Endpoint, Frontend
 
 _CLOCK_MONOTONIC_COARSE = 6
 """From linux/time.h: the clock that bpf_ktime_get_coarse_ns reads."""
-_ZERO = bytes(4)
 _READS = 3
 """A row that is replaced while we read its backends is read again."""
 
@@ -79,7 +78,7 @@ def read_attached(bpffs: Path, hooks: tuple[str, ...], client: Client) -> Attach
 
 
 def read_facts(maps: PinnedMaps, call: Call, client: Client, attached: Attached) -> Facts:
-    frontend, filtered = call.frontend, maps["filter"].lookup(_ZERO) or bytes(maps["filter"].value_size)
+    frontend, filtered = call.frontend, maps["filter"].lookup(packing.ONLY_KEY) or bytes(maps["filter"].value_size)
     port_bit, frontend_bit = (bool(filtered[i // 8] >> i % 8 & 1) for i in packing.filter_bits(frontend))
     config = maps.config()
     row, backends = _read_row(maps, frontend)
