@@ -23,7 +23,7 @@ Row = dict[str, object]
 
 
 def view(name: str, bpffs: Path) -> list[Row]:
-    """Rows of one of VIEWS. Raises DatapathError when this process has no right to read the pins."""
+    """Rows of `programs` or of one of _MAP_VIEWS. Raises DatapathError when this process may not read the pins."""
     try:
         if name == "programs":
             return _programs(bpffs)
@@ -173,4 +173,3 @@ _MAP_VIEWS: dict[str, Callable[[PinnedMaps], list[Row]]] = {
     "affinity": _affinity,
     "qos": _qos,
 }
-VIEWS = (*_MAP_VIEWS, "programs")

@@ -33,7 +33,6 @@ _LISTED = struct.Struct("=BBBB48s20x")
 """struct inet_diag_msg: family, state, timer, retransmissions, identity, and what we don't read."""
 _IDENTITY = struct.Struct("!HH16s16s4x8s")
 """struct inet_diag_sockid: local port, peer's port, local address, peer's address, interface, cookie."""
-_COOKIE_AT = 40
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _BUFFER = 1 << 16
 """The kernel fills messages of at most 32 KiB."""
