@@ -1,7 +1,7 @@
 """The closer's loop: it reads what went out of use, looks for sockets that were redirected there, and closes them.
 
-One thread, since entering a network namespace changes the thread that does it. A closer that hangs is killed by its own
-alarm, and the kubelet starts it again. It holds no state that another closer, beside it or after it, would miss.
+It has one thread, since entering a network namespace changes the thread that does it. If it hangs, its own alarm kills
+it, and the kubelet starts it again. It keeps no state that another closer, beside it or after it, would need.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections import Counter
 from pathlib import Path
 
 from bpf.closing.installed import Installed, attached_program, build_of_program
-from bpf.closing.judgement import Suspicion, Usage, is_stale
 from bpf.closing.schedule import Schedule
 from bpf.closing.sock_diag import SockDiag, check_that_sockets_can_be_closed
+from bpf.closing.staleness import Candidates, Usage, is_stale
 from bpf.netns import NamespaceGone, entered, find_namespaces, finds_others, is_own_address
 from bpf.rows import CloserFault
 from config.domain.addresses import Endpoint, Frontend, Protocol
@@ -29,11 +29,13 @@ REPORT_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 """After a fault."""
 ALARM_SECONDS = 60
-"""Longer than any tick takes. After that, SIGALRM ends the process."""
+"""SIGALRM ends the process when a tick takes longer, which none should."""
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class Closer:
+    """`bpffs` is `datapath.bpffs`."""
+
     def __init__(self, bpffs: Path) -> None:
         self._bpffs = bpffs
         self._program = -1
@@ -46,12 +48,13 @@ class Closer:
         self._retry_at = 0.0
 
     def run(self) -> None:
-        """Until a signal asks the process to stop."""
+        """Returns when a signal asks the process to stop."""
         while not wait_for_signal(TICK_SECONDS):
             signal.alarm(ALARM_SECONDS)
             self.tick(time.monotonic())
 
     def tick(self, now: float) -> None:
+        """Does what is due. `now` is time.monotonic()."""
         try:
             if now >= self._report_at:
                 self._report_at = now + REPORT_SECONDS
@@ -67,7 +70,7 @@ class Closer:
             self._report()
 
     def _follow_build(self) -> None:
-        """Turns to the build that is attached now."""
+        """Opens the maps of the build that is attached now, if another one was before."""
         program = attached_program(self._bpffs)
         if program == self._program:
             return
@@ -91,15 +94,16 @@ class Closer:
 
     def _close_stale(self, installed: Installed, now: float) -> None:
         usage = installed.usage()
-        suspicion = self._schedule.due(usage, now)
-        if suspicion is None:
+        candidates = self._schedule.due(usage, now)
+        if candidates is None:
             return
         check_that_sockets_can_be_closed()
         namespaces = find_namespaces()
         closed: Counter[tuple[Frontend, Endpoint]] = Counter()
-        for protocol in suspicion.protocols:  # UDP first: of all namespaces, it takes less than one TCP list
+        # UDP comes first: to list it in all namespaces takes less time than to list TCP in one.
+        for protocol in candidates.protocols:
             for namespace in namespaces:
-                closed += _close_in(namespace, protocol, suspicion, usage, installed)
+                closed += _close_in(namespace, protocol, candidates, usage, installed)
         for (frontend, backend), number in closed.items():
             sockets = "socket" if number == 1 else "sockets"
             _log.info("closed %d %s to %s, which is out of use for %s", number, sockets, backend, frontend)
@@ -126,7 +130,7 @@ class Closer:
 
 
 def wait_for_signal(seconds: float | None = None) -> bool:
-    """Whether a signal has asked the process to stop, by then; without a time it waits for one."""
+    """Waits that long for a signal that asks the process to stop, or without a limit. Returns whether one came."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
     if seconds is None:
         signal.sigwait(_STOP)
@@ -135,14 +139,14 @@ def wait_for_signal(seconds: float | None = None) -> bool:
 
 
 def _close_in(
-    namespace: Path, protocol: Protocol, suspicion: Suspicion, usage: Usage, installed: Installed
+    namespace: Path, protocol: Protocol, candidates: Candidates, usage: Usage, installed: Installed
 ) -> Counter[tuple[Frontend, Endpoint]]:
-    """Closes the stale sockets of one namespace; how many, by frontend and backend."""
+    """Closes the stale sockets of one namespace. Returns how many, by frontend and backend."""
     closed: Counter[tuple[Frontend, Endpoint]] = Counter()
     try:
         with entered(namespace), SockDiag() as diag:
             for found in list(diag.connected(protocol)):
-                if not suspicion.falls_on(protocol, found.peer, usage):
+                if not candidates.include(protocol, found.peer, usage):
                     continue
                 frontend = installed.redirected_from(found)
                 if frontend is None:

@@ -1,4 +1,4 @@
-"""What the closer has of the agent: the maps and the program of the build that is attached."""
+"""What the closer uses of the attached build: its maps, and the program that knows redirected sockets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from bpf import libbpf, pins
 from bpf.attachments import builds_by_program
 from bpf.build import FIND_REDIRECT, rows_layout
-from bpf.closing.judgement import Usage
 from bpf.closing.sock_diag import ConnectedSocket
+from bpf.closing.staleness import Usage
 from bpf.kernel_map import KernelMap
 from bpf.packing import (
     ONLY_KEY,
@@ -28,7 +28,7 @@ from bpf.rows import CloserFault, CloserRow
 from config.domain.addresses import Endpoint, Frontend
 
 _HOOK = "connect4"
-"""It stands for all hooks: they are attached one after the other, within milliseconds."""
+"""One hook is enough to look at: all of them are attached within milliseconds."""
 _ETHERNET_HEADER = bytes(14)
 _MAPS = ("members", "backend_pods", "unusable", "usage_revision", "stale_closed", "closer")
 
@@ -43,7 +43,7 @@ def attached_program(bpffs: Path) -> int:
 
 
 def build_of_program(bpffs: Path, program_id: int) -> str:
-    """The build that an attached program is of; "" when its rows are laid out in another way than ours.
+    """The build that an attached program belongs to; "" when its rows are laid out in another way than ours.
 
     The build's rows are complete: the agent attaches it once MapWriter has written all that the policies ask for. While
     another build takes over, the rows of the former one stay as they are.
@@ -59,7 +59,7 @@ class Installed:
         self._maps = {name: KernelMap(directory / "maps" / name) for name in _MAPS}
         self._find_redirect = libbpf.open_pin(directory / "programs" / FIND_REDIRECT)
         self._revision: bytes | None = None
-        """Of `_usage`."""
+        """The row of `usage_revision` that `_usage` was read after."""
         self._usage = Usage(frozenset(), frozenset())
 
     def close(self) -> None:
@@ -86,14 +86,14 @@ class Installed:
     def redirected_from(self, found: ConnectedSocket) -> Frontend | None:
         """The frontend that the socket's program called; None when it was not redirected to its peer.
 
-        Asked in the network namespace of the socket.
+        This thread must be in the network namespace of the socket.
         """
         query = pack_redirect_query(found.protocol, peer=found.peer, local=found.local)
         answered, packet = libbpf.test_run(self._find_redirect, _ETHERNET_HEADER + query)
         return unpack_redirect_answer(packet[len(_ETHERNET_HEADER) :]) if answered else None
 
     def count_closed(self, frontend: Frontend) -> None:
-        """A full map loses the count, and no more."""
+        """If the map is full, this socket is not counted; nothing else depends on it."""
         key = pack_frontend(frontend)
         before = unpack_number(self._maps["stale_closed"].lookup(key))
         try:

@@ -1,38 +1,39 @@
-"""When the closer looks for stale sockets, and for which. Pure: the time is given."""
+"""When the closer looks for stale sockets, and for which. Pure; the clock is passed in."""
 
 from __future__ import annotations
 
-from bpf.closing.judgement import Suspicion, Usage, suspicion_after, suspicion_of_all
+from bpf.closing.staleness import Candidates, Usage, all_candidates, new_candidates
 
 REPEATS = (0.1, 1.0)
-"""Seconds after a backend went out of use at which its sockets are looked for. Not at once: a Pod that ends in good
-order still answers, and a lookup that is under way would lose its socket just before its answer. And twice: a program
-that called `connect` just before the first look may get its socket connected just after it."""
+"""How many seconds after a backend went out of use its sockets are looked for. The first look waits, since a Pod that
+ends in good order still answers: a DNS query that is under way would lose its socket just before the answer. The second
+look finds sockets of programs that called `connect` just before the first one, and were connected just after it."""
 FULL_SECONDS = 300.0
-"""Every so often all sockets are looked at, for what a look may have missed: a namespace that was not found yet, or a
-socket that the kernel left out of a list that changed meanwhile."""
+"""All sockets are looked at this often, since a look may miss some: in a namespace that was not found yet, or left out
+by the kernel because its list changed meanwhile."""
 
 
 class Schedule:
     def __init__(self) -> None:
         self._usage: Usage | None = None
-        self._due: list[tuple[float, Suspicion]] = []
+        self._due: list[tuple[float, Candidates]] = []
         self._full_at = 0.0
 
     def start_over(self) -> None:
-        """What the agent wrote until now no longer counts: the next look is at all sockets."""
+        """Forgets what the agent wrote until now, so the next look is at all sockets."""
         self._usage = None
 
-    def due(self, usage: Usage, now: float) -> Suspicion | None:
-        """The sockets to look for at this moment, given what the agent says now; None when there is nothing to do."""
+    def due(self, usage: Usage, now: float) -> Candidates | None:
+        """What to look for now; None when there is nothing to do. `usage` is what the agent says now, `now` is
+        time.monotonic()."""
         if self._usage is None or now >= self._full_at:
-            self._due = [(now + delay, suspicion_of_all(usage)) for delay in REPEATS]
+            self._due = [(now + delay, all_candidates(usage)) for delay in REPEATS]
             self._full_at = now + FULL_SECONDS
         elif usage != self._usage:
-            self._due += [(now + delay, suspicion_after(self._usage, usage)) for delay in REPEATS]
+            self._due += [(now + delay, new_candidates(self._usage, usage)) for delay in REPEATS]
         self._usage = usage
-        suspicion = Suspicion()
+        candidates = Candidates()
         for _, each in filter(lambda entry: entry[0] <= now, self._due):
-            suspicion |= each
+            candidates |= each
         self._due = [entry for entry in self._due if entry[0] > now]
-        return None if suspicion == Suspicion() else suspicion
+        return None if candidates == Candidates() else candidates

@@ -1,4 +1,4 @@
-"""The kernel's sock_diag (netlink): the connected sockets of a network namespace, and closing one of them.
+"""The kernel's sock_diag (netlink): lists the connected sockets of a network namespace, and closes one of them.
 
 Closing is SOCK_DESTROY (kernel 4.5; CONFIG_INET_DIAG_DESTROY). The socket is disconnected, and its program hears of it
 by an error, as if the network had failed: ECONNABORTED from a call that waits or comes next, then EDESTADDRREQ or
@@ -25,7 +25,7 @@ _SOCK_DESTROY = 21
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _ESTABLISHED, _SYN_SENT = 1, 2
-"""Of enum in the kernel's net/tcp_states.h; a connected UDP socket counts as established."""
+"""From the kernel's net/tcp_states.h; a connected UDP socket counts as established."""
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI48s")
 """struct inet_diag_req_v2: family, protocol, extensions, states, identity."""
@@ -44,14 +44,14 @@ class ConnectedSocket(NamedTuple):
     protocol: Protocol
     local: Endpoint
     peer: Endpoint
-    """IPv4 addresses also of IPv6 sockets that use mapped ones."""
+    """For an IPv6 socket that uses mapped addresses, these two are IPv4 addresses."""
     family: int
     identity: bytes
-    """struct inet_diag_sockid, with the cookie: it names no other socket, also when that has the same addresses."""
+    """struct inet_diag_sockid. Its cookie distinguishes this socket from a later one with the same addresses."""
 
 
 class SockDiag:
-    """A netlink socket in the network namespace that this thread is in when it makes it."""
+    """A netlink socket. It sees the network namespace that this thread was in when it made the object."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
@@ -64,7 +64,7 @@ class SockDiag:
         self._socket.close()
 
     def connected(self, protocol: Protocol) -> Iterator[ConnectedSocket]:
-        """Sockets that are connected, or connecting. One that changes meanwhile may be missing, or come twice.
+        """Sockets that are connected or connecting. One that changes meanwhile may be missing, or come twice.
 
         Raises OSError: ENOENT when the kernel cannot list sockets of this protocol.
         """
@@ -76,7 +76,7 @@ class SockDiag:
                 yield _connected_socket(protocol, family, identity)
 
     def destroy(self, closed: ConnectedSocket) -> bool:
-        """Closes the socket. False when it is closed, or connected elsewhere, already.
+        """Closes the socket. False when it is already closed or connected elsewhere.
 
         Raises OSError: EPERM without CAP_NET_ADMIN, EOPNOTSUPP when the kernel cannot close sockets.
         """
@@ -123,12 +123,12 @@ def _connected_socket(protocol: Protocol, family: int, identity: bytes) -> Conne
 
 
 def _address(family: int, raw: bytes) -> Address:
-    """An IPv4 socket's address stands in the first of the four words."""
+    """The address of an IPv4 socket is in the first of the four words."""
     return unpack_address(raw if family == socket.AF_INET6 else bytes(10) + b"\xff\xff" + raw[:4])
 
 
 def check_that_sockets_can_be_closed() -> None:
-    """Closes a socket that it makes for that. Raises OSError with what this process or this kernel lacks."""
+    """Makes a socket and closes it. Raises OSError, which says what this process or this kernel lacks."""
     with SockDiag() as diag, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as victim:
         victim.connect(("127.0.0.1", 9))
         own = victim.getsockname()[1]

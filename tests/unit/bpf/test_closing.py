@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from bpf.closing.judgement import Suspicion, Usage, is_stale, suspicion_after, suspicion_of_all
 from bpf.closing.schedule import FULL_SECONDS, REPEATS, Schedule
+from bpf.closing.staleness import Candidates, Usage, all_candidates, is_stale, new_candidates
 from config.domain.addresses import Endpoint, Frontend, Protocol
 
 UDP, TCP = Protocol.UDP, Protocol.TCP
@@ -45,35 +45,35 @@ def test_which_sockets_are_stale(frontend: Frontend, seen: Usage, in_use: bool, 
     assert is_stale(frontend, BACKEND, seen, in_use=in_use) is stale
 
 
-def test_a_pod_that_goes_is_suspected_for_both_protocols() -> None:
-    suspicion = suspicion_after(THERE, GONE)
-    assert suspicion.protocols == (UDP, TCP)
-    assert suspicion.falls_on(UDP, BACKEND, GONE) and suspicion.falls_on(TCP, BACKEND, GONE)
-    assert not suspicion.falls_on(UDP, Endpoint(NO_POD, 53), GONE)
-    assert not suspicion.falls_on(UDP, BACKEND, THERE), "its address is a Pod's again"
+def test_sockets_of_a_pod_that_goes_are_candidates_for_both_protocols() -> None:
+    candidates = new_candidates(THERE, GONE)
+    assert candidates.protocols == (UDP, TCP)
+    assert candidates.include(UDP, BACKEND, GONE) and candidates.include(TCP, BACKEND, GONE)
+    assert not candidates.include(UDP, Endpoint(NO_POD, 53), GONE)
+    assert not candidates.include(UDP, BACKEND, THERE), "its address is a Pod's again"
 
 
-def test_a_backend_that_turns_unusable_is_suspected_for_udp() -> None:
-    suspicion = suspicion_after(THERE, UNUSABLE)
-    assert suspicion.protocols == (UDP,)
-    assert suspicion.falls_on(UDP, BACKEND, UNUSABLE)
-    assert not suspicion.falls_on(TCP, BACKEND, UNUSABLE)
-    assert not suspicion.falls_on(UDP, BACKEND._replace(port=54), UNUSABLE)
+def test_udp_sockets_of_a_backend_that_becomes_unusable_are_candidates() -> None:
+    candidates = new_candidates(THERE, UNUSABLE)
+    assert candidates.protocols == (UDP,)
+    assert candidates.include(UDP, BACKEND, UNUSABLE)
+    assert not candidates.include(TCP, BACKEND, UNUSABLE)
+    assert not candidates.include(UDP, BACKEND._replace(port=54), UNUSABLE)
 
 
-def test_what_comes_into_use_is_not_suspected() -> None:
-    assert suspicion_after(GONE, usage(str(OTHER), str(POD))) == suspicion_after(UNUSABLE, THERE) == Suspicion()
+def test_sockets_of_what_comes_into_use_are_no_candidates() -> None:
+    assert new_candidates(GONE, usage(str(OTHER), str(POD))) == new_candidates(UNUSABLE, THERE) == Candidates()
 
 
-def test_a_look_at_all_sockets_suspects_every_peer_that_is_no_pod() -> None:
-    suspicion = suspicion_of_all(UNUSABLE)
-    assert suspicion.falls_on(TCP, Endpoint(NO_POD, 443), UNUSABLE)
-    assert suspicion.falls_on(UDP, BACKEND, UNUSABLE)
-    assert not suspicion.falls_on(UDP, Endpoint(POD, 443), UNUSABLE)
-    assert suspicion | suspicion_after(THERE, GONE) == suspicion_after(THERE, GONE) | suspicion == suspicion
+def test_in_a_look_at_all_sockets_every_peer_that_is_no_pod_is_a_candidate() -> None:
+    candidates = all_candidates(UNUSABLE)
+    assert candidates.include(TCP, Endpoint(NO_POD, 443), UNUSABLE)
+    assert candidates.include(UDP, BACKEND, UNUSABLE)
+    assert not candidates.include(UDP, Endpoint(POD, 443), UNUSABLE)
+    assert candidates | new_candidates(THERE, GONE) == new_candidates(THERE, GONE) | candidates == candidates
 
 
-def due_at(schedule: Schedule, seen: Usage, *times: float) -> list[Suspicion | None]:
+def due_at(schedule: Schedule, seen: Usage, *times: float) -> list[Candidates | None]:
     return [schedule.due(seen, time) for time in times]
 
 
@@ -82,7 +82,7 @@ def begun(seen: Usage) -> Schedule:
     schedule = Schedule()
     assert schedule.due(seen, 0.0) is None
     for delay in REPEATS:
-        assert schedule.due(seen, delay) == suspicion_of_all(seen)
+        assert schedule.due(seen, delay) == all_candidates(seen)
     return schedule
 
 
@@ -92,18 +92,18 @@ def test_the_first_look_is_at_all_sockets_and_is_repeated() -> None:
 
 def test_nothing_is_due_while_nothing_changes_until_the_next_full_look() -> None:
     assert due_at(begun(THERE), THERE, 2.0, FULL_SECONDS - 1) == [None, None]
-    assert due_at(begun(THERE), THERE, FULL_SECONDS, FULL_SECONDS + 0.5) == [None, suspicion_of_all(THERE)]
+    assert due_at(begun(THERE), THERE, FULL_SECONDS, FULL_SECONDS + 0.5) == [None, all_candidates(THERE)]
 
 
 def test_answers_under_way_have_time_to_come_before_a_change_is_looked_at_twice() -> None:
-    change = suspicion_after(THERE, GONE)
+    change = new_candidates(THERE, GONE)
     assert due_at(begun(THERE), GONE, 10.0, 10.05, 10.2, 10.9, 11.0, 12.0) == [None, None, change, None, change, None]
 
 
 def test_two_changes_are_looked_at_together() -> None:
     schedule, both = begun(usage(str(POD), str(OTHER))), usage()
-    assert due_at(schedule, GONE, 10.0, 10.1) == [None, Suspicion(gone=frozenset({POD}))]
-    assert due_at(schedule, both, 10.9, 11.0) == [None, Suspicion(gone=frozenset({POD, OTHER}))]
+    assert due_at(schedule, GONE, 10.0, 10.1) == [None, Candidates(gone=frozenset({POD}))]
+    assert due_at(schedule, both, 10.9, 11.0) == [None, Candidates(gone=frozenset({POD, OTHER}))]
 
 
 def test_what_comes_into_use_needs_no_look() -> None:
@@ -113,4 +113,4 @@ def test_what_comes_into_use_needs_no_look() -> None:
 def test_after_a_start_over_all_sockets_are_looked_at() -> None:
     schedule = begun(THERE)
     schedule.start_over()
-    assert due_at(schedule, THERE, 10.0, 10.1) == [None, suspicion_of_all(THERE)]
+    assert due_at(schedule, THERE, 10.0, 10.1) == [None, all_candidates(THERE)]

@@ -1,4 +1,4 @@
-"""Which sockets are stale: decided from what the agent says of backends. Pure."""
+"""Which sockets are stale, decided from what the agent wrote about backends. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from config.domain.addresses import Address, Endpoint, Frontend, Protocol
 
 
 class Usage(NamedTuple):
-    """What the agent says, as it stands in the maps `backend_pods` and `unusable`."""
+    """What the agent wrote into the maps `backend_pods` and `unusable`."""
 
     pods: AbstractSet[Address]
     """Addresses of the Pods that are or were backends and are still there."""
@@ -19,35 +19,38 @@ class Usage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspicion:
-    """Peers that make a socket stale, if it was redirected there. It says in which sockets a look is worth while."""
+class Candidates:
+    """Peers whose sockets may be stale. The kernel is asked about these sockets only."""
 
     gone: AbstractSet[Address] | None = frozenset()
     """Addresses of Pods that are gone. None: all addresses that no Pod has."""
     unusable: AbstractSet[Endpoint] = frozenset()
 
-    def __or__(self, other: Suspicion) -> Suspicion:
+    def __or__(self, other: Candidates) -> Candidates:
         gone = None if self.gone is None or other.gone is None else self.gone | other.gone
-        return Suspicion(gone=gone, unusable=self.unusable | other.unusable)
+        return Candidates(gone=gone, unusable=self.unusable | other.unusable)
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
-        """A TCP connection to a Pod that is there, but not usable, goes on: the Pod may be about to end it in order."""
+        """TCP only if a Pod is gone. While a Pod is there but not usable, its TCP connections stay: it may be about to
+        end them in good order."""
         return (Protocol.UDP,) if self.gone == frozenset() else (Protocol.UDP, Protocol.TCP)
 
-    def falls_on(self, protocol: Protocol, peer: Endpoint, usage: Usage) -> bool:
+    def include(self, protocol: Protocol, peer: Endpoint, usage: Usage) -> bool:
+        """Whether a socket of this protocol, connected to `peer`, may be stale."""
         if peer.address not in usage.pods:
             return self.gone is None or peer.address in self.gone
         return protocol == Protocol.UDP and peer in self.unusable
 
 
-def suspicion_of_all(usage: Usage) -> Suspicion:
-    return Suspicion(gone=None, unusable={backend for _, backend in usage.unusable})
+def all_candidates(usage: Usage) -> Candidates:
+    """For a look at all sockets: addresses that no Pod has, and backends that are not usable."""
+    return Candidates(gone=None, unusable={backend for _, backend in usage.unusable})
 
 
-def suspicion_after(before: Usage, now: Usage) -> Suspicion:
-    """Of what went out of use in between."""
-    return Suspicion(gone=before.pods - now.pods, unusable={backend for _, backend in now.unusable - before.unusable})
+def new_candidates(before: Usage, now: Usage) -> Candidates:
+    """Backends that went out of use between the two."""
+    return Candidates(gone=before.pods - now.pods, unusable={backend for _, backend in now.unusable - before.unusable})
 
 
 def is_stale(frontend: Frontend, backend: Endpoint, usage: Usage, *, in_use: bool) -> bool:
