@@ -286,7 +286,7 @@ def unpack_decision(raw: bytes) -> Decision:
         hook=DECIDING_HOOKS[hook],
         frontend=unpack_frontend(frontend),
         target=Endpoint(unpack_address(address), int.from_bytes(port, "big")),
-        passed=PassReason(passed - 1) if passed else None,
+        reason=PassReason(passed - 1) if passed else None,
         policy_id=policy_id,
         client_netns=netns,
         cgroup_id=cgroup_id,

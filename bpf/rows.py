@@ -177,8 +177,8 @@ class Decision:
     frontend: Frontend
     target: Endpoint
     """Where the call goes: a backend, or the frontend's own endpoint when it passes."""
-    passed: PassReason | None
-    """None for a redirect."""
+    reason: PassReason | None
+    """Why the call passed; None for a redirect."""
     policy_id: int
     """0 when the frontend's row was removed meanwhile."""
     client_netns: int

@@ -23,7 +23,7 @@ class RecordChoice:
 
     def takes(self, decision: Decision, now: float) -> bool:
         """Whether the decision becomes a record. One that exceeds RECORDS_PER_SECOND counts as lost."""
-        if self._passes_only and decision.passed is None:
+        if self._passes_only and decision.reason is None:
             return False
         if self._bucket.take(now):
             return True

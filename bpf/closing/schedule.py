@@ -17,6 +17,7 @@ class Schedule:
     def __init__(self) -> None:
         self._usage: Usage | None = None
         self._due: list[tuple[float, Candidates]] = []
+        """When to look -> for what."""
         self._full_at = 0.0
 
     def start_over(self) -> None:

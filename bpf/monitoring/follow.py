@@ -1,4 +1,4 @@
-"""Follows the decisions of the attached build, also when an upgrade replaces it."""
+"""Follows the decisions of the attached build, and those of the next one after an upgrade."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bpf.errors import DatapathError
 from bpf.explaining.installed import opened_maps
 from bpf.maps import PinnedMaps
 from bpf.monitoring.clients import Clients
-from bpf.monitoring.filters import Line
+from bpf.monitoring.named_decision import NamedDecision
 from bpf.monitoring.printing import rfc3339
 from bpf.monitoring.shared_rows import SharedRows
 from bpf.rows import Decision
@@ -19,7 +19,7 @@ from bpf.rows import Decision
 _ROUND_SECONDS = 0.1
 """Between two readings. In that time the programs record less than there is room for."""
 _ROUNDS_OF_A_BUILD = 10
-"""Between two looks whether the build was replaced."""
+"""How many readings there are between two checks whether the build was replaced."""
 
 
 def follow(
@@ -27,11 +27,11 @@ def follow(
     clients: Clients,
     wait: Callable[[float], bool],
     is_wanted: Callable[[Decision], bool] = lambda _: True,
-) -> Iterator[Line | int]:
-    """Lines as they happen; a number says how many decisions were lost since the last line.
+) -> Iterator[NamedDecision | int]:
+    """Decisions as they happen. A number in place of one says how many were lost since the last one.
 
-    `wait` waits for some seconds, and answers whether to end. Names are looked up only for decisions that are wanted.
-    Raises DatapathError when nothing is installed.
+    `wait` waits for that many seconds, and returns whether to end. Names are looked up only for decisions that
+    `is_wanted` chooses. Raises DatapathError when nothing is installed.
     """
     while True:
         build = active_build(bpffs)
@@ -41,11 +41,11 @@ def follow(
                 raise DatapathError(msg)
             watched = _Build(maps, clients, is_wanted)
             try:
-                yield from watched.lines()
+                yield from watched.decisions()
                 while active_build(bpffs) == build:
                     for _ in range(_ROUNDS_OF_A_BUILD):
                         ended = wait(_ROUND_SECONDS)
-                        yield from watched.lines()
+                        yield from watched.decisions()
                         if ended:
                             return
             finally:
@@ -53,6 +53,8 @@ def follow(
 
 
 class _Build:
+    """Watches one build, whose maps the caller closes."""
+
     def __init__(self, maps: PinnedMaps, clients: Clients, is_wanted: Callable[[Decision], bool]) -> None:
         self._maps = maps
         self._rows = SharedRows(maps["watch"].path.parent)
@@ -63,18 +65,18 @@ class _Build:
     def close(self) -> None:
         self._rows.close()
 
-    def lines(self) -> Iterator[Line | int]:
+    def decisions(self) -> Iterator[NamedDecision | int]:
         self._rows.renew(time.monotonic_ns())
-        decisions, lost = self._rows.read()
-        for each in decisions:
+        found, lost = self._rows.read()
+        for each in found:
             if self._is_wanted(each):
-                yield self._line(each)
+                yield self._named(each)
         if lost:
             yield lost
 
-    def _line(self, decision: Decision) -> Line:
+    def _named(self, decision: Decision) -> NamedDecision:
         since = time.monotonic_ns() - decision.time_ns
-        return Line(
+        return NamedDecision(
             time=rfc3339((time.time_ns() - since) / 1e9),
             hook=decision.hook,
             client=self._clients.name(decision.cgroup_id, is_host=self._is_host(decision)),
@@ -84,8 +86,8 @@ class _Build:
             command=self._clients.command(decision.pid),
             frontend=decision.frontend,
             policy=self._policy(decision.policy_id),
-            reason=decision.passed,
-            backend=decision.target if decision.passed is None else None,
+            reason=decision.reason,
+            backend=decision.target if decision.reason is None else None,
         )
 
     def _is_host(self, decision: Decision) -> bool:

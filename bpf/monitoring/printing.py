@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from bpf.monitoring.filters import Line
+from bpf.monitoring.named_decision import NamedDecision
 
 
 def rfc3339(unix_seconds: float) -> str:
@@ -12,28 +12,28 @@ def rfc3339(unix_seconds: float) -> str:
     return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def document(line: Line) -> dict[str, object]:
+def document(decision: NamedDecision) -> dict[str, object]:
     """The JSON of `monitor -o json` (docs/commands.md)."""
     return {
-        "time": line.time,
-        "hook": line.hook,
-        "client": line.client,
-        "client_netns": line.client_netns,
-        "pid": line.pid,
-        "command": line.command,
-        "frontend": str(line.frontend),
-        "policy": line.policy,
-        "verdict": line.verdict,
-        "reason": line.reason.label if line.reason is not None else None,
-        "backend": str(line.backend) if line.backend else None,
+        "time": decision.time,
+        "hook": decision.hook,
+        "client": decision.client,
+        "client_netns": decision.client_netns,
+        "pid": decision.pid,
+        "command": decision.command,
+        "frontend": str(decision.frontend),
+        "policy": decision.policy,
+        "verdict": decision.verdict,
+        "reason": decision.reason.label if decision.reason is not None else None,
+        "backend": str(decision.backend) if decision.backend else None,
     }
 
 
-def as_text(line: Line) -> str:
-    client = line.client or f"netns {line.client_netns}"
-    who = f"{client} ({line.command or 'pid'} {line.pid})"
-    where = f"redirected to {line.backend}" if line.reason is None else f"passed: {line.reason.label}"
-    return f"{line.time}  {line.hook:8}  {who}  {line.frontend}  {line.policy or '-'}  {where}"
+def as_text(decision: NamedDecision) -> str:
+    client = decision.client or f"netns {decision.client_netns}"
+    who = f"{client} ({decision.command or 'pid'} {decision.pid})"
+    where = f"redirected to {decision.backend}" if decision.reason is None else f"passed: {decision.reason.label}"
+    return f"{decision.time}  {decision.hook:8}  {who}  {decision.frontend}  {decision.policy or '-'}  {where}"
 
 
 def lost_as_text(number: int) -> str:

@@ -1,8 +1,8 @@
 """The maps `watch` and `decisions`, mapped into this process's memory.
 
-Any number of watchers read them, each at its own pace, and take nothing from each other. All of them write one word,
-`until`: the time until which the programs record what they decide. A watcher that ends leaves nothing behind,
-since that time then passes.
+Any number of watchers read them, each at its own pace; none takes a decision away from another. All of them write one
+word, `until`: the time until which the programs record what they decide. A watcher that ends, in whatever way, leaves
+nothing behind: that time passes, and the recording ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SharedRows:
         """`maps` is the directory of a build's pinned maps."""
         self._watch_memory = _mapped(maps / "watch", _WATCH_SIZE)
         self._rows_memory = _mapped(maps / "decisions", MAX_DECISIONS * _ROW_SIZE)
-        # By whole words, since the programs change them meanwhile.
+        # Read in whole words, since the programs change them meanwhile.
         self._watch = memoryview(self._watch_memory).cast("Q")
         self._numbers = memoryview(self._rows_memory).cast("Q")
         self._read = self._watch[_RECORDED]
@@ -47,7 +47,8 @@ class SharedRows:
 
     @property
     def is_watched(self) -> bool:
-        """Whether the programs record what they decide, as far as they know."""
+        """Whether the programs record what they decide. After the last watcher has ended, it stays true until the next
+        call of a frontend."""
         return self._watch[_UNTIL] != 0
 
     def renew(self, now_ns: int) -> None:
@@ -55,8 +56,8 @@ class SharedRows:
         self._watch[_UNTIL] = now_ns + WATCH_NS
 
     def read(self) -> tuple[list[Decision], int]:
-        """What was decided since the last call, in order; and how many decisions are missing, since there were too many
-        in one second, or we came too late."""
+        """What was decided since the last reading, in order; and how many decisions are missing, since there were too
+        many in one second, or this reading came too late."""
         last, dropped = self._watch[_RECORDED], self._watch[_DROPPED]
         lost, self._dropped = dropped - self._dropped, dropped
         if last - self._read > MAX_DECISIONS:

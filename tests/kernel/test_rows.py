@@ -202,7 +202,7 @@ def test_a_decision(maps: PinnedMaps) -> None:
         hook="sendmsg6",
         frontend=V4,
         target=BACKEND,
-        passed=rows.PassReason.QOS,
+        reason=rows.PassReason.QOS,
         policy_id=10091,
         client_netns=2**33,
         cgroup_id=2**34,

@@ -19,13 +19,13 @@ REDIRECT = Decision(
     hook="connect4",
     frontend=Frontend(ip_address("10.96.0.10"), 53, Protocol.UDP),
     target=Endpoint(ip_address("10.1.0.5"), 53),
-    passed=None,
+    reason=None,
     policy_id=7,
     client_netns=1,
     cgroup_id=2,
     pid=3,
 )
-PASS = replace(REDIRECT, passed=PassReason.QOS)
+PASS = replace(REDIRECT, reason=PassReason.QOS)
 WEB, DNS = NamespacedName("shop", "web"), NamespacedName("kube-system", "dns")
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from bpf.explaining.call import parse_client
-from bpf.monitoring.filters import Line, is_chosen
+from bpf.monitoring.filters import is_chosen
+from bpf.monitoring.named_decision import NamedDecision
 from bpf.monitoring.printing import as_text, document, lost_as_text
 from bpf.rows import PassReason
 from config.domain.addresses import Endpoint, Frontend, Protocol
 
-REDIRECT = Line(
+REDIRECT = NamedDecision(
     time="2026-11-26T01:02:03.456Z",
     hook="sendmsg4",
     client="shop/cart-1",
@@ -47,7 +48,7 @@ MOUNT = Path("/sys/fs/cgroup")
         pytest.param("cgroup:kubepods", replace(REDIRECT, cgroup=None), False, id="a cgroup that is gone"),
     ],
 )
-def test_from_chooses_by_the_caller(client: str, line: Line, chosen: bool) -> None:
+def test_from_chooses_by_the_caller(client: str, line: NamedDecision, chosen: bool) -> None:
     assert is_chosen(line, None, parse_client(client), MOUNT) is chosen
 
 
