@@ -1,6 +1,7 @@
 """What the kernel does with one call, decided from the installed rows in the order in which the programs check.
 
-`checks` has that order; `facts` says what it needs; `installed` and `clients` read it from the kernel.
+`call` is what the user asks about; `checks` has the order; `facts` is what the checks need; `installed` and `clients`
+read it from the kernel.
 
 May import: `bpf`, `config` and `config.domain`.
 """

@@ -1,11 +1,12 @@
 """What happens to a call, check by check. Pure.
 
-CHECKS is the one place in Python that has the order of the programs: that of `try_redirect` and `decide` in
-bpf/programs/lib_redirect.c, after what stands before the programs. tests/kernel/test_explained.py holds the two against
-each other.
+CHECKS is the one place in Python that has the order of the programs, which is that of `try_redirect` and `decide` in
+bpf/programs/lib_redirect.c; first come checks of what happens before the programs run. The two are compared by
+tests/kernel/test_explained.py.
 
-A check asks a question; `yes`, `no` or `unknown` is the answer. Where the answer ends the way of the call, the check
-says how. Where it is unknown and would end it, the way goes on, and `unless` says what would change the outcome.
+A check asks a question; `yes`, `no` or `unknown` is the answer. If the answer keeps the call from being redirected, the
+checks end, and `ends` says why. If an unknown answer might do so, they go on, and `unless` says what would change the
+outcome.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class Step:
     result: Result
     detail: str
     ends: str = ""
-    """The reason why the call is left alone; "" when the way goes on."""
+    """The reason why the call is left alone; "" when the checks go on."""
     why: str = ""
-    """That reason in words, to follow "since", with the field."""
+    """That reason in words, which name the field of the policy or the configuration. They follow the word "since"."""
     unless: str = ""
     """What would change the outcome."""
     chosen: Endpoint | None = None
@@ -73,7 +74,7 @@ def explain(facts: Facts) -> Explanation:
         steps.append(step)
         affinity = step.chosen or affinity
         if step.ends:
-            # Without a row it makes no difference what else keeps the call from us.
+            # Without a row the call matches no frontend, whatever else keeps it from us.
             reason = step.ends if facts.row is not None else NO_FRONTEND
             verdict = Verdict.NO_MATCH if reason == NO_FRONTEND else Verdict.PASS
             return Explanation(verdict=verdict, reason=reason, backends=(), affinity=None, steps=tuple(steps))
@@ -123,8 +124,11 @@ def _covered(facts: Facts) -> Step:
     where = f"{client.cgroup} is {'' if cgroup in client.ancestors else 'not '}below {_place(facts)}"
     if cgroup in client.ancestors:
         return Step(check="covered", result=Result.YES, detail=where)
-    why = f"the client's cgroup {client.cgroup} is outside datapath.cgroup ({_place(facts)}), to which the programs are"
-    return Step(check="covered", result=Result.NO, detail=where, ends=NOT_COVERED, why=f"{why} attached")
+    why = (
+        f"the client's cgroup {client.cgroup} is outside datapath.cgroup ({_place(facts)}), to which the programs are "
+        "attached"
+    )
+    return Step(check="covered", result=Result.NO, detail=where, ends=NOT_COVERED, why=why)
 
 
 def _first(facts: Facts) -> Step:
@@ -135,7 +139,7 @@ def _first(facts: Facts) -> Step:
     return Step(
         check="first",
         result=Result.NO,
-        detail=f"before ours runs {named}",
+        detail=f"{named} runs before ours",
         unless=f"a program of other software that runs before ours on datapath.cgroup or below it ({named}) translates "
         "the address",
     )
@@ -145,22 +149,22 @@ def _port(facts: Facts) -> Step:
     port = facts.frontend.port
     if facts.port_bit:
         return Step(check="port", result=Result.YES, detail=f"a frontend or backend has port {port}")
-    return _nobody("port", f"no frontend or backend has port {port}")
+    return _no_frontend("port", f"no frontend or backend has port {port}")
 
 
 def _address(facts: Facts) -> Step:
     if facts.frontend_bit:
         return Step(check="address", result=Result.YES, detail="the filter lets address, port and protocol through")
-    return _nobody("address", f"no frontend or backend is {facts.frontend}")
+    return _no_frontend("address", f"no frontend or backend is {facts.frontend}")
 
 
 def _frontend(facts: Facts) -> Step:
     if facts.row is not None:
         return Step(check="frontend", result=Result.YES, detail=f"a frontend of policy {facts.policy}")
-    return _nobody("frontend", f"no frontend is {facts.frontend}")
+    return _no_frontend("frontend", f"no frontend is {facts.frontend}")
 
 
-def _nobody(check: str, detail: str) -> Step:
+def _no_frontend(check: str, detail: str) -> Step:
     return Step(check=check, result=Result.NO, detail=detail, ends=NO_FRONTEND, why=detail)
 
 
@@ -240,7 +244,7 @@ def _from_backend(facts: Facts) -> Step:
 
 
 def _looked_up(row: FrontendRow, ancestors: tuple[int, ...], top_level: int | None) -> tuple[int, ...]:
-    """The ancestors that the programs look for. Where their levels are unknown to us, so they were to the agent, and
+    """The ancestors that the programs look for. If we don't know their levels, the agent did not know them either, and
     the row names all levels at which a Pod may be."""
     if top_level is None:
         return ancestors
@@ -330,7 +334,7 @@ def _shadow(facts: Facts) -> Step:
 
 
 def _row(facts: Facts) -> FrontendRow:
-    assert facts.row is not None  # the check `frontend` has ended the way otherwise
+    assert facts.row is not None  # otherwise the check `frontend` was the last one
     return facts.row
 
 

@@ -1,7 +1,7 @@
 """What can be seen of a client: its cgroup and its network namespace.
 
-How much that is depends on where we run. In the agent's container the cgroups of the node are visible, and its
-processes are not. On the node itself, root sees everything.
+How much that is depends on where we run. In the agent's container the node's cgroups are visible, but not its
+processes. On the node itself, root sees everything.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class KnownPod(NamedTuple):
 
 
 def find_client(name: ClientName, host_netns: int, pod: KnownPod | None = None, remark: str = "") -> Client:
-    """`host_netns` is what the agent has written into the map `config`. `pod` and `remark`: of a client that is a Pod,
-    and why it is unknown. Raises WrongUsage for a process or a cgroup that is not there."""
+    """`host_netns` is what the agent has written into the map `config`. If the client is a Pod, `pod` is what is known
+    of it, or `remark` says why nothing is. Raises WrongUsage for a process or a cgroup that is not there."""
     match name.kind:
         case ClientKind.HOST:
             return Client(
@@ -50,7 +50,7 @@ def find_client(name: ClientName, host_netns: int, pod: KnownPod | None = None, 
 
 
 def with_namespace(client: Client, calling: Mapping[int, int], host_netns: int) -> Client:
-    """The client, with the network namespace from which it called where that is not visible. `calling` is what
+    """The client, with the network namespace of its recorded calls if that is not visible. `calling` is what
     `bpf.explaining.installed.calling_namespaces` returns."""
     cookies = {calling[each] for each in client.within or () if each in calling}
     if client.netns is not None or len(cookies) != 1:
@@ -145,7 +145,7 @@ class _Namespace(NamedTuple):
 
     @classmethod
     def of_processes(cls, processes: Iterator[int] | list[int], host_netns: int) -> _Namespace:
-        """By the first of these processes that can be seen."""
+        """That of the first of these processes that is visible."""
         own = own_netns_cookie()
         for pid in processes:
             path = Path(f"/proc/{pid}/ns/net")

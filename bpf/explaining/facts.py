@@ -1,4 +1,4 @@
-"""All that decides what happens to a call: what is installed for it, and who the client is. Pure."""
+"""Everything that decides about a call: what is installed for it, and who the client is. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from config.domain.addresses import Endpoint, Frontend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """Who calls. What nobody can see from here is None."""
+    """Who calls. What is not visible from here is None."""
 
     name: str
     cgroup: Path | None = None
@@ -26,7 +26,7 @@ class Client:
     within: frozenset[int] | None = None
     """Ids of the cgroups that its processes may be in."""
     places: tuple[Path, ...] = ()
-    """Directories of those that processes of it are in."""
+    """Directories of the cgroups that its processes are in."""
     is_host: bool | None = None
     """Whether it is in the network namespace of the agent, which is the node's."""
     netns: int | None = None
@@ -69,7 +69,7 @@ class Facts:
     port_bit: bool = False
     """Whether the map `filter` has the bit of the port."""
     frontend_bit: bool = False
-    """Whether it has the bit of address, port and protocol."""
+    """Whether that map has the bit of address, port and protocol."""
     row: FrontendRow | None = None
     policy: str = ""
     """Name of the row's policy."""

@@ -1,4 +1,4 @@
-"""Reads what is installed for one call from the pinned maps, and what is attached. Changes nothing."""
+"""Reads what is installed and attached for one call. Changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from config.domain.addresses import Endpoint, Frontend
 _CLOCK_MONOTONIC_COARSE = 6
 """From linux/time.h: the clock that bpf_ktime_get_coarse_ns reads."""
 _READS = 3
-"""A row that is replaced while we read its backends is read again."""
+"""How often a row is read at most: again if it was replaced while we read its backends."""
 
 
 @contextmanager
@@ -54,7 +54,8 @@ def calling_namespaces(maps: PinnedMaps) -> dict[int, int]:
 
 
 def read_attached(bpffs: Path, hooks: tuple[str, ...], client: Client) -> Attached:
-    """`before` has programs that run before ours for this client, also those on its own cgroup."""
+    """What is attached at these hooks. `before` has programs that run before ours for this client, also those on its own
+    cgroup."""
     found = {each.hook: each for each in attachments(bpffs) if each.attached and each.hook in hooks}
     missing = tuple(hook for hook in hooks if hook not in found)
     if not found:
@@ -123,14 +124,14 @@ def _backend_cgroups(maps: PinnedMaps, row: FrontendRow, client: Client) -> froz
 
 
 def _affinity(maps: PinnedMaps, row: FrontendRow, client: Client) -> tuple[AffinityRow | None, int]:
-    """The client's row, and how many clients have one, which is counted only where the client is unknown."""
+    """The client's row, and how many clients have one. They are counted only if the client is unknown."""
     if client.netns is not None:
         return maps.affinity_row(row.frontend, client.netns), 0
     return None, sum(each.frontend == row.frontend for each in maps.affinity_rows())
 
 
 def neighbours(maps: PinnedMaps, frontend: Frontend) -> list[Neighbour]:
-    """Frontends with the same address, by which a call with a wrong port or protocol is noticed."""
+    """Frontends with the same address: the user may have named a wrong port or protocol."""
     names = {policy_id: policy.name for policy_id, policy in maps.policy_rows().items()}
     rows = (row for row in maps.frontend_rows() if row.frontend.address == frontend.address)
     return sorted(Neighbour(row.frontend, names.get(row.policy_id, "")) for row in rows)
