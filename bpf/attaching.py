@@ -1,7 +1,7 @@
 """Attaching a build's programs to the cgroup, or swapping them in where another build's programs are attached.
 
-Calls are never unhandled meanwhile. A link that is on the right cgroup gets the new program in place, and any other
-link stays until the new one is attached.
+No call goes unhandled meanwhile. A link that is on the right cgroup gets the new program in place, and any other link
+stays until the new one is attached.
 
 The way back (recvmsg, getpeername) needs more. Only a program of the same layout of socket storages knows the sockets
 that were redirected before, and only one on the same cgroup sees their calls. So a way-back link of another layout, or
@@ -53,7 +53,7 @@ def attach(bpffs: Path, build: str, cgroup: Path) -> dict[str, HeldLink]:
 
 
 def _update_link(bpffs: Path, hook: str, program: int, cgroup: int) -> bool:
-    """Whether an existing link got the program in the place of another one."""
+    """Gives the hook's link this program, or makes a link. Returns whether the program replaced another one."""
     path = bpffs / pins.LINKS / hook
     cgroup_id = os.fstat(cgroup).st_ino
     if path.exists():
@@ -79,8 +79,8 @@ def _update_link(bpffs: Path, hook: str, program: int, cgroup: int) -> bool:
 
 
 def _create_link(program: int, cgroup: int, attach_type: int) -> int:
-    """Before all other programs on the cgroup, where the kernel supports that: a CNI's socket load balancer would
-    translate a virtual IP before we see it."""
+    """Attaches the program before all others on the cgroup, if the kernel supports that: otherwise a CNI's socket load
+    balancer would translate a virtual IP before we see it."""
     try:
         return libbpf.link_create(program, cgroup, attach_type, libbpf.BPF_F_BEFORE)
     except OSError as error:
@@ -90,8 +90,8 @@ def _create_link(program: int, cgroup: int, attach_type: int) -> int:
 
 
 def _drop_former_links(link: Path, cgroup_id: int) -> None:
-    """Removes the hook's former links, apart from those that sockets still need: of a way-back hook, those of another
-    layout or another cgroup, for as long as that cgroup exists."""
+    """Removes the hook's former links, except those that sockets still need. These are links of a way-back hook with
+    another layout or on another cgroup, as long as that cgroup exists."""
     replaced = pins.former_link(link, sockets_layout(), cgroup_id)
     for path in pins.former_links(link):
         with libbpf.opened_pin(path) as former:
@@ -101,7 +101,7 @@ def _drop_former_links(link: Path, cgroup_id: int) -> None:
 
 
 def _sockets_layout_of(bpffs: Path, hook: str, program_id: int) -> str:
-    """Layout of the socket storages that a program uses. A build that names none has its own: then the program's id
-    stands for the layout, so that it equals no other."""
+    """Layout of the socket storages that a program uses. A build that names none does not share its storages; then we
+    return the program's id, which equals no other layout."""
     build = builds_by_program(bpffs, hook).get(program_id)
     return (pins.sockets_layout_of(bpffs / build) if build else "") or str(program_id)

@@ -1,4 +1,4 @@
-"""What is attached, and what runs before it: read from our pins and from the kernel, without changing anything."""
+"""What is attached, and which other programs run before it. Reads our pins and the kernel, and changes nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Attachment(NamedTuple):
 
     hook: str
     build: str
-    """The build that the program is of; "" when that build's pins are gone."""
+    """The build that the program belongs to; "" when that build's pins are gone."""
     program_id: int
     link_id: int = 0
     """0 when there is no link."""
     cgroup_id: int = 0
-    """The cgroup that the link is on; 0 when it is on none, since somebody detached it or the cgroup is gone."""
+    """The cgroup that the link is on; 0 when somebody detached it, or the cgroup is gone."""
 
     @property
     def attached(self) -> bool:
@@ -47,7 +47,7 @@ def attachments(bpffs: Path) -> list[Attachment]:
 
 
 def builds_by_program(bpffs: Path, hook: str) -> dict[int, str]:
-    """Id of each pinned program for the hook -> the build that it is of."""
+    """Id of each pinned program for the hook -> the build that it belongs to."""
     builds = {}
     for build in pins.builds(bpffs):
         pin = bpffs / build / "programs" / hook
@@ -63,7 +63,7 @@ def attached_builds(bpffs: Path) -> list[str]:
 
 
 def active_build(bpffs: Path) -> str | None:
-    """A build that has a program attached; without one, any build that is pinned."""
+    """A build that has a program attached; if there is none, any build that is pinned."""
     return next(iter(attached_builds(bpffs) or pins.builds(bpffs)), None)
 
 

@@ -1,7 +1,7 @@
-"""The directory for our pins: making it on a bpffs, and refusing one that belongs to others as well.
+"""Prepares the directory for our pins: makes it on a bpffs, or refuses it if others use it as well.
 
-Other programs keep their pins on the same file system. So the agent insists on a directory of its own, and looks at or
-removes nothing in it but what has the form of its own pins (bpf/pins.py).
+Other programs keep their pins on the same file system. So the agent insists on a directory of its own, and removes only
+what has the form of its own pins (bpf/pins.py).
 """
 
 from __future__ import annotations

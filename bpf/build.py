@@ -1,4 +1,4 @@
-"""A build of the programs: its text, compiler flags and map sizes, and the name that identifies all of these."""
+"""A build of the programs: its text, map sizes and compiler flags, and the name that identifies them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SHARED_MAPS = {"socket_state": 203, "socket_more": 204}
 """Socket storages, which builds share -> the descriptor under which the loader opens the one to use."""
 
 OWN_PROGRAM = 207
-"""The descriptor under which the loader opens the map by which a program starts itself again."""
+"""The descriptor under which the loader opens the map from which a program starts itself again."""
 
 OWN_HOOK = 0x6B6F6F68
 """A placeholder in the compiled programs. The loader replaces it with the number of the hook that it loads a program
@@ -84,14 +84,15 @@ _STRONG_ORDER = frozenset({"x86_64"})
 
 
 class MapSizes(NamedTuple):
+    """Rows of the maps, from `datapath` in the configuration."""
+
     max_frontends: int
     max_backends: int
     max_affinity: int
 
 
 def program_text() -> str:
-    """One text for BCC. BCC understands map methods only in the main text, so only types and maps are in included
-    files."""
+    """One text for BCC, which understands map methods only in its main text. So only types and maps are included."""
     parts = ["#include <uapi/linux/bpf.h>\n#include <linux/compiler.h>\n"]
     parts += [f'#include "{name}"\n' for name in _HEADERS]
     parts += [f'#line 1 "{name}"\n{(_PROGRAMS / name).read_text()}' for name in _SOURCES]
@@ -119,10 +120,11 @@ def build_name(sizes: MapSizes) -> str:
 
 
 def sockets_layout() -> str:
-    """Digest of the layout of the socket storages. Builds of the same layout share them."""
+    """Digest of sockets.h, comments included. Builds with the same one share the socket storages. With another one, the
+    former programs of the way back stay attached (bpf/attaching.py), so don't change that file without need."""
     return hashlib.sha256((_PROGRAMS / "sockets.h").read_bytes()).hexdigest()[:12]
 
 
 def rows_layout() -> str:
-    """Digest of the layout of the rows. Rows may be copied between two builds of the same layout."""
+    """Digest of types.h, comments included. Rows are copied only between builds with the same one."""
     return hashlib.sha256((_PROGRAMS / "types.h").read_bytes()).hexdigest()[:12]

@@ -1,10 +1,10 @@
 """Rows that a new build takes over from the build that it replaces: counters, and which backend a client has.
 
-A build of another layout of rows leaves nothing: its rows can't be read by ours.
+Only builds that lay out their rows in the same way can do that.
 
-It happens twice. When the build was loaded, `start_with_former_counters` gives it the counters and their policies, so
-that metrics don't fall to zero. Meanwhile the former build's programs go on counting. Just before ours are attached,
-`carry_over` copies what they have counted until then, and the affinity rows.
+Rows are copied twice. After the new build is loaded, `start_with_former_counters` gives it the counters and their
+policies, so that metrics don't fall to zero. Meanwhile the former build's programs go on counting. Just before ours are
+attached, `carry_over` copies what they and the closer have counted until then, and the affinity rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def start_with_former_counters(bpffs: Path, build: str) -> None:
-    """The new build's counters go on from those of the former one, and belong to the same policies."""
+    """Copies the former build's counters, and which policies they belong to, into the new build."""
     new = PinnedMaps(bpffs / build / "maps")
     for former in _maps_of_same_layout(bpffs, build):
         for name in ("counters", "policies"):
@@ -46,7 +46,7 @@ def carry_over(bpffs: Path, build: str, maps: PinnedMaps) -> None:
 
 
 def _maps_of_same_layout(bpffs: Path, build: str) -> Iterator[PinnedMaps]:
-    """Of the other builds whose rows are laid out like this one's."""
+    """The maps of each other build whose rows are laid out like this one's. The caller closes them."""
     for other in pins.builds(bpffs):
         if other != build and (bpffs / other / (pins.LAYOUT + rows_layout())).exists():
             yield PinnedMaps(bpffs / other / "maps")

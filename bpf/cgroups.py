@@ -1,4 +1,4 @@
-"""The cgroup2 hierarchy: where it is mounted, which of its directories is the agent's own, how to walk it."""
+"""The cgroup2 hierarchy: where it is mounted, how to walk it, and which cgroup a process is in."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Directory(NamedTuple):
 
 
 def children(directory: Directory) -> list[Directory]:
+    """Empty when the directory was removed."""
     try:
         with os.scandir(directory.path) as entries:
             return [
@@ -42,7 +43,7 @@ def children(directory: Directory) -> list[Directory]:
                 for entry in entries
                 if entry.is_dir(follow_symlinks=False)
             ]
-    except FileNotFoundError:  # it was removed meanwhile
+    except FileNotFoundError:
         return []
 
 
@@ -99,7 +100,7 @@ def _depth(root: str) -> int:
 
 
 def cgroup_path(cgroup_id: int, below: Path) -> Path | None:
-    """The directory of a cgroup, searched for in `below`."""
+    """The directory of the cgroup with this id: `below` itself, or one below it. None when there is none."""
     if below.stat().st_ino == cgroup_id:
         return below
     for directory, names, _ in os.walk(below):

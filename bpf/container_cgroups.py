@@ -1,9 +1,9 @@
 """Containers' cgroups: finding them below a Pod's, and hearing when the last process of one has ended (rule P18).
 
 A container has a directory of its own in its Pod's: `<id>` with the cgroupfs driver, `cri-containerd-<id>.scope`,
-`crio-<id>.scope` or `docker-<id>.scope` with systemd's. `populated` in its `cgroup.events` becomes 0 when it has no
-process any longer, in its sub-directories neither, and who watches the file is notified (cgroup-v2.rst, "[Un]populated
-Notification").
+`crio-<id>.scope` or `docker-<id>.scope` with systemd's. When neither it nor its sub-directories have a process any
+longer, `populated` in its `cgroup.events` becomes 0, and the kernel notifies whoever watches that file (cgroup-v2.rst,
+"[Un]populated Notification").
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _EVENTS = "cgroup.events"
 
 
 def container_id(directory_name: str) -> str:
-    """The id of the container whose directory has such a name; any name may be one of containerd's ids.
-
-    CRI-O's monitor of a container lives beside it, in `crio-conmon-<id>.scope`, and outlives it: "" for that one.
+    """The id of the container whose directory has this name: any name may be a container's, since containerd's ids may
+    be any text. Only CRI-O's monitors (`crio-conmon-<id>.scope`), which live beside their containers and outlive them,
+    give "".
     """
     name = directory_name.removesuffix(".scope")
     return "" if name.startswith("crio-conmon-") else name.rpartition("-")[2]
@@ -41,7 +41,7 @@ def containers_below(pods_directories: Iterable[Path]) -> dict[str, Path]:
 
 
 def is_populated(directory: Path) -> bool:
-    """Whether a process lives in the cgroup or below; False for one that was removed."""
+    """Whether a process is in the cgroup or below it; False if the cgroup was removed."""
     try:
         events = (directory / _EVENTS).read_text()
     except OSError:
@@ -50,7 +50,7 @@ def is_populated(directory: Path) -> bool:
 
 
 class CgroupEvents:
-    """One inotify descriptor for all containers. `run` blocks in a thread of its own; the rest is the owner's."""
+    """One inotify descriptor for all containers. `run` blocks in a thread of its own; the rest is for the owner."""
 
     def __init__(self, on_change: Callable[[Path], None]) -> None:
         """`on_change` is called in the thread of `run`, with a directory whose `cgroup.events` has changed."""
@@ -72,7 +72,7 @@ class CgroupEvents:
         return directory in self._watches
 
     def unwatch(self, directory: Path) -> None:
-        """Harmless for one that is not watched, or gone."""
+        """Does nothing if the directory is not watched, or gone."""
         watch = self._watches.pop(directory, None)
         if watch is None:
             return
@@ -83,22 +83,23 @@ class CgroupEvents:
             return
 
     def run(self) -> None:
+        """Calls `on_change` until `stop` is called."""
         with self._inotify, self._woken:
             waiting = select.poll()
             for descriptor in (self._inotify.fileno(), self._woken.fileno()):
                 waiting.register(descriptor, select.POLLIN)
             while all(descriptor != self._woken.fileno() for descriptor, _ in waiting.poll()):
                 for event in self._inotify.read(timeout=0):
-                    for directory in self._named(event):
+                    for directory in self._changed_directories(event):
                         self._on_change(directory)
 
-    def _named(self, event: Event) -> list[Path]:
-        """All directories when the kernel had no room for their events."""
+    def _changed_directories(self, event: Event) -> list[Path]:
+        """All of them if the kernel dropped events because its queue was full."""
         if event.mask & flags.Q_OVERFLOW:
             return list(self._directories.values())
         directory = self._directories.get(event.wd)
         return [directory] if directory is not None else []
 
     def stop(self) -> None:
-        """In any thread: makes `run` return."""
+        """Makes `run` return. May be called in any thread."""
         self._waker.close()

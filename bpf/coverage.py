@@ -31,7 +31,7 @@ def coverage_faults(cgroup: Path) -> list[str]:
 
 
 def _has_pods(cgroup: Path) -> bool:
-    """Searches level by level, since the kubelet's cgroups are near the top."""
+    """Searches level by level, since the kubelet's cgroups are near the top of the hierarchy."""
     path = cgroup.resolve()
     if _KUBEPODS.fullmatch(path.name) or _KUBEPODS.fullmatch(path.parent.name):
         return True

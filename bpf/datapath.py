@@ -1,4 +1,4 @@
-"""The agent's handle on the kernel side: its maps, the moment of attaching, and what is attached now.
+"""The agent's access to the kernel side: the maps of its build, attaching it, and what is attached now.
 
 `bpf.startup.prepare` makes it. Attaching is the commit: it comes last, once MapWriter has filled the maps. Until then
 an earlier build's programs go on with their own maps. Why: docs/decisions/0002-pinned-and-adopted.md.
@@ -32,7 +32,7 @@ class Datapath:
         """Descriptor that holds the lock on `bpffs`."""
         self._maps: PinnedMaps | None = None
         self._links: dict[str, HeldLink] = {}
-        """Hook -> its link. Kept open, so that a look at it opens no descriptor."""
+        """Hook -> its link. Kept open, so that checking it needs no new descriptor."""
 
     def open_maps(self) -> PinnedMaps:
         """Opens the maps for a caller that will close them."""
@@ -76,7 +76,7 @@ class Datapath:
         return programs_before(self.bpffs, self.cgroup)
 
     def warnings(self) -> list[str]:
-        """Why calls may not be redirected although the agent works, each with its remedy."""
+        """Reasons why calls may not be redirected although the agent works, each with its remedy."""
         return coverage_faults(self.cgroup)
 
     def lease_age_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""One pinned map of the kernel, with keys and values as bytes."""
+"""One pinned map of the kernel, with keys and values as bytes. What the kernel refuses raises OSError."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class KernelMap:
         os.close(self._fd)
 
     def lookup(self, key: bytes) -> bytes | None:
+        """None when there is no such row."""
         value = ctypes.create_string_buffer(self.value_size)
         try:
             check(lib.bpf_map_lookup_elem(self._fd, c_char_p(key), value), f"look up in {self.path.name}")

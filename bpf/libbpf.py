@@ -25,8 +25,8 @@ _LOG_STATS = 4
 """BPF_LOG_STATS: the verifier logs its reasons and statistics, and not every instruction that it follows."""
 _LOG_SIZE = 1 << 20
 _NO_REASON = ("verification time ", "stack depth ", "processed ", "cur state: ", "old state: ")
-"""How those lines of the verifier's log begin that come after its reason: statistics, and states of registers."""
-_MOST_PROGRAMS = 64 * 16
+"""Lines of the verifier's log that begin so are no reasons: statistics, and states of registers, which follow it."""
+_MAX_PROGRAMS = 64 * 16
 """The kernel takes 64 programs of one type per cgroup (BPF_CGROUP_MAX_PROGS); those of ancestor cgroups run as well."""
 
 lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
@@ -73,6 +73,7 @@ class ProgramRefused(Exception):
 
 
 def check(result: int, what: str) -> int:
+    """The result of a call to libbpf. Raises OSError if it is negative; `what` was tried."""
     if result < 0:
         number = -result if result != -1 else ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -91,8 +92,8 @@ def load_program(name: str, instructions: bytes, program_type: int, attach_type:
     result = lib.bpf_prog_load(*arguments)
     if result >= 0:
         return int(result)
-    # Load it again with a log, to learn the reason. Not at the first attempt: a log that does not fit into its buffer
-    # makes the load fail.
+    # Load it again with a log, to learn the reason. The first attempt has none, since a log that does not fit into its
+    # buffer makes the load fail.
     log = ctypes.create_string_buffer(_LOG_SIZE)
     opts.log_level, opts.log_size, opts.log_buf = _LOG_STATS, _LOG_SIZE, ctypes.cast(log, c_char_p)
     lib.bpf_prog_load(*arguments)
@@ -108,7 +109,7 @@ def verifier_reason(log: str, error_number: int) -> str:
 
 
 def program_array() -> int:
-    """Descriptor of a new map for one program, which another one can continue with."""
+    """Descriptor of a new map for one program, by which a program can continue with that one (bpf_tail_call)."""
     return check(lib.bpf_map_create(_MAP_TYPE_PROG_ARRAY, b"own_program", 4, 4, 1, None), "create a program array")
 
 
@@ -119,6 +120,7 @@ def open_pin(path: Path) -> int:
 
 @contextlib.contextmanager
 def opened_pin(path: Path) -> Iterator[int]:
+    """The same, for the duration of a block."""
     descriptor = open_pin(path)
     try:
         yield descriptor
@@ -139,6 +141,7 @@ def info(descriptor: int, size: int) -> bytes:
 
 
 def program_id(program: int) -> int:
+    """The kernel's number for a program, which unlike a descriptor is the same for all processes."""
     return int(struct.unpack_from("=I", info(program, 8), 4)[0])
 
 
@@ -150,12 +153,12 @@ class LinkInfo(NamedTuple):
 
 
 def link_info(link: int) -> LinkInfo:
-    """Of a cgroup link."""
+    """The state of a cgroup link."""
     return LinkInfo(*struct.unpack("=4xIIxxxxQ", info(link, 24)))
 
 
 def test_run(program: int, packet: bytes) -> tuple[int, bytes]:
-    """Runs a packet program in the network namespace of this thread: its return value, and the packet after it."""
+    """Runs a packet program in the network namespace of this thread. Returns its result, and the packet afterwards."""
     after = ctypes.create_string_buffer(len(packet))
     opts = _TestRunOpts(
         sz=ctypes.sizeof(_TestRunOpts),
@@ -169,6 +172,7 @@ def test_run(program: int, packet: bytes) -> tuple[int, bytes]:
 
 
 def link_create(program: int, cgroup: int, attach_type: int, flags: int) -> int:
+    """Descriptor of a new link, which attaches the program to the cgroup until it is neither open nor pinned."""
     opts = _Opts(sz=ctypes.sizeof(_Opts), flags=flags)
     return check(lib.bpf_link_create(program, cgroup, attach_type, byref(opts)), "create link")
 
@@ -179,12 +183,13 @@ def link_update(link: int, program: int) -> None:
 
 
 def link_detach(link: int) -> None:
+    """Detaches the program at once, even if another process has the link open."""
     check(lib.bpf_link_detach(link), "detach link")
 
 
 def effective_programs(cgroup: int, attach_type: int) -> list[int]:
     """Ids of the programs that run for a process in the cgroup, in the order in which they run."""
-    ids = (c_uint32 * _MOST_PROGRAMS)()
+    ids = (c_uint32 * _MAX_PROGRAMS)()
     count = c_uint32(len(ids))
     flags = c_uint32()
     check(

@@ -35,7 +35,7 @@ class PinnedMaps:
         return packing.unpack_frontend_row(value) if value else None
 
     def backends_of(self, row: rows.FrontendRow) -> tuple[Endpoint, ...]:
-        """The backends that the row names; fewer than its `count` when the row has been replaced since it was read."""
+        """The backends that the row names; fewer than its `count` if the row was replaced after it was read."""
         found = (self["backends"].lookup(packing.INDEX.pack(i)) for i in range(row.first, row.first + row.count))
         pairs = [packing.unpack_backend(value) for value in found if value]
         return tuple(backend for generation, backend in pairs if generation == row.backends_generation)
@@ -96,7 +96,7 @@ class PinnedMaps:
             yield packing.unpack_affinity(key, value)
 
     def decisions(self) -> list[rows.Decision]:
-        """Those that the programs recorded last, in no order. It reads twice, and leaves out what changed meanwhile."""
+        """Those that the programs recorded last, in no order. Reads twice, and leaves out what changed in between."""
         first, second = (dict(self["decisions"].items()) for _ in range(2))
         recorded = [value for key, value in first.items() if second[key] == value and packing.is_recorded(value)]
         return [packing.unpack_decision(value) for value in recorded]
@@ -108,7 +108,7 @@ class PinnedMaps:
         return self["backend_cgroups"].lookup(packing.pack_backend_cgroup(cgroup_id, policy_id)) is not None
 
     def write_zeroes(self, name: str, policy_id: int) -> None:
-        """Makes a row of `counters` or `windows`, or sets it back to zero."""
+        """Makes a row of `counters` or `windows`, or resets it to zero."""
         self[name].update(packing.POLICY_ID.pack(policy_id), bytes(self[name].value_size))
 
     # what the closer reads, and what it writes

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 class Mount(NamedTuple):
     number: int
+    """The mount id."""
     root: str
     """The directory within the file system that is mounted. For cgroup2 it is relative to the root of our cgroup
     namespace: `/../..` shows two levels more than `/`."""
@@ -22,6 +23,7 @@ def mounts() -> list[Mount]:
 
 
 def parse(line: bytes) -> Mount:
+    """One line of mountinfo."""
     before, _, after = line.partition(b" - ")
     fields = before.split()
     return Mount(int(fields[0]), _text(fields[3]), Path(_text(fields[4])), _text(after.split()[0]))

@@ -1,6 +1,6 @@
 """Packing and unpacking the rows of the kernel maps.
 
-Mirrors bpf/programs/types.h, field by field; tests/kernel/test_rows.py compares the two by the compiler's own names.
+Mirrors bpf/programs/types.h, field by field; tests/kernel/test_rows.py compares the two, by the names in the maps' BTF.
 This is the only module that changes byte order: in the maps, addresses and ports are in network order, and IPv4 is
 stored as mapped IPv6 (RFC 4291, 2.5.5.2).
 """
@@ -88,7 +88,7 @@ def filter_bits(frontend: Frontend) -> tuple[int, int]:
 
 
 def cgroup_bits(cgroup_ids: Iterable[int]) -> int:
-    """The bits by which the programs see that a caller is in none of these cgroups."""
+    """The bits from which the programs see that a caller is in none of these cgroups, for nearly all callers."""
     bits = 0
     for each in cgroup_ids:
         bits |= 1 << (each & 63)
@@ -104,7 +104,7 @@ def client_place(netns_cookie: int) -> int:
 
 
 def backend_bits(backend: Endpoint, protocol: Protocol) -> tuple[int, int]:
-    """Indices of the backend's bits. By them the programs notice that a socket calls the backend's own address."""
+    """Indices of the backend's bits, from which the programs see that a socket calls the backend's own address."""
     return filter_bits(Frontend(backend.address, backend.port, protocol))
 
 
@@ -114,7 +114,7 @@ def unpack_frontend(raw: bytes) -> Frontend:
 
 
 def seal(words: bytes) -> bytes:
-    """The seal of a row that has these words before it. Mirrors bpf/programs/lib_order.c."""
+    """The seal of a row, which follows these words in it. Mirrors bpf/programs/lib_order.c."""
     mixed = 0
     for (word,) in _GENERATION.iter_unpack(words):
         mixed = (mixed * HASH_FACTOR + word) % 2**64
@@ -253,6 +253,7 @@ def unpack_backend_cgroup(raw: bytes) -> tuple[int, int]:
 
 
 def pack_redirect_query(protocol: Protocol, *, peer: Endpoint, local: Endpoint) -> bytes:
+    """The question whether the socket with these addresses was redirected (bpf/programs/closer.c)."""
     peer_key = pack_frontend(Frontend(peer.address, peer.port, protocol))
     return _REDIRECT_QUERY.pack(
         peer_key, pack_address(local.address), local.port.to_bytes(2, "big"), bytes(16), bytes(2)
@@ -260,7 +261,7 @@ def pack_redirect_query(protocol: Protocol, *, peer: Endpoint, local: Endpoint) 
 
 
 def unpack_redirect_answer(raw: bytes) -> Frontend:
-    """The frontend in a query that was answered."""
+    """The frontend in an answered query."""
     peer, _, _, address, port = _REDIRECT_QUERY.unpack(raw)
     return Frontend(unpack_address(address), int.from_bytes(port, "big"), unpack_frontend(peer).protocol)
 
@@ -275,7 +276,7 @@ def unpack_closer(raw: bytes) -> CloserRow:
 
 
 def is_recorded(raw: bytes) -> bool:
-    """Whether a row of `decisions` holds one: not if it was never written, or a program is just writing it."""
+    """False for a row of `decisions` that was never written, or that a program is writing at this moment."""
     return any(raw[:8])
 
 

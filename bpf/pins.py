@@ -1,4 +1,4 @@
-"""What we pin on a bpffs: the names and layout of our pins, telling them from other programs' pins, removing them.
+"""Our pins on a bpffs: their names and layout, how to distinguish them from other programs' pins, and their removal.
 
 Below the configured directory (`datapath.bpffs`):
     BUILD/maps/NAME, BUILD/programs/HOOK   the maps and programs of one build, with the maps by which programs start
@@ -35,9 +35,9 @@ _BUILD = re.compile(f"{_DIGEST}(-[0-9]+){{3}}")
 _MARK = re.compile(f"({LAYOUT}|{SOCKETS}){_DIGEST}")
 _SOCKETS = re.compile(f"{SOCKETS}{_DIGEST}")
 _LINK = re.compile(r"[a-z_]+[46]?(-former(-.*)?)?")
-"""Links of other versions as well, which may use other hooks."""
+"""Matches links of other versions as well, which may use other hooks."""
 _STAYS = (errno.ENOTEMPTY, errno.EBUSY, errno.EROFS)
-"""Why a directory can't be removed, and stays: it holds other programs' pins, or it is a mount point."""
+"""Errors for which a directory stays: it holds other programs' pins, or it is a mount point."""
 
 
 def holds_pins(directory: Path) -> bool:
@@ -125,7 +125,7 @@ def remove_sockets(bpffs: Path) -> list[Path]:
 
 
 def remove_directory(bpffs: Path) -> None:
-    """Removes the directory if it is empty by now. In a container it is a mount point, and stays."""
+    """Removes the directory if nothing is left in it. In a container it is a mount point, and stays."""
     _remove_if_empty(bpffs / LINKS)
     _remove_if_empty(bpffs)
 

@@ -45,7 +45,7 @@ class CloserFault(IntEnum):
     NO_RIGHT = 1
     NOT_SUPPORTED = 2
     NO_NAMESPACES = 3
-    """It closes sockets of the node's own network only."""
+    """It finds no network namespace but the node's own."""
     FAILED = 4
     """Its log says more."""
 
@@ -56,7 +56,7 @@ class CloserFault(IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> CloserFault:
-        """A number that a closer of a later version wrote."""
+        """A closer of a later version wrote this number."""
         del value
         return cls.FAILED
 
@@ -93,7 +93,7 @@ class FrontendRow:
     count: int
     """Number of backends."""
     backends_generation: int
-    """Generation of these rows of `backends`: the row's own, or that of an earlier row that had the same place."""
+    """Generation of its rows in `backends`: the row's own, or an earlier one's if it has left them in place."""
     limit: int = 0
     """Redirects per second of the whole policy; 0: no limit."""
     affinity_seconds: int = 0
@@ -102,7 +102,7 @@ class FrontendRow:
     skip_to: int = 0
     """Cgroup levels at which the policy's Pods may be, whose processes it skips; none when skip_from > skip_to."""
     percentage: int = 100
-    """Of clients that are redirected (P21), 1 to 100."""
+    """How many of a hundred clients are redirected (P21), 1 to 100."""
     cgroup_bits: int = 0
     """`bpf.packing.cgroup_bits` of the cgroups whose processes it skips."""
 
@@ -190,5 +190,5 @@ class Decision:
 
 
 def uid_digest(uid: str) -> int:
-    """Fits a uid of any length into a row; 0 for an object without a uid."""
+    """A digest that fits into a row; 0 for an object without a uid."""
     return int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8], "little") if uid else 0

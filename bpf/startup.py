@@ -1,4 +1,4 @@
-"""What the agent does with the kernel before its actors run: probe it, lock our directory, have this build loaded.
+"""What the agent does with the kernel before its actors run: probes it, locks our directory, has this build loaded.
 
 Nothing is attached here. A build that is pinned already is adopted; otherwise a short-lived child process (bpf.loader)
 compiles and loads it, so that the agent never has BCC in its memory.
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parent.parent
 _OUTPUT_LINES = 25
-"""Of a failed child process, the last lines that are shown: what the compiler says comes at the end."""
+"""How many of its last lines are shown when the child process fails. The compiler's errors come at the end."""
 
 
 def prepare(settings: DatapathSettings) -> Datapath:
@@ -60,8 +60,8 @@ def prepare(settings: DatapathSettings) -> Datapath:
 
 
 def _take_lock(bpffs: Path) -> int:
-    """Descriptor of a lock on the directory. The kernel drops it when this process ends, and it also holds between
-    containers, since all of them see the node's directory."""
+    """Descriptor of a lock on the directory. The lock excludes agents in other containers as well, since all see the
+    node's directory. The kernel releases it when this process ends."""
     lock = os.open(bpffs, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,9 +95,9 @@ def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
 def _warn_of_lost_lease(settings: DatapathSettings) -> None:
     """Warns when the attached build lost its lease while ours was compiled.
 
-    Why nobody renewed it meanwhile: the lease says that somebody watches the Pods, and nobody does before the actors
-    run. While the lease is lost, calls take the normal way, as they do on a node without an agent. Had we renewed it, a
-    call might have gone to a Pod that no longer exists.
+    The agent must not renew it meanwhile: the lease says that somebody watches the Pods, and nobody does before the
+    actors run. If the agent renewed it, a call might go to a Pod that no longer exists. Without it, calls take the
+    normal way, as on a node without an agent.
     """
     for build in attached_builds(settings.bpffs):
         lease = KernelMap(settings.bpffs / build / "maps" / "lease")  # another version may have other maps than ours
@@ -117,8 +117,8 @@ def _warn_of_lost_lease(settings: DatapathSettings) -> None:
 def _exempt_agent(bpffs: Path) -> None:
     """Tells the programs of every build which cgroup is the agent's own, so that it is never redirected (P17).
 
-    A former build must know it as well: its programs stay attached until ours are, and may redirect the API server's
-    own address.
+    A former build must know it as well: its programs stay attached until ours are, and might redirect the agent's calls
+    to the API server.
     """
     own = own_cgroup(find_cgroup("auto"))
     if own is None:

@@ -1,9 +1,10 @@
-"""A real redirect of our own, to see that this kernel and this process's rights allow it.
+"""Tries a real redirect, to see that this kernel and this process's rights allow it (`run.py doctor`).
 
 A program of six instructions, on a cgroup that nobody else is in, sends a `connect` to a documentation address (RFC
-5737) to the loopback address. It shows that a program can be loaded and attached, and rewrites a call; the agent's
+5737) to the loopback address. This shows that a program can be loaded and attached, and rewrites a call; the agent's
 programs and maps are not touched. Where no cgroup can be made, as in the agent's container, the program is on this
-process's own cgroup for a moment. Nothing of it is pinned, so it goes with this process at the latest.
+process's own cgroup for a moment. Nothing is pinned, so the kernel removes all of it when this process ends, at the
+latest.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class NotTried(Exception):
 
 
 def try_redirect() -> str:
-    """What went wrong; "" when the call was redirected. Raises NotTried."""
+    """Returns what went wrong; "" when the call was redirected. Raises NotTried."""
     with _cgroup_of_our_own() as (cgroup, is_new):
         try:
             with _attached(cgroup):
@@ -54,7 +55,7 @@ def try_redirect() -> str:
 
 @contextmanager
 def _cgroup_of_our_own() -> Iterator[tuple[Path, bool]]:
-    """The directory, and whether it was made for this: otherwise this process is in it already."""
+    """The directory, and whether it was made for the trial. If not, it is the one that this process is in."""
     own = cgroup_of_process(os.getpid(), find_cgroup("auto"))
     if own is None:
         raise NotTried("the cgroup of this command is not visible")
@@ -98,7 +99,10 @@ def _call(cgroup: Path | None) -> str:
 
 
 def translation(address: str, translated: str) -> bytes:
-    """A program for connect4 and sendmsg4: if (ctx->user_ip4 == address) ctx->user_ip4 = translated; return 1;"""
+    """The instructions of a program for connect4 and sendmsg4, in C:
+
+    if (ctx->user_ip4 == address) ctx->user_ip4 = translated; return 1;
+    """
     before, after = (int.from_bytes(socket.inet_aton(each), "little", signed=True) for each in (address, translated))
     return b"".join(
         (

@@ -54,8 +54,8 @@ def calling_namespaces(maps: PinnedMaps) -> dict[int, int]:
 
 
 def read_attached(bpffs: Path, hooks: tuple[str, ...], client: Client) -> Attached:
-    """What is attached at these hooks. `before` has programs that run before ours for this client, also those on its own
-    cgroup."""
+    """What is attached at these hooks. `before` has the programs that run before ours for this client; some of them may
+    be on its own cgroup."""
     found = {each.hook: each for each in attachments(bpffs) if each.attached and each.hook in hooks}
     missing = tuple(hook for hook in hooks if hook not in found)
     if not found:
