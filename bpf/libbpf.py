@@ -25,7 +25,7 @@ _LOG_STATS = 4
 """BPF_LOG_STATS: the verifier logs its reasons and statistics, and not every instruction that it follows."""
 _LOG_SIZE = 1 << 20
 _NO_REASON = ("verification time ", "stack depth ", "processed ", "cur state: ", "old state: ")
-"""Lines of the verifier's log that begin so are no reasons: statistics, and states of registers, which follow it."""
+"""How lines of the verifier's log begin that come after its reason: statistics, and states of registers."""
 _MAX_PROGRAMS = 64 * 16
 """The kernel takes 64 programs of one type per cgroup (BPF_CGROUP_MAX_PROGS); those of ancestor cgroups run as well."""
 
@@ -73,7 +73,7 @@ class ProgramRefused(Exception):
 
 
 def check(result: int, what: str) -> int:
-    """The result of a call to libbpf. Raises OSError if it is negative; `what` was tried."""
+    """The result of a call to libbpf. Raises OSError if it is negative; `what` names what was tried."""
     if result < 0:
         number = -result if result != -1 else ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -120,7 +120,7 @@ def open_pin(path: Path) -> int:
 
 @contextlib.contextmanager
 def opened_pin(path: Path) -> Iterator[int]:
-    """The same, for the duration of a block."""
+    """The same for the duration of a block, which may not close it."""
     descriptor = open_pin(path)
     try:
         yield descriptor

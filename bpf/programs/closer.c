@@ -1,13 +1,13 @@
 /* The program that answers the closer: was the socket with these addresses redirected, and from which frontend?
  *
- * sock_diag lists sockets and closes them, and shows a TCP socket's storages, but not a UDP socket's. So the closer runs
- * this program by BPF_PROG_TEST_RUN, inside the network namespace of the socket. Its type is that of packet programs
- * because those may look a socket up by its addresses; it is attached nowhere and sees no packet. */
+ * sock_diag lists sockets and closes them, and shows a TCP socket's storages, but not a UDP socket's. So the closer
+ * runs this program by BPF_PROG_TEST_RUN, inside the network namespace of the socket. It is a packet program, since
+ * these may look up a socket by its addresses; it is attached nowhere and sees no packet. */
 
 #define QUERY_AT 14 /* behind the Ethernet header that a test run must have */
 
-/* Makes the key for the look-up, of whole words (types.h), and returns its size: struct bpf_sock_tuple has the peer's
- * address, ours, and the ports. */
+/* Writes the key of the look-up, struct bpf_sock_tuple, as whole words (types.h): the peer's address, ours, both ports.
+ * Returns its size. */
 static __always_inline u32 make_tuple(const struct redirect_query *query, u64 tuple[5]) {
     const struct frontend_key *peer = &query->peer;
     u64 ports = (__be16)peer->port_protocol | (u64)(__be16)query->local.port << 16;
@@ -15,7 +15,7 @@ static __always_inline u32 make_tuple(const struct redirect_query *query, u64 tu
     if (!peer->address[0] && (u32)peer->address[1] == bpf_htonl(AF_INET_MAPPED)) {
         tuple[0] = peer->address[1] >> 32 | query->local.address[1] >> 32 << 32;
         tuple[1] = ports;
-        barrier(); /* else the ports of both families are stored at one place, by an index */
+        barrier(); /* otherwise LLVM would store the ports of both families by one instruction, at an index */
         return sizeof(((struct bpf_sock_tuple *)0)->ipv4);
     }
     tuple[0] = peer->address[0];
@@ -40,7 +40,7 @@ static __always_inline int find_redirect_of(struct bpf_sock *sk, struct redirect
     return more ? read_frontend_among(more, &query->peer, &query->frontend) : -ENOENT;
 }
 
-/* 1: the answer stands in the query. 0: there is no such socket, or it was not redirected to its peer. */
+/* 1: the answer is in the query. 0: there is no such socket, or it was not redirected to its peer. */
 int find_redirect(struct __sk_buff *skb) {
     struct redirect_query query;
     struct bpf_sock *sk;

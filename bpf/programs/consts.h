@@ -26,8 +26,8 @@
  * Art of Computer Programming, 6.4: multiplicative hashing). */
 #define HASH_FACTOR 0x9e3779b97f4a7c15ULL
 
-/* How many decisions watchers can read back, a power of two; and how many are recorded in a second at most, which is
- * less, so that a watcher who looks several times a second misses none of them. */
+/* Watchers can read back the last MAX_DECISIONS decisions; it must be a power of two. The programs record fewer than
+ * that in a second, so a watcher that reads several times a second misses none of them. */
 #define MAX_DECISIONS 1024
 #define DECISIONS_PER_SECOND 800
 
@@ -45,4 +45,4 @@
 #define EAGAIN 11
 #define ENOMEM 12
 #define EEXIST 17
-#define PASSED_BASE 100 /* above all of these */
+#define PASSED_BASE 100 /* greater than all of these */

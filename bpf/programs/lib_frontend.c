@@ -4,16 +4,16 @@ static __always_inline bool is_set(const u64 *bits, u32 i) {
     return bits[i / 64] >> (i % 64) & 1;
 }
 
-/* Whether any frontend or backend has this port. This is the first and cheapest check. Nearly every call on a node ends
- * here. */
+/* Whether any frontend or backend has this port. This is the first and cheapest check, and the only one for nearly
+ * every call on a node. */
 static __always_inline bool port_in_use(u32 port_be) {
     const struct filter_row *filter = ONLY_ROW(FILTER);
 
     return is_set(filter->ports, bpf_ntohs(port_be));
 }
 
-/* Whether the address, port and protocol may be those of a frontend or backend. It has false positives, and no false
- * negatives. It ends nearly all other calls that do not concern us, before they pay for a hash look-up. */
+/* Whether the address, port and protocol may be those of a frontend or backend. There are false positives, but no false
+ * negatives. It saves nearly all other calls that do not concern us a hash look-up. */
 static __always_inline bool may_be_ours(const struct frontend_key *call) {
     const struct filter_row *filter = ONLY_ROW(FILTER);
     u64 mixed = (call->address[0] ^ call->address[1] ^ call->port_protocol) * HASH_FACTOR;
@@ -55,7 +55,7 @@ static __always_inline int read_any_backend(const struct frontend_row *row, stru
     return is_whole(seal_of(row->backends_generation, backend), &shared->seal) ? 0 : -EAGAIN;
 }
 
-/* The keys of all look-ups of one call. They share their place on the stack, since each begins with the frontend. */
+/* The keys of all look-ups of one call. They share one place on the stack, since each begins with the frontend. */
 union call_keys {
     struct frontend_key frontend;
     struct affinity_key client;

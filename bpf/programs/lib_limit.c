@@ -1,5 +1,5 @@
-/* Limits in each second: of redirects (P11), and of the decisions that are recorded. A window holds the second and the
- * number of calls in one word, so that both change together. */
+/* Limits per second, for redirects (P11) and for recorded decisions. A window holds the second and the number of calls
+ * in one word, so that both change together. */
 
 #define WINDOW_TRIES 3 /* a swap fails only if another CPU changes the same word within the same nanoseconds */
 

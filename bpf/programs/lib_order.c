@@ -1,14 +1,15 @@
-/* How programs see whole what another CPU may be writing.
+/* How programs read a complete row, although another CPU may be writing it.
  *
- * x86 keeps loads in their order, and stores as well. So it is enough to hold the compiler back, and the generations
- * tell whether a row changed while it was read. Other processors, such as arm64, reorder both (WEAK_ORDER):
+ * x86 keeps loads in their order, and stores as well. So it is enough to keep the compiler from reordering them; the
+ * generations then show whether a row changed while it was read. Other processors, such as arm64, reorder both
+ * (WEAK_ORDER):
  *
  * - What programs write in place (socket pairs, decisions) is put in order by full barriers on both sides. Those are
  *   atomic operations that return the former value: the kernel orders them fully (Documentation/atomic_t.txt), and its
  *   JIT for arm64 makes LDADDAL of them, or a loop that ends with DMB ISH.
  * - Rows that the kernel copies into a map are written in any order, so barriers of the reader are not enough. Such a
- *   row has a seal, mixed from its other words (bpf/packing.py seal). A program compares it with what it has read: words
- *   of two rows do not have the seal of either. */
+ *   row has a seal, mixed from its other words (bpf/packing.py seal). A program compares it with what it has read:
+ *   words of two rows do not have the seal of either. */
 
 static __always_inline void order(void) {
 #ifdef WEAK_ORDER
@@ -29,7 +30,8 @@ static __always_inline u64 seal_of(u64 generation, const struct endpoint *backen
     return mix(mix(mix(generation, backend->address[0]), backend->address[1]), backend->port);
 }
 
-/* Whether words with the seal `mixed` are those of one row. `seal` is that row's, and is read at any time. */
+/* Whether words that give the seal `mixed` are all from one row. `seal` is that row's; it does not matter when it is
+ * read. */
 static __always_inline bool is_whole(u64 mixed, const u64 *seal) {
 #ifdef WEAK_ORDER
     return mixed == *(volatile u64 *)seal;
@@ -38,7 +40,7 @@ static __always_inline bool is_whole(u64 mixed, const u64 *seal) {
 #endif
 }
 
-/* Where the row can be read: in place, or in `copy`. False: it is being written. */
+/* Makes `row` point to where the row can be read: in place, or in `copy`. False: it is being written. */
 static __always_inline bool open_row(const struct frontend_row **row, struct frontend_row *copy) {
 #ifdef WEAK_ORDER
     const u64 *word = (const u64 *)copy;

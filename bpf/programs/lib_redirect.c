@@ -104,8 +104,7 @@ static __always_inline int choose_backend(struct bpf_sock_addr *ctx, struct atte
     u32 seconds, shadow;
     int error = 0;
 
-    /* The compiler keeps these copies on the stack. Without them it would keep there what they are copies of, in every
-     * call. */
+    /* The compiler puts these copies on the stack. Without them it would put the originals there, in every call. */
     barrier_var(ctx);
     barrier_var(copy.row);
     barrier_var(copy.generation);
@@ -115,7 +114,7 @@ static __always_inline int choose_backend(struct bpf_sock_addr *ctx, struct atte
     if (unlikely(find_kept(ctx, attempt->state, &attempt->keys->frontend, &kept)))
         return pass(attempt, PASS_NO_MEMORY);
     if (kept.generation && (kept.generation == attempt->generation || is_member(attempt->keys, &kept.backend))) {
-        *backend = kept.backend; /* a socket's backend (P16) goes before a client's (P13) */
+        *backend = kept.backend; /* a socket's backend (P16) takes precedence over a client's (P13) */
         recorded = true;
     } else {
         if (unlikely(seconds))
@@ -143,8 +142,9 @@ static __always_inline int choose_backend(struct bpf_sock_addr *ctx, struct atte
     return error;
 }
 
-/* 0: the call goes to `backend`. PASSED(reason): the call takes the normal way. -ENOENT: so it does, and no policy has a
- * say in it. -EAGAIN: the row was replaced while we read it, and nothing was done. */
+/* 0: the call goes to `backend`. PASSED(reason): it takes the normal way, and the reason is counted. -ENOENT: it takes
+ * the normal way, and nothing is counted, since it is for no frontend or from the agent. -EAGAIN: the row was replaced
+ * while we read it, and nothing was done. */
 static __always_inline int try_redirect(struct bpf_sock_addr *ctx, struct attempt *attempt, struct endpoint *backend) {
     const struct frontend_row *row = frontends.lookup(&attempt->keys->frontend);
     struct frontend_row copy;
@@ -170,12 +170,12 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, struct attemp
     if (unlikely(ctx->sk->bound_dev_if))
         return pass(attempt, PASS_BOUND);
     /* The way back needs this memory. Without it the calling program would see replies from an address that it did not
-     * call, and drop them. */
+     * call, and would drop them. */
     attempt->state = get_state(ctx, BPF_SK_STORAGE_GET_F_CREATE);
     if (unlikely(!attempt->state))
         return pass(attempt, PASS_NO_MEMORY);
-    /* This is never so in Shadow mode: the row of a policy that turns to it gets a new generation, and no socket
-     * records that. */
+    /* In Shadow mode no pair is current: the row gets a new generation when the policy changes to that mode, and then
+     * no socket records a pair of this generation. So choose_backend handles the mode. */
     if (unlikely(!is_current(&attempt->state->pair, &attempt->keys->frontend, attempt->generation)))
         return choose_backend(ctx, *attempt, backend);
     error = read_current(&attempt->state->pair, attempt->generation, backend);
@@ -199,15 +199,15 @@ static __always_inline void decide(struct bpf_sock_addr *ctx, const struct front
     keys.frontend = *call;
     error = try_redirect(ctx, &attempt, &backend);
     /* Starts the program from its beginning. It returns only when the kernel has done that 33 times for this call; then
-     * the call passes. Why it is no loop: the verifier of kernels before 6.17 also follows paths that a processor takes
-     * only by speculation, and in a loop there would be no end of these. */
+     * the call passes. A loop would not do: the verifier of kernels before 6.17 also follows paths that a processor
+     * takes only by speculation, and in a loop it would not come to an end. */
     if (unlikely(error == -EAGAIN))
         bpf_tail_call(ctx, OWN_PROGRAM, 0);
     if (error)
         note_direct_call(ctx, &keys.frontend);
     else
         set_endpoint(ctx, &backend, ipv6);
-    barrier_var(error); /* otherwise the compiler keeps on the stack whether it is 0 */
+    barrier_var(error); /* otherwise the compiler would store on the stack whether it is 0 */
     if (unlikely(is_watched()) && (!error || error <= PASSED(0)))
         record_decision(ctx, &keys.frontend, error ? 1 - PASSED_BASE - error : 0, ipv6);
 }

@@ -1,5 +1,5 @@
-/* What a socket remembers: to which backend it was redirected, so that it keeps it (P16), and from which frontend,
- * so that its program sees that (P15). */
+/* What a socket remembers: the backend to which it was redirected, which it keeps (P16), and the frontend that its
+ * program called, which the program sees (P15). */
 
 static __always_inline struct socket_state *get_state(struct bpf_sock_addr *ctx, u64 flags) {
     return bpf_sk_storage_get(SHARED(SOCKET_STATE), ctx->sk, 0, flags);
@@ -53,8 +53,8 @@ static __always_inline u64 is_stale(const struct socket_pair *pair) {
     return pair->flags & PAIR_STALE;
 }
 
-/* Appends a bit. Without barrier_var the compiler would collect the bits in the end, and keep on the stack until then
- * what they are made of. */
+/* Appends a bit. Without barrier_var the compiler would collect the bits only at the end, and until then keep on the
+ * stack what they are computed from. */
 static __always_inline u64 append(u64 bits, u64 bit) {
     bits = bits << 1 | bit;
     barrier_var(bits);
@@ -325,8 +325,8 @@ static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx) {
     return ctx->protocol == IPPROTO_MPTCP;
 }
 
-/* The key of the look-up, struct bpf_sock_tuple (the peer's address, ours, both ports), written as whole words
- * (types.h). */
+/* The caller must release what this returns. The key of the look-up, struct bpf_sock_tuple, is written as whole words
+ * (types.h): the peer's address, ours, both ports. */
 static __always_inline struct bpf_sock *find_subflow(struct bpf_sock_addr *ctx, const struct frontend_key *peer) {
     u64 ports = (__be16)peer->port_protocol | (u32)bpf_htons(ctx->sk->src_port) << 16;
     struct bpf_sock *found;
@@ -337,8 +337,8 @@ static __always_inline struct bpf_sock *find_subflow(struct bpf_sock_addr *ctx, 
         tuple[1] = ports;
         found = bpf_sk_lookup_tcp(ctx, (struct bpf_sock_tuple *)tuple, sizeof(((struct bpf_sock_tuple *)0)->ipv4),
                                   BPF_F_CURRENT_NETNS, 0);
-        /* LLVM for arm64 would otherwise make one call of both, with a place of `ports` that the verifier refuses to be
-         * variable. */
+        /* LLVM for arm64 would otherwise merge the two calls, and store `ports` at a variable offset on the stack,
+         * which the verifier refuses. */
         barrier_var(found);
         return found;
     }

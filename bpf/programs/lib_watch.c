@@ -1,4 +1,4 @@
-/* The programs record their decisions for watchers (run.py monitor, log.redirects). While there is no watcher, a call to
+/* The programs record their decisions for watchers (run.py monitor, log.redirects). While there is no watcher, a call of
  * a frontend reads one more word, and other calls do nothing more. */
 
 static __always_inline bool is_watched(void) {
@@ -7,8 +7,8 @@ static __always_inline bool is_watched(void) {
     return *(volatile u64 *)&watch->until;
 }
 
-/* Whether to record one more decision. Watchers renew `until` all the time. So when one ends in any way, nothing of it
- * stays for longer than a moment: the first call after that time finds that it is over, and sets it to 0. */
+/* Whether to record one more decision. Watchers renew `until` all the time. After the last watcher has ended, in
+ * whatever way, that time passes, and the next call of a frontend sets `until` to 0. */
 static __always_inline bool admit_decision(struct watch_row *watch, u64 now) {
     u64 until = *(volatile u64 *)&watch->until;
 
@@ -31,7 +31,7 @@ static __always_inline u16 own_hook(void) {
     return hook;
 }
 
-/* `call` is the frontend that the program called, and the context has the address by now to which the call goes. */
+/* `call` is the frontend that the program called. The context already has the address to which the call goes. */
 static __always_inline void record_decision(struct bpf_sock_addr *ctx, const struct frontend_key *call, u16 passed,
                                             bool ipv6) {
     struct watch_row *watch = ONLY_ROW(WATCH);

@@ -8,7 +8,7 @@ BPF_TABLE("array", u32, struct filter_row, filter, 1);
 BPF_TABLE("hash", struct frontend_key, struct frontend_row, frontends, MAX_FRONTENDS);
 /* index -> backend. A frontend row names a range of indices. */
 BPF_TABLE("array", u32, struct backend_row, backends, MAX_BACKENDS);
-/* (frontend, backend) -> 1 for each backend in use. So a socket or client learns whether it can keep its backend. */
+/* (frontend, backend) -> 1 for each backend in use. It shows whether a socket or client can keep its backend. */
 BPF_F_TABLE("hash", struct member_key, u32, members, MAX_MEMBERS, BPF_F_NO_PREALLOC);
 /* (policy, Pod cgroup) -> 1: the policy does not redirect the processes of that cgroup (P12). */
 BPF_F_TABLE("hash", struct backend_cgroup_key, u32, backend_cgroups, MAX_BACKEND_CGROUPS, BPF_F_NO_PREALLOC);
