@@ -31,6 +31,7 @@ class HeldLink(NamedTuple):
     program_id: int
 
     def holds(self) -> bool:
+        """Whether the link is attached and has our program."""
         info = libbpf.link_info(self.descriptor)
         return info.cgroup_id != 0 and info.program_id == self.program_id
 

@@ -59,5 +59,7 @@ def _copy(former: PinnedMaps, new: PinnedMaps, name: str, keys: Container[bytes]
             try:
                 new[name].update(key, value)
             except OSError as error:
-                _log.warning("some %s rows of the former build are lost: %s", name, error)
+                _log.warning(
+                    "not all rows of %s could be copied from the former build, the others are lost: %s", name, error
+                )
                 return

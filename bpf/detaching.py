@@ -14,7 +14,7 @@ def detach(bpffs: Path) -> list[str]:
         return []
     removed = []
     links = bpffs / pins.LINKS
-    # Stop redirecting first, and only then stop translating back: no program must ever see a backend.
+    # Stop redirecting first, and only then stop translating back: no process must ever see a backend's address.
     for hook in reversed(HOOKS):
         for path in (links / hook, *pins.former_links(links / hook)):
             if pins.is_pin(path):

@@ -1,4 +1,4 @@
-"""What can go wrong with the kernel side, as one error type."""
+"""The error type of the kernel side."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """The loader: a short-lived child process that compiles the programs with BCC, then loads and pins them.
 
-The only module that imports bcc, so that the agent's own process stays small. Nothing is attached here. Why it is done
-so: docs/decisions/0001-bcc-in-a-child-process.md.
+The only module that imports bcc, so that the agent's own process stays small. Nothing is attached here. See
+docs/decisions/0001-bcc-in-a-child-process.md.
 
     python -m bpf.loader DIRECTORY SHARED MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
 
-pins every map as DIRECTORY/maps/NAME and every program as DIRECTORY/programs/HOOK. The programs use the socket storages
+pins every map as DIRECTORY/maps/NAME and every program as DIRECTORY/programs/NAME. The programs use the socket storages
 that are pinned as SHARED/NAME; the loader makes those that are missing. DIRECTORY/maps/own_program_HOOK has the program
 itself, for a program that starts itself again.
 """
@@ -68,9 +68,9 @@ def load(directory: Path, shared: Path, sizes: MapSizes) -> None:
 
 
 def _load_deciding(hook: str, instructions: bytes, directory: Path) -> None:
-    """connect and sendmsg share one compiled program for each family. Each copy of it learns the number of its hook,
-    and has a map of its own by which it can start itself again: recent kernels let a program start only one of its own
-    attach type."""
+    """Loads a copy of the program that connect and sendmsg share for each family. Each copy is given the number of its
+    hook, and a map of its own by which it can start itself again: recent kernels let a program start only one of its
+    own attach type."""
     own = directory / "maps" / f"own_program_{hook}"
     array = libbpf.program_array()
     libbpf.pin(array, own)
@@ -82,7 +82,7 @@ def _load_deciding(hook: str, instructions: bytes, directory: Path) -> None:
 
 
 def _load_program(name: str, instructions: bytes, directory: Path) -> int:
-    """Its descriptor, once it is pinned."""
+    """Loads and pins a program. Returns its descriptor."""
     program_type = libbpf.PROG_TYPE_SOCK_ADDR if name in HOOKS else libbpf.PROG_TYPE_SCHED_CLS
     try:
         program = libbpf.load_program(name, instructions, program_type, HOOKS.get(name, 0))

@@ -57,6 +57,7 @@ _CGROUP_KEY = struct.Struct("=QQ")
 _REDIRECT_QUERY = struct.Struct("=24s16s2s6x16s2s6x")  # peer, local address and port, frontend address and port
 _CLOSER = struct.Struct("=QQ")
 _DECISION = struct.Struct("=QQ24s16s2s6xQQIIIHH")  # number ... thread, process, policy, passed, hook
+DECISION_SIZE = _DECISION.size
 
 POLICY_ID = struct.Struct("=Q")
 INDEX = struct.Struct("=I")

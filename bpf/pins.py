@@ -1,7 +1,7 @@
 """Our pins on a bpffs: their names and layout, how to distinguish them from other programs' pins, and their removal.
 
 Below the configured directory (`datapath.bpffs`):
-    BUILD/maps/NAME, BUILD/programs/HOOK   the maps and programs of one build, with the maps by which programs start
+    BUILD/maps/NAME, BUILD/programs/NAME   the maps and programs of one build, with the maps by which programs start
                                            themselves again (BUILD/maps/own_program_HOOK). They are made in `loading`,
                                            which is then renamed, so that a BUILD is either complete or absent
     BUILD/layout-DIGEST                    an empty directory whose name says how the build lays out its rows

@@ -126,7 +126,7 @@ class Closer:
         elif fault == CloserFault.NO_NAMESPACES:
             _log.warning("stale sockets of Pods stay open: %s", fault.reason)
         else:
-            _log.error("stale sockets stay open: %s (%s); retrying each %g s", fault.reason, error, RETRY_SECONDS)
+            _log.error("stale sockets stay open: %s (%s); retrying every %g s", fault.reason, error, RETRY_SECONDS)
 
 
 def wait_for_signal(seconds: float | None = None) -> bool:

@@ -29,6 +29,8 @@ AGENT = "agent"
 
 
 class Verdict(StrEnum):
+    """What becomes of the call. NO_MATCH: there is no row for it, so that it is for no frontend."""
+
     REDIRECT = "redirect"
     PASS = "pass"  # noqa: S105  (not a password)
     NO_MATCH = "no_match"
@@ -42,6 +44,8 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
+    """One check, and its answer."""
+
     check: str
     result: Result
     detail: str
@@ -67,6 +71,7 @@ class Explanation:
 
 
 def explain(facts: Facts) -> Explanation:
+    """Checks in order, up to the first one that keeps the call from being redirected."""
     steps: list[Step] = []
     affinity: Endpoint | None = None
     for check in CHECKS:

@@ -11,7 +11,7 @@ import mmap
 from pathlib import Path
 
 from bpf.libbpf import opened_pin
-from bpf.packing import unpack_decision
+from bpf.packing import DECISION_SIZE, unpack_decision
 from bpf.rows import Decision
 
 WATCH_NS = 2_000_000_000
@@ -20,7 +20,6 @@ _WORD = 8
 _WATCH_SIZE = 32
 MAX_DECISIONS = 1024
 """MAX_DECISIONS of bpf/programs/consts.h."""
-_ROW_SIZE = 96
 _UNTIL, _RECORDED, _DROPPED = 0, 2, 3
 """Indices of the words of `struct watch_row` in bpf/programs/types.h."""
 
@@ -31,7 +30,7 @@ class SharedRows:
     def __init__(self, maps: Path) -> None:
         """`maps` is the directory of a build's pinned maps."""
         self._watch_memory = _mapped(maps / "watch", _WATCH_SIZE)
-        self._rows_memory = _mapped(maps / "decisions", MAX_DECISIONS * _ROW_SIZE)
+        self._rows_memory = _mapped(maps / "decisions", MAX_DECISIONS * DECISION_SIZE)
         # Read in whole words, since the programs change them meanwhile.
         self._watch = memoryview(self._watch_memory).cast("Q")
         self._numbers = memoryview(self._rows_memory).cast("Q")
@@ -66,11 +65,11 @@ class SharedRows:
         found = []
         while self._read < last:
             number = self._read + 1
-            place = number % MAX_DECISIONS * _ROW_SIZE
+            place = number % MAX_DECISIONS * DECISION_SIZE
             before = self._numbers[place // _WORD]
             if before < number:  # a program is still writing it
                 break
-            raw = self._rows_memory[place : place + _ROW_SIZE]
+            raw = self._rows_memory[place : place + DECISION_SIZE]
             if before == number == self._numbers[place // _WORD]:
                 found.append(unpack_decision(raw))
             else:  # overwritten meanwhile

@@ -1,5 +1,5 @@
-/* The programs record their decisions for watchers (run.py monitor, log.redirects). While there is no watcher, a call of
- * a frontend reads one more word, and other calls do nothing more. */
+/* The programs record their decisions for watchers (run.py monitor, log.redirects). While there is no watcher, a call
+ * of a frontend reads one more word, and other calls do nothing more. */
 
 static __always_inline bool is_watched(void) {
     const struct watch_row *watch = ONLY_ROW(WATCH);
