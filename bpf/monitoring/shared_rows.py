@@ -44,12 +44,6 @@ class SharedRows:
         self._watch_memory.close()
         self._rows_memory.close()
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether the programs record what they decide. After the last watcher has ended, it stays true until the next
-        call of a frontend."""
-        return self._watch[_UNTIL] != 0
-
     def renew(self, now_ns: int) -> None:
         """Call it at least once in each WATCH_NS. `now_ns` is CLOCK_MONOTONIC."""
         self._watch[_UNTIL] = now_ns + WATCH_NS

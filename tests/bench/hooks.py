@@ -23,7 +23,6 @@ from unittest.mock import patch
 
 from bpf import libbpf
 from bpf.build import HOOKS, KERNEL_TREE
-from bpf.monitoring.shared_rows import SharedRows
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.bench import minimal
 from tests.bench.events import FakePod
@@ -148,12 +147,10 @@ def _watched(lab: Lab, agent: Agent) -> Iterator[None]:
     node = ("nsenter", f"--net=/run/netns/{lab.node}", *laboratory.RIGHTS)
     command = [*node, sys.executable, "run.py", "monitor", "--config", str(agent.config)]
     monitor = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    rows = SharedRows(lab.bpffs / agent.status()["build"] / "maps")
     try:
-        wait_until(lambda: rows.is_watched, "the monitor watches")
+        wait_until(agent.is_watched, "the monitor watches")
         yield
     finally:
-        rows.close()
         monitor.kill()
         monitor.wait()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from bpf.monitoring.shared_rows import SharedRows
 from tests.lab import manifests
 from tests.lab.lab import RIGHTS, ROOT, VIP, Agent, Lab, PodProcess, wait_until
 
@@ -69,14 +68,6 @@ def watch(lab: Lab, agent: Agent, monitors: list[Monitor], caller: PodProcess, *
     caller.do("udp", address=VIP, port=53, connected=True)
     wait_until(lambda: any(line.get("hook") == "connect4" for line in made.lines()), "the monitor sees the last call")
     return made
-
-
-def is_watched(lab: Lab, agent: Agent) -> bool:
-    rows = SharedRows(lab.bpffs / agent.status()["build"] / "maps")
-    try:
-        return rows.is_watched
-    finally:
-        rows.close()
 
 
 def test_a_redirect_and_a_pass_are_told_with_names_and_numbers(
@@ -182,7 +173,7 @@ def test_several_watch_at_once_and_leave_nothing_behind(
 
     def is_over() -> bool:
         client.do("udp", address=VIP, port=53)
-        return not is_watched(lab, agent)
+        return not agent.is_watched()
 
     wait_until(is_over, "the programs notice that nobody watches")
 

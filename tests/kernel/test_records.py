@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bpf.monitoring.shared_rows import SharedRows
 from tests.lab import manifests
 from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
 
@@ -75,13 +74,11 @@ def await_policy(agent: Agent, caller: PodProcess, name: str) -> None:
     wait_until(is_recorded, f"{name} is recorded")
 
 
-def test_with_none_nobody_watches(start: Callable[..., Agent], lab: Lab, client: PodProcess) -> None:
+def test_with_none_nobody_watches(start: Callable[..., Agent], client: PodProcess) -> None:
     agent = start("none")
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
     assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
-    rows = SharedRows(lab.bpffs / agent.status()["build"] / "maps")
-    assert not rows.is_watched
-    rows.close()
+    assert not agent.is_watched()
     assert "DecisionRecorder" not in {each["name"] for each in agent.status()["actors"]}
     assert records(agent) == []
 

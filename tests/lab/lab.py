@@ -27,6 +27,8 @@ import yaml
 
 from bpf import inspect
 from bpf.cgroups import find_cgroup
+from bpf.kernel_map import KernelMap
+from bpf.packing import ONLY_KEY
 from tests.lab.worker import SLOWNESS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -396,6 +398,14 @@ class Agent:
         return next(
             float(line.split()[-1]) for line in self.fetch("/metrics").splitlines() if line.startswith(name + " ")
         )
+
+    def is_watched(self) -> bool:
+        """Whether the programs record decisions. After the last watcher has ended, they stop at the next call."""
+        watch = KernelMap(self._bpffs / self.status()["build"] / "maps" / "watch")
+        row = watch.lookup(ONLY_KEY)
+        watch.close()
+        assert row
+        return any(row[:8])
 
     def inspect(self, view: str) -> list[dict[str, Any]]:
         """What `run.py inspect` shows, without the start of a process, since tests ask for it again and again."""
