@@ -63,7 +63,7 @@ def still(worker: PodProcess, key: str, who: str) -> bool:
 )
 @pytest.mark.parametrize("loss", ["gone", "not Ready"])
 @pytest.mark.usefixtures("closer")
-def test_a_kept_udp_socket_is_told_and_connects_to_the_next_backend(
+def test_a_kept_udp_socket_gets_an_error_and_connects_to_the_next_backend(
     lab: Lab,
     agent: Agent,
     pods: list[PodProcess],
@@ -97,7 +97,7 @@ def test_without_another_backend_the_program_connects_the_normal_way(
 
 
 @pytest.mark.usefixtures("closer")
-def test_a_busy_socket_is_told_too(lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess) -> None:
+def test_a_busy_socket_gets_the_error_too(lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess) -> None:
     place(lab, agent, pods[0])
     assert connect(client, "kept", VIP) == pods[0].name
     lab.write("pods", manifests.pod(pods[0], ready=False))
@@ -225,7 +225,7 @@ def test_a_closer_that_was_away_closes_what_became_stale_meanwhile(
 
 
 @pytest.mark.usefixtures("closer")
-def test_a_network_namespace_that_goes_away_is_nothing(
+def test_a_network_namespace_that_goes_away_does_not_stop_the_closer(
     lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess
 ) -> None:
     place(lab, agent, pods[0])
@@ -239,7 +239,7 @@ def test_a_network_namespace_that_goes_away_is_nothing(
 
 
 @pytest.mark.usefixtures("closer")
-def test_a_file_that_is_no_namespace_is_nothing(
+def test_a_file_that_is_no_namespace_does_not_stop_the_closer(
     lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess
 ) -> None:
     """Left at /run/netns by a runtime that was killed between making and mounting, or by a mount that was not told."""
@@ -307,7 +307,7 @@ def test_on_a_node_without_pods_the_closer_misses_no_namespaces(lab: Lab, agent:
     closer.kill()
 
 
-def test_turned_off_it_does_nothing_until_it_is_stopped(lab: Lab) -> None:
+def test_a_closer_that_is_turned_off_does_nothing_until_it_is_stopped(lab: Lab) -> None:
     closer = Closer(lab, Agent(lab, {"redirect__close_stale_sockets": False}))
     closer.await_line("the closer does nothing")
     assert closer.terminate() == 0

@@ -98,7 +98,7 @@ def test_a_pod_whose_container_was_killed_is_out_of_use(
         assert asks(client) == REMOTE
 
 
-def test_other_pods_go_on(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]) -> None:
+def test_other_pods_stay_in_use(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]) -> None:
     with container(lab, pods[0]) as made:
         redirected(lab, agent, client, running(pods[0]), manifests.pod(pods[1]))
         made.kill()
@@ -107,7 +107,7 @@ def test_other_pods_go_on(lab: Lab, agent: Agent, client: PodProcess, pods: list
         assert {asks(client) for _ in range(8)} == {"pod1"}
 
 
-def test_it_comes_back_when_its_status_names_another_container(
+def test_a_pod_comes_back_when_its_status_names_another_container(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     with container(lab, pods[0]) as first, container(lab, pods[0], SECOND) as second:
@@ -121,7 +121,7 @@ def test_it_comes_back_when_its_status_names_another_container(
         out_of_use(agent, pods[0])
 
 
-def test_an_agent_that_starts_while_a_container_is_dead_notices(
+def test_an_agent_that_starts_while_a_container_is_dead_takes_its_pod_out_of_use(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     with container(lab, pods[0]) as ended, container(lab, pods[0], SECOND):  # the second is the Pod's sandbox

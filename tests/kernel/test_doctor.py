@@ -67,7 +67,7 @@ def wrong(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.usefixtures("closer")
-def test_with_the_agents_rights_nothing_is_wrong_on_a_node_that_is_well(
+def test_with_the_agents_rights_nothing_is_wrong_on_a_healthy_node(
     lab: Lab, agent: Agent, pods: list[PodProcess]
 ) -> None:
     lab.write("objects", manifests.pod(pods[0]), manifests.policy("vip"))
@@ -90,7 +90,7 @@ def test_where_cgroups_are_read_only_the_redirect_is_tried_on_its_own(lab: Lab, 
     assert found["redirect"]["detail"] == "a test program of this command redirected a test call"
 
 
-def test_without_rights_it_names_what_is_missing(lab: Lab, agent: Agent) -> None:
+def test_without_rights_doctor_names_what_is_missing(lab: Lab, agent: Agent) -> None:
     code, found = examine(lab, agent, "setpriv", "--bounding-set=-all")
     assert code == 1
     assert {"kernel", "rights", "redirect"} <= set(wrong(found))

@@ -141,7 +141,7 @@ def test_a_hanging_tcp_server_fails_once_its_accept_queue_is_full(
         ("", "the connection was closed without an answer"),
     ],
 )
-def test_an_http_answer_that_is_no_success(
+def test_an_http_answer_that_is_no_success_takes_the_pod_out_of_use(
     lab: Lab, agent: Agent, client: PodProcess, server: PodProcess, answer: str, seen: str
 ) -> None:
     checked(lab, agent, client, server, {"http": {"path": "/ready?a=b"}})
@@ -153,7 +153,7 @@ def test_an_http_answer_that_is_no_success(
     assert request.splitlines()[:2] == ["GET /ready?a=b HTTP/1.1", f"Host: {server.address}:{HTTP}"]
 
 
-def test_a_check_that_can_not_be_sent_has_failed_and_says_why(lab: Lab, agent: Agent) -> None:
+def test_a_check_that_cannot_be_sent_has_failed_and_says_why(lab: Lab, agent: Agent) -> None:
     run("ip", "-n", lab.node, "route", "add", "unreachable", "10.99.0.1/32")
     far = lab.pod("far")
     manifest = manifests.pod(far)
@@ -225,7 +225,7 @@ def test_pods_are_checked_at_an_address_of_the_frontends_family(lab: Lab, agent:
     wait_until(lambda: count(agent, "success") > 0, "the first check succeeded")
 
 
-def test_an_agent_that_starts_while_a_pod_hangs_notices(
+def test_an_agent_that_starts_while_a_pod_hangs_takes_it_out_of_use(
     lab: Lab, agent: Agent, client: PodProcess, server: PodProcess
 ) -> None:
     checked(lab, agent, client, server, {"dns": {}})

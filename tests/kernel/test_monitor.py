@@ -70,7 +70,7 @@ def watch(lab: Lab, agent: Agent, monitors: list[Monitor], caller: PodProcess, *
     return made
 
 
-def test_a_redirect_and_a_pass_are_told_with_names_and_numbers(
+def test_a_redirect_and_a_pass_are_shown_with_names_and_numbers(
     lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess, pods: list[PodProcess]
 ) -> None:
     monitor = watch(lab, agent, monitors, client)
@@ -96,7 +96,7 @@ def test_a_redirect_and_a_pass_are_told_with_names_and_numbers(
     assert passed["backend"] is None
 
 
-def test_calls_elsewhere_are_not_told(
+def test_calls_elsewhere_are_not_shown(
     lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess, pods: list[PodProcess]
 ) -> None:
     monitor = watch(lab, agent, monitors, client)
@@ -126,7 +126,9 @@ def test_the_caller_may_be_named_as_in_explain(
     assert {line["pid"] for line in monitor.lines()} == {caller.pid}
 
 
-def test_it_ends_after_that_many_lines(lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess) -> None:
+def test_with_count_monitor_ends_after_that_many_lines(
+    lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess
+) -> None:
     monitor = watch(lab, agent, monitors, client, "--count", "100")
     for _ in range(110):
         client.do("udp", address=VIP, port=53)
@@ -134,7 +136,7 @@ def test_it_ends_after_that_many_lines(lab: Lab, agent: Agent, monitors: list[Mo
     assert len(monitor.lines()) == 100
 
 
-def test_it_ends_when_nobody_reads_its_output(
+def test_monitor_ends_when_nobody_reads_its_output(
     lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess
 ) -> None:
     """As with `| head`."""
@@ -154,11 +156,11 @@ def test_it_ends_when_nobody_reads_its_output(
 
 
 @pytest.mark.usefixtures("monitors")
-def test_it_ends_after_that_many_seconds(lab: Lab, agent: Agent) -> None:
+def test_with_seconds_monitor_ends_after_that_many_seconds(lab: Lab, agent: Agent) -> None:
     assert Monitor(lab, agent, "--seconds", "1").await_end() == 0
 
 
-def test_several_watch_at_once_and_leave_nothing_behind(
+def test_several_monitors_watch_at_once_and_leave_nothing_behind(
     lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess
 ) -> None:
     first = watch(lab, agent, monitors, client)
@@ -191,7 +193,7 @@ def test_what_exceeds_the_rate_is_counted(lab: Lab, agent: Agent, monitors: list
     assert any("lost" in line for line in monitor.lines()[seen:])
 
 
-def test_it_goes_on_when_an_upgrade_replaces_the_programs(
+def test_monitor_goes_on_when_an_upgrade_replaces_the_programs(
     lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess
 ) -> None:
     monitor = watch(lab, agent, monitors, client)

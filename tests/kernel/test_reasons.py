@@ -218,7 +218,7 @@ def test_one_sentence_names_policy_and_field(
     assert not [each for each in situation.says if each not in found["summary"]], found["summary"]
 
 
-def test_without_a_policy_it_says_so(lab: Lab, agent: Agent) -> None:
+def test_without_a_policy_explain_says_so(lab: Lab, agent: Agent) -> None:
     found = explain(lab, agent, CLIENT, TO)
     assert (found["verdict"], found["reason"], found["policy"]) == ("no_match", "no_frontend", None)
     assert found["summary"].endswith(f"{TO} is not a frontend: no policy names it in spec.frontend")
@@ -243,7 +243,7 @@ def test_the_limit_is_named_while_it_is_reached(lab: Lab, agent: Agent, client: 
     assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
 
 
-def test_a_client_that_is_outside_the_percentage_is_told_so(
+def test_explain_says_that_a_client_is_outside_the_percentage(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     places = {each.pid: packing.client_place(each.do("cookie")["cookie"]) for each in (client, *pods[1:])}
@@ -285,7 +285,7 @@ def test_another_program_that_runs_first_is_named(lab: Lab, agent: Agent, client
     assert "datapath.cgroup" in found["summary"] and f"program {identifiers[0]}" in found["summary"]
 
 
-def test_a_pod_that_may_have_a_kernel_of_its_own_is_told_so(
+def test_explain_says_that_a_pod_may_have_a_kernel_of_its_own(
     lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess
 ) -> None:
     virtual = manifests.pod(client, app="client")
@@ -330,7 +330,7 @@ def test_what_a_dead_agent_left_is_named_as_such_and_so_is_the_end_of_its_lease(
     agent.start()
 
 
-def test_nothing_installed_is_said(lab: Lab, agent: Agent) -> None:
+def test_explain_says_that_nothing_is_installed(lab: Lab, agent: Agent) -> None:
     agent.terminate()
     agent.command("detach")
     found = explain(lab, agent, "host", TO)

@@ -136,7 +136,7 @@ def test_with_passes_only_passes_are_recorded_and_what_exceeds_the_rate_is_count
     assert {each.get("reason", "lost") for each in records(agent)} == {"from_backend", "lost"}
 
 
-def test_an_output_that_takes_nothing_is_said_and_harms_nothing(
+def test_an_output_that_takes_nothing_is_reported_and_harms_nothing(
     start: Callable[..., Agent], client: PodProcess
 ) -> None:
     agent = start("all", within=("sh", "-c", 'exec "$@" >/dev/full', "sh"))

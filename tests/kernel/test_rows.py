@@ -65,7 +65,7 @@ def seal_of(rows_of: KernelMap) -> int:
 
 
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
-def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
+def test_the_programs_read_a_frontend_and_its_row_as_packed(maps: PinnedMaps, frontend: Frontend) -> None:
     maps.write_frontend(
         rows.FrontendRow(
             generation=2**40 + 1,
@@ -105,7 +105,7 @@ def test_a_frontend_and_its_row(maps: PinnedMaps, frontend: Frontend) -> None:
     maps.remove_frontend(frontend)
 
 
-def test_a_backend(maps: PinnedMaps) -> None:
+def test_the_programs_read_a_backend_as_packed(maps: PinnedMaps) -> None:
     maps["backends"].update_many(packing.pack_backends(7, 0, [BACKEND]))
     row = as_the_kernel_sees(maps["backends"].path)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
@@ -113,7 +113,7 @@ def test_a_backend(maps: PinnedMaps) -> None:
 
 
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
-def test_the_bits_of_a_frontend(maps: PinnedMaps, frontend: Frontend) -> None:
+def test_the_programs_read_the_bits_of_a_frontend_as_packed(maps: PinnedMaps, frontend: Frontend) -> None:
     filter_row = bytearray(maps["filter"].row_size)
     for bit in packing.filter_bits(frontend):
         filter_row[bit // 8] |= 1 << bit % 8
@@ -126,7 +126,7 @@ def test_the_bits_of_a_frontend(maps: PinnedMaps, frontend: Frontend) -> None:
     assert {i: word for i, word in enumerate(row["frontends"]) if word} == {place // 64: 1 << place % 64}
 
 
-def test_an_affinity(maps: PinnedMaps) -> None:
+def test_the_programs_read_an_affinity_as_packed(maps: PinnedMaps) -> None:
     held = rows.AffinityRow(client_netns=2**33, frontend=V4, backend=BACKEND, generation=7, last_used_ns=2**50)
     maps["affinity"].update(*packing.pack_affinity(held))
     row = as_the_kernel_sees(maps["affinity"].path)
@@ -142,14 +142,14 @@ def test_an_affinity(maps: PinnedMaps) -> None:
     }
 
 
-def test_a_member(maps: PinnedMaps) -> None:
+def test_the_programs_read_a_member_as_packed(maps: PinnedMaps) -> None:
     maps["members"].update(packing.pack_member(V6, BACKEND), packing.PRESENT)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
     assert as_the_kernel_sees(maps["members"].path)["key"] == {"frontend": key_of(V6), "backend": endpoint}
     assert maps.members() == {(V6, BACKEND)}
 
 
-def test_what_the_closer_is_told_and_tells(maps: PinnedMaps) -> None:
+def test_programs_agent_and_closer_read_the_closers_rows_alike(maps: PinnedMaps) -> None:
     maps["backend_pods"].update(packing.pack_address(BACKEND.address), packing.PRESENT)
     assert as_the_kernel_sees(maps["backend_pods"].path)["key"] == {"address": words(BACKEND.address)}
     assert maps.backend_pods() == {BACKEND.address}
@@ -166,7 +166,7 @@ def test_what_the_closer_is_told_and_tells(maps: PinnedMaps) -> None:
     assert maps.closer() == row
 
 
-def test_counters(maps: PinnedMaps) -> None:
+def test_counters_are_read_as_the_programs_lay_them_out(maps: PinnedMaps) -> None:
     counters = maps["counters"]
     numbers = b"".join(i.to_bytes(8, sys.byteorder) for i in range(1, counters.row_size // 8 + 1))
     counters.update(ONE, numbers * counters.cpus)
@@ -179,7 +179,7 @@ def test_counters(maps: PinnedMaps) -> None:
     assert [read.passes[reason] for reason in rows.PassReason] == [n * counters.cpus for n in of_a_cpu["passes"]]
 
 
-def test_a_decision(maps: PinnedMaps) -> None:
+def test_a_decision_is_read_as_the_programs_lay_it_out(maps: PinnedMaps) -> None:
     """Only the programs write one."""
     target = packing.pack_member(V4, BACKEND)[24:]
     numbers = (2**33, 2**34, 7 << 32 | 9, 10091, rows.PassReason.QOS + 1, 3)
@@ -210,7 +210,7 @@ def test_a_decision(maps: PinnedMaps) -> None:
     )
 
 
-def test_a_policy_its_window_its_cgroups_and_the_configuration(maps: PinnedMaps) -> None:
+def test_the_programs_read_policies_windows_cgroups_and_configuration_as_packed(maps: PinnedMaps) -> None:
     maps["policies"].update(ONE, packing.pack_policy(rows.PolicyRow(name="n" * 253, limit=9)))
     row = as_the_kernel_sees(maps["policies"].path)
     assert row["value"]["limit"] == 9

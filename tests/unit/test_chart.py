@@ -157,7 +157,7 @@ def test_the_closer_talks_to_nobody() -> None:
     assert TOKEN not in {each["mountPath"] for each in mounts("DaemonSet", AGENT, "agent").values()}
 
 
-def test_the_controller_has_none_and_is_not_root() -> None:
+def test_the_controller_has_no_capability_and_is_not_root() -> None:
     assert "add" not in container("Deployment", CONTROLLER)["securityContext"]["capabilities"]
     assert pod("Deployment", CONTROLLER)["securityContext"]["runAsNonRoot"] is True
     assert not pod("Deployment", CONTROLLER).get("hostNetwork")
@@ -172,7 +172,7 @@ def test_the_agent_does_not_depend_on_what_it_redirects() -> None:
     assert "cpu" not in container("DaemonSet", AGENT)["resources"]["limits"], "a throttled agent loses its lease"
 
 
-def test_commands_and_variables() -> None:
+def test_each_container_runs_its_command_with_variables_that_the_agent_knows() -> None:
     assert container("DaemonSet", AGENT)["command"] == ["python", "run.py"]
     assert container("Deployment", CONTROLLER)["command"] == ["python", "run.py", "controller"]
     variables = {each["name"]: each for each in container("DaemonSet", AGENT)["env"]}
@@ -197,7 +197,7 @@ def test_probes_ask_where_the_configuration_says(kind: str, name: str, tmp_path:
     assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
 
 
-def test_the_crd_in_it_is_the_crd() -> None:
+def test_the_manifest_has_the_crd_as_crd_yaml_has_it() -> None:
     assert OBJECTS["CustomResourceDefinition", "localredirectpolicies.balancing.elf.io"] == yaml.safe_load(
         (K8S / "crd.yaml").read_text()
     )

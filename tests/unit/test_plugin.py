@@ -195,7 +195,7 @@ def test_it_can_be_run_as_kubectl_runs_it() -> None:
 # --- status
 
 
-def test_a_well_node_is_a_row_and_nothing_is_wrong(
+def test_a_healthy_node_is_a_row_and_nothing_is_wrong(
     served: dict[str, tuple[int, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert served
@@ -281,13 +281,13 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
-def test_problems_of_a_status(case: str) -> None:
+def test_each_problem_of_a_status_is_named(case: str) -> None:
     given, says = PROBLEMS[case]
     (problem,) = plugin.problems_of(given)
     assert problem.startswith(says)
 
 
-def test_a_well_status_has_no_problem() -> None:
+def test_a_healthy_status_has_no_problem() -> None:
     assert list(plugin.problems_of(STATUS)) == []
 
 
@@ -314,7 +314,9 @@ def test_explain_takes_a_protocol_a_namespace_and_callers_that_are_no_pods(clust
     assert cluster.asked("get pod client")[0][:5] == ["get", "pod", "client", "-n", "shop"]
 
 
-def test_doctor_asks_every_node_and_says_which_it_cannot(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_doctor_asks_every_node_and_names_those_that_it_cannot_ask(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
     cluster.answers("exec agent-a run.py doctor", "all is well\n")
     assert plugin.main(["doctor"]) == 1
     captured = capfd.readouterr()
@@ -431,7 +433,7 @@ def test_a_failure_is_one_line_that_says_what_to_do(
     assert all(part in line for part in parts), line
 
 
-def test_without_kubectl_it_says_so(
+def test_without_kubectl_the_plugin_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -77,7 +77,9 @@ def test_version_is_the_release(capsys: pytest.CaptureFixture[str]) -> None:
     [["nonsense"], ["validate"], ["inspect", "nonsense"], ["inspect", "-o", "xml"], ["--nonsense"], ["--config"]],
     ids=" ".join,
 )
-def test_wrong_usage_is_2_with_the_usage(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_exits_with_2_and_prints_the_usage(
+    arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         run.main(arguments)
     assert ended.value.code == 2
@@ -85,7 +87,7 @@ def test_wrong_usage_is_2_with_the_usage(arguments: Sequence[str], capsys: pytes
 
 
 @pytest.mark.parametrize("command", [[], ["inspect"], ["detach"], ["controller"]], ids=str)
-def test_a_wrong_configuration_is_2_and_names_the_key(
+def test_a_wrong_configuration_exits_with_2_and_names_the_key(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "agent.yaml"
@@ -185,7 +187,9 @@ def test_the_users_examples_are_valid(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == ""
 
 
-def test_a_manifest_with_a_fault_is_1_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_manifest_with_a_fault_exits_with_1_and_prints_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "policy.yaml"
     text = next(iter(sorted(EXAMPLES.glob("address*.yaml")))).read_text()
     path.write_text(text.replace("kind: LocalRedirectPolicy", "kind: LocalRedirectPolicy\nstatus: {}\nnonsense: 1", 1))
@@ -254,7 +258,7 @@ def test_an_actor_that_keeps_failing_ends_the_agent_with_1(
 
 
 @pytest.mark.parametrize("error", [DatapathError("this kernel lacks everything"), PermissionError(13, "no rights")])
-def test_a_datapath_that_cannot_be_prepared_is_1_and_one_line(
+def test_a_datapath_that_cannot_be_prepared_exits_with_1_and_prints_one_line(
     error: Exception, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def prepare(_settings: object) -> None:

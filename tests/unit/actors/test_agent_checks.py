@@ -19,7 +19,7 @@ WELL: dict[str, Any] = {
 }
 
 
-def test_an_agent_that_is_well() -> None:
+def test_an_agent_that_works_passes_every_check() -> None:
     assert [(each.check, each.ok, each.remedy) for each in agent_findings(WELL)] == [
         ("agent", True, ""),
         ("sources", True, ""),

@@ -122,7 +122,7 @@ def test_a_frontend_goes_from_one_policy_to_another() -> None:
     assert maps.unusable() == {(DNS, Endpoint(ONE, 53))}
 
 
-def test_after_a_restart_what_is_no_longer_so_goes() -> None:
+def test_after_a_restart_rows_that_are_no_longer_right_are_removed() -> None:
     maps, _ = begun(policy("p", OTHER, unusable=(ONE, TWO)), there=(ONE, TWO, OTHER))
     usage = BackendUsage(maps)  # type: ignore[arg-type]
     usage.apply(message(policy("p", unusable=(TWO,)), there=(TWO,), complete=True))

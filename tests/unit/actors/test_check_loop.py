@@ -153,19 +153,19 @@ def test_checks_go_on_and_are_counted(running: Running, address: str) -> None:
 
 
 @pytest.mark.parametrize("probe", [DNS, TCP, HTTP], ids=["dns", "tcp", "http"])
-def test_nobody_listens(running: Running, probe: Probe) -> None:
+def test_a_port_at_which_nobody_listens_fails_the_check(running: Running, probe: Probe) -> None:
     port = closed_port()
     running.select(check(probe, port), LOOPBACK)
     assert running.finding().endswith(f"check of port {port} failed: Connection refused")
 
 
-def test_no_answer_in_time(running: Running) -> None:
+def test_an_answer_that_does_not_come_in_time_fails_the_check(running: Running) -> None:
     with server(socket.SOCK_DGRAM, dns(lambda _query: [])) as port:
         running.select(check(DNS, port, timeout=0.05), LOOPBACK)
         assert running.finding() == f"its dns check of port {port} failed: no answer within 50 ms"
 
 
-def test_a_flood_of_datagrams_fails_the_check_and_keeps_nobody_from_the_others(running: Running) -> None:
+def test_a_flood_of_datagrams_that_are_no_reply_fails_the_check(running: Running) -> None:
     with server(socket.SOCK_DGRAM, dns(lambda query: [query] * 100)) as port:
         running.select(check(DNS, port, interval=1.0, timeout=1.0), LOOPBACK)
         assert running.finding().endswith("failed: what it sent is not a reply to the question")
@@ -181,7 +181,7 @@ def test_a_flood_of_datagrams_fails_the_check_and_keeps_nobody_from_the_others(r
         (b"", "the connection was closed without an answer"),
     ],
 )
-def test_http_answers_that_are_no_success(running: Running, text: bytes, seen: str) -> None:
+def test_an_http_answer_that_is_no_success_fails_the_check(running: Running, text: bytes, seen: str) -> None:
     with server(socket.SOCK_STREAM, http(text)) as port:
         running.select(check(HTTP, port, interval=0.3, timeout=0.3), LOOPBACK)
         assert running.finding() == f"its http check of port {port} failed: {seen}"
@@ -238,7 +238,7 @@ def test_a_pod_that_is_no_longer_selected_is_no_longer_checked(running: Running)
         assert asked.qsize() <= 1
 
 
-def test_what_was_counted_is_told_when_a_policy_goes_so_that_no_later_one_of_its_name_gets_it(
+def test_counts_are_sent_when_a_policy_goes_so_that_no_later_one_of_its_name_gets_them(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check_loop, "COUNT_SECONDS", 3600.0)
@@ -257,7 +257,7 @@ def test_what_was_counted_is_told_when_a_policy_goes_so_that_no_later_one_of_its
         running.counted(successes=3)
 
 
-def test_what_the_resolver_does_not_know_it_is_told_again(running: Running) -> None:
+def test_a_finding_that_the_resolver_does_not_know_is_sent_again(running: Running) -> None:
     port = closed_port()
     wanted = check(TCP, port, interval=300.0, timeout=300.0)
     running.select(wanted, LOOPBACK, why="it hung")
@@ -265,7 +265,7 @@ def test_what_the_resolver_does_not_know_it_is_told_again(running: Running) -> N
     assert running.finding() == "it hung"
 
 
-def test_many_pods_are_checked_apart(running: Running) -> None:
+def test_many_pods_are_checked_independently(running: Running) -> None:
     addresses = [f"127.0.1.{number}" for number in range(1, 101)]
     servers: list[socket.socket] = []
     for address in addresses:
@@ -282,7 +282,7 @@ def test_many_pods_are_checked_apart(running: Running) -> None:
         each.close()
 
 
-def test_without_checks_it_waits_and_with_a_stop_it_ends() -> None:
+def test_without_checks_the_loop_waits_until_it_is_stopped() -> None:
     with Running() as running:
         running.select(None)
         running.loop.stop()

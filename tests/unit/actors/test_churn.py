@@ -71,7 +71,7 @@ def numbered(number: int) -> list[Policy]:
 
 @pytest.mark.parametrize("decision", [AgentDecision(REDIRECT), ClusterDecision(REDIRECT)], ids=["agent", "controller"])
 @pytest.mark.parametrize("waits", [False, True], ids=["decided", "not decided before they go"])
-def test_the_resolvers_indexes(decision: Decision[Any], *, waits: bool) -> None:
+def test_the_resolver_holds_nothing_of_objects_that_are_gone(decision: Decision[Any], *, waits: bool) -> None:
     state = ResolverState[Any](datapath=DatapathSettings(), redirect=REDIRECT, decision=decision)
     for number in range(POLICIES // 4):
         policies = numbered(number)
@@ -132,7 +132,7 @@ SEQUENCES = {
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES.values(), ids=SEQUENCES)
-def test_the_plan_of_what_to_write(sequence: list[str]) -> None:
+def test_the_plan_of_writes_holds_nothing_of_policies_that_are_gone(sequence: list[str]) -> None:
     plan = WritePlan()
     for number in range(POLICIES):
         for step in sequence:
@@ -166,7 +166,7 @@ def test_a_policy_that_is_created_again_is_written_to_even_when_the_removal_of_t
     assert isinstance(written, StatusWrite) and written.uid == "new"
 
 
-def test_refusals_that_were_logged() -> None:
+def test_logged_refusals_are_forgotten_with_their_policy() -> None:
     writer = StatusWriter(write=lambda _write: WriteAnswer(result=WriteResult.WRITTEN), leads=lambda: False)
     for number in range(POLICIES):
         write = StatusWrite(key=key(number), uid="u", status=PolicyStatus(), former_reason="", decided_at="")
@@ -175,7 +175,7 @@ def test_refusals_that_were_logged() -> None:
     assert writer._logged_refusals == {}
 
 
-def test_conditions_and_faults() -> None:
+def test_conditions_and_faults_are_forgotten_with_their_policy() -> None:
     state = AgentState()
     for number in range(POLICIES):
         condition = PolicyCondition(
@@ -189,7 +189,7 @@ def test_conditions_and_faults() -> None:
     assert list(held(state)) == []
 
 
-def test_what_the_sources_hold() -> None:
+def test_sources_hold_nothing_of_objects_that_are_gone() -> None:
     cache, store, resource = ObjectCache(), ManifestStore(), Resource(kind="Pod", path="/api/v1/pods")
     cache.list(resource, [])
     for number in range(POLICIES):

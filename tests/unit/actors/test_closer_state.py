@@ -34,7 +34,9 @@ WELL = CloserRow(alive_ns=NOW - 500_000_000, fault=CloserFault.NONE)
         ),
     ],
 )
-def test_the_state_of_the_closer(row: CloserRow, enabled: bool, state: str, message: str) -> None:
+def test_the_state_of_the_closer_follows_from_its_row_and_the_clock(
+    row: CloserRow, enabled: bool, state: str, message: str
+) -> None:
     found = closer_report(row, enabled=enabled, now_ns=NOW)
     assert found.state == state
     assert message in found.message

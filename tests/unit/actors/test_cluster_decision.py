@@ -70,7 +70,7 @@ def counts(found: Assessment) -> tuple[int, int]:
         pytest.param([on("n0", "a", "10.1.0.1"), on("n1", "b", "fd01::1")], 2, id="either family is enough"),
     ],
 )
-def test_nodes_with_a_usable_backend(pods: list[Pod], ready: int) -> None:
+def test_nodes_with_a_usable_backend_are_counted(pods: list[Pod], ready: int) -> None:
     assert counts(assess(DNS, pods)) == (ready, 4)
 
 
@@ -95,13 +95,13 @@ def test_a_backend_needs_an_address_of_the_frontends_family(ip: str, pod_ip: str
         pytest.param(LabelSelector(match_labels=(("zone", "z"),)), [on("n0")], (0, 0), id="none"),
     ],
 )
-def test_nodes_that_the_policy_selects(
+def test_nodes_that_the_policy_selects_are_counted(
     selector: LabelSelector | None, pods: list[Pod], expected: tuple[int, int]
 ) -> None:
     assert counts(assess(replace(DNS, node_selector=selector), pods)) == expected
 
 
-def test_frontends_of_both_families_and_what_is_matched() -> None:
+def test_a_verdict_names_what_is_matched_and_the_frontends_of_both_families() -> None:
     of_service, of_address = assess(DNS).verdict, assess(address_spec("fd00::90")).verdict
     assert of_service.frontend == "kube-system/dns"
     assert of_service.frontends == ("10.96.0.10:53/UDP", "[fd00::a]:53/UDP")
@@ -224,7 +224,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_states_reasons_and_messages(case: str) -> None:
+def test_each_situation_has_its_state_reason_and_message(case: str) -> None:
     found, state, reason, message = CASES[case]
     assert (found.condition.state, found.verdict.reason) == (state, reason)
     assert found.verdict.message == found.condition.message == message
@@ -265,7 +265,9 @@ def test_a_very_long_message_is_cut() -> None:
         pytest.param(None, {"*"}, set[str](), id="invalid"),
     ],
 )
-def test_the_pods_that_have_to_be_known(spec: PolicySpec | None, namespaces: set[str], expected: set[str]) -> None:
+def test_the_pods_to_ask_for_are_those_of_the_namespaces_that_a_policy_may_use(
+    spec: PolicySpec | None, namespaces: set[str], expected: set[str]
+) -> None:
     decision = ClusterDecision(RedirectSettings(address_backend_namespaces=frozenset(namespaces)))
     assert set(decision.pod_queries(policy(spec))) == {PodQuery(namespace=each, selector=SELECTOR) for each in expected}
 
@@ -275,7 +277,7 @@ def test_a_balancing_policy_needs_no_pods() -> None:
     assert list(ClusterDecision(RedirectSettings()).pod_queries(other)) == []
 
 
-def test_who_gets_the_messages() -> None:
+def test_verdicts_go_to_the_status_writer_and_conditions_to_the_reporters() -> None:
     found = assess(DNS, [on("n0")])
     decided = Decided(complete=True, outcomes=(found,), removed=(KEY,), conflicts=2, received_at=1.0, as_of=0.5)
     told = list(ClusterDecision(RedirectSettings()).messages(decided))

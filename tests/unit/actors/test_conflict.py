@@ -116,7 +116,7 @@ def test_p8_of_two_kinds_with_one_name_and_age_all_nodes_choose_the_same() -> No
         (7, "serviceId 7"),
     ],
 )
-def test_the_text_of_a_loss(claim: Claim, what: str) -> None:
+def test_a_loss_names_what_is_claimed(claim: Claim, what: str) -> None:
     assert Loss(key("a"), claim).what == what
 
 

@@ -482,7 +482,9 @@ ON_A, ON_B = (replace(pod(f"cache-{name}"), node=name) for name in "ab")
 IN_DNS, ANYWHERE = (PodQuery(namespace=each, selector=SELECTOR) for each in ("kube-system", ""))
 
 
-def test_it_subscribes_to_the_pods_that_policies_select_once_the_policies_are_known(cluster: ClusterSetting) -> None:
+def test_a_controller_subscribes_to_the_pods_that_policies_select_once_the_policies_are_known(
+    cluster: ClusterSetting,
+) -> None:
     cluster.tell(fact(DNS), fact(replace(VIP, key=replace(KEY, name="vip"))))
     assert cluster.pod_subscriptions() == []
     cluster.sync(SourceName.POLICIES)
@@ -625,7 +627,7 @@ def test_the_verdict_on_a_loser_names_the_winner_and_the_loser_takes_over_when_i
     assert [(each.key.name, each.reason, each.nodes_ready) for each in message.verdicts] == [("young", "Accepted", 1)]
 
 
-def test_p20_the_addresses_of_all_pods_are_told_when_they_change(setting: Setting) -> None:
+def test_p20_the_addresses_of_all_pods_are_sent_when_they_change(setting: Setting) -> None:
     setting.open(VIP, pod())
     setting.tell(fact(replace(pod("stranger", "10.1.0.9", app="web"), ready=False)))
     (applied,) = setting.applied()

@@ -68,7 +68,7 @@ def test_p4_backends_are_selected_by_labels(candidate: Pod, selected: bool) -> N
         pytest.param([pod(ready=False, app="web")], set(), id="not selected"),
     ],
 )
-def test_p20_backends_that_are_selected_and_not_usable_are_told(pods: list[Pod], unusable: set[str]) -> None:
+def test_p20_pods_that_are_selected_and_not_usable_are_unusable_backends(pods: list[Pod], unusable: set[str]) -> None:
     found = outcome(address_spec(), pods).desired.unusable
     assert {str(endpoint) for _, endpoint in found} == unusable
     assert {str(frontend) for frontend, _ in found} <= {"169.254.0.90:53/UDP"}
@@ -79,7 +79,7 @@ def test_p20_a_backend_whose_container_ended_is_not_usable() -> None:
     assert {str(endpoint) for _, endpoint in found.desired.unusable} == {"10.1.0.1:5353"}
 
 
-def test_p20_a_policy_out_of_force_tells_of_no_backend() -> None:
+def test_p20_a_policy_out_of_force_has_no_unusable_backends() -> None:
     assert not outcome(replace(address_spec(), enabled=False), [pod(ready=False)]).desired.unusable
 
 
@@ -102,7 +102,7 @@ def test_p4_expressions_are_applied() -> None:
         pytest.param(pod(finished=True), False, "no Pod on this node matches", id="finished"),
     ],
 )
-def test_p5_usable_backends(candidate: Pod, usable: bool, why: str) -> None:
+def test_p5_a_usable_backend_is_ready_has_an_address_and_does_not_end(candidate: Pod, usable: bool, why: str) -> None:
     found = outcome(address_spec(), [candidate])
     assert redirects(found) == ({"169.254.0.90:53/UDP": ["10.1.0.1:5353"]} if usable else {})
     assert found.condition.state == (PolicyState.ACTIVE if usable else PolicyState.NO_BACKEND)
@@ -156,7 +156,9 @@ def test_p5_two_pods_with_one_ip_are_one_backend() -> None:
         pytest.param(address_spec(), {"a", "b"}, {"a", "b"}, id="address: those that the configuration allows"),
     ],
 )
-def test_p6_namespaces(spec: PolicySpec, allowed: set[str], expected: set[str] | None) -> None:
+def test_p6_backends_come_from_the_namespaces_of_service_policy_or_configuration(
+    spec: PolicySpec, allowed: set[str], expected: set[str] | None
+) -> None:
     assert namespaces_of(spec, RedirectSettings(address_backend_namespaces=frozenset(allowed))) == expected
 
 
@@ -232,7 +234,7 @@ STATES: Mapping[str, tuple[Outcome, PolicyState, str]] = {
 
 
 @pytest.mark.parametrize("case", STATES)
-def test_states_and_their_messages(case: str) -> None:
+def test_each_situation_has_its_state_and_message(case: str) -> None:
     found, state, message = STATES[case]
     assert (found.condition.state, found.condition.message) == (state, message)
     assert found.condition.reason == state.value
@@ -287,7 +289,7 @@ def test_p12_all_selected_pods_are_not_redirected(candidate: Pod, excluded: bool
     assert [(each.key, each.uid, each.config_hash) for each in found.desired.excluded] == expected
 
 
-def test_p12_the_policy_may_turn_it_off() -> None:
+def test_p12_a_policy_may_redirect_its_own_backends() -> None:
     assert outcome(replace(address_spec(), skip_redirect_from_backend=False), [pod()]).desired.excluded == ()
 
 
@@ -312,13 +314,15 @@ STICKY = replace(SERVICE, client_ip_affinity=True, affinity_seconds=60)
         ),
     ],
 )
-def test_p13_affinity(spec: PolicySpec, service: Service | None, expected: int) -> None:
+def test_p13_affinity_is_the_policys_or_else_the_services(
+    spec: PolicySpec, service: Service | None, expected: int
+) -> None:
     assert affinity_seconds(spec, service) == expected
     assert outcome(spec, service=service).desired.affinity_seconds == expected
 
 
 @pytest.mark.parametrize("from_host", [True, False])
-def test_p14_host_processes(from_host: bool) -> None:
+def test_p14_the_policy_says_whether_host_processes_are_redirected(from_host: bool) -> None:
     spec = replace(address_spec(), redirect_from_host=from_host)
     assert outcome(spec, [pod()]).desired.redirect_from_host is from_host
 

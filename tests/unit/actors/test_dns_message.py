@@ -60,12 +60,12 @@ def test_a_reply_to_the_question_is_one_whatever_its_code(datagram: bytes) -> No
         pytest.param(reply(asked=EXAMPLE[:-1] + b"\3"), id="another class"),
     ],
 )
-def test_anything_else_is_none(datagram: bytes) -> None:
+def test_any_other_datagram_is_no_reply(datagram: bytes) -> None:
     assert not is_reply(datagram, IDENTIFIER, EXAMPLE)
 
 
 @given(st.binary(max_size=80))
-def test_no_datagram_makes_it_raise(datagram: bytes) -> None:
+def test_no_datagram_raises_an_error(datagram: bytes) -> None:
     is_reply(datagram, IDENTIFIER, EXAMPLE)
 
 

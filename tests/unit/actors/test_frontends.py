@@ -133,7 +133,7 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
 
 
 @pytest.mark.parametrize("case", FRONTENDS)
-def test_frontends(case: str) -> None:
+def test_the_frontends_of_a_policy_follow_from_its_matcher_and_the_service(case: str) -> None:
     spec, service, expected, text = FRONTENDS[case]
     assert frontends(spec, service) == (expected, text)
 

@@ -32,7 +32,7 @@ def test_at_its_start_it_asks_what_to_check_and_a_stop_ends_its_thread() -> None
     assert checker.actor_stopped.is_set()
 
 
-def test_a_pod_that_goes_out_of_use_and_comes_back_is_told_to_the_resolver_and_counts_to_the_exporter() -> None:
+def test_changes_of_a_pods_health_go_to_the_resolver_and_counts_to_the_exporter() -> None:
     resolver, exporter = Peer("ConflictResolver"), Peer("MetricsExporter")
     checker = HealthChecker.start()
     assert resolver.next() == ResyncDesiredState()

@@ -30,7 +30,9 @@ _NODES = st.builds(lambda name, labels: Node(name=name, labels=labels), st.sampl
 @pytest.mark.parametrize(
     ("selector", "label"), [(WEB, ("app", "web")), (WEB_IN_B, ("app", "web")), (ANY_APP, None), (LabelSelector(), None)]
 )
-def test_a_label_that_a_selector_requires(selector: LabelSelector, label: tuple[str, str] | None) -> None:
+def test_the_first_label_that_a_selector_demands_is_found(
+    selector: LabelSelector, label: tuple[str, str] | None
+) -> None:
     assert demanded_label(selector) == label
 
 
@@ -64,7 +66,7 @@ def test_only_pods_with_the_label_are_candidates() -> None:
     assert found.key.name == "p7"
 
 
-def test_nothing_is_kept_of_removed_pods() -> None:
+def test_removed_pods_leave_nothing_behind() -> None:
     index = PodIndex()
     pod = Pod(key=NamespacedName("x", "p"), labels=frozenset({("app", "web")}))
     index.put(pod)
@@ -74,7 +76,7 @@ def test_nothing_is_kept_of_removed_pods() -> None:
 
 
 @given(st.lists(st.tuples(_NODES, st.booleans(), st.sampled_from([None, *SELECTORS])), max_size=20))
-def test_the_nodes_that_a_selector_matches(steps: list[tuple[Node, bool, LabelSelector | None]]) -> None:
+def test_the_nodes_that_a_selector_matches_are_found(steps: list[tuple[Node, bool, LabelSelector | None]]) -> None:
     index = NodeIndex()
     left: dict[str, Node] = {}
     for node, stays, asked in steps:

@@ -27,13 +27,13 @@ def test_what_was_sent_is_not_sent_again() -> None:
     assert subject.change(complete=False, values=(NOTHING,), removed=()) == Change(False, (NOTHING,), ())
 
 
-def test_of_a_policy_that_never_had_anything_nothing_is_sent() -> None:
+def test_nothing_is_sent_about_a_policy_that_never_had_anything() -> None:
     subject = sent()
     assert subject.change(complete=False, values=(NOTHING,), removed=()) is None
     assert subject.change(complete=False, values=(), removed=(KEY, OTHER)) is None
 
 
-def test_everything_is_told_when_it_is_asked_for_even_if_it_is_nothing() -> None:
+def test_everything_is_sent_when_it_is_asked_for_even_if_it_is_nothing() -> None:
     subject = sent(values=(SOMETHING,))
     assert subject.change(complete=True, values=(SOMETHING,), removed=()) == Change(True, (SOMETHING,), ())
     assert subject.change(complete=True, values=(NOTHING,), removed=()) == Change(True, (), ())

@@ -38,7 +38,7 @@ def test_a_watcher_that_is_stuck_stops_the_rounds() -> None:
     assert passed(rounds, *(probe(source, second) for second in (2, 3, 4) for source in others)) == []
 
 
-def test_the_slowest_watcher_says_as_of_when_all_are_well() -> None:
+def test_the_joined_probe_has_the_time_of_the_slowest_watchers() -> None:
     policies, services, endpoints = SourceName
     assert passed(LeaseRounds(), probe(policies, 3), probe(services, 3), probe(endpoints, 2)) == [2]
 

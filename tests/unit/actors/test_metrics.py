@@ -209,7 +209,9 @@ def test_a_policy_without_a_counters_row_counts_nothing() -> None:
         pytest.param(9, 11, id="the id is its own: its counters are shown"),
     ],
 )
-def test_counters_of_a_policy_that_is_not_in_force(policy_id: int, redirects: int, state: PolicyState) -> None:
+def test_a_policy_that_is_not_in_force_shows_counters_only_if_its_id_is_its_own(
+    policy_id: int, redirects: int, state: PolicyState
+) -> None:
     reading = replace(
         READING, counters={**READING.counters, 9: Counters(redirects=11)}, counted={7: "dns", 9: "younger"}
     )
@@ -319,7 +321,7 @@ def test_the_last_event_is_as_old_as_the_source_says_even_when_the_message_is_ne
     assert found == (age if age is None else pytest.approx(time.time() - age, abs=60))
 
 
-def test_mailboxes_and_restarts_of_actors() -> None:
+def test_mailboxes_and_restarts_of_actors_are_reported() -> None:
     exporting = Exporting()
     exporting.tell(ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=3, mailbox=4),)))
     scraped = exporting.scrape()

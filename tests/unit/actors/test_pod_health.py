@@ -92,7 +92,7 @@ def test_p19_a_pod_is_out_of_use_while_its_check_fails() -> None:
     assert state.backends() == ["10.1.0.1"]
 
 
-def test_p19_it_counts_for_the_policy_whose_check_failed_and_for_no_other() -> None:
+def test_p19_a_failed_check_counts_for_its_policy_and_for_no_other() -> None:
     other = replace(CHECKED, key=replace(KEY, name="other"), policy_id=8)
     assert other.spec
     other = replace(other, spec=replace(address_spec("169.254.0.91"), health_check=CHECK))
@@ -187,7 +187,7 @@ def test_a_pod_is_checked_at_its_first_ip_of_a_frontends_family() -> None:
     assert [each.address for each in wanted.pods] == [ip_address("10.1.0.1")]
 
 
-def test_a_pod_whose_check_failed_is_checked_on_and_the_checker_knows_that_the_resolver_knows() -> None:
+def test_a_pod_whose_check_failed_is_still_checked_and_the_checker_is_sent_what_the_resolver_knows() -> None:
     state = State(CHECKED, A)
     state.told()
     state.fails(A)
@@ -208,7 +208,7 @@ def test_a_policy_that_is_out_of_force_or_has_no_check_checks_nothing() -> None:
     assert state.told()[-1] == checks(A)
 
 
-def test_everything_is_told_again_to_who_asks() -> None:
+def test_everything_is_sent_again_to_an_actor_that_asks() -> None:
     state = State(CHECKED, A)
     state.told()
     state.fails(A)

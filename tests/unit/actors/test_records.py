@@ -32,14 +32,14 @@ WEB, DNS = NamespacedName("shop", "web"), NamespacedName("kube-system", "dns")
 @pytest.mark.parametrize(
     ("redirects", "of_redirect", "of_pass"), [("all", True, True), ("passes", False, True)], ids=["all", "passes"]
 )
-def test_those_that_were_asked_for_become_records(redirects: str, of_redirect: bool, of_pass: bool) -> None:
+def test_decisions_that_were_asked_for_become_records(redirects: str, of_redirect: bool, of_pass: bool) -> None:
     choice = RecordChoice(redirects)
     assert choice.takes(REDIRECT, 10.0) is of_redirect
     assert choice.takes(PASS, 10.0) is of_pass
     assert choice.take_lost(10.0) == 0
 
 
-def test_what_exceeds_the_rate_is_counted_and_redirects_that_nobody_asked_for_use_nothing_of_it() -> None:
+def test_what_exceeds_the_rate_is_counted_and_redirects_that_nobody_asked_for_do_not_use_it_up() -> None:
     choice = RecordChoice("passes")
     for _ in range(3 * RECORDS_PER_SECOND):
         choice.takes(REDIRECT, 10.0)
@@ -48,7 +48,7 @@ def test_what_exceeds_the_rate_is_counted_and_redirects_that_nobody_asked_for_us
     assert sum(choice.takes(PASS, 11.0) for _ in range(2 * RECORDS_PER_SECOND)) == RECORDS_PER_SECOND
 
 
-def test_losses_are_told_once_a_second_and_all_of_them() -> None:
+def test_all_losses_are_reported_and_at_most_once_a_second() -> None:
     choice = RecordChoice("all")
     choice.add_lost(2)
     assert choice.take_lost(10.0) == 2

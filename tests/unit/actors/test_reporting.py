@@ -306,7 +306,7 @@ def test_healthz_fails_when_the_supervisor_is_silent_for_ten_seconds(silence: fl
         ("HEAD", "/nope", 404, ""),
     ],
 )
-def test_paths_and_methods(method: str, path: str, code: int, body: str) -> None:
+def test_each_path_and_method_has_its_answer(method: str, path: str, code: int, body: str) -> None:
     assert Reporting().get(path, method) == (code, body)
 
 

@@ -198,7 +198,7 @@ def test_p4_a_selector_without_labels_considers_every_pod() -> None:
         pytest.param(SourceName.ENDPOINTS, (pod(), NODE), {"p": "Active"}, id="nothing is gone"),
     ],
 )
-def test_a_new_listing_ends_what_it_does_not_tell(
+def test_a_new_listing_removes_what_it_does_not_have(
     source: SourceName, kept: tuple[Fact, ...], expected: dict[str, str]
 ) -> None:
     state = tell(new_state(), policy(replace(DNS, node_selector=ZONE_B)), SERVICE, pod(), NODE, listing=1)
@@ -209,7 +209,7 @@ def test_a_new_listing_ends_what_it_does_not_tell(
     assert states(state) == expected
 
 
-def test_services_that_nobody_names_any_more_are_dropped() -> None:
+def test_services_that_no_policy_names_are_dropped() -> None:
     state = tell(new_state(), policy(DNS), SERVICE, pod())
     assert state.facts.named_services == {NAME}
     state.facts.remove_policy(policy(DNS).key)
@@ -227,7 +227,7 @@ def test_the_same_facts_again_change_nothing() -> None:
     assert (changes.outcomes, changes.removed) == ((), ())
 
 
-def test_a_policy_that_came_and_went_between_decisions_is_not_spoken_of() -> None:
+def test_a_policy_that_came_and_went_between_decisions_is_not_reported() -> None:
     state = tell(new_state(), policy(DNS))
     state.facts.remove_policy(policy(DNS).key)
     changes = state.decide_changes()
@@ -497,7 +497,9 @@ _CLUSTER_STEPS = st.tuples(
 
 
 @given(st.lists(_CLUSTER_STEPS, max_size=25))
-def test_so_does_any_history_of_the_cluster(steps: list[tuple[Fact, str, bool]]) -> None:
+def test_any_history_of_the_cluster_ends_where_the_objects_that_are_left_lead(
+    steps: list[tuple[Fact, str, bool]],
+) -> None:
     for each in run_history(new_cluster(), new_cluster(), steps):
         verdict = each.verdict
         assert 0 <= verdict.nodes_ready <= verdict.nodes_selected

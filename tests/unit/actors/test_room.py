@@ -36,7 +36,9 @@ def room(backends: int, *, frontends: int = 1, cgroups: int = 0) -> Room:
         pytest.param(6, {1: room(6)}, {1: room(11), 2: room(10)}, {1}, id="a refused policy leaves its room"),
     ],
 )
-def test_who_gets_room(used: int, present: dict[int, Room], needs: dict[int, Room], refused: set[int]) -> None:
+def test_policies_keep_their_room_and_what_is_free_goes_to_others_in_order(
+    used: int, present: dict[int, Room], needs: dict[int, Room], refused: set[int]
+) -> None:
     have = {policy_id: present.get(policy_id, NOTHING) for policy_id in needs}
     assert admit(SIZE, Room(backends=used), have, needs).keys() == refused
 
@@ -72,5 +74,7 @@ def endpoints(text: str) -> tuple[Endpoint, ...]:
         pytest.param("abc", "d", None, id="none stays"),
     ],
 )
-def test_which_backends_can_stay_in_their_place(present: str, wanted: str, part: tuple[int, int] | None) -> None:
+def test_the_longest_run_of_backends_that_are_still_wanted_stays_in_its_place(
+    present: str, wanted: str, part: tuple[int, int] | None
+) -> None:
     assert part_that_stays(endpoints(present), endpoints(wanted)) == part

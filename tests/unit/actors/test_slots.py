@@ -23,7 +23,7 @@ def test_a_range_wraps_around_when_the_end_is_taken() -> None:
     assert slots.take(2) == 0
 
 
-def test_no_range_is_long_enough() -> None:
+def test_nothing_is_taken_when_no_range_is_long_enough() -> None:
     slots = Slots(4)
     assert slots.take(5) is None
     assert slots.used == 0

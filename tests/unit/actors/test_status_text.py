@@ -39,7 +39,7 @@ AGENT: dict[str, Any] = {
 }
 
 
-def test_an_agent_that_is_well() -> None:
+def test_an_agent_that_works_is_shown_without_a_fault() -> None:
     assert text(AGENT).splitlines() == [
         "LocalRedirect 0.3.0 agent of node node-a",
         "build: abc-1-2-3",

@@ -108,7 +108,7 @@ def test_nothing_is_written_while_another_process_leads_or_may_lead() -> None:
     assert isinstance(writing.written(), StatusWrite)
 
 
-def test_it_handles_messages_while_a_write_hangs() -> None:
+def test_messages_are_handled_while_a_write_hangs() -> None:
     release = threading.Event()
 
     def hang(_write: Write) -> WriteAnswer:
@@ -177,7 +177,7 @@ def test_a_bug_in_a_write_fails_the_actor_so_that_it_is_restarted() -> None:
     wait_until_dead(ref)
 
 
-def test_it_stops_without_delay() -> None:
+def test_a_writer_stops_without_delay() -> None:
     writing = Writing()
     fence(writing.ref)
     began = time.monotonic()

@@ -42,7 +42,7 @@ def test_what_is_added_is_confirmed_only_by_an_answer_to_the_new_request() -> No
     assert subscription.confirmed == {DNS}
 
 
-def test_what_nobody_wants_is_not_confirmed_when_it_is_wanted_again() -> None:
+def test_what_was_no_longer_requested_is_not_confirmed_when_it_is_requested_again() -> None:
     subscription = services(DNS, WEB)
     subscription.answer(subscription.revision)
     subscription.change(frozenset({DNS}))
@@ -57,7 +57,7 @@ def test_a_listing_for_a_resolver_that_ran_before_is_stale() -> None:
 
 
 @pytest.mark.parametrize("pods", [False, True], ids=["agent", "controller"])
-def test_only_a_resolver_that_asks_for_pods_tells_the_endpoint_watcher(*, pods: bool) -> None:
+def test_only_a_resolver_that_asks_for_pods_sends_requests_to_the_endpoint_watcher(*, pods: bool) -> None:
     subscriptions = Subscriptions(pods=pods)
     changed = list(subscriptions.change(frozenset({DNS}), frozenset({CACHE})))
     assert changed == ([SourceName.SERVICES, SourceName.ENDPOINTS] if pods else [SourceName.SERVICES])

@@ -95,7 +95,7 @@ def test_a_pod_that_flaps_changes_once_a_second_at_most(seen: list[bool], every:
     assert all(later - earlier > CHANGE_SECONDS - 1e-9 for earlier, later in pairwise(changes))
 
 
-def test_what_was_held_back_takes_effect_with_the_next_result_after_that_second() -> None:
+def test_a_change_that_was_held_back_takes_effect_with_the_next_result_after_that_second() -> None:
     subject = target()
     assert results(subject, "--+++++++++++", every=0.1) == "+----------++"
 
@@ -154,7 +154,7 @@ def test_policies_that_a_complete_message_does_not_name_end_and_so_do_removed_on
         assert targets._of_policy == {}
 
 
-def test_two_policies_check_one_pod_apart() -> None:
+def test_two_policies_check_one_pod_independently() -> None:
     targets = Targets()
     begun = select(targets, policy(checked()), policy(checked(), key=OTHER)).begun
     assert names(begun) == ["p/a", "other/a"]
@@ -166,7 +166,7 @@ def test_a_checker_that_was_restarted_begins_with_what_the_resolver_knows() -> N
     assert begun.why_out_of_use == WHY
 
 
-def test_a_resolver_that_was_restarted_is_told_again_and_what_it_knows_is_not() -> None:
+def test_a_resolver_that_was_restarted_is_sent_what_it_does_not_know() -> None:
     targets = Targets()
     failing, healthy = select(targets, policy(checked("a"), checked("b")), complete=True).begun
     failing.why_out_of_use = WHY

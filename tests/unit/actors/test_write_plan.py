@@ -321,12 +321,12 @@ def test_all_policies_together_keep_to_a_rate() -> None:
     assert len(plan.statuses(after=60)) == 20, "idle time does not raise the burst"
 
 
-def test_same_but_counts() -> None:
+def test_statuses_that_differ_only_in_counts_are_the_same_but_for_counts() -> None:
     assert same_but_counts(HELD, replace(HELD, nodes_ready=3, nodes_selected=9, nodes="3/9"))
     assert not same_but_counts(HELD, replace(HELD, nodes_ready=3, message="other"))
 
 
-def test_a_token_bucket() -> None:
+def test_a_token_bucket_allows_its_burst_and_then_its_rate() -> None:
     bucket = TokenBucket(rate=2, burst=3)
     assert [bucket.take(10.0) for _ in range(4)] == [True, True, True, False]
     assert [bucket.take(10.5) for _ in range(2)] == [True, False]

@@ -42,7 +42,7 @@ def test_a_call_to_a_mapped_address_prints_as_it_was_given() -> None:
         "10.0.0.1:٥٣/UDP",
     ],
 )
-def test_another_call_is_refused_with_what_is_allowed(text: str) -> None:
+def test_any_other_call_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(WrongUsage, match=r"^--to: .* is wrong; it must be IP:PORT/PROTO, such as"):
         parse_call(text)
 
@@ -64,6 +64,6 @@ def test_a_client_is_one_of_four_kinds(text: str, kind: ClientKind) -> None:
 @pytest.mark.parametrize(
     "text", ["", "web", "/web", "default/", "a/b/c", "pid:", "pid:-1", "pid:x", "cgroup:", "Pod:a/b"]
 )
-def test_another_client_is_refused_with_what_is_allowed(text: str) -> None:
+def test_any_other_client_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(WrongUsage, match=r"it must be NAMESPACE/POD, host, pid:N or cgroup:PATH$"):
         parse_client(text)

@@ -41,7 +41,9 @@ UNUSABLE = usage(str(POD), unusable=((DNS, BACKEND), (DNS_TCP, BACKEND)))
         pytest.param(DNS._replace(port=54), UNUSABLE, False, False, id="not usable for another frontend"),
     ],
 )
-def test_which_sockets_are_stale(frontend: Frontend, seen: Usage, in_use: bool, stale: bool) -> None:
+def test_a_socket_is_stale_when_its_backend_is_out_of_use(
+    frontend: Frontend, seen: Usage, in_use: bool, stale: bool
+) -> None:
     assert is_stale(frontend, BACKEND, seen, in_use=in_use) is stale
 
 

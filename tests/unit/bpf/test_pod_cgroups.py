@@ -115,7 +115,7 @@ def test_a_directory_that_was_made_again_is_another_one(tmp_path: Path) -> None:
     assert cgroups.update([(UID, HASH)], all_found=True) == frozenset()
 
 
-def test_where_the_level_is_unknown_several_are_tried(tmp_path: Path) -> None:
+def test_where_the_level_is_unknown_a_pod_is_found_with_a_range_of_levels(tmp_path: Path) -> None:
     """A temporary directory is not the root of a hierarchy, just as the mount on a node that is itself a container."""
     (tmp_path / f"pod{UID}").mkdir()
     cgroups, _ = found_below(tmp_path)

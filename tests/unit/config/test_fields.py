@@ -49,7 +49,7 @@ def test_an_unknown_field_is_not_a_fault_and_names_a_similar_one() -> None:
     assert report.all_faults() == ()
 
 
-def test_a_hostile_object_can_not_fill_the_log() -> None:
+def test_a_hostile_object_cannot_fill_the_log() -> None:
     report = Report()
     for number in range(MAX_FAULTS + 5):
         report.fault(f"a{number}", "is wrong")

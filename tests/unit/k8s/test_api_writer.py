@@ -109,7 +109,7 @@ def test_events_are_created_in_the_namespace_default_each_with_its_own_name(serv
         (503, WriteResult.UNAVAILABLE, False),
     ],
 )
-def test_what_a_refusal_means(
+def test_an_error_is_retried_if_it_may_pass_and_says_whether_the_policy_is_gone(
     server: Server, tmp_path: Path, write: StatusWrite | EventWrite, code: int, result: WriteResult, *, gone: bool
 ) -> None:
     server.code, server.answer = code, {"reason": "Why", "message": "so"}

@@ -95,13 +95,13 @@ def test_everything_without_a_counterpart_has_a_remark() -> None:
         assert part in printed
 
 
-def test_a_description_by_kubectl_alone_has_no_remark(tmp_path: Path) -> None:
+def test_kubectls_own_annotation_has_no_remark(tmp_path: Path) -> None:
     policy = documents(CILIUM)[0]
     policy["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{}"}
     assert "annotations" not in remarks(written(tmp_path, policy))
 
 
-def test_policies_of_two_namespaces_with_one_name_get_two(tmp_path: Path) -> None:
+def test_policies_of_two_namespaces_with_one_name_get_two_names(tmp_path: Path) -> None:
     first = documents(CILIUM)[0]
     second = deepcopy(first)
     second["metadata"].pop("namespace")
@@ -288,7 +288,7 @@ def test_the_objects_may_be_in_several_files(tmp_path: Path) -> None:
     assert convert(paths, RedirectSettings()) == convert([NODE_CACHE], RedirectSettings())
 
 
-def test_local_addresses_that_are_none_are_a_fault(tmp_path: Path) -> None:
+def test_a_local_address_that_is_no_ip_address_is_a_fault(tmp_path: Path) -> None:
     objects = documents(NODE_CACHE)
     objects[3]["spec"]["template"]["spec"]["containers"][0]["args"][1] = "169.254.20.10,here"
     (fault,) = faults(written(tmp_path, *objects))

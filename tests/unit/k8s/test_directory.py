@@ -604,7 +604,7 @@ def test_an_overflow_of_inotify_leads_to_a_new_listing(
     running.expect("started overflow", "+ b x", "ended")
 
 
-def test_it_stops_at_once_and_stopping_again_is_harmless(running: Running) -> None:
+def test_a_source_stops_at_once_and_stopping_it_again_is_harmless(running: Running) -> None:
     running.stop()
     running.stop()
     running.source.relist()

@@ -29,7 +29,7 @@ def unreachable() -> Unreachable:
     return Unreachable("connection refused")
 
 
-def test_the_first_to_come_leads_and_goes_on_leading(candidates: Candidates) -> None:
+def test_the_first_candidate_leads_and_goes_on_leading(candidates: Candidates) -> None:
     candidates.run(60, "a", "b")
     assert candidates.leading() == ["a"]
     assert candidates.elected == ["a"]
@@ -53,7 +53,7 @@ def test_a_leader_that_gives_up_is_followed_at_once(candidates: Candidates) -> N
     assert candidates.spec["holderIdentity"] == "b"
 
 
-def test_who_does_not_lead_gives_nothing_up(candidates: Candidates) -> None:
+def test_a_candidate_that_does_not_lead_gives_nothing_up(candidates: Candidates) -> None:
     candidates.run(20, "a", "b")
     candidates["b"].release()
     candidates.run(20, "a", "b")
@@ -73,7 +73,7 @@ def test_an_outage_only_suspends_the_leader(candidates: Candidates) -> None:
     assert candidates.elected == ["a"] and candidates.lost["a"] == []
 
 
-def test_who_was_cut_off_from_the_others_learns_that_another_leads(candidates: Candidates) -> None:
+def test_a_leader_that_was_cut_off_learns_that_another_leads(candidates: Candidates) -> None:
     candidates.run(20, "a", "b")
     candidates.server.away = {"a": unreachable()}
     candidates.run(30, "a", "b")
@@ -101,7 +101,7 @@ def test_a_leader_leads_from_when_it_asked_not_from_when_it_was_answered(candida
     assert not candidates["a"].leads()
 
 
-def test_a_lease_that_somebody_else_writes_into_is_let_go_at_once(candidates: Candidates) -> None:
+def test_a_leader_stops_leading_at_once_when_somebody_else_writes_the_lease(candidates: Candidates) -> None:
     candidates.run(20, "a")
     candidates.spec["holderIdentity"] = "b"
     candidates["a"].try_once()
@@ -109,14 +109,14 @@ def test_a_lease_that_somebody_else_writes_into_is_let_go_at_once(candidates: Ca
     assert candidates.lost["a"] == ["b leads now"]
 
 
-def test_a_lease_that_is_anothers_by_now_is_not_given_up(candidates: Candidates) -> None:
+def test_a_former_leader_does_not_release_the_lease_of_another(candidates: Candidates) -> None:
     candidates.run(20, "a")
     candidates.spec["holderIdentity"] = "b"
     candidates["a"].release()
     assert candidates.spec["holderIdentity"] == "b"
 
 
-def test_of_two_that_take_it_at_once_one_gets_it(candidates: Candidates) -> None:
+def test_of_two_candidates_that_take_the_lease_at_once_one_gets_it(candidates: Candidates) -> None:
     candidates.run(2, "a")
     candidates["b"].try_once()
     candidates["c"].try_once()
@@ -192,7 +192,7 @@ def test_a_change_of_who_leads_is_one_line(candidates: Candidates, caplog: pytes
     ]
 
 
-def test_what_stands_in_the_way_is_logged_once(candidates: Candidates, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_that_lasts_is_logged_once(candidates: Candidates, caplog: pytest.LogCaptureFixture) -> None:
     candidates.server.away = {"a": unreachable()}
     candidates.run(20, "a")
     (line,) = [each for each in caplog.records if each.name == "k8s.status.election"]
@@ -201,7 +201,7 @@ def test_what_stands_in_the_way_is_logged_once(candidates: Candidates, caplog: p
     assert line.getMessage() == expected
 
 
-def test_whoever_asks_later_is_told_of_the_election_at_once(candidates: Candidates) -> None:
+def test_a_callback_that_is_added_after_the_election_is_called_at_once(candidates: Candidates) -> None:
     called: list[int] = []
     candidates["a"].when_elected(lambda: called.append(1))
     assert called == []
@@ -241,7 +241,7 @@ def test_a_server_that_does_not_answer_costs_no_more_than_the_time_outs(
     assert "timed out" in caplog.text
 
 
-def test_a_server_that_asks_for_time_gets_it(tmp_path: Path) -> None:
+def test_the_retry_after_of_the_server_is_kept(tmp_path: Path) -> None:
     with api_server(tmp_path) as server:
         api = Api(str(server.kubeconfig))
         server.will(page(), refusal(429, "TooManyRequests", {"Retry-After": "7"}))

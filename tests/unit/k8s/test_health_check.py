@@ -71,7 +71,7 @@ def test_durations_are_those_of_the_gateway_api(text: str, expected: int | None)
 
 
 @pytest.mark.parametrize("none", [None, "~"])
-def test_without_a_check_there_is_none(none: object) -> None:
+def test_a_policy_without_a_check_has_none(none: object) -> None:
     assert check_of(none) is None
 
 

@@ -63,7 +63,9 @@ def test_an_installation_that_gives_its_lease_up_is_followed_at_once(two: Two) -
     assert two.leading() == ["second/a"]
 
 
-def test_of_two_that_were_elected_at_once_the_later_one_ends(two: Two, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_two_controllers_that_were_elected_at_once_the_later_one_ends(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
     two.server.may_list = False
     two.run(4, "elf")
     two.run(4, *BOTH)
@@ -83,7 +85,7 @@ def test_a_lease_that_was_left_behind_holds_nobody_up(two: Two) -> None:
     assert two.leading() == ["second/a"]
 
 
-def test_without_the_right_to_list_that_is_said_once_and_the_own_namespace_counts(
+def test_without_the_right_to_list_leases_that_is_logged_once_and_only_the_own_namespace_counts(
     two: Two, caplog: pytest.LogCaptureFixture
 ) -> None:
     two.server.may_list = False

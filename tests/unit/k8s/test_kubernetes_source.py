@@ -338,7 +338,7 @@ def heard(running: Running, holds: Callable[[Heard], bool]) -> Heard:
     return event
 
 
-def test_a_part_that_is_refused_is_not_hidden_by_one_that_is_well(make: Callable[..., Running]) -> None:
+def test_a_part_that_is_refused_is_not_hidden_by_one_that_is_heard(make: Callable[..., Running]) -> None:
     running = make(resources.pods_of_node("here"), resources.node("here"))
     running.cluster.refused = "/api/v1/pods"
     running.start()

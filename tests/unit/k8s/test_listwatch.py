@@ -226,7 +226,7 @@ def test_an_unknown_type_of_event_is_ignored(server: ApiServer, start: Callable[
     assert [running.next(), running.next()] == ["start:", "+ b"]
 
 
-def test_an_object_that_can_not_be_used_keeps_nobody_else_out(
+def test_an_object_that_cannot_be_used_does_not_hide_the_others(
     server: ApiServer, start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     server.will(page(raw("a", status={"podIP": 5}), raw("b")), silent_stream())
@@ -281,7 +281,7 @@ def test_a_deletion_needs_the_metadata_only(case: str, server: ApiServer, start:
 
 
 @pytest.mark.parametrize("kind", list(PolicyKind))
-def test_p9_a_policy_that_can_not_be_understood_is_an_invalid_one_and_can_be_deleted(
+def test_p9_a_policy_that_cannot_be_understood_is_an_invalid_one_and_can_be_deleted(
     kind: PolicyKind, server: ApiServer, start: Callable[..., Running]
 ) -> None:
     odd = {"metadata": {"name": "a", "annotations": 3, "labels": [4]}, "spec": "?"}
@@ -291,7 +291,7 @@ def test_p9_a_policy_that_can_not_be_understood_is_an_invalid_one_and_can_be_del
     assert [running.next() for _ in range(3)] == ["start:", "+ ?", "- a"]
 
 
-def test_a_service_that_can_not_be_understood_is_one_without_addresses_that_says_why() -> None:
+def test_a_service_that_cannot_be_understood_has_no_addresses_and_says_why() -> None:
     read = reducer(resources.ALL_SERVICES, RedirectSettings())
     found = read({"metadata": {"name": "s", "namespace": "n"}, "spec": {"clusterIP": "10.0.0.x"}})
     assert found == Service(

@@ -23,7 +23,7 @@ def names(manifest: Manifest) -> list[str]:
     return [identity_text(name) for name in manifest.objects]
 
 
-def test_many_documents_empty_ones_among_them() -> None:
+def test_empty_documents_among_others_are_left_out() -> None:
     manifest = read("---\n---\n" + SERVICE % "a" + "\n---\n# nothing\n---\n" + SERVICE % "b" + "\n...\n")
     assert names(manifest) == ["Service/default/a", "Service/default/b"]
     assert manifest.document_faults == ()
@@ -46,7 +46,7 @@ def test_only_pods_and_the_node_of_this_node_count() -> None:
     assert names(read(text)) == ["Pod/default/a", "Node/here"]
 
 
-def test_kinds_that_were_not_asked_for_are_left_alone_faulty_or_not() -> None:
+def test_objects_of_kinds_that_were_not_asked_for_are_left_alone_even_if_faulty() -> None:
     manifest = read(SERVICE % "BAD", kinds=frozenset({"Pod"}))
     assert manifest == Manifest(objects={})
 
@@ -99,7 +99,7 @@ def test_the_first_of_two_documents_of_one_object_counts() -> None:
         ("{kind: List, items: [{kind: List, items: []}]}", "document 1, items[0]: a list within a list"),
     ],
 )
-def test_documents_that_are_not_objects(text: str, says: str) -> None:
+def test_a_document_that_is_no_object_is_a_fault(text: str, says: str) -> None:
     (fault,) = read(text).document_faults
     assert fault.startswith(says)
 

@@ -43,7 +43,7 @@ def pod(**changes: Any) -> dict[str, Any]:
         pytest.param({"status": {"podIP": None, "podIPs": None}}, False, id="no address yet"),
     ],
 )
-def test_p5_usable(changes: dict[str, Any], usable: bool) -> None:
+def test_p5_a_usable_pod_is_ready_has_an_address_and_does_not_end(changes: dict[str, Any], usable: bool) -> None:
     assert parse_pod(pod(**changes)).usable is usable
 
 
@@ -73,7 +73,7 @@ def test_p12_a_malformed_annotation_is_ignored(annotations: object) -> None:
 
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "::1", "0.0.0.0", "::", "fe80::1", "224.0.0.1", "::ffff:10.1.0.5"])
-def test_p5_an_address_at_which_a_pod_is_not_reached_is_none(ip: str) -> None:
+def test_p5_an_address_at_which_no_pod_is_reached_is_a_fault(ip: str) -> None:
     with pytest.raises(ObjectError, match=f"Pod/n/p: status.podIPs.1..ip: '{ip}' is "):
         parse_pod(pod(status={"podIPs": [{"ip": "10.1.0.5"}, {"ip": ip}]}))
 
@@ -97,7 +97,7 @@ def test_an_unusable_pod_object_is_refused_with_object_and_field(changes: dict[s
 @pytest.mark.parametrize(
     ("raw", "name"), [(pod(), "here"), ({"spec": {}}, ""), ({"spec": {"nodeName": 1}}, ""), ({}, ""), (3, "")]
 )
-def test_the_node_of_a_pod(raw: object, name: str) -> None:
+def test_the_node_of_a_raw_pod_is_its_node_name_or_empty(raw: object, name: str) -> None:
     assert node_of_pod(raw) == name
 
 

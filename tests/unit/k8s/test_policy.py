@@ -70,7 +70,7 @@ def test_the_users_examples_are_valid_as_they_stand(name: str) -> None:
 
 
 @pytest.mark.parametrize("ip", ["169.254.20.10", "169.254.169.254", "126.0.0.1", "128.0.0.1", "fec0::1", "fe7f::1"])
-def test_p17_addresses_beside_those_that_can_not_work_may_be_frontends(ip: str) -> None:
+def test_p17_addresses_next_to_those_that_cannot_work_may_be_frontends(ip: str) -> None:
     assert parse(changed(f"{FRONT}/ip", ip)).faults == ()
 
 
@@ -312,7 +312,9 @@ UDP = Protocol.UDP
         pytest.param([spec(1), spec(2)], [spec(3), spec(4)], [], id="no names, no pairs"),
     ],
 )
-def test_p3_partners(frontend: list[PortSpec], backend: list[PortSpec], pairs: list[tuple[int, int]]) -> None:
+def test_p3_ports_are_partners_by_name_or_if_there_is_one_of_each(
+    frontend: list[PortSpec], backend: list[PortSpec], pairs: list[tuple[int, int]]
+) -> None:
     assert [(front.port, back.port) for front, back in partner_ports(frontend, backend)] == pairs
 
 

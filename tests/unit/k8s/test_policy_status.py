@@ -58,7 +58,7 @@ def test_what_is_written_is_read_back() -> None:
     ],
     ids=str,
 )
-def test_what_is_not_as_we_write_it_reads_as_nothing(raw: object) -> None:
+def test_a_status_that_we_did_not_write_reads_as_an_empty_one(raw: object) -> None:
     assert parse_status(raw) == PolicyStatus()
 
 
@@ -67,7 +67,7 @@ def test_a_version_that_is_not_a_number_is_unknown(version: object, read: int) -
     assert parse_status({"metadata": {"resourceVersion": version}}).version == read
 
 
-def test_a_state_is_the_same_under_another_version() -> None:
+def test_a_status_is_equal_under_another_version() -> None:
     assert replace(STATUS, version=13) == STATUS
 
 

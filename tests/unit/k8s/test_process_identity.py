@@ -33,7 +33,7 @@ def kubeconfig(folder: Path, namespace: str = "") -> str:
         ("", "", "", "elf"),
     ],
 )
-def test_the_namespace_of_the_lease(
+def test_the_namespace_comes_from_the_variable_or_else_the_account_or_else_the_context(
     variable: str, account: str, context: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POD_NAMESPACE", variable)

@@ -30,7 +30,7 @@ SELECTORS = {
 
 
 @pytest.mark.parametrize("name", SELECTORS)
-def test_a_selector_in_the_apis_words(name: str) -> None:
+def test_a_selector_is_written_as_the_api_server_reads_it(name: str) -> None:
     selector, text = SELECTORS[name]
     assert resources.selector_text(selector) == text
 
@@ -60,7 +60,7 @@ def test_pod_queries_and_services_are_counted_apart() -> None:
     assert resources.resources_for(_queries(21)) == {resources.ALL_PODS}
 
 
-def test_a_query_of_one_namespace_and_one_of_all() -> None:
+def test_a_query_of_one_namespace_and_one_of_all_are_two_watches() -> None:
     selector = LabelSelector(match_labels=(("app", "dns"),))
     topics = frozenset(PodQuery(namespace=each, selector=selector) for each in ("", "kube-system"))
     assert {str(each) for each in resources.resources_for(topics)} == {

@@ -55,12 +55,12 @@ def test_p1_ports_of_other_protocols_are_dropped() -> None:
         ({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 9}}}, (True, 9)),
     ],
 )
-def test_p13_session_affinity(spec: dict[str, Any], expected: tuple[bool, int]) -> None:
+def test_p13_session_affinity_and_its_timeout_are_read(spec: dict[str, Any], expected: tuple[bool, int]) -> None:
     service = parse(**spec)
     assert (service.client_ip_affinity, service.affinity_seconds) == expected
 
 
-def test_without_a_namespace_it_is_in_default() -> None:
+def test_a_service_without_a_namespace_is_in_default() -> None:
     assert parse_service({"metadata": {"name": "s"}, "spec": {}}).key == NamespacedName("default", "s")
 
 

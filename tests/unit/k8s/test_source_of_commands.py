@@ -55,7 +55,7 @@ def test_a_pod_that_is_not_on_this_node_is_refused(server: ApiServer, items: tup
         find_pod(WEB, settings_of(server))
 
 
-def test_a_server_that_refuses_cannot_tell(server: ApiServer) -> None:
+def test_a_refusal_of_the_server_is_an_error_that_quotes_it(server: ApiServer) -> None:
     server.will(refusal(403, "Forbidden"))
     with pytest.raises(SourceSilent, match=r"cannot tell which Pod default/web is: 403 Forbidden"):
         find_pod(WEB, settings_of(server))

@@ -112,7 +112,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
         (daemon_set(ready=1), "1 of 3 nodes are done"),
     ],
 )
-def test_how_far_the_daemon_set_is(state: Raw, says: str) -> None:
+def test_a_daemon_set_is_finished_when_all_nodes_are_updated_and_ready(state: Raw, says: str) -> None:
     assert unfinished(state).startswith(says) and bool(unfinished(state)) is bool(says)
 
 
@@ -148,7 +148,7 @@ def test_a_node_is_silent_when_its_kubelet_does_not_report(ready: str, *, silent
     assert not kubelet_is_silent({"metadata": {}})
 
 
-def test_it_patches_once_and_waits(logged: Callable[[], list[str]]) -> None:
+def test_the_hook_patches_once_and_waits(logged: Callable[[], list[str]]) -> None:
     api = FakeApi(
         daemon_set(ready=0),
         Unreachable("cut off"),
@@ -168,7 +168,7 @@ def test_it_patches_once_and_waits(logged: Callable[[], list[str]]) -> None:
     assert set(api.asked) == {PATH}, "while it goes on, Pods and nodes are not read"
 
 
-def test_it_goes_on_without_a_node_that_is_down_and_names_it(logged: Callable[[], list[str]]) -> None:
+def test_the_hook_goes_on_without_a_node_that_is_down_and_names_it(logged: Callable[[], list[str]]) -> None:
     pods = [pod("a", ready=True), pod("b", ready=True), pod("c", command=AGENT, going=True)]
     api = FakeApi(daemon_set(updated=2), pods=pods, nodes={"c": node("Unknown")})
     assert run(api) == 0
@@ -177,7 +177,7 @@ def test_it_goes_on_without_a_node_that_is_down_and_names_it(logged: Callable[[]
     assert "/api/v1/nodes/a" not in api.asked
 
 
-def test_it_waits_for_the_others_first(logged: Callable[[], list[str]]) -> None:
+def test_the_hook_waits_for_the_other_nodes_first(logged: Callable[[], list[str]]) -> None:
     pods = [pod("a", why="ErrImagePull"), pod("b", ready=True), pod("c", command=AGENT, going=True)]
     assert run(FakeApi(daemon_set(ready=1), pods=pods, nodes={"a": node("True"), "c": node("Unknown")})) == 1
     assert "node a: Pod agent-a is not ready: ErrImagePull" in logged()
@@ -199,7 +199,7 @@ def test_an_api_server_that_stays_away_is_named(logged: Callable[[], list[str]])
     ],
     ids=["the DaemonSet", "its Pods"],
 )
-def test_without_the_right_it_fails(api: FakeApi, logged: Callable[[], list[str]]) -> None:
+def test_without_the_right_the_hook_fails(api: FakeApi, logged: Callable[[], list[str]]) -> None:
     assert run(api) == 1
     assert logged()[-1] == "403 Forbidden: you may not"
     assert len([path for path in api.asked if path == PATH]) <= LOOK_SECONDS + 3
