@@ -1,6 +1,6 @@
 """An agent that hears nothing from its API server: what it reports, and that a lease which ran out is not renewed.
 
-The server is the laboratory's (tests.lab.api), and says only what the test sets.
+The server is the laboratory's (tests.lab.api), which lists only what the test sets.
 """
 
 from __future__ import annotations

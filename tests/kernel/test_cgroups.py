@@ -165,11 +165,11 @@ def test_auto_is_the_mount_that_shows_most(tree: Tree, steps: list[str], expecte
 )
 def test_a_cgroup_that_covers_no_pod_is_reported(tree: Tree, kubepods: str, steps: list[str], warning: str) -> None:
     (tree.top / kubepods).mkdir(parents=True)
-    told = tree.python(
+    printed = tree.python(
         "from bpf.cgroups import *; from bpf.coverage import *; print(*coverage_faults(find_cgroup('auto')))", *steps
     )
-    assert warning in told
-    assert bool(told) == bool(warning)
+    assert warning in printed
+    assert bool(printed) == bool(warning)
 
 
 @pytest.fixture

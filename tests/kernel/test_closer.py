@@ -27,7 +27,7 @@ def policies(ip: str = VIP) -> list[dict[str, object]]:
 
 
 def place(lab: Lab, agent: Agent, *pods: PodProcess, unready: tuple[PodProcess, ...] = (), ip: str = VIP) -> None:
-    """These Pods are there, and the usable ones are the backends of both policies."""
+    """Puts both policies in force over these Pods, and waits until the usable ones are their backends."""
     lab.write("policies", *policies(ip))
     lab.write("pods", *map(manifests.pod, pods), *(manifests.pod(each, ready=False) for each in unready))
     state = "Active" if pods else "NoBackend"
@@ -43,7 +43,7 @@ def place(lab: Lab, agent: Agent, *pods: PodProcess, unready: tuple[PodProcess, 
 
 
 def connect(worker: PodProcess, key: str, address: str, port: int = 53, **how: object) -> str:
-    """A kept socket; who answers on it."""
+    """Connects a socket that the worker keeps by its key. Returns who answers on it."""
     worker.do("open", key=key, **how)
     assert "peer" in worker.do("connect", key=key, address=address, port=port)
     return str(worker.do("ask", key=key)["who"])
@@ -184,7 +184,7 @@ def test_sockets_stay_with_a_pod_that_lives_when_its_policy_goes_and_are_closed_
     lab.remove("policies")
     wait_until(lambda: agent.states() == {}, "the policies are deleted")
     lab.write("pods", manifests.pod(kept))
-    assert client.do("await_error", key="other") == ABORTED  # so the closer has looked
+    assert client.do("await_error", key="other") == ABORTED  # so the closer has looked since then
     assert still(client, "kept", kept.name)
     lab.write("pods")
     assert client.do("await_error", key="kept") == ABORTED
@@ -242,8 +242,9 @@ def test_a_network_namespace_that_goes_away_does_not_stop_the_closer(
 def test_a_file_that_is_no_namespace_does_not_stop_the_closer(
     lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess
 ) -> None:
-    """Left at /run/netns by a runtime that was killed between making and mounting, or by a mount that was not told."""
-    left = run_netns(lab)
+    """A runtime that was killed before it mounted the namespace leaves such a file in /run/netns. A mount that does not
+    reach the closer looks the same."""
+    left = make_file_among_namespaces(lab)
     place(lab, agent, pods[0])
     assert connect(client, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
@@ -251,7 +252,7 @@ def test_a_file_that_is_no_namespace_does_not_stop_the_closer(
     run("rm", left)
 
 
-def run_netns(lab: Lab) -> str:
+def make_file_among_namespaces(lab: Lab) -> str:
     path = f"/run/netns/{lab.prefix}-file"
     run("touch", path)
     return path
@@ -261,21 +262,21 @@ def run_netns(lab: Lab) -> str:
 def test_without_its_right_the_closer_says_so_once_and_harms_nothing(
     lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess, missing: str
 ) -> None:
-    """CAP_BPF in the place of CAP_SYS_ADMIN: so it can read the maps, and say in them what it lacks."""
+    """It has CAP_BPF in place of the missing right, so that it can read the maps, and report in them what it lacks."""
     rights = CLOSER_RIGHTS[1].replace(missing, "bpf")
-    lame = Closer(lab, agent, rights=("setpriv", rights))
-    lame.await_line("the closer lacks CAP_SYS_ADMIN or CAP_NET_ADMIN")
+    limited = Closer(lab, agent, rights=("setpriv", rights))
+    limited.await_line("the closer lacks CAP_SYS_ADMIN or CAP_NET_ADMIN")
     wait_until(lambda: agent.status()["closer"]["state"] == "failing", "the agent's status says so")
     assert CloserFault.NO_RIGHT.reason in agent.status()["closer"]["message"]
     place(lab, agent, pods[0])
     assert connect(client, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])
     assert still(client, "kept", pods[0].name)
-    assert lame.lines_with("the closer lacks") == 1
-    assert lame.terminate() == 0
+    assert limited.lines_with("the closer lacks") == 1
+    assert limited.terminate() == 0
 
 
-ALONE = (
+WITHOUT_NAMESPACES = (
     *("unshare", "--mount", "--pid", "--kill-child", "--mount-proc"),
     *("sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "-"),
 )
@@ -285,7 +286,7 @@ ALONE = (
 def test_without_namespaces_the_closer_says_so_and_serves_the_node(
     lab: Lab, agent: Agent, pods: list[PodProcess], host: PodProcess
 ) -> None:
-    closer = Closer(lab, agent, within=ALONE)
+    closer = Closer(lab, agent, within=WITHOUT_NAMESPACES)
     place(lab, agent, pods[0])
     closer.await_line("the closer finds no network namespaces of Pods")
     assert connect(host, "kept", VIP) == pods[0].name
@@ -299,10 +300,10 @@ def test_on_a_node_without_pods_the_closer_misses_no_namespaces(lab: Lab, agent:
     """There are none yet: the only backend has the node's own network."""
     host.do("serve", address=host.address, port=53, protocol="UDP")
     host.do("serve", address=host.address, port=80, protocol="TCP")
-    closer = Closer(lab, agent, within=ALONE)
+    closer = Closer(lab, agent, within=WITHOUT_NAMESPACES)
     place(lab, agent, host)
     closer.await_line("closing stale sockets for build")
-    wait_until(lambda: agent.status()["closer"] == {"state": "running", "message": ""}, "it is well")
+    wait_until(lambda: agent.status()["closer"] == {"state": "running", "message": ""}, "the closer is running")
     assert closer.lines_with("finds no network namespaces") == 0
     closer.kill()
 
@@ -314,5 +315,7 @@ def test_a_closer_that_is_turned_off_does_nothing_until_it_is_stopped(lab: Lab) 
 
 
 def test_where_no_closer_runs_the_status_says_what_follows(agent: Agent) -> None:
-    wait_until(lambda: agent.status()["closer"]["state"] == "absent", "the last closer is missed", 20)
+    wait_until(
+        lambda: agent.status()["closer"]["state"] == "absent", "the agent notices that the last closer has ended", 20
+    )
     assert "sockets that programs keep open stay connected" in agent.status()["closer"]["message"]

@@ -40,7 +40,7 @@ class Container:
         self._process.wait()
 
     def remove(self) -> None:
-        """As the runtime does after it."""
+        """Kills the process, and removes the cgroup, as a runtime does afterwards."""
         self.kill()
         if self.directory.exists():
             for each in sorted(self.directory.rglob("*/"), reverse=True):
@@ -153,7 +153,7 @@ def test_init_and_ephemeral_containers_do_not_count(
         manifest["status"][key] = [{"name": "other", "containerID": f"containerd://{SECOND}"}]
         redirected(lab, agent, client, manifest, manifests.pod(pods[1]))
         other.kill()
-        counted.kill()  # what the kernel says of this one comes later
+        counted.kill()  # the kernel reports this one after the other
         out_of_use(agent, pods[0])
     # Of the other one nothing was heard, or the Pod would have been out of use without `counted`.
     with container(lab, pods[0], SECOND) as other:

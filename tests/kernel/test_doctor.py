@@ -41,7 +41,8 @@ def closer(lab: Lab, agent: Agent) -> Iterator[Closer]:
 
 
 def forget_closer(lab: Lab) -> None:
-    """As on a node where it never ran: otherwise the agent would believe for ten seconds that it still does."""
+    """Leaves the map as on a node where no closer ever ran. Otherwise the agent would report it as running for ten
+    seconds."""
     with installed_maps(lab) as maps:
         maps["closer"].update(bytes(4), packing.pack_closer(CloserRow(alive_ns=0, fault=CloserFault.NONE)))
 

@@ -24,7 +24,7 @@ CGROUPS = {
 
 
 def put_in_force(lab: Lab, agent: Agent, *pods: Manifest, **config: Any) -> None:
-    """Puts a policy over these Pods in force, and awaits that the agent knows their cgroups."""
+    """Puts a policy over these Pods in force, and waits until the agent knows their cgroups."""
     lab.write("pods", *pods)
     lab.write("policies", manifests.policy("vip", **config))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
@@ -54,12 +54,12 @@ def test_a_static_pod_is_known_by_its_config_hash(lab: Lab, agent: Agent, pods: 
     assert answerer(pods[1]) == "pod0"
 
 
-@pytest.mark.parametrize("told", [False, True], ids=["without an event", "with an event"])
+@pytest.mark.parametrize("event", [False, True], ids=["without an event", "with an event"])
 def test_a_static_pod_that_is_moved_away_and_back_is_not_redirected_to_itself(
-    lab: Lab, agent: Agent, pods: list[PodProcess], told: bool
+    lab: Lab, agent: Agent, pods: list[PodProcess], event: bool
 ) -> None:
     """Its new directory has the same path and another id. The API says nothing, or reports a new mirror Pod."""
-    config_hash = f"{int(told)}123456789abcdef0123456789abcdef"
+    config_hash = f"{int(event)}123456789abcdef0123456789abcdef"
     directory = lab.cgroup / "kubepods" / "burstable" / f"pod{config_hash}"
     directory.mkdir()
     manifest = manifests.pod(pods[0])
@@ -67,14 +67,14 @@ def test_a_static_pod_that_is_moved_away_and_back_is_not_redirected_to_itself(
     manifest["metadata"]["uid"] = "first-mirror"
     put_in_force(lab, agent, manifest)
     directory.rmdir()
-    if told:
+    if event:
         lab.write("pods")
         manifest["metadata"]["uid"] = "second-mirror"
         lab.write("pods", manifest)
     wait_until(lambda: "default/static" in agent.message("vip"), "it is named while it has no cgroup")
-    again = lab.process(f"again{told}", cgroup=f"{directory.relative_to(lab.cgroup)}/ctr", beside=pods[0])
+    again = lab.process(f"again{event}", cgroup=f"{directory.relative_to(lab.cgroup)}/ctr", beside=pods[0])
     wait_until(lambda: answerer(again) == REMOTE, "its new cgroup is known")
-    wait_until(lambda: "default/static" not in agent.message("vip"), "nothing speaks against it")
+    wait_until(lambda: "default/static" not in agent.message("vip"), "the message no longer names it")
     assert answerer(pods[1]) == "pod0"
 
 

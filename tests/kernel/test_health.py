@@ -19,7 +19,7 @@ KIND = {"dns": DNS, "tcp": TCP, "http": HTTP}
 
 @pytest.fixture(scope="module")
 def server(lab: Lab) -> PodProcess:
-    """A Pod that can be told how to answer. Its port for calls is DNS, too."""
+    """A Pod whose answers the test sets. It serves calls as well, at the port DNS."""
     made = lab.pod("server")
     made.do("serve_dns", addresses=[made.address, made.address6], port=DNS)
     made.do("serve_http", address=made.address, port=HTTP)
@@ -27,10 +27,11 @@ def server(lab: Lab) -> PodProcess:
 
 
 @pytest.fixture(autouse=True)
-def well(server: PodProcess) -> Iterator[None]:
+def healthy_again(server: PodProcess) -> Iterator[None]:
+    """After each test the server answers correctly again."""
     yield
-    server.do("dns_answers", how="right")
-    server.do("http_answer", text="HTTP/1.1 200 OK\r\n\r\n")
+    server.do("answer_dns", how="right")
+    server.do("answer_http", text="HTTP/1.1 200 OK\r\n\r\n")
 
 
 def policy(check: dict[str, Any], name: str = "vip", **fields: Any) -> Manifest:
@@ -45,7 +46,7 @@ def asks(process: PodProcess, address: str = VIP) -> str:
 
 
 def checked(lab: Lab, agent: Agent, client: PodProcess, server: PodProcess, check: dict[str, Any]) -> None:
-    """Until the first result is there."""
+    """Puts a policy with this check in force, and waits until its first check succeeded."""
     lab.write("pods", manifests.pod(server))
     lab.write("policies", policy(check))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
@@ -63,6 +64,7 @@ def unhealthy(agent: Agent, name: str = "vip") -> float:
 
 
 def goes_out(agent: Agent, why: str, pod: str = "server") -> None:
+    """Waits until the Pod, the only one, is out of use. `why` is how its check failed."""
     wait_until(lambda: agent.states()["vip"] == "NoBackend", "the Pod is out of use")
     assert f"default/{pod} (its {why})" in agent.message("vip")
 
@@ -94,11 +96,11 @@ def test_a_datagram_that_is_no_reply_to_the_question_is_no_success(
     lab: Lab, agent: Agent, client: PodProcess, server: PodProcess, how: str
 ) -> None:
     checked(lab, agent, client, server, {"dns": {"name": "a.example"}})
-    server.do("dns_answers", how=how)
+    server.do("answer_dns", how=how)
     goes_out(
         agent, "dns check of port 5300 failed: no answer within 250 ms, what it sent is not a reply to the question"
     )
-    server.do("dns_answers", how="strays, then a reply")
+    server.do("answer_dns", how="strays, then a reply")
     comes_back(agent)
 
 
@@ -106,7 +108,7 @@ def test_a_datagram_that_is_no_reply_to_the_question_is_no_success(
 def test_any_reply_to_the_question_is_a_success(
     lab: Lab, agent: Agent, client: PodProcess, server: PodProcess, how: str
 ) -> None:
-    server.do("dns_answers", how=how)
+    server.do("answer_dns", how=how)
     patient = {"interval": "2s", "timeout": "2s"}  # so that a busy machine is not the reason of a failure
     checked(lab, agent, client, server, {"dns": {"name": "A.example", "type": "AAAA"}, **patient})
     assert count(agent, "failure") == 0
@@ -145,9 +147,9 @@ def test_an_http_answer_that_is_no_success_takes_the_pod_out_of_use(
     lab: Lab, agent: Agent, client: PodProcess, server: PodProcess, answer: str, seen: str
 ) -> None:
     checked(lab, agent, client, server, {"http": {"path": "/ready?a=b"}})
-    server.do("http_answer", text=answer)
+    server.do("answer_http", text=answer)
     goes_out(agent, f"http check of port 5302 failed: {seen}")
-    server.do("http_answer", text="HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
+    server.do("answer_http", text="HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
     comes_back(agent)
     (request,) = {request.partition("\r\n\r\n")[0] for request in server.do("requests")["requests"][-3:]}
     assert request.splitlines()[:2] == ["GET /ready?a=b HTTP/1.1", f"Host: {server.address}:{HTTP}"]
@@ -170,7 +172,7 @@ def test_two_policies_may_check_one_pod_differently(
     checked(lab, agent, client, server, {"dns": {}})
     lab.write("policies", policy({"dns": {}}), policy({"http": {}}, "other", ip="169.254.0.91"))
     wait_until(lambda: count(agent, "success", "other") > 0, "both are checked")
-    server.do("dns_answers", how="nothing")
+    server.do("answer_dns", how="nothing")
     goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
     agent.wait_states({"vip": "NoBackend", "other": "Active"})
     assert asks(client) == REMOTE
@@ -183,7 +185,7 @@ def test_other_pods_of_the_policy_go_on(lab: Lab, agent: Agent, client: PodProce
     lab.write("pods", manifests.pod(server), manifests.pod(second))
     lab.write("policies", policy({"dns": {}}))
     wait_until(lambda: count(agent, "success") > 1, "both are checked")
-    server.do("dns_answers", how="nothing")
+    server.do("answer_dns", how="nothing")
     wait_until(lambda: "1 Ready Pod is out of use" in agent.message("vip"), "one is out of use")
     assert {asks(client) for _ in range(8)} == {"second"}
     agent.wait_states({"vip": "Active"})
@@ -193,7 +195,7 @@ def test_without_its_check_or_with_another_the_policy_uses_the_pod_at_once(
     lab: Lab, agent: Agent, client: PodProcess, server: PodProcess
 ) -> None:
     checked(lab, agent, client, server, {"dns": {}})
-    server.do("dns_answers", how="nothing")
+    server.do("answer_dns", how="nothing")
     goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
     lab.write("policies", policy({"http": {}}))
     comes_back(agent)
@@ -207,11 +209,11 @@ def test_a_pod_that_is_replaced_counts_as_healthy_again(
     lab: Lab, agent: Agent, client: PodProcess, server: PodProcess
 ) -> None:
     checked(lab, agent, client, server, {"dns": {}, "interval": "300ms"})
-    server.do("dns_answers", how="nothing")
+    server.do("answer_dns", how="nothing")
     goes_out(agent, "dns check of port 5300 failed: no answer within 300 ms")
     successor = manifests.pod(server)
     successor["metadata"]["uid"] = "another"
-    server.do("dns_answers", how="right")
+    server.do("answer_dns", how="right")
     lab.write("pods", successor)
     comes_back(agent)
 
@@ -230,7 +232,7 @@ def test_an_agent_that_starts_while_a_pod_hangs_takes_it_out_of_use(
 ) -> None:
     checked(lab, agent, client, server, {"dns": {}})
     agent.terminate()
-    server.do("dns_answers", how="nothing")
+    server.do("answer_dns", how="nothing")
     agent.start()
     goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
     assert asks(client) == REMOTE
@@ -244,7 +246,7 @@ def test_an_actor_that_is_restarted_changes_nothing(
     agent.start(program=("-m", "tests.lab.failing_agent"))
     try:
         checked(lab, agent, client, server, {"dns": {}})
-        server.do("dns_answers", how="nothing")
+        server.do("answer_dns", how="nothing")
         goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
         agent.fail(actor)
         wait_until(lambda: restarts(agent, actor) == 1, f"{actor} was restarted")
@@ -252,7 +254,7 @@ def test_an_actor_that_is_restarted_changes_nothing(
         wait_until(lambda: count(agent, "failure") > failures + 2, "the Pod is checked again")
         goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
         assert asks(client) == REMOTE
-        server.do("dns_answers", how="right")
+        server.do("answer_dns", how="right")
         comes_back(agent)
     finally:
         agent.terminate()

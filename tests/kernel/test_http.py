@@ -14,7 +14,7 @@ from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
 
 NODE_ADDRESS = "10.77.0.1"
 MOST_RESIDENT = 150
-"""MB. About 50 are usual; 100 clients with unfinished headers once took 659."""
+"""MB of memory. About 50 are usual; 100 clients with unfinished headers once took 659."""
 WHOLE_EXCHANGE = 60.0
 """Seconds. The agent keeps no connection for so long, even on a slow machine."""
 
@@ -36,7 +36,7 @@ def attacker(lab: Lab) -> PodProcess:
 
 
 def resident(agent: Agent) -> float:
-    """MB."""
+    """The agent's resident memory, in MB."""
     assert agent.process
     status = Path(f"/proc/{agent.process.pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024

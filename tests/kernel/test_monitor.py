@@ -17,7 +17,7 @@ from tests.lab.lab import RIGHTS, ROOT, VIP, Agent, Lab, PodProcess, wait_until
 
 
 class Monitor:
-    """Runs beside the agent, with the rights of its container, and watches by the time that it is made."""
+    """Runs beside the agent, with the rights of its container. `watch` starts one and waits until it sees calls."""
 
     def __init__(self, lab: Lab, agent: Agent, *options: str) -> None:
         self._log = lab.folder / f"monitor-{len(list(lab.folder.glob('monitor-*')))}.log"
@@ -43,7 +43,8 @@ class Monitor:
 
 @pytest.fixture
 def monitors(lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess) -> Iterator[list[Monitor]]:
-    """The monitors to end. A policy is in force, over a Pod whose own calls pass; the client is a Pod, too."""
+    """The monitors that the test starts, which end with it. A policy is in force, over a Pod whose own calls pass; the
+    client is a Pod, too."""
     lab.write("pods", manifests.pod(pods[0]), manifests.pod(client, app="other"))
     lab.write("policies", manifests.policy("vip"))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
@@ -56,7 +57,7 @@ def monitors(lab: Lab, agent: Agent, pods: list[PodProcess], client: PodProcess)
 
 
 def watch(lab: Lab, agent: Agent, monitors: list[Monitor], caller: PodProcess, *options: str) -> Monitor:
-    """Starts a monitor, calls until it sees that, and awaits that it has told all these calls."""
+    """Starts a monitor, calls until it shows a call, and waits until it has shown the last of these calls."""
     made = Monitor(lab, agent, *options)
     monitors.append(made)
 
@@ -140,7 +141,7 @@ def test_monitor_ends_when_nobody_reads_its_output(
     lab: Lab, agent: Agent, monitors: list[Monitor], client: PodProcess
 ) -> None:
     """As with `| head`."""
-    watch(lab, agent, monitors, client)  # so that calls are told from the beginning
+    watch(lab, agent, monitors, client)  # so that the programs report calls from the beginning
     command = ["nsenter", f"--net=/run/netns/{lab.node}", *RIGHTS, sys.executable, "run.py", "monitor"]
     reader, writer = os.pipe()
     with subprocess.Popen([*command, "--config", str(agent.config)], cwd=ROOT, stdout=writer) as process:
@@ -165,12 +166,12 @@ def test_several_monitors_watch_at_once_and_leave_nothing_behind(
 ) -> None:
     first = watch(lab, agent, monitors, client)
     second = watch(lab, agent, monitors, client)
-    told = [len(each.lines()) for each in (first, second)]
+    shown = [len(each.lines()) for each in (first, second)]
     client.do("udp", address=VIP, port=53)
-    assert first.await_lines(told[0] + 1)[-1] == second.await_lines(told[1] + 1)[-1]
+    assert first.await_lines(shown[0] + 1)[-1] == second.await_lines(shown[1] + 1)[-1]
     assert first.interrupt() == 0
     client.do("udp", address=VIP, port=53)
-    second.await_lines(told[1] + 2)
+    second.await_lines(shown[1] + 2)
     second.process.kill()
 
     def is_over() -> bool:
@@ -189,7 +190,7 @@ def test_what_exceeds_the_rate_is_counted(lab: Lab, agent: Agent, monitors: list
         lines = monitor.lines()[seen:]
         return sum(line.get("lost", 1) for line in lines)
 
-    wait_until(lambda: accounted() == 20_000, "each call is told, or counted as lost")
+    wait_until(lambda: accounted() == 20_000, "each call is shown, or counted as lost")
     assert any("lost" in line for line in monitor.lines()[seen:])
 
 

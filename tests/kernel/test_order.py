@@ -26,12 +26,12 @@ from tests.lab.worker import CLOCK_MONOTONIC_COARSE
 FRONTEND = Frontend(ip_address("10.200.0.251"), 53, Protocol.UDP)
 FIRST, SECOND, OUT_OF_USE = (Endpoint(ip_address(f"10.78.0.{number}"), 5353) for number in (1, 2, 3))
 PER_LINUX, PER_LINUX32 = 0, 8
-"""Of personality(2)."""
+"""Execution domains of personality(2)."""
 
 
 @contextmanager
 def another_machine() -> Iterator[None]:
-    """Processes that are started now see a machine whose order of memory accesses they do not know."""
+    """Processes that start meanwhile see a machine type whose order of memory accesses we do not know."""
     personality = ctypes.CDLL(None).personality
     personality(PER_LINUX32)
     try:
@@ -42,7 +42,8 @@ def another_machine() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def maps(lab: Lab) -> Iterator[PinnedMaps]:
-    """Of programs that are attached, without the hooks that would hide from a process where it was redirected."""
+    """The maps of programs that are attached, without the hooks that would hide from a process where it was
+    redirected."""
     with ExitStack() as stack:
         with another_machine():
             made = stack.enter_context(small_datapath(lab, "order", max_frontends=8, max_backends=8, max_affinity=8))
@@ -95,7 +96,7 @@ def test_calls_go_to_the_backend_of_the_present_row(maps: PinnedMaps, caller: Po
 
 @pytest.mark.parametrize("name", ["frontends", "backends"])
 def test_calls_pass_when_a_row_is_of_two_writes(maps: PinnedMaps, caller: PodProcess, name: str) -> None:
-    """Its generations and its key are those of one write, so only its seal tells."""
+    """Its generations and its key are those of one write, so only its seal reveals the mixture."""
     install(maps, FIRST, generation=3, affinity_seconds=60)
     ((key, former),) = list(maps["frontends"].items()) if name == "frontends" else list(maps[name].items())[:1]
     install(maps, SECOND, generation=4)

@@ -1,5 +1,5 @@
 """Real proxies that keep a connected UDP socket to their resolver: they fail no request once their DNS server is out of
-use, since the closer tells them (P18 to P20).
+use, since the closer closes that socket (P18 to P20).
 
 Each request asks for a name that was not asked for before, so that the proxy needs an answer for it.
 """

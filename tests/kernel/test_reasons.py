@@ -1,6 +1,6 @@
 """Situations in which an operator asks why, and the sentence of `run.py explain` that names the policy and the field.
 
-Each is made with a real agent, real processes and real calls: what the sentence says is also what the call does.
+Each is made with a real agent, real processes and real calls: the call does what the sentence says.
 """
 
 from __future__ import annotations

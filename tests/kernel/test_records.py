@@ -49,7 +49,7 @@ def restarts(agent: Agent) -> int:
 
 
 def await_records(agent: Agent, caller: PodProcess) -> list[dict[str, Any]]:
-    """Calls until calls are recorded, and awaits a record of one more call, the last."""
+    """Calls until calls are recorded, then makes one last call, and waits for its record."""
     wait_until(lambda: agent.states() == {"vip": "Active"} and "cgroup" not in agent.message("vip"), "in force")
     before = records(agent)
 
@@ -142,10 +142,10 @@ def test_an_output_that_takes_nothing_is_reported_and_harms_nothing(
     agent = start("all", within=("sh", "-c", 'exec "$@" >/dev/full', "sh"))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
 
-    def is_said() -> bool:
+    def is_reported() -> bool:
         assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
         return "cannot write records to standard output: " in agent.log.read_text()
 
-    wait_until(is_said, "the log says so")
+    wait_until(is_reported, "the log says so")
     assert agent.fetch("/readyz") == "ok\n"
     assert {each["restarts"] for each in agent.status()["actors"]} == {0}

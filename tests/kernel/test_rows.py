@@ -59,7 +59,7 @@ def key_of(frontend: Frontend) -> dict[str, Any]:
 
 
 def seal_of(rows_of: KernelMap) -> int:
-    """Of the words of the map's first row that precede it."""
+    """The seal of the words that precede it in the map's first row."""
     _, value = next(iter(rows_of.items()))
     return int.from_bytes(packing.seal(value[:-8]), sys.byteorder)
 
@@ -180,7 +180,7 @@ def test_counters_are_read_as_the_programs_lay_them_out(maps: PinnedMaps) -> Non
 
 
 def test_a_decision_is_read_as_the_programs_lay_it_out(maps: PinnedMaps) -> None:
-    """Only the programs write one."""
+    """Only the programs write decisions, so there is no function that packs one."""
     target = packing.pack_member(V4, BACKEND)[24:]
     numbers = (2**33, 2**34, 7 << 32 | 9, 10091, rows.PassReason.QOS + 1, 3)
     raw = struct.pack("=QQ24s24sQQQIHH", 5, 2**40, packing.pack_frontend(V4), target, *numbers)

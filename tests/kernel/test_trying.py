@@ -58,7 +58,7 @@ def growth(agent: Agent, before: dict[str, int]) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def caller(lab: Lab, client: PodProcess) -> PodProcess:
-    """A client that is out at 1 % and in at 99 %. Few are not."""
+    """A client that is redirected at 99 % and not at 1 %, as nearly all are."""
 
     def candidates() -> Iterator[PodProcess]:
         yield client

@@ -54,7 +54,7 @@ def test_a_program_loads_with_only_these_rights(programs: Path, name: str) -> No
     program = libbpf.open_pin(programs / name)
     (followed,) = struct.unpack_from("=I", libbpf.info(program, 220), 216)  # verified_insns of struct bpf_prog_info
     os.close(program)
-    assert followed < MOST_INSTRUCTIONS  # kernel 5.15 does not report it, and says 0
+    assert followed < MOST_INSTRUCTIONS  # kernel 5.15 does not count them, and reports 0
 
 
 @pytest.mark.parametrize("hook", DECIDING_HOOKS)

@@ -1,6 +1,6 @@
 """An API server on the laboratory's node. It lists what the test sets, and its watches stay silent.
 
-So behaves a watch whose connection was lost unnoticed. Tests with a real API server are in tests/cluster.
+A watch whose connection was lost unnoticed is just as silent. Tests with a real API server are in tests/cluster.
 """
 
 from __future__ import annotations

@@ -25,11 +25,11 @@ class Closer:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
     def lines_with(self, text: str) -> int:
-        """In how many lines."""
+        """The number of lines of its log that contain the text."""
         return sum(text in line for line in self.log.read_text().splitlines())
 
     def await_line(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: self.lines_with(text) >= times, f"the closer says {times} times: {text}")
+        wait_until(lambda: self.lines_with(text) >= times, f"the closer logs {times} times: {text}")
 
     def terminate(self) -> int:
         self.process.terminate()

@@ -29,8 +29,8 @@ def attach(cgroup: Path, instructions: bytes, hook: str, flags: int) -> tuple[in
 
 
 def can_come_first(cgroup: Path) -> bool:
-    """Whether this kernel takes BPF_F_BEFORE for a cgroup. Its version does not tell, since distributions backport
-    it."""
+    """Whether this kernel takes BPF_F_BEFORE for a cgroup. It is tried, since distributions backport the flag to older
+    versions."""
     try:
         _, link = attach(cgroup, translation("192.0.2.1", "192.0.2.1"), "connect4", libbpf.BPF_F_BEFORE)
     except OSError:

@@ -26,7 +26,9 @@ from typing import Any, Self, TypeVar
 import yaml
 
 from bpf import inspect
+from bpf.bpffs import mount_bpffs
 from bpf.cgroups import find_cgroup
+from bpf.detaching import detach
 from bpf.kernel_map import KernelMap
 from bpf.packing import ONLY_KEY
 from tests.lab.worker import SLOWNESS
@@ -155,8 +157,6 @@ class Lab:
         self.close()
 
     def _build(self) -> None:
-        from bpf.bpffs import mount_bpffs  # noqa: PLC0415
-
         mount_bpffs()  # systemd does this on a node; the agent has no right to mount
         self.manifests.mkdir()
         (self.cgroup / "kubepods").mkdir(parents=True)
@@ -251,7 +251,7 @@ class Lab:
 
     @contextlib.contextmanager
     def running_agent(self, **config: object) -> Iterator[Agent]:
-        """An agent that is stopped in the end, and taken out of the kernel."""
+        """An agent that is stopped in the end, and whose programs and maps are removed then."""
         made = Agent(self, config)
         try:
             made.start()
@@ -274,8 +274,6 @@ class Lab:
         for pod in self._pods:
             pod.kill()
         if self.bpffs.exists():
-            from bpf.detaching import detach  # noqa: PLC0415  (needs libbpf, which the unit tests' machine may lack)
-
             detach(self.bpffs)
         for netns in reversed(self._netns):
             subprocess.run(["ip", "netns", "del", netns], check=False, capture_output=True)
@@ -387,7 +385,7 @@ class Agent:
         return {policy["name"]: policy["state"] for policy in self.status()["policies"]}
 
     def wait_states(self, states: dict[str, str]) -> None:
-        """Awaits that the agent says so. It does a moment after the kernel's maps have changed."""
+        """Waits until the agent reports these states, which it does a moment after the kernel's maps have changed."""
         wait_until(lambda: self.states() == states, f"the states of the policies are {states}")
 
     def message(self, policy: str) -> str:

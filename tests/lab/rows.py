@@ -43,7 +43,7 @@ def pins_of(lab: Lab, name: str) -> Path:
 
 @contextmanager
 def small_datapath(lab: Lab, name: str, **sizes: Any) -> Iterator[Datapath]:
-    """The same, removed in the end."""
+    """A build as `prepare_small` loads it, which is removed in the end."""
     try:
         made = prepare_small(lab, name, **sizes)
         yield made

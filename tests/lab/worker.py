@@ -74,7 +74,7 @@ class Worker:
             server.sendto(self._name, client)
 
     def serve_dns(self, addresses: list[str], port: int) -> dict[str, Any]:
-        """Answers DNS queries as `dns_answers` says, correctly at first, and anything short with this worker's name."""
+        """Answers DNS queries as `answer_dns` sets it, correctly at first, and short datagrams with the worker's name."""
         selector = selectors.DefaultSelector()
         for address in addresses:
             server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
@@ -90,13 +90,13 @@ class Worker:
                 for answer in dns_answers(query, self._dns) if len(query) > 12 else [self._name]:
                     ready.data.sendto(answer, client)
 
-    def dns_answers(self, how: str) -> dict[str, Any]:
-        """One of DNS_ANSWERS."""
+    def answer_dns(self, how: str) -> dict[str, Any]:
+        """Sets how queries are answered from now on: one of the names in `dns_answers`."""
         self._dns = how
         return {}
 
     def serve_http(self, address: str, port: int) -> dict[str, Any]:
-        """Answers each request as `http_answer` says, with status 200 at first."""
+        """Answers each request with what `answer_http` sets, with status 200 at first."""
         server = socket.create_server((address, port))
         threading.Thread(target=self._serve_http, args=(server,), daemon=True).start()
         return {}
@@ -108,12 +108,13 @@ class Worker:
                 self._requests.append(connection.recv(4096).decode())
                 connection.sendall(self._http.encode())
 
-    def http_answer(self, text: str) -> dict[str, Any]:
+    def answer_http(self, text: str) -> dict[str, Any]:
+        """Sets the whole answer to requests from now on."""
         self._http = text
         return {}
 
     def requests(self) -> dict[str, Any]:
-        """What `serve_http` heard."""
+        """The requests that `serve_http` has received."""
         return {"requests": self._requests}
 
     def backlog(self, address: str, port: int, connections: int) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class Worker:
         return {}
 
     def accept_all(self) -> dict[str, Any]:
-        """From now on."""
+        """Accepts and closes each connection from now on."""
         threading.Thread(target=self._accept_all, daemon=True).start()
         return {}
 
@@ -168,6 +169,7 @@ class Worker:
             return {"answers": sorted([data.decode(), source[0], source[1]] for data, source in answers)}
 
     def keep(self, key: str, address: str, port: int) -> dict[str, Any]:
+        """Opens a TCP connection that `use` names by its key, and asks on it."""
         self._kept[key] = _socket(address, socket.SOCK_STREAM)
         self._kept[key].connect((address, port))
         return self.use(key)
@@ -198,8 +200,8 @@ class Worker:
         return {"peer": list(self._kept[key].getpeername()[:2])}
 
     def peer(self, address: str, port: int, protocol: str, *, mapped: bool = False) -> dict[str, Any]:
-        """Connects a new socket: the address that the kernel has for its peer, where getpeername is not translated; for
-        TCP nothing, since nobody awaits the connection."""
+        """Connects a new UDP socket: the address that the kernel has for its peer, where getpeername is not translated.
+        For TCP it only begins to connect, and returns nothing."""
         with _socket(address, socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM, mapped=mapped) as client:
             if protocol == "TCP":
                 client.setblocking(False)
@@ -278,8 +280,8 @@ class Worker:
         return {"tally": dict(tally), "seconds": time.monotonic() - started}
 
     def sends(self, address: str, port: int, calls: int, until: float) -> dict[str, Any]:
-        """Sends `calls` datagrams from one unconnected socket, without awaiting answers, from a CLOCK_MONOTONIC time
-        on.
+        """Sends `calls` datagrams from one unconnected socket, without awaiting answers. It begins at the time `until`
+        of CLOCK_MONOTONIC.
 
         `in_second`: for each second of the clock that the limit reads, how many calls began and ended in it. `edges`:
         how many calls ended in a later second than they began in.
@@ -362,7 +364,7 @@ class Worker:
         return {}
 
     def open_connections(self) -> dict[str, Any]:
-        """How many of these connections the server has not closed."""
+        """The number of connections of `hold_connections` that the server has not closed."""
         poll = select.poll()
         for each in self._held:
             poll.register(each, select.POLLIN | select.POLLRDHUP)
@@ -390,7 +392,7 @@ class Worker:
 
 
 def dns_answers(query: bytes, how: str) -> list[bytes]:
-    """What a server sends back that answers so."""
+    """The datagrams that a server sends back to a query. `how` is a key of `answers`, or a name below it."""
     reply = bytes([*query[:2], query[2] | 0x80, query[3], *query[4:]])
     answers = {
         "right": reply,

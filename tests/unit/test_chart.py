@@ -38,7 +38,7 @@ def container(kind: str, name: str, container_name: str | None = None) -> dict[s
 
 
 def mounts(kind: str, name: str, container_name: str) -> dict[str, dict[str, Any]]:
-    """By the names of their volumes."""
+    """Name of a volume -> its mount in this container."""
     return {each["name"]: each for each in container(kind, name, container_name)["volumeMounts"]}
 
 
@@ -74,10 +74,10 @@ def test_the_agent_may_read_and_nothing_else() -> None:
 
 def test_the_controller_may_write_status_events_and_its_lease() -> None:
     writes = {("balancing.elf.io", "localredirectpolicies/status", "patch")}
-    looks = {("coordination.k8s.io", "leases", "list")}
-    assert rights("ClusterRole", CONTROLLER) == reads() | writes | looks
-    looking = [rule for rule in OBJECTS["ClusterRole", CONTROLLER]["rules"] if "leases" in rule["resources"]]
-    assert [rule["resourceNames"] for rule in looking] == [[CONTROLLER]]
+    lists = {("coordination.k8s.io", "leases", "list")}
+    assert rights("ClusterRole", CONTROLLER) == reads() | writes | lists
+    listing = [rule for rule in OBJECTS["ClusterRole", CONTROLLER]["rules"] if "leases" in rule["resources"]]
+    assert [rule["resourceNames"] for rule in listing] == [[CONTROLLER]]
     lease = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
     assert rights("Role", CONTROLLER) == lease
     named = [rule for rule in OBJECTS["Role", CONTROLLER]["rules"] if "create" not in rule["verbs"]]
@@ -131,7 +131,7 @@ def test_the_agent_has_two_capabilities_and_two_of_the_nodes_directories() -> No
 
 
 def host_paths(kind: str, name: str) -> dict[str, str]:
-    """Of its Pods' volumes, by name."""
+    """Name of a volume -> the path on the node that it shows."""
     return {each["name"]: each["hostPath"]["path"] for each in pod(kind, name)["volumes"] if "hostPath" in each}
 
 

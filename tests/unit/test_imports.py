@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Package -> others of ours that it may import. A package does not include those in it: `actors` is the wiring."""
 HOMES = {"bcc": "bpf", "kubernetes": "k8s", "pykka": "actors"}
-"""Library -> the one package that imports it; of bpf/ it is the loader alone that imports bcc."""
+"""Library -> the one package that imports it. In bpf/, only the loader imports bcc."""
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path

@@ -1,7 +1,7 @@
 """The alerts and the dashboard that the chart brings: they fire when they should, are explained, and can be drawn.
 
-tests/kernel/test_monitoring.py holds them against what a real agent exports, test_controller_wiring.py against a
-controller.
+tests/kernel/test_monitoring.py compares them with what a real agent exports, test_controller_wiring.py with what a
+controller exports.
 """
 
 from __future__ import annotations

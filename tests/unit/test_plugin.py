@@ -87,12 +87,14 @@ class Cluster:
         self._table: list[tuple[str, tuple[str, str, int]]] = []
 
     def answers(self, words: str, output: object = "", error: str = "", code: int = 0) -> None:
-        """To a command with these words. What was said later comes first. "RUN": it runs what follows `--` here."""
+        """Sets the answer to commands that have all these words. A later answer comes before an earlier one. "RUN" runs
+        what follows `--` here."""
         text = output if isinstance(output, str) else json.dumps(output)
         self._table.insert(0, (words, (text, error, code)))
         self.kubectl.with_suffix(".json").write_text(json.dumps(self._table))
 
     def asked(self, words: str) -> list[list[str]]:
+        """The arguments of each command so far that has all these words."""
         lines = self.kubectl.with_suffix(".log").read_text().splitlines()
         commands: list[list[str]] = [json.loads(line) for line in lines]
         return [each for each in commands if all(word in " ".join(each) for word in words.split())]
@@ -143,7 +145,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(cluster: Cluster) -> Iterator[dict[str, tuple[int, str]]]:
-    """What the agent on node a serves: path -> status and body. It is asked by the real script."""
+    """What the agent on node a serves: path -> status and body. The plugin's own script asks for it."""
     pages = {
         "/status": (200, json.dumps(STATUS)),
         "/readyz": (200, "ok\n"),

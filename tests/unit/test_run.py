@@ -43,7 +43,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No settings from the environment; signals and logging stay the test runner's."""
+    """Tests have no settings from the environment, and leave signals, logging and limits to the test runner."""
     for name in ("NODE_NAME", "SOURCE_KIND", "KUBECONFIG", "REDIRECT_QOS_LIMIT", "LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(run, "configure", lambda _: None)

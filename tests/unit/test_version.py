@@ -1,4 +1,4 @@
-"""Every file that repeats the version has that of `config.version`."""
+"""Every file that repeats the version agrees with `config.version`."""
 
 from __future__ import annotations
 

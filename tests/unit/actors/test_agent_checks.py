@@ -9,7 +9,7 @@ import pytest
 from actors.commands.agent_checks import agent_findings
 from config.version import VERSION
 
-WELL: dict[str, Any] = {
+HEALTHY: dict[str, Any] = {
     "version": VERSION,
     "build": "abc",
     "source": {"kind": "kubernetes", "synced": True, "streams": [{"name": "policies", "message": ""}]},
@@ -20,7 +20,7 @@ WELL: dict[str, Any] = {
 
 
 def test_an_agent_that_works_passes_every_check() -> None:
-    assert [(each.check, each.ok, each.remedy) for each in agent_findings(WELL)] == [
+    assert [(each.check, each.ok, each.remedy) for each in agent_findings(HEALTHY)] == [
         ("agent", True, ""),
         ("sources", True, ""),
         ("actors", True, ""),
@@ -49,11 +49,11 @@ def test_an_agent_that_works_passes_every_check() -> None:
     ],
 )
 def test_what_is_wrong_comes_with_a_remedy(check: str, change: dict[str, Any], detail: str) -> None:
-    (wrong,) = (each for each in agent_findings(WELL | change) if not each.ok)
+    (wrong,) = (each for each in agent_findings(HEALTHY | change) if not each.ok)
     assert (wrong.check, wrong.detail) == (check, detail)
     assert wrong.remedy
 
 
 def test_a_closer_that_is_turned_off_is_no_fault() -> None:
-    status = WELL | {"closer": {"state": "disabled", "message": "redirect.close_stale_sockets is false"}}
+    status = HEALTHY | {"closer": {"state": "disabled", "message": "redirect.close_stale_sockets is false"}}
     assert all(each.ok for each in agent_findings(status))

@@ -1,4 +1,4 @@
-"""What the closer is told: which Pods are there, and which backends are not usable."""
+"""What the closer reads: which Pods are there, and which backends are not usable."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def message(
 
 
 def begun(*policies: DesiredPolicy, there: tuple[Address, ...]) -> tuple[Maps, BackendUsage]:
-    """A build that is new, after its first complete state."""
+    """The maps of a new build and their owner, after the first complete state."""
     maps = Maps()
     usage = BackendUsage(maps)  # type: ignore[arg-type]
     usage.apply(message(*policies, there=there, complete=True))

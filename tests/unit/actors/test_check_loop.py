@@ -34,7 +34,7 @@ def check(probe: Probe, port: int, **fields: Any) -> HealthCheck:
 
 
 class Running:
-    """A loop in a thread of its own, and what it says."""
+    """A loop in a thread of its own, and the messages that it sends."""
 
     def __init__(self) -> None:
         self._messages: SimpleQueue[Message] = SimpleQueue()
@@ -59,7 +59,7 @@ class Running:
         self.loop.select(ChecksSelected(complete=complete, policies=(PolicyChecks(key=KEY, check=wanted, pods=pods),)))
 
     def finding(self) -> str:
-        """What the next Pod that changes is out of use for."""
+        """Why the next Pod whose health changes is out of use; "" if it is in use again."""
         while True:
             message = self._messages.get(timeout=WAIT_SECONDS)
             if isinstance(message, HealthChanged):

@@ -1,4 +1,4 @@
-"""What the agent says of the closer."""
+"""What the agent reports of the closer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from bpf.packing import pack_closer, unpack_closer
 from bpf.rows import CloserFault, CloserRow
 
 NOW = 1_000_000_000_000
-WELL = CloserRow(alive_ns=NOW - 500_000_000, fault=CloserFault.NONE)
+HEALTHY = CloserRow(alive_ns=NOW - 500_000_000, fault=CloserFault.NONE)
 
 
 @pytest.mark.parametrize(
     ("row", "enabled", "state", "message"),
     [
-        pytest.param(WELL, True, "running", "", id="running"),
-        pytest.param(WELL, False, "disabled", "redirect.close_stale_sockets is false: ", id="disabled"),
+        pytest.param(HEALTHY, True, "running", "", id="running"),
+        pytest.param(HEALTHY, False, "disabled", "redirect.close_stale_sockets is false: ", id="disabled"),
         pytest.param(
             CloserRow(alive_ns=0, fault=CloserFault.NONE), True, "absent", "does not run on this node: ", id="never ran"
         ),
@@ -44,5 +44,5 @@ def test_the_state_of_the_closer_follows_from_its_row_and_the_clock(
 
 
 def test_a_fault_of_a_later_version_is_a_fault() -> None:
-    row = pack_closer(WELL)[:8] + (99).to_bytes(8, "little")
+    row = pack_closer(HEALTHY)[:8] + (99).to_bytes(8, "little")
     assert unpack_closer(row).fault == CloserFault.FAILED

@@ -1,4 +1,4 @@
-"""What there is to say of a policy in the whole cluster: acceptance, its one sentence, and the counts."""
+"""What the controller decides on a policy for the whole cluster: acceptance, message and counts."""
 
 from __future__ import annotations
 
@@ -280,9 +280,9 @@ def test_a_balancing_policy_needs_no_pods() -> None:
 def test_verdicts_go_to_the_status_writer_and_conditions_to_the_reporters() -> None:
     found = assess(DNS, [on("n0")])
     decided = Decided(complete=True, outcomes=(found,), removed=(KEY,), conflicts=2, received_at=1.0, as_of=0.5)
-    told = list(ClusterDecision(RedirectSettings()).messages(decided))
+    sent = list(ClusterDecision(RedirectSettings()).messages(decided))
     resolved = PoliciesResolved(complete=True, conditions=(found.condition,), removed=(KEY,), conflicts=2)
-    assert told == [
+    assert sent == [
         ("StatusWriter", ApplyVerdicts(complete=True, verdicts=(found.verdict,), removed=(KEY,))),
         ("StatusReporter", resolved),
         ("MetricsExporter", resolved),

@@ -207,7 +207,7 @@ def test_all_actors_together_write_the_status_of_each_policy(cluster: Cluster) -
 
 
 def scrape(cluster: Cluster) -> str:
-    """What the endpoint of the metrics says; "" while nobody listens there yet."""
+    """The text of /metrics; "" while nobody listens there yet."""
     try:
         with urlopen(f"http://127.0.0.1:{cluster.metrics_port}/metrics", timeout=WAIT_SECONDS) as answer:
             found: str = answer.read().decode()

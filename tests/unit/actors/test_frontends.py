@@ -54,20 +54,20 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
         {},
         "Service kube-system/dns has no port 53/UDP",
     ),
-    "P1: no missing Service": (service_spec(), None, {}, "Service kube-system/dns does not exist"),
-    "P1: no headless Service": (
+    "P1: none of a Service that is missing": (service_spec(), None, {}, "Service kube-system/dns does not exist"),
+    "P1: none of a headless Service": (
         service_spec(),
         HEADLESS,
         {},
         "Service kube-system/dns has no cluster IP (it is headless or an ExternalName)",
     ),
-    "P1: no Service without ports of ours": (
+    "P1: none of a Service without TCP or UDP ports": (
         service_spec(),
         replace(SERVICE, ports=()),
         {},
         "Service kube-system/dns has no TCP or UDP port",
     ),
-    "P1: no Service port with a partner": (
+    "P1: none if no Service port has a partner": (
         service_spec(backend=(port(1, UDP, "other"), port(2, UDP, "another"))),
         SERVICE,
         {},
@@ -82,7 +82,7 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
             "fe80::a is a link-local IPv6 address, which means nothing without an interface"
         ),
     ),
-    "P17: cluster IPs none of which can be a frontend": (
+    "P17: none if no cluster IP can be a frontend": (
         service_spec(),
         replace(SERVICE, cluster_ips=(ip_address("127.0.0.1"), ip_address("::ffff:10.0.0.1"))),
         {},
@@ -111,7 +111,7 @@ FRONTENDS: Mapping[str, tuple[PolicySpec, Service | None, dict[str, int], str]] 
         {"10.96.0.10:53/UDP": 9},
         "",
     ),
-    "P3: but not across protocols": (
+    "P3: one and one of different protocols do not belong together": (
         service_spec(backend=(port(9, TCP),)),
         replace(SERVICE, ports=(port(53, UDP),)),
         {},

@@ -1,4 +1,4 @@
-"""HealthChecker among its peers: who is told what."""
+"""HealthChecker among its peers: which actor it sends what."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A policy whose frontend is the API server's address says so (P17), since it redirects everybody but the agent."""
+"""A policy whose frontend is the API server's address has a message that says so (P17): it redirects everybody but the
+agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Pods are checked, what results mean (rule P19), and what ConflictResolver is told again."""
+"""Which Pods are checked, what results mean (rule P19), and what ConflictResolver is sent again."""
 
 from __future__ import annotations
 

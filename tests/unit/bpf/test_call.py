@@ -1,3 +1,5 @@
+"""What `--to` and `--from` of `run.py explain` and `monitor` mean."""
+
 from __future__ import annotations
 
 import pytest

@@ -36,7 +36,7 @@ UNUSABLE = usage(str(POD), unusable=((DNS, BACKEND), (DNS_TCP, BACKEND)))
         pytest.param(DNS_TCP, THERE, False, False, id="TCP, the policy was deleted"),
         pytest.param(DNS_TCP, UNUSABLE, False, False, id="TCP, the Pod is not usable"),
         pytest.param(DNS_TCP, GONE, False, True, id="TCP, the Pod is gone"),
-        pytest.param(DNS, UNUSABLE, True, False, id="in use, whatever else is said"),
+        pytest.param(DNS, UNUSABLE, True, False, id="in use, although a row calls it unusable"),
         pytest.param(DNS, GONE, True, False, id="in use, and no row for the Pod"),
         pytest.param(DNS._replace(port=54), UNUSABLE, False, False, id="not usable for another frontend"),
     ],

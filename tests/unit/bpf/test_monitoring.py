@@ -61,8 +61,8 @@ def test_policy_and_caller_must_both_fit() -> None:
 
 def test_a_line_of_text_says_who_calls_what_and_what_happens() -> None:
     when = "2026-11-26T01:02:03.456Z  sendmsg4"
-    who = "shop/cart-1 (nginx 4321)"
-    assert as_text(REDIRECT) == f"{when}  {who}  10.96.0.10:53/UDP  dns  redirected to 10.1.0.5:53"
+    caller = "shop/cart-1 (nginx 4321)"
+    assert as_text(REDIRECT) == f"{when}  {caller}  10.96.0.10:53/UDP  dns  redirected to 10.1.0.5:53"
     assert as_text(PASS) == f"{when}  netns 77 (pid 4321)  10.96.0.10:53/UDP  -  passed: from_host"
     assert lost_as_text(3).startswith("3 decisions are not shown")
 

@@ -98,7 +98,7 @@ class Candidates:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Of the Lease."""
+        """The `spec` of the Lease."""
         spec: dict[str, Any] = self.server.leases[self.path]["spec"]
         return spec
 
@@ -121,7 +121,7 @@ class Candidates:
         return [name for name, each in self.all.items() if each.leads()]
 
     def run(self, seconds: int, *names: str) -> None:
-        """Each tries every two seconds."""
+        """Lets so many seconds pass, in which each of these candidates tries every two seconds."""
         for _ in range(seconds // 2):
             self.clock.now += 2
             for name in names:

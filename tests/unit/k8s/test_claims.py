@@ -19,7 +19,7 @@ def key(name: str) -> PolicyKey:
 
 
 def claimants(**claims: set[Claim]) -> dict[PolicyKey, Claimant]:
-    """By name; the age is the name."""
+    """Claimants with these names, which are their ages as well."""
     return {key(name): Claimant(("", name, ""), frozenset(found)) for name, found in claims.items()}
 
 

@@ -1,4 +1,4 @@
-"""`convert`: Cilium's policies and NodeLocal DNSCache become what `validate` accepts, and what differs is said."""
+"""`convert`: Cilium's policies and NodeLocal DNSCache become what `validate` accepts, and each difference is named."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ ODD = {
     "BalancingPolicy": ("metadata: {name: %s}, spec: {}", "b", "3"),
     "LocalRedirectPolicy": ("metadata: {name: %s}, spec: {}", "b", "3"),
 }
-"""Kind -> an object of it, and what makes it good, and what makes it impossible to understand."""
+"""Kind -> an object of it with a gap, what makes it good there, and what makes it impossible to understand."""
 
 
 @pytest.mark.parametrize("kind", ODD)

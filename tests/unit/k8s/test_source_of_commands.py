@@ -1,4 +1,4 @@
-"""What explain and doctor ask of the source: one Pod by its name, and whether the agent's rights are there."""
+"""What explain and doctor read from the source: one Pod by its name, and whether the agent has its rights."""
 
 from __future__ import annotations
 
