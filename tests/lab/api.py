@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.kubeconfig import write_kubeconfig
 from tests.lab.lab import Lab, Manifest, in_netns
 
 _PLURALS = {"Pod": "pods", "Service": "services", "Node": "nodes", "LocalRedirectPolicy": "localredirectpolicies"}
@@ -102,14 +103,8 @@ def api_server(lab: Lab) -> Iterator[tuple[ApiServer, Path]]:
 
     server = in_netns(lab.node, lambda: Server(("127.0.0.1", 0), Handler))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    kubeconfig = lab.folder / f"kubeconfig-{server.server_port}"
-    kubeconfig.write_text(json.dumps(config))
+    path = lab.folder / f"kubeconfig-{server.server_port}"
+    kubeconfig = write_kubeconfig(path, f"http://127.0.0.1:{server.server_port}")
     try:
         yield made, kubeconfig
     finally:

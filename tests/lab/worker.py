@@ -74,7 +74,8 @@ class Worker:
             server.sendto(self._name, client)
 
     def serve_dns(self, addresses: list[str], port: int) -> dict[str, Any]:
-        """Answers DNS queries as `answer_dns` sets it, correctly at first, and short datagrams with the worker's name."""
+        """Answers DNS queries as `answer_dns` sets it, correctly at first, and short datagrams with this worker's
+        name."""
         selector = selectors.DefaultSelector()
         for address in addresses:
             server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)

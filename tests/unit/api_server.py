@@ -12,6 +12,8 @@ from queue import SimpleQueue
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.kubeconfig import write_kubeconfig
+
 Answer = Callable[["Handler"], None]
 
 
@@ -60,7 +62,7 @@ def answer(body: object) -> Answer:
 
 
 def refusal(status: int, reason: str = "", headers: Mapping[str, str] | None = None) -> Answer:
-    body = {"kind": "Status", "reason": reason, "message": f"{reason} it is"}
+    body = {"kind": "Status", "reason": reason, "message": "no"}
     return lambda handler: handler.reply(status, body, headers)
 
 
@@ -102,18 +104,11 @@ class ApiServer:
         self._handler = handler
         self.token_file = folder / "token"
         self.token_file.write_text("first")
-        self.kubeconfig = folder / "kubeconfig"
-        names = {"cluster": "c", "user": "u"}
-        config = {
-            "clusters": [{"name": "c", "cluster": {"server": url}}],
-            "users": [{"name": "u", "user": {"tokenFile": str(self.token_file)}}],
-            "contexts": [{"name": "x", "context": names}],
-            "current-context": "x",
-        }
-        self.kubeconfig.write_text(json.dumps(config))
+        user = {"tokenFile": str(self.token_file)}
+        self.kubeconfig = write_kubeconfig(folder / "kubeconfig", url, user=user)
 
     def will(self, *answers: Answer) -> None:
-        """The answers to the next requests, in order."""
+        """Sets the answers to the next requests, in order."""
         for each in answers:
             self._handler.script.put(each)
 

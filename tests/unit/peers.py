@@ -53,5 +53,6 @@ def wait_until_dead(ref: pykka.ActorRef[Any]) -> None:
 
 
 def free_port() -> int:
+    """A TCP port of 127.0.0.1 at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

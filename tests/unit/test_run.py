@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from bpf import startup
 from bpf.errors import DatapathError
 from bpf.tables import table
 from config.version import VERSION
+from tests.unit.peers import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "k8s" / "examples"
 
@@ -57,7 +57,18 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("controller", "validate", "convert", "inspect", "status", "explain", "doctor", "closer", "detach")
+    names = (
+        "controller",
+        "validate",
+        "convert",
+        "inspect",
+        "status",
+        "explain",
+        "doctor",
+        "monitor",
+        "closer",
+        "detach",
+    )
     for command in ([], *([name] for name in names)):
         with pytest.raises(SystemExit) as ended:
             run.main([*command, "--help"])
@@ -96,13 +107,14 @@ def test_a_wrong_configuration_exits_with_2_and_names_the_key(
     assert "metrics.port" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [[], ["controller"]], ids=["agent", "controller"])
+@pytest.mark.parametrize("kind", ["kind: kubernetes, ", ""], ids=["given", "by default"])
 def test_a_cluster_that_is_not_configured_is_a_failure_that_names_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "agent.yaml"
-    config.write_text(f"source: {{kind: kubernetes, kubeconfig: {tmp_path}/absent}}\n")
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    assert run.main(["--config", str(config)]) == 1
+    config.write_text(f"source: {{{kind}kubeconfig: {tmp_path}/absent}}\n")
+    assert run.main([*command, "--config", str(config)]) == 1
     assert f"source.kubeconfig: {tmp_path}/absent" in capsys.readouterr().err
 
 
@@ -119,9 +131,7 @@ def test_config_may_stand_before_or_after_the_command(
 def test_detach_can_stay_and_answer_the_agents_health_checks_until_a_signal(
     number: signal.Signals, config: Path
 ) -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+    port = free_port()
     config.write_text(config.read_text() + f"health: {{port: {port}}}\n")
     command = [sys.executable, "run.py", "detach", "--stay", "--config", str(config)]
     with subprocess.Popen(command, cwd=EXAMPLES.parents[1], stdout=subprocess.PIPE, text=True) as staying:
@@ -198,6 +208,21 @@ def test_a_manifest_with_a_fault_exits_with_1_and_prints_one_line(
     assert line.startswith(str(path)) and "nonsense" in line
 
 
+def test_converted_manifests_go_to_stdout_and_faults_to_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = Path(__file__).parent / "k8s" / "conversion" / "cilium.yaml"
+    assert run.main(["convert", str(given)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    converted = tmp_path / "converted.yaml"
+    converted.write_text(captured.out)
+    assert run.main(["validate", str(converted)]) == 0
+    assert run.main(["convert", str(converted)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith(f"{converted}: there is nothing to convert; it must have a ")
+
+
 # --- the agent's end --------------------------------------------------------------------------------------------------
 
 
@@ -218,21 +243,6 @@ def _install(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None) -> 
     prepared = SimpleNamespace(build="abc", cgroup=Path("/sys/fs/cgroup"))
     monkeypatch.setattr(startup, "prepare", lambda _: prepared)
     monkeypatch.setattr(agent_wiring, "agent_specs", lambda *_: [ChildSpec("Child", lambda: Child.start(number))])
-
-
-def test_converted_manifests_go_to_stdout_and_faults_to_stderr(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = Path(__file__).parent / "k8s" / "conversion" / "cilium.yaml"
-    assert run.main(["convert", str(given)]) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    converted = tmp_path / "converted.yaml"
-    converted.write_text(captured.out)
-    assert run.main(["validate", str(converted)]) == 0
-    assert run.main(["convert", str(converted)]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.startswith(f"{converted}: there is nothing to convert; it must have a ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -275,15 +285,6 @@ def test_a_datapath_that_cannot_be_prepared_exits_with_1_and_prints_one_line(
 def test_a_controller_of_a_directory_is_a_wrong_configuration(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["controller", "--config", str(config)]) == 2
     assert capsys.readouterr().err == "source.kind: directory is wrong for a controller; it must be kubernetes\n"
-
-
-def test_a_controller_without_a_cluster_is_a_failure_that_names_the_key(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = tmp_path / "agent.yaml"
-    config.write_text(f"source: {{kubeconfig: {tmp_path}/absent}}\n")
-    assert run.main(["controller", "--config", str(config)]) == 1
-    assert f"source.kubeconfig: {tmp_path}/absent" in capsys.readouterr().err
 
 
 def _cluster_config(tmp_path: Path) -> Path:

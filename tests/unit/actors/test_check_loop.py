@@ -22,7 +22,7 @@ from actors.messages.checks import CheckedPod, ChecksSelected, HealthChanged, He
 from config.domain.checks import DnsProbe, HealthCheck, HttpProbe, Probe, TcpProbe
 from config.domain.ids import NamespacedName
 from tests.unit.objects import KEY
-from tests.unit.peers import WAIT_SECONDS
+from tests.unit.peers import WAIT_SECONDS, free_port
 
 DNS, TCP, HTTP = DnsProbe(name=".", type="NS"), TcpProbe(), HttpProbe(path="/")
 LOOPBACK = "127.0.0.1"
@@ -138,12 +138,6 @@ def http(text: bytes) -> Callable[[socket.socket], None]:
     return answer
 
 
-def closed_port() -> int:
-    with socket.socket() as found:
-        found.bind((LOOPBACK, 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.mark.parametrize("address", [LOOPBACK, "::1"])
 def test_checks_go_on_and_are_counted(running: Running, address: str) -> None:
     with server(socket.SOCK_DGRAM, dns(reply), address) as port:
@@ -154,7 +148,7 @@ def test_checks_go_on_and_are_counted(running: Running, address: str) -> None:
 
 @pytest.mark.parametrize("probe", [DNS, TCP, HTTP], ids=["dns", "tcp", "http"])
 def test_a_port_at_which_nobody_listens_fails_the_check(running: Running, probe: Probe) -> None:
-    port = closed_port()
+    port = free_port()
     running.select(check(probe, port), LOOPBACK)
     assert running.finding().endswith(f"check of port {port} failed: Connection refused")
 
@@ -258,7 +252,7 @@ def test_counts_are_sent_when_a_policy_goes_so_that_no_later_one_of_its_name_get
 
 
 def test_a_finding_that_the_resolver_does_not_know_is_sent_again(running: Running) -> None:
-    port = closed_port()
+    port = free_port()
     wanted = check(TCP, port, interval=300.0, timeout=300.0)
     running.select(wanted, LOOPBACK, why="it hung")
     running.select(wanted, LOOPBACK, complete=True)

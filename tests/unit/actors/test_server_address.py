@@ -3,7 +3,6 @@ agent."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +17,7 @@ from config.domain.ids import NamespacedName
 from config.settings import RedirectSettings
 from k8s.api.client import Api
 from k8s.objects.model import Node, Pod, PolicySpec, PortSpec, Service, ServiceFrontend
+from tests.kubeconfig import write_kubeconfig
 from tests.unit.actors.policy_facts import policy_facts
 from tests.unit.objects import NAME, SELECTOR, TCP, UDP, address_spec, pod, policy, port
 
@@ -94,12 +94,5 @@ def test_the_addresses_of_the_api_server_are_those_of_the_configuration(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    kubeconfig = tmp_path / "kubeconfig"
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    kubeconfig.write_text(json.dumps(config))
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", url)
     assert {(str(ip), number) for ip, number in Api(str(kubeconfig)).servers()} == addresses

@@ -13,7 +13,7 @@ import pykka
 import pytest
 
 from actors.controller.status_writer import StatusWriter
-from actors.framework.messages import ActorFailed, Message
+from actors.framework.messages import ActorFailed, Message, TickElapsed
 from actors.messages.desired import ResyncDesiredState
 from actors.messages.subscriptions import ResyncSource
 from actors.messages.verdicts import ApplyVerdicts, PolicyStatusSeen, PolicyVerdict, WriteEnded
@@ -24,6 +24,7 @@ from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 WRITTEN = WriteAnswer(result=WriteResult.WRITTEN, version=11)
 AWAY = WriteAnswer(result=WriteResult.UNAVAILABLE, error="connection refused")
+TICK = TickElapsed(due=0.0)
 REFUSED = WriteAnswer(result=WriteResult.REFUSED, error="422 Invalid: no")
 
 
@@ -50,6 +51,11 @@ class Writing:
 
     def written(self) -> Write:
         return self.writes.get(timeout=WAIT_SECONDS)
+
+    def left(self) -> list[Write]:
+        """Stops the writer, which ends its thread when all writes so far are made. Returns those not returned yet."""
+        self.ref.stop(timeout=WAIT_SECONDS)
+        return [self.writes.get() for _ in range(self.writes.qsize())]
 
     def results(self, count: int) -> list[WriteEnded]:
         found = [self.exporter.next() for _ in range(count)]
@@ -82,9 +88,8 @@ def test_a_change_is_written_then_its_event_and_both_are_counted() -> None:
 
 def test_a_status_that_the_api_server_has_already_is_not_written() -> None:
     writing = Writing()
-    writing.tell(judged(VERDICT), seen())
-    time.sleep(0.3)  # a tick passes
-    assert writing.writes.empty()
+    writing.tell(judged(VERDICT), seen(), TICK)
+    assert writing.left() == []
 
 
 def test_a_change_that_has_to_wait_is_written_at_a_later_tick() -> None:
@@ -101,9 +106,14 @@ def test_a_change_that_has_to_wait_is_written_at_a_later_tick() -> None:
 def test_nothing_is_written_while_another_process_leads_or_may_lead() -> None:
     writing = Writing()
     writing.leads = False
-    writing.tell(seen(), judged(LOST))
-    time.sleep(0.3)
-    assert writing.writes.empty()
+    writing.tell(seen(), judged(LOST), TICK)
+    assert writing.left() == []
+
+
+def test_what_waited_is_written_once_this_process_leads() -> None:
+    writing = Writing()
+    writing.leads = False
+    writing.tell(seen(), judged(LOST), TICK)
     writing.leads = True
     assert isinstance(writing.written(), StatusWrite)
 

@@ -14,18 +14,22 @@ MERGES = "a0: &a0 {k0: 1, k1: 1, k2: 1, k3: 1, k4: 1, k5: 1, k6: 1, k7: 1, k8: 1
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"a: 1\nb: [\n", "line 3: does not parse"),
-        (b"a: 1\na: 2\n", "line 2: does not parse: key 'a' appears twice"),
-        (b"a: \x00", "does not parse"),
-        (b"ok: 1\nb: \xff", "line 2: is not UTF-8 text"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b"- " * 100_000, "nested too deeply"),
-        (b"a: " + b"9" * 5000, "does not parse"),
-        (b"a: 2026-13-45", "does not parse: month"),
-        (b"a: !!timestamp x", "does not parse"),
-        (b"a: !!python/object:os.system {}", "line 1: does not parse: could not determine a constructor"),
-        (b"? [a]\n: b", "does not parse"),
-        (MERGES.encode(), "merges (<<) more than 4096 keys"),
+        pytest.param(b"a: 1\nb: [\n", "line 3: does not parse", id="not closed"),
+        pytest.param(b"a: 1\na: 2\n", "line 2: does not parse: key 'a' appears twice", id="a key twice"),
+        pytest.param(b"a: \x00", "does not parse", id="a zero byte"),
+        pytest.param(b"ok: 1\nb: \xff", "line 2: is not UTF-8 text", id="not UTF-8"),
+        pytest.param(b"[" * 100_000, "nested too deeply", id="nested lists"),
+        pytest.param(b"- " * 100_000, "nested too deeply", id="nested entries"),
+        pytest.param(b"a: " + b"9" * 5000, "does not parse", id="a huge number"),
+        pytest.param(b"a: 2026-13-45", "does not parse: month", id="no such date"),
+        pytest.param(b"a: !!timestamp x", "does not parse", id="no time"),
+        pytest.param(
+            b"a: !!python/object:os.system {}",
+            "line 1: does not parse: could not determine a constructor",
+            id="a tag that runs code",
+        ),
+        pytest.param(b"? [a]\n: b", "does not parse", id="a list as a key"),
+        pytest.param(MERGES.encode(), "merges (<<) more than 4096 keys", id="too many merges"),
     ],
 )
 def test_a_file_that_does_not_parse_says_where_and_what(data: bytes, says: str) -> None:
@@ -44,11 +48,11 @@ def test_merge_keys_work_and_may_be_overridden() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"a": 1,\n}', "line 2: does not parse"),
-        ('{"a": 1, "a": 2}', "key 'a' appears twice"),
-        ("[" * 100_000, "nested too deeply"),
-        ("9" * 5000, "does not parse"),
-        ("", "line 1: does not parse"),
+        pytest.param('{"a": 1,\n}', "line 2: does not parse", id="not closed"),
+        pytest.param('{"a": 1, "a": 2}', "key 'a' appears twice", id="a key twice"),
+        pytest.param("[" * 100_000, "nested too deeply", id="nested lists"),
+        pytest.param("9" * 5000, "does not parse", id="a huge number"),
+        pytest.param("", "line 1: does not parse", id="empty"),
     ],
 )
 def test_a_json_file_that_does_not_parse_says_so(text: str, says: str) -> None:

@@ -15,6 +15,7 @@ from k8s.api.client import Api
 from k8s.status.api_writer import ApiWriter
 from k8s.status.write_bodies import status_document, status_patch
 from k8s.status.write_requests import EventWrite, StatusWrite, WriteAnswer, WriteResult
+from tests.kubeconfig import write_kubeconfig
 from tests.unit.actors.test_write_plan import HELD, KEY, NOW
 
 STATUS = StatusWrite(key=KEY, uid="u-1", status=HELD, former_reason="", decided_at=NOW)
@@ -50,14 +51,7 @@ class Server:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def api(self, folder: Path) -> ApiWriter:
-        config = {
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self._server.server_port}"}}],
-            "users": [{"name": "u", "user": {"token": "t"}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "x",
-        }
-        path = folder / "kubeconfig"
-        path.write_text(json.dumps(config))
+        path = write_kubeconfig(folder / "kubeconfig", f"http://127.0.0.1:{self._server.server_port}")
         return ApiWriter(Api(str(path)), "host-1")
 
     def close(self) -> None:

@@ -25,6 +25,11 @@ def candidates(monkeypatch: pytest.MonkeyPatch) -> Candidates:
     return Candidates(replace_clocks(monkeypatch), LeaseServer())
 
 
+def new_election(api: Any) -> Election:
+    installations = Installations(api, "elf", LEASE_SECONDS)
+    return Election(api=api, namespace="elf", identity="a", on_lost=print, installations=installations)
+
+
 def unreachable() -> Unreachable:
     return Unreachable("connection refused")
 
@@ -211,9 +216,7 @@ def test_a_callback_that_is_added_after_the_election_is_called_at_once(candidate
 
 
 def test_the_loop_stops_at_once() -> None:
-    client: Any = Client(LeaseServer(), "a")
-    installations = Installations(client, "elf", LEASE_SECONDS)
-    election = Election(api=client, namespace="elf", identity="a", on_lost=print, installations=installations)
+    election = new_election(Client(LeaseServer(), "a"))
     thread = threading.Thread(target=election.run)
     thread.start()
     election.stop()
@@ -231,8 +234,7 @@ def test_a_server_that_does_not_answer_costs_no_more_than_the_time_outs(
     with api_server(tmp_path) as server:
         api = Api(str(server.kubeconfig))
         server.will(page(), hang)
-        installations = Installations(api, "elf", LEASE_SECONDS)
-        election = Election(api=api, namespace="elf", identity="a", on_lost=print, installations=installations)
+        election = new_election(api)
         began = time.monotonic()
         election.try_once()
     assert time.monotonic() - began < 5
@@ -245,7 +247,6 @@ def test_the_retry_after_of_the_server_is_kept(tmp_path: Path) -> None:
     with api_server(tmp_path) as server:
         api = Api(str(server.kubeconfig))
         server.will(page(), refusal(429, "TooManyRequests", {"Retry-After": "7"}))
-        installations = Installations(api, "elf", LEASE_SECONDS)
-        election = Election(api=api, namespace="elf", identity="a", on_lost=print, installations=installations)
+        election = new_election(api)
         election.try_once()
     assert election._retry_after == 7.0

@@ -45,9 +45,9 @@ class Cluster:
     def __init__(self, server: ApiServer) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = {}
         self._events: defaultdict[str, SimpleQueue[bytes]] = defaultdict(SimpleQueue)
-        self.held = threading.Event()
+        self.answering = threading.Event()
         """Lists are answered while it is set."""
-        self.held.set()
+        self.answering.set()
         self.refused = ""
         """A path that may not be read."""
         server.will(*[self._answer] * 1000)
@@ -63,7 +63,7 @@ class Cluster:
                 handler.chunk(self._events[key].get(timeout=20))
             handler.released.wait(20)
         else:
-            self.held.wait(10)
+            self.answering.wait(10)
             handler.reply(200, {"metadata": {"resourceVersion": "7"}, "items": self.objects.get(key, [])})
 
     def happens(self, key: str, *events: dict[str, Any]) -> None:
@@ -186,10 +186,10 @@ def test_everything_is_delivered_again_while_the_api_server_is_away(make: Callab
     running.start()
     running.subscribe(WEB)
     running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
-    running.cluster.held.clear()
+    running.cluster.answering.clear()
     running.source.relist()
     running.expect("started requested", "+ Service/default/web", "ended 1")
-    running.cluster.held.set()
+    running.cluster.answering.set()
 
 
 def test_a_new_list_after_an_expiry_is_delivered_as_changes(make: Callable[..., Running]) -> None:
@@ -296,14 +296,14 @@ def test_while_the_server_is_away_a_listing_as_of_now_waits_and_any_other_is_del
     running.start()
     running.subscribe(WEB)
     running.expect("started start", "ended 0", "+ Service/default/web", "ended 1")
-    running.cluster.held.clear()
+    running.cluster.answering.clear()
     woke = time.monotonic()
     running.source.relist(woke)
     running.source.relist()
     running.expect("started requested", "+ Service/default/web")
     assert ended_as_of(running) < woke
     running.cluster.objects.clear()
-    running.cluster.held.set()
+    running.cluster.answering.set()
     running.expect("- Service/default/web", "heard resumed", "started requested")
     assert ended_as_of(running) >= woke
 
@@ -313,10 +313,10 @@ def test_a_listing_as_of_then_is_delivered_at_once_when_all_was_listed_since(mak
     running = make(resources.node("here"))
     running.start()
     running.expect("started start", "ended 0")
-    running.cluster.held.clear()
+    running.cluster.answering.clear()
     running.source.relist(woke)
     running.expect("started requested", "ended 0")
-    running.cluster.held.set()
+    running.cluster.answering.set()
 
 
 def test_a_source_without_subscriptions_is_as_of_now(make: Callable[..., Running]) -> None:

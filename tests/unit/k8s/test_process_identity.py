@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from k8s.status import process_identity
 from k8s.status.process_identity import new_identity, own_namespace
-
-
-def kubeconfig(folder: Path, namespace: str = "") -> str:
-    context = {"cluster": "c", "user": "u", **({"namespace": namespace} if namespace else {})}
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "x", "context": context}],
-        "current-context": "x",
-    }
-    path = folder / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return str(path)
+from tests.kubeconfig import write_kubeconfig
 
 
 @pytest.mark.parametrize(
@@ -32,6 +19,7 @@ def kubeconfig(folder: Path, namespace: str = "") -> str:
         ("", "", "context", "context"),
         ("", "", "", "elf"),
     ],
+    ids=["the variable", "the account", "the context", "none of them"],
 )
 def test_the_namespace_comes_from_the_variable_or_else_the_account_or_else_the_context(
     variable: str, account: str, context: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -41,7 +29,8 @@ def test_the_namespace_comes_from_the_variable_or_else_the_account_or_else_the_c
     if account:
         file.write_text(account)
     monkeypatch.setattr(process_identity, "_NAMESPACE_FILE", file)
-    assert own_namespace(kubeconfig(tmp_path, context)) == found
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1", user={}, namespace=context)
+    assert own_namespace(str(kubeconfig)) == found
 
 
 def test_without_any_configuration_the_namespace_is_elf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
