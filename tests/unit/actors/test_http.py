@@ -182,10 +182,10 @@ def test_every_connection_ends_when_its_time_is_up(
     monkeypatch.setattr(serving._log, "debug", lambda text, *rest: closed.put(text % rest))
     port = start()
     with connect(port, sent):
-        told = ""
-        while "closing the connection" not in told:
-            told = closed.get(timeout=WAIT_SECONDS)
-        assert told == "test: closing the connection of 127.0.0.1: the exchange took too long"
+        line = ""
+        while "closing the connection" not in line:
+            line = closed.get(timeout=WAIT_SECONDS)
+        assert line == "test: closing the connection of 127.0.0.1: the exchange took too long"
 
 
 def test_answers_that_nobody_reads_are_bounded_and_the_newest_is_kept(start: Start) -> None:
@@ -300,13 +300,13 @@ def test_a_busy_port_is_logged_once_and_used_as_soon_as_it_is_free(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         start(port=port, on_fault=faults.put)
-        told = f"test.address, test.port: cannot listen on 127.0.0.1 port {port}: Address already in use"
-        assert [faults.get(timeout=WAIT_SECONDS) for _ in range(3)] == [told] * 3
+        line = f"test.address, test.port: cannot listen on 127.0.0.1 port {port}: Address already in use"
+        assert [faults.get(timeout=WAIT_SECONDS) for _ in range(3)] == [line] * 3
     while faults.get(timeout=WAIT_SECONDS):
         pass
     assert get(port) == (200, b"ok\n")
     assert caplog.messages == [
-        f"{told}; retrying each second, everything else keeps running",
+        f"{line}; retrying each second, everything else keeps running",
         f"test.address, test.port: now listening on 127.0.0.1 port {port}",
     ]
 
@@ -319,5 +319,5 @@ def test_a_server_that_waits_for_its_port_can_be_stopped(start: Start) -> None:
 def test_an_address_that_the_machine_does_not_have_is_reported(start: Start) -> None:
     faults: SimpleQueue[str] = SimpleQueue()
     port = start(address="192.0.2.1", on_fault=faults.put)
-    told = f"test.address, test.port: cannot listen on 192.0.2.1 port {port}: Cannot assign requested address"
-    assert faults.get(timeout=WAIT_SECONDS) == told
+    line = f"test.address, test.port: cannot listen on 192.0.2.1 port {port}: Cannot assign requested address"
+    assert faults.get(timeout=WAIT_SECONDS) == line

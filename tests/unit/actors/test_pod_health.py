@@ -66,7 +66,7 @@ class State(ResolverState[Outcome]):
         (found,) = self.all_outcomes()
         return found
 
-    def told(self, *, complete: bool = False) -> list[BackendsSelected | ChecksSelected]:
+    def sent(self, *, complete: bool = False) -> list[BackendsSelected | ChecksSelected]:
         changes = self.decide_changes()
         outcomes = self.all_outcomes() if complete else changes.outcomes
         decided = Decided(
@@ -168,54 +168,54 @@ def checks(*pods: Pod, why: str = "") -> ChecksSelected:
 
 def test_only_pods_that_are_usable_otherwise_are_checked() -> None:
     state = State(CHECKED, A, B, pod("c", ready=False), pod("d", terminating=True), pod("e", "fd01::5"))
-    backends, selected = state.told()
+    backends, selected = state.sent()
     assert isinstance(backends, BackendsSelected)
     assert [each.key.name for each in backends.policies[0].pods] == ["a", "b", "e"]
     assert selected == checks(A, B)
     state.ends(A)
-    assert state.told() == [checks(B)]
+    assert state.sent() == [checks(B)]
     state.ends(A, is_gone=False)
-    assert state.told() == [checks(A, B)]
+    assert state.sent() == [checks(A, B)]
     state.put(replace(B, ready=False))
-    assert state.told()[-1] == checks(A)
+    assert state.sent()[-1] == checks(A)
 
 
 def test_a_pod_is_checked_at_its_first_ip_of_a_frontends_family() -> None:
     state = State(CHECKED, pod("a", "fd01::1", "10.1.0.1", "10.1.0.9"))
-    (wanted,) = state.told()[-1].policies
+    (wanted,) = state.sent()[-1].policies
     assert isinstance(wanted, PolicyChecks)
     assert [each.address for each in wanted.pods] == [ip_address("10.1.0.1")]
 
 
 def test_a_pod_whose_check_failed_is_still_checked_and_the_checker_is_sent_what_the_resolver_knows() -> None:
     state = State(CHECKED, A)
-    state.told()
+    state.sent()
     state.fails(A)
-    assert state.told() == [checks(A, why=WHY)]
+    assert state.sent() == [checks(A, why=WHY)]
     state.fails(A, "")
-    assert state.told() == [checks(A)]
+    assert state.sent() == [checks(A)]
 
 
 def test_a_policy_that_is_out_of_force_or_has_no_check_checks_nothing() -> None:
     state = State(policy(address_spec()), A)
-    assert [type(each) for each in state.told()] == [BackendsSelected]
+    assert [type(each) for each in state.sent()] == [BackendsSelected]
     state = State(CHECKED, A)
-    state.told()
+    state.sent()
     assert CHECKED.spec
     state.put(replace(CHECKED, spec=replace(CHECKED.spec, enabled=False)))
-    assert state.told()[-1] == checks()
+    assert state.sent()[-1] == checks()
     state.put(CHECKED)
-    assert state.told()[-1] == checks(A)
+    assert state.sent()[-1] == checks(A)
 
 
 def test_everything_is_sent_again_to_an_actor_that_asks() -> None:
     state = State(CHECKED, A)
-    state.told()
+    state.sent()
     state.fails(A)
-    state.told()
-    assert state.told(complete=True)[-1] == replace(checks(A, why=WHY), complete=True)
+    state.sent()
+    assert state.sent(complete=True)[-1] == replace(checks(A, why=WHY), complete=True)
     state.facts.remove_policy(KEY)
-    assert state.told() == [
+    assert state.sent() == [
         BackendsSelected(complete=False, removed=(KEY,)),
         ChecksSelected(complete=False, removed=(KEY,)),
     ]

@@ -58,26 +58,30 @@ RESOLVED = PoliciesResolved(complete=True, conditions=(ACTIVE,))
 ATTACHED = DesiredStateApplied(faults=(), attached=True, apply_seconds=0.001)
 
 
+def datapath_view(**changes: Any) -> DatapathView:
+    parts = {
+        "build": "abc",
+        "cgroup": "/sys/fs/cgroup",
+        "hooks": lambda: ["connect4"],
+        "lease_age_seconds": lambda: 0.5,
+        "before_us": dict,
+        "closer": lambda: CloserReport(CloserState.RUNNING, ""),
+        "warnings": list,
+    }
+    return DatapathView(**{**parts, **changes})
+
+
 class Reporting:
     """A StatusReporter that serves HTTP, and its peers."""
 
     def __init__(self, source: str = "directory", **view: Any) -> None:
         self.resolver = Peer("ConflictResolver")
         self.port = free_port()
-        datapath = {
-            "build": "abc",
-            "cgroup": "/sys/fs/cgroup",
-            "hooks": lambda: ["connect4"],
-            "lease_age_seconds": lambda: 0.5,
-            "before_us": dict,
-            "closer": lambda: CloserReport(CloserState.RUNNING, ""),
-            "warnings": list,
-        }
         self.ref: pykka.ActorRef[Any] = StatusReporter.start(
             node="node-a",
             source=source,
             health=HealthSettings(port=self.port),
-            datapath=DatapathView(**{**datapath, **view}),
+            datapath=datapath_view(**view),
         )
 
     def tell(self, *messages: Message) -> None:
@@ -343,16 +347,7 @@ def test_a_port_in_use_is_logged_with_its_keys_and_is_no_failure(
     supervisor = Peer("Supervisor")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        view = DatapathView(
-            build="",
-            cgroup="",
-            hooks=list,
-            lease_age_seconds=lambda: 0.0,
-            before_us=dict,
-            closer=lambda: CloserReport(CloserState.RUNNING, ""),
-            warnings=list,
-        )
-        ref = StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=view)
+        ref = StatusReporter.start(node="", source="", health=HealthSettings(port=port), datapath=datapath_view())
         fence(ref)
     assert f"health.address, health.port: cannot listen on 127.0.0.1 port {port}: Address already in use" in caplog.text
     assert supervisor.heard() == []

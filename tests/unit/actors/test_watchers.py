@@ -190,6 +190,21 @@ def test_the_contact_of_the_source_and_the_reason_for_a_listing_are_reported() -
     assert [each for each in reporter.heard() if isinstance(each, SourceHeard)] == reports
 
 
+def test_the_contact_of_the_source_is_reported_each_second_for_reporters_that_were_restarted() -> None:
+    watched = Watched(EndpointWatcher)
+    watched.deliver(Heard(3.0))
+    watched.exporter.heard()
+    watched.tell(LeaseProbe(round=1, sent_ns=1))
+    assert watched.exporter.heard() == [SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0)]
+
+
+def test_the_reason_is_reported_when_a_part_of_the_source_was_listed_again() -> None:
+    watched = Watched(EndpointWatcher)
+    assert watched.deliver(Heard(3.0, None, "expired")) == []
+    expected = SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0, relist_reason="expired")
+    assert watched.exporter.heard() == [expected]
+
+
 def test_a_source_that_ends_by_itself_fails_the_watcher_so_that_it_is_restarted() -> None:
     watched = Watched(PolicyWatcher)
     watched.source.end.set()
@@ -266,21 +281,6 @@ def test_a_service_that_the_newest_listing_does_not_have_is_not_reported_to_late
     watched.deliver(*listed(reason="requested"))
     heard = watched.tell(WatchServices(names=frozenset({DNS}), revision=1))
     assert (_names(heard), _revisions(heard)) == ([], [1])
-
-
-def test_the_contact_of_the_source_is_reported_each_second_for_reporters_that_were_restarted() -> None:
-    watched = Watched(EndpointWatcher)
-    watched.deliver(Heard(3.0))
-    watched.exporter.heard()
-    watched.tell(LeaseProbe(round=1, sent_ns=1))
-    assert watched.exporter.heard() == [SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0)]
-
-
-def test_the_reason_is_reported_when_a_part_of_the_source_was_listed_again() -> None:
-    watched = Watched(EndpointWatcher)
-    assert watched.deliver(Heard(3.0, None, "expired")) == []
-    expected = SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0, relist_reason="expired")
-    assert watched.exporter.heard() == [expected]
 
 
 # --- in the controller ------------------------------------------------------------------------------------------------

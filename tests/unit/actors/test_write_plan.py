@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from actors.controller.event_plan import EVENTS_BURST
 from actors.controller.write_plan import BURST, WritePlan, same_but_counts, status_of
-from actors.framework.rates import TokenBucket
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
 from config.domain.ids import PolicyKey, PolicyKind
 from k8s.objects.model import PolicyStatus
@@ -324,13 +323,6 @@ def test_all_policies_together_keep_to_a_rate() -> None:
 def test_statuses_that_differ_only_in_counts_are_the_same_but_for_counts() -> None:
     assert same_but_counts(HELD, replace(HELD, nodes_ready=3, nodes_selected=9, nodes="3/9"))
     assert not same_but_counts(HELD, replace(HELD, nodes_ready=3, message="other"))
-
-
-def test_a_token_bucket_allows_its_burst_and_then_its_rate() -> None:
-    bucket = TokenBucket(rate=2, burst=3)
-    assert [bucket.take(10.0) for _ in range(4)] == [True, True, True, False]
-    assert [bucket.take(10.5) for _ in range(2)] == [True, False]
-    assert [bucket.take(100.0) for _ in range(4)] == [True, True, True, False]
 
 
 # --- outages and refusals ---------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Running:
             if isinstance(event, Failed):
                 return event.trouble
 
-    def next_word(self) -> str:
+    def next_contact(self) -> str:
         """The next event about the server: `heard`, or the kind of trouble and its message."""
         while True:
             match self._events.get(timeout=10):
@@ -311,7 +311,7 @@ def test_a_warning_about_an_object_goes_with_it(
     running = start()
     while not running.next().startswith("expired"):
         pass
-    assert running.next_word() == "heard"
+    assert running.next_contact() == "heard"
     warnings = [each for each in caplog.records if "status.podIP" in each.getMessage()]
     assert len(warnings) == 2, "once for each life of the object"
 
@@ -442,12 +442,12 @@ def test_a_crd_that_is_absent_is_reported_as_trouble(server: ApiServer, start: C
     """At first it is reported as an outage, since one answer proves nothing."""
     server.will(*(MISSING, NO_GROUP) * 3, page(), silent_stream())
     running = start(POLICIES)
-    assert [running.next_word().partition(":")[0] for _ in range(4)] == ["outage", "outage", "absent", "heard"]
+    assert [running.next_contact().partition(":")[0] for _ in range(4)] == ["outage", "outage", "absent", "heard"]
 
 
 # --- Retry-After ------------------------------------------------------------------------------------------------------
 
-WISHES = {
+RETRY_AFTER = {
     "in the header": ({"Retry-After": "7"}, {}, 7.0),
     "in the details": ({}, {"details": {"retryAfterSeconds": 4}}, 4.0),
     "in both: the longer one": ({"Retry-After": "2"}, {"details": {"retryAfterSeconds": 4}}, 4.0),
@@ -459,9 +459,9 @@ WISHES = {
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("where", WISHES)
+@pytest.mark.parametrize("where", RETRY_AFTER)
 def test_retry_after_is_read(where: str, status: int, server: ApiServer) -> None:
-    headers, body, seconds = WISHES[where]
+    headers, body, seconds = RETRY_AFTER[where]
     server.will(lambda handler: handler.reply(status, body, headers))
     with pytest.raises(ApiError) as caught:
         Api(str(server.kubeconfig)).get("/", {})
@@ -534,7 +534,7 @@ def test_an_outage_is_reported_with_its_beginning_until_the_server_answers(
     running = start()
     first, second = (running.next_trouble() for _ in range(2))
     assert (first.kind, second.since) == (TroubleKind.OUTAGE, first.since)
-    assert running.next_word() == "heard"
+    assert running.next_contact() == "heard"
 
 
 def test_a_silent_watch_that_the_server_accepts_again_counts_as_heard(
@@ -543,7 +543,7 @@ def test_a_silent_watch_that_the_server_accepts_again_counts_as_heard(
     monkeypatch.setattr(listwatch, "SILENCE_SECONDS", 0.1)
     server.will(page(), silent_stream(), silent_stream(), silent_stream())
     running = start()
-    assert [running.next_word() for _ in range(3)] == ["heard"] * 3
+    assert [running.next_contact() for _ in range(3)] == ["heard"] * 3
 
 
 def test_a_server_that_takes_a_watch_and_never_answers_is_an_outage(
@@ -552,8 +552,8 @@ def test_a_server_that_takes_a_watch_and_never_answers_is_an_outage(
     monkeypatch.setattr("k8s.api.client.TIMEOUTS", Timeouts(connect=0.2, read=0.2))
     server.will(page(), hang, silent_stream())
     running = start()
-    assert running.next_word().startswith("outage: ")
-    assert running.next_word() == "heard"
+    assert running.next_contact().startswith("outage: ")
+    assert running.next_contact() == "heard"
 
 
 def test_an_outage_is_logged_once_and_so_is_its_end(
