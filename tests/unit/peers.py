@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 from queue import SimpleQueue
 from typing import Any
@@ -50,6 +51,17 @@ def fence(ref: pykka.ActorRef[Any]) -> None:
 
 def wait_until_dead(ref: pykka.ActorRef[Any]) -> None:
     assert ref.actor_stopped.wait(WAIT_SECONDS)
+
+
+def http_get(port: int, path: str, method: str = "GET", address: str = "127.0.0.1") -> tuple[int, bytes]:
+    """Status and body of the answer. Raises ConnectionRefusedError if nobody listens."""
+    connection = http.client.HTTPConnection(address, port, timeout=WAIT_SECONDS)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
 
 
 def free_port() -> int:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +25,7 @@ from bpf import startup
 from bpf.errors import DatapathError
 from bpf.tables import table
 from config.version import VERSION
-from tests.unit.peers import free_port
+from tests.unit.peers import free_port, http_get
 
 EXAMPLES = Path(__file__).parents[2] / "k8s" / "examples"
 
@@ -138,18 +137,11 @@ def test_detach_can_stay_and_answer_the_agents_health_checks_until_a_signal(
         assert staying.stdout
         assert staying.stdout.readline().startswith("nothing to remove")
         try:
-            answers = wait_for(lambda: [_status(port, path) for path in ("/healthz", "/readyz", "/status")])
+            answers = wait_for(lambda: [http_get(port, path)[0] for path in ("/healthz", "/readyz", "/status")])
         finally:
             staying.send_signal(number)
         assert staying.wait(10) == 0
     assert answers == [200, 200, 404]
-
-
-def _status(port: int, path: str) -> int:
-    """Raises ConnectionRefusedError."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path)
-    return connection.getresponse().status
 
 
 def wait_for(ask: Callable[[], list[int]]) -> list[int]:

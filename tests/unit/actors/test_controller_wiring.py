@@ -60,13 +60,14 @@ class Cluster:
                 status = former.status if isinstance(former, Policy) and former.status else PolicyStatus()
                 found = replace(each, uid=f"uid-{each.key.name}", status=replace(status, version=self._version))
             self.objects[identity(found)] = found
-            self.tell()
+            self.notify()
 
     def remove(self, each: KubeObject) -> None:
         self.objects.pop(identity(each))
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
+        """Lets each source deliver what has changed."""
         for source in self.sources:
             source.requests.put(source.compare)
 
@@ -79,7 +80,7 @@ class Cluster:
             self._version += 1
             status = replace(write.status, version=self._version)
             self.objects[identity(found)] = replace(found, status=status)
-            self.tell()
+            self.notify()
         return WriteAnswer(result=WriteResult.WRITTEN, version=self._version)
 
     def counts(self) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import itertools
 import logging
 import socket
@@ -23,7 +22,7 @@ from actors.framework import http_connections as serving
 from actors.framework.http import HttpServer
 from actors.framework.http_connections import MOST_CONNECTIONS, Connection, one_to_close
 from actors.framework.http_exchange import LONGEST_REQUEST, Answer, Routes
-from tests.unit.peers import WAIT_SECONDS, free_port
+from tests.unit.peers import WAIT_SECONDS, free_port, http_get
 
 BIG = 10 * 1024 * 1024
 ROUTES: Routes = {
@@ -56,13 +55,7 @@ def start() -> Iterator[Start]:
 
 
 def get(port: int, path: str = "/ok", address: str = "127.0.0.1") -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(address, port, timeout=WAIT_SECONDS)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
+    return http_get(port, path, address=address)
 
 
 def connect(port: int, sent: bytes = b"") -> socket.socket:

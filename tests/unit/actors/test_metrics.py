@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import time
 from collections.abc import Callable
@@ -41,7 +40,7 @@ from k8s.api.trouble import Trouble, TroubleKind
 from k8s.objects.model import PolicyStatus
 from k8s.sources.source import NOTHING_TO_HEAR
 from k8s.status.write_requests import EventWrite, StatusWrite, WriteAnswer, WriteResult
-from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
+from tests.unit.peers import Peer, fence, free_port, http_get
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -104,13 +103,9 @@ class Exporting:
 
     def scrape(self) -> dict[Sample, float]:
         fence(self.ref)
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=WAIT_SECONDS)
-        connection.request("GET", "/metrics")
-        response = connection.getresponse()
-        assert response.status == 200
-        text = response.read().decode()
-        connection.close()
-        families = text_string_to_metric_families(text)
+        code, text = http_get(self._port, "/metrics")
+        assert code == 200
+        families = text_string_to_metric_families(text.decode())
         return {
             (sample.name.removeprefix("localredirect_"), frozenset(sample.labels.items())): sample.value
             for family in families

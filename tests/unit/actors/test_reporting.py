@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import socket
@@ -40,7 +39,7 @@ from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import HealthSettings
 from config.version import VERSION
 from k8s.api.trouble import Trouble, TroubleKind
-from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port
+from tests.unit.peers import WAIT_SECONDS, Peer, fence, free_port, http_get
 
 KEY = PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns")
 ACTIVE = PolicyCondition(
@@ -91,12 +90,8 @@ class Reporting:
 
     def get(self, path: str, method: str = "GET") -> tuple[int, str]:
         fence(self.ref)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
-        connection.request(method, path)
-        response = connection.getresponse()
-        answer = response.status, response.read().decode()
-        connection.close()
-        return answer
+        code, body = http_get(self.port, path, method)
+        return code, body.decode()
 
 
 def test_at_its_start_it_asks_for_all_conditions() -> None:
