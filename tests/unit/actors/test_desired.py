@@ -110,9 +110,9 @@ def test_p5_a_usable_backend_is_ready_has_an_address_and_does_not_end(candidate:
 
 
 def test_a_ready_pod_that_is_out_of_use_is_no_backend_and_the_message_says_why() -> None:
-    ended, well = pod("cache-1", "10.1.0.1"), pod("cache-2", "10.1.0.2")
+    ended, usable = pod("cache-1", "10.1.0.1"), pod("cache-2", "10.1.0.2")
     reasons = {ended.key: "a container of it has ended"}
-    found = outcome(address_spec(), [ended, well], ended=reasons)
+    found = outcome(address_spec(), [ended, usable], ended=reasons)
     assert redirects(found) == {"169.254.0.90:53/UDP": ["10.1.0.2:5353"]}
     assert found.condition.message == (
         "1 frontend redirected to 1 local Pod; 1 Ready Pod is out of use: "

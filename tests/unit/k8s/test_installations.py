@@ -11,7 +11,7 @@ from tests.unit.k8s.candidates import Candidates, LeaseServer, replace_clocks
 BOTH = ("elf", "second")
 
 
-class Two:
+class TwoInstallations:
     """Installations in the namespaces elf and second, with a process `a` and `b` each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,12 +32,12 @@ class Two:
 
 
 @pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch) -> Two:
-    return Two(monkeypatch)
+def two(monkeypatch: pytest.MonkeyPatch) -> TwoInstallations:
+    return TwoInstallations(monkeypatch)
 
 
 def test_of_two_installations_the_second_stands_by_and_says_who_leads(
-    two: Two, caplog: pytest.LogCaptureFixture
+    two: TwoInstallations, caplog: pytest.LogCaptureFixture
 ) -> None:
     two.run(10, "elf")
     with caplog.at_level(logging.INFO, logger="k8s.status.election"):
@@ -48,14 +48,14 @@ def test_of_two_installations_the_second_stands_by_and_says_who_leads(
     assert two.both[1].lost == {"a": [], "b": []}
 
 
-def test_when_the_first_installation_is_removed_the_second_takes_over(two: Two) -> None:
+def test_when_the_first_installation_is_removed_the_second_takes_over(two: TwoInstallations) -> None:
     two.run(10, "elf")
     two.run(10, *BOTH)
     two.run(20, "second")
     assert two.leading() == ["second/a"]
 
 
-def test_an_installation_that_gives_its_lease_up_is_followed_at_once(two: Two) -> None:
+def test_an_installation_that_gives_its_lease_up_is_followed_at_once(two: TwoInstallations) -> None:
     two.run(10, "elf")
     two.run(10, *BOTH)
     two.both[0]["a"].release()
@@ -64,7 +64,7 @@ def test_an_installation_that_gives_its_lease_up_is_followed_at_once(two: Two) -
 
 
 def test_of_two_controllers_that_were_elected_at_once_the_later_one_ends(
-    two: Two, caplog: pytest.LogCaptureFixture
+    two: TwoInstallations, caplog: pytest.LogCaptureFixture
 ) -> None:
     two.server.may_list = False
     two.run(4, "elf")
@@ -78,7 +78,7 @@ def test_of_two_controllers_that_were_elected_at_once_the_later_one_ends(
     assert "a controller in namespace second leads as well" in caplog.text
 
 
-def test_a_lease_that_was_left_behind_holds_nobody_up(two: Two) -> None:
+def test_a_lease_that_was_left_behind_holds_nobody_up(two: TwoInstallations) -> None:
     two.run(10, "elf")
     two.clock.now += 3600
     two.run(2, "second")
@@ -86,7 +86,7 @@ def test_a_lease_that_was_left_behind_holds_nobody_up(two: Two) -> None:
 
 
 def test_without_the_right_to_list_leases_that_is_logged_once_and_only_the_own_namespace_counts(
-    two: Two, caplog: pytest.LogCaptureFixture
+    two: TwoInstallations, caplog: pytest.LogCaptureFixture
 ) -> None:
     two.server.may_list = False
     with caplog.at_level(logging.WARNING, logger="k8s.status.installations"):
