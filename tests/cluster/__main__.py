@@ -5,11 +5,9 @@ python -m tests.cluster [NODES]
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tests.cluster import binaries
 from tests.cluster.control_plane import ControlPlane
@@ -17,6 +15,7 @@ from tests.cluster.installation import Installation
 from tests.cluster.machine import Machine
 from tests.cluster.node import Node
 from tests.cluster.nodes import NETWORKS, Cluster
+from tests.cluster.processes import write_script
 from tests.cluster.progress import step
 from tests.cluster.ready import build_all, obstacles
 
@@ -77,14 +76,15 @@ def serve(plane: ControlPlane, machines: Sequence[Machine]) -> None:
             proxy=each.proxy,
             cgroup=each.cgroup,
             folder=each.folder,
-            enter=_script(each.folder / "bin" / "enter", each.sandbox.enter()),
+            enter=write_script(each.folder / "bin" / "enter", each.sandbox.enter()),
         )
         for each in machines
     )
+    folder = plane.folder / "bin"
     usage = USAGE.format(
         images="\n".join(f"    {name}" for name in machines[0].images()),
-        kubectl=_script(plane.folder / "bin" / "kubectl", plane.kubectl_command()),
-        helm=_script(plane.folder / "bin" / "helm", [*plane.sandbox.enter(mounts=False), *helm]),
+        kubectl=write_script(folder / "kubectl", plane.kubectl_command()),
+        helm=write_script(folder / "helm", [*plane.sandbox.enter(mounts=False), *helm]),
         values=" ".join(Installation(machines[0]).helm_values()),
         netns=plane.sandbox.netns,
         kubeconfig=plane.kubeconfig,
@@ -92,13 +92,6 @@ def serve(plane: ControlPlane, machines: Sequence[Machine]) -> None:
     )
     print(usage, flush=True)
     signal.pause()
-
-
-def _script(path: Path, command: Sequence[str]) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-    path.chmod(0o755)
-    return path
 
 
 def _interrupt(*_: object) -> None:

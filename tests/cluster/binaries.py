@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.progress import run, step
+from tests.cluster.processes import run
+from tests.cluster.progress import step
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

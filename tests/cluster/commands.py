@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -17,7 +15,7 @@ import yaml
 from tests.cluster import binaries
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.progress import checked
+from tests.cluster.processes import checked, write_script
 
 REGISTRY = "registry.test/team"
 """Replaces REGISTRY in the commands. The name does not resolve, so only images that were loaded under it can run."""
@@ -59,19 +57,13 @@ class Checkout:
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(ROOT / "k8s", self.folder / "k8s", ignore=shutil.ignore_patterns("__pycache__"))
         self._bin = self.folder / "bin"
-        self._bin.mkdir()
-        self._script("kubectl", plane.kubectl_command())
+        write_script(self._bin / "kubectl", plane.kubectl_command())
         helm = [*plane.sandbox.enter(mounts=False), str(binaries.helm()), f"--kubeconfig={plane.kubeconfig}"]
-        self._script("helm", helm)
-
-    def _script(self, name: str, command: Sequence[str]) -> None:
-        path = self._bin / name
-        path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        path.chmod(0o755)
+        write_script(self._bin / "helm", helm)
 
     def run(self, commands: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs them in a shell that exits at the first failure. `stdout` has both streams, and so has a note of the
-        error."""
+        """Runs them in a shell that exits at the first failure. `stdout` has both streams; an error has them as a
+        note."""
         done = subprocess.run(
             ["bash", "-euc", commands],
             cwd=self.folder,

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.install_yaml import CRD
 from tests.cluster.installation import Installation, load_images
 from tests.cluster.node import Node
 
-CRDS = ROOT / "k8s" / "crd.yaml"
 TIMEOUT_SECONDS = 300
 """The time-out of a test that names none. It includes fixtures; what takes minutes is built before that
 (tests.cluster.ready)."""
@@ -49,7 +48,6 @@ def installation() -> Iterator[Installation]:
 
 
 def apply_crds(plane: ControlPlane) -> None:
-    """Returns when objects of these kinds can be created."""
-    if CRDS.exists():
-        plane.apply(CRDS.read_text())
-        plane.wait("condition=Established", 30, "crd", "--all")
+    """Returns when policies can be created."""
+    plane.apply(CRD.read_text())
+    plane.wait("condition=Established", 30, "crd", "--all")

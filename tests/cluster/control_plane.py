@@ -24,7 +24,7 @@ import yaml
 
 from tests.cluster import binaries
 from tests.cluster.api import Api
-from tests.cluster.progress import checked, run
+from tests.cluster.processes import checked, run
 from tests.cluster.sandbox import Sandbox, wait_for
 
 READY_SECONDS = 60.0
@@ -32,6 +32,8 @@ STOP_SECONDS = 10.0
 NODE_SECONDS = 120.0
 SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_RANGE6 = "fd00:96::/112"
+API_ADDRESSES = ("127.0.0.1", "10.96.0.1", "fd00:96::1")
+"""Loopback, and the first addresses of both ranges, which the Service `kubernetes` has."""
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 Manifest = dict[str, Any]
 
@@ -41,7 +43,7 @@ class ControlPlane:
     way."""
 
     _namespaces = False
-    _addresses: tuple[str, ...] = ("127.0.0.1", "10.96.0.1", "fd00:96::1")
+    _addresses: tuple[str, ...] = API_ADDRESSES
     """The addresses by which API clients reach the server, and which its certificate names."""
     _host = "127.0.0.1"
     """The one of them that kubeconfigs name."""

@@ -14,18 +14,18 @@ import yaml
 
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.install_yaml import INSTALL, NAMESPACE
 from tests.cluster.sandbox import wait_for
 from tests.unit.peers import free_port
 
 ACCOUNT = "balancing-controller"
-NAMESPACE = "elf"
 _RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
 def install_rights(cluster: ControlPlane, namespace: str = NAMESPACE) -> Path:
     """Applies only the controller's rights from k8s/install.yaml. Returns a kubeconfig of its service account."""
     cluster.kubectl("create", "namespace", namespace)
-    documents = list(yaml.safe_load_all((ROOT / "k8s" / "install.yaml").read_text()))
+    documents = list(yaml.safe_load_all(INSTALL.read_text()))
     rights = [
         each for each in documents if each and each["kind"] in _RIGHTS and each["metadata"]["name"].startswith(ACCOUNT)
     ]
@@ -101,7 +101,7 @@ class Controller:
         name = f'localredirect_api_writes_total{{result="{result}",what="{what}"}} '
         return sum(int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name))
 
-    def events_of_sources(self) -> bool:
+    def has_received_objects(self) -> bool:
         """Whether it has ever received any of the API server's objects."""
         return "source_last_event_seconds{" in self.get("/metrics", port=self._metrics)[1]
 

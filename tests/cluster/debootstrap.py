@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.cluster.progress import run
+from tests.cluster.processes import PRIVATE_MOUNTS, run
 
 # Without these, Debian's own `bookworm-slim` is slim.
 UNNEEDED = (
@@ -20,10 +20,9 @@ UNNEEDED = (
 
 def bootstrap(tree: Path, suite: str, packages: str, architecture: str) -> None:
     """Fills an empty directory. `packages` are the names of those to add to a minimal system, with commas between."""
-    # debootstrap mounts /proc in the tree. In a mount namespace of its own, that mount disappears when it ends.
-    private = ("unshare", "--mount", "--propagation=private")
+    # debootstrap mounts /proc in the tree.
     options = ("--variant=minbase", f"--arch={architecture}", f"--include={packages}")
-    run(*private, "debootstrap", *options, suite, str(tree))
+    run(*PRIVATE_MOUNTS, "debootstrap", *options, suite, str(tree))
     for name in UNNEEDED:
         shutil.rmtree(tree / name, ignore_errors=True)
         (tree / name).mkdir(parents=True)

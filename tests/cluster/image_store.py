@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster.binaries import CACHE, forget_old, locked, new_folder
-from tests.cluster.progress import run, step
+from tests.cluster.processes import PRIVATE_MOUNTS, run
+from tests.cluster.progress import step
 from tests.cluster.sandbox import Sandbox, wait_for
 
 FOLDER = CACHE / "containerd"
@@ -60,9 +61,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 [grpc]
 address = "{socket}"
 """)
-        # Layers are unpacked on mounts, which disappear with the mount namespace.
-        private = ("unshare", "--mount", "--propagation=private")
-        containerd = sandbox.daemon("containerd", *private, "containerd", "--config", config)
+        # Layers are unpacked on mounts.
+        containerd = sandbox.daemon("containerd", *PRIVATE_MOUNTS, "containerd", "--config", config)
         ctr = ("ctr", "--address", str(socket), "--namespace", "k8s.io")
 
         def answers() -> bool:

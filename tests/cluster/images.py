@@ -21,7 +21,8 @@ from typing import NamedTuple
 from tests.cluster import binaries
 from tests.cluster.binaries import CACHE, ROOT, locked
 from tests.cluster.debootstrap import UNNEEDED, bootstrap
-from tests.cluster.progress import run, step
+from tests.cluster.processes import PRIVATE_MOUNTS, run
+from tests.cluster.progress import step
 
 FOLDER = CACHE / "images"
 PAUSE = "localhost/pause:1"
@@ -152,13 +153,12 @@ def _buildah(*arguments: str) -> None:
     """Uses a store of our own. It keeps the layers, so that a change of the program does not install the packages
     again.
 
-    Mounts in it disappear with the mount namespace, also when buildah fails. Its records of mounts are in `runroot`,
-    which is removed.
+    Its records of mounts are in `runroot`, which is removed together with the mounts.
     """
     store = CACHE / "buildah"
-    private = ("unshare", "--mount", "--propagation=private")
     with tempfile.TemporaryDirectory(prefix="run-", dir=store) as notes:
-        run(*private, "buildah", f"--root={store}/root", f"--runroot={notes}", "--storage-driver=overlay", *arguments)
+        options = (f"--root={store}/root", f"--runroot={notes}", "--storage-driver=overlay")
+        run(*PRIVATE_MOUNTS, "buildah", *options, *arguments)
 
 
 def _buildah_pull(archive: Path) -> None:

@@ -11,42 +11,36 @@ from typing import Any
 import yaml
 
 from tests.cluster import images
-from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import Manifest
+from tests.cluster.install_yaml import INSTALL, NAMESPACE
 from tests.cluster.machine import Machine, arguments_of
 from tests.cluster.node_view import NodeView
 from tests.cluster.ready import AGENT, DOCKERFILE
 from tests.cluster.sandbox import wait_for
 from tests.lab.lab import wait_until
 
-NAMESPACE = "elf"
 DAEMONSET = "balancing-agent"
 CONTROLLER = "balancing-controller"
 COMPONENTS = {DAEMONSET: "agent", CONTROLLER: "controller"}
 """Name -> the component that labels its Pods."""
-CHART = ROOT / "k8s" / "chart"
-INSTALL = ROOT / "k8s" / "install.yaml"
-HOST_CGROUPS = "/host"
+HOST = "/host"
 """Where the agent's Pod mounts paths of the node: its cgroups are at `/host/sys/fs/cgroup`."""
 READY_SECONDS = 90.0
+ALLOWED_ADDRESSES = "169.254.0.0/16"
+"""redirect.address_cidrs in the tests. A policy may violate it without the CRD noticing."""
+LEASE_SECONDS = 10
+"""Shorter than the default, so that tests need not wait as long."""
 
 
 def agent_cgroup(node: Machine) -> str:
     """The cgroup that stands for the whole node, as the agent's container sees it. Tests never use the machine's root
     cgroup, which a node with a cgroup namespace does not see."""
-    return "auto" if node.sandbox.own_cgroups else f"{HOST_CGROUPS}{node.cgroup}"
-
-
-ALLOWED_ADDRESSES = "169.254.0.0/16"
-"""redirect.address_cidrs in the tests. A policy may violate it without the CRD noticing."""
-
-
-LEASE_SECONDS = 10
-"""Shorter than the default, so that tests need not wait as long."""
+    return "auto" if node.sandbox.own_cgroups else f"{HOST}{node.cgroup}"
 
 
 def install_manifests(node: Machine, *, lease_seconds: int = LEASE_SECONDS) -> list[Manifest]:
-    """k8s/install.yaml with another image, since no registry has ours, another cgroup, and the two settings above."""
+    """k8s/install.yaml with another image, since no registry has ours, another cgroup, this lease, and
+    ALLOWED_ADDRESSES."""
     documents = [each for each in yaml.safe_load_all(INSTALL.read_text()) if each]
     for document in documents:
         if document["kind"] in ("DaemonSet", "Deployment"):
@@ -66,7 +60,7 @@ def load_images(node: Machine) -> None:
 
 
 class InstallationView:
-    """What an operator sees of it on a node that runs anywhere; of several nodes, as seen on one."""
+    """The agent and the controller as an operator sees them from one node, wherever that node runs."""
 
     _ready_seconds = READY_SECONDS
     _state_seconds = 60.0
@@ -154,7 +148,7 @@ class InstallationView:
 
 
 class Installation(InstallationView):
-    """On a node of this machine that has the images already."""
+    """An installation on a node in a sandbox of this machine, which has the images already."""
 
     node: Machine
 
@@ -175,7 +169,7 @@ class Installation(InstallationView):
         ]
 
     def agent_process(self) -> int:
-        """The id of the agent's own process; the closer beside it is another. Raises LookupError."""
+        """The id of the agent's own process. The closer, in the same Pod, is another one. Raises LookupError."""
         pod = self.agent_pod()["metadata"]["name"]
         for process in self.node.processes(pod, namespace=NAMESPACE):
             if arguments_of(process) == ["python", "run.py"]:

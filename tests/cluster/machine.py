@@ -23,7 +23,7 @@ from tests.cluster.leftovers import hierarchies
 from tests.cluster.node_files import CONTAINERD, SYSCTLS, Cni
 from tests.cluster.node_view import NodeView
 from tests.cluster.places import UPSTREAM_DNS, Place, addresses_of, routes_to
-from tests.cluster.progress import checked, run
+from tests.cluster.processes import checked, run
 from tests.cluster.sandbox import Sandbox, wait_for
 from tests.cluster.switched import SWITCH
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.cluster.control_plane import WholeControlPlane
+from tests.cluster.control_plane import API_ADDRESSES, WholeControlPlane
 from tests.cluster.machine import Machine
 from tests.cluster.places import Place
 
@@ -25,7 +25,7 @@ class Node(WholeControlPlane, Machine):
     """Context manager. ControlPlane has the API server's part; here `url` and `port` are valid in the node's
     namespace."""
 
-    _addresses = ("127.0.0.1", "10.96.0.1", "fd00:96::1", PLACE.address, PLACE.address6)
+    _addresses = (*API_ADDRESSES, PLACE.address, PLACE.address6)
 
     def __init__(self, *, apiserver_flags: Sequence[str] = ()) -> None:
         WholeControlPlane.__init__(self, apiserver_flags=apiserver_flags)

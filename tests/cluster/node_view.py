@@ -12,6 +12,11 @@ from tests.cluster.control_plane import Manifest, WholeControlPlane
 from tests.cluster.sandbox import wait_for
 
 
+def is_ready(pod: Manifest) -> bool:
+    """Whether a Pod, as the API shows it, is Ready."""
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
+
+
 class NodeView:
     """`plane` is the control plane that the node belongs to, whose API this class offers, too."""
 

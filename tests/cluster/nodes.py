@@ -19,7 +19,7 @@ from tests.cluster import image_store
 from tests.cluster.machine import Machine, Proxy
 from tests.cluster.node_files import Cni
 from tests.cluster.places import Place
-from tests.cluster.progress import run
+from tests.cluster.processes import run
 from tests.cluster.sandbox import Sandbox
 from tests.cluster.switched import SwitchedControlPlane
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -37,23 +35,3 @@ def step(what: str) -> Iterator[None]:
         ended.set()
         thread.join()
         say(state)
-
-
-def run(*command: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
-    """Returns stdout. Raises CalledProcessError, with a note of what the command wrote to both streams."""
-    try:
-        return subprocess.run(
-            command, check=True, capture_output=True, text=True, cwd=cwd, env=environment, stdin=subprocess.DEVNULL
-        ).stdout
-    except subprocess.CalledProcessError as error:
-        error.add_note(f"{error.stdout[-4000:]}\n{error.stderr[-4000:]}")
-        raise
-
-
-def checked(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
-    """Raises CalledProcessError if the command failed, with a note of what it wrote."""
-    if done.returncode:
-        error = subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
-        error.add_note(f"{done.stdout}{done.stderr or ''}")
-        raise error
-    return done

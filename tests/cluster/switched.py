@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.cluster.control_plane import WholeControlPlane
+from tests.cluster.control_plane import API_ADDRESSES, WholeControlPlane
 from tests.cluster.places import GATEWAY, Place, routes_to
-from tests.cluster.progress import run
+from tests.cluster.processes import run
 
 SWITCH = "nodes"
 SWITCH_MAC = "02:00:00:00:00:01"
@@ -19,7 +19,7 @@ class SwitchedControlPlane(WholeControlPlane):
     """Context manager. Its nodes connect to the bridge SWITCH in the network namespace `netns`."""
 
     _host = GATEWAY.address
-    _addresses = ("127.0.0.1", "10.96.0.1", "fd00:96::1", GATEWAY.address, GATEWAY.address6)
+    _addresses = (*API_ADDRESSES, GATEWAY.address, GATEWAY.address6)
 
     def __init__(self, places: Sequence[Place]) -> None:
         """`places` are those of the nodes, whose Pods it reaches by routes."""

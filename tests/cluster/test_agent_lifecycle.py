@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import workers
-from tests.cluster.installation import DAEMONSET, LEASE_SECONDS, NAMESPACE, Installation
+from tests.cluster.install_yaml import NAMESPACE
+from tests.cluster.installation import DAEMONSET, LEASE_SECONDS, Installation
 from tests.cluster.machine import Machine
 from tests.lab.lab import WorkerProcess, wait_until
 from tests.lab.manifests import policy

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.installation import DAEMONSET, NAMESPACE, Installation
+from tests.cluster.install_yaml import NAMESPACE
+from tests.cluster.installation import DAEMONSET, Installation
 from tests.cluster.sandbox import wait_for
 
 BPFFS = "/sys/fs/bpf"

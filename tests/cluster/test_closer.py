@@ -10,7 +10,8 @@ import pytest
 from tests.cluster import examples, workers
 from tests.cluster.control_plane import Manifest
 from tests.cluster.examples import SERVICE, example
-from tests.cluster.installation import DAEMONSET, NAMESPACE, Installation
+from tests.cluster.install_yaml import NAMESPACE
+from tests.cluster.installation import DAEMONSET, Installation
 from tests.lab.lab import WorkerProcess, wait_until
 
 POLICY = examples.NAMES["service-frontend"]

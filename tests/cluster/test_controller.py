@@ -20,7 +20,8 @@ from k8s.status.write_requests import StatusWrite, WriteAnswer, WriteResult
 from tests.cluster import hollow
 from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.controller import NAMESPACE, Controller, install_rights
+from tests.cluster.controller import Controller, install_rights
+from tests.cluster.install_yaml import NAMESPACE
 from tests.cluster.sandbox import wait_for
 
 LR = "/apis/balancing.elf.io/v1beta1/localredirectpolicies"
@@ -341,7 +342,7 @@ def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start
     wait_for(lambda: second.status()["leader"] == {"leads": False, "holder": holder}, "the second stands by", SOON)
     assert second.get("/healthz") == (200, "ok\n")
     time.sleep(1)
-    assert not second.events_of_sources(), "a controller that stands by watches nothing"
+    assert not second.has_received_objects(), "a controller that stands by watches nothing"
 
     first.kill()
     killed_at = time.monotonic()

@@ -22,16 +22,11 @@ from tests.cluster.commands import (
     inline,
     yaml_block,
 )
-from tests.cluster.installation import (
-    CONTROLLER,
-    DAEMONSET,
-    NAMESPACE,
-    Installation,
-    agent_cgroup,
-    load_images,
-)
+from tests.cluster.install_yaml import NAMESPACE
+from tests.cluster.installation import CONTROLLER, DAEMONSET, Installation, agent_cgroup, load_images
 from tests.cluster.machine import Machine
 from tests.cluster.node import Node
+from tests.cluster.node_view import is_ready
 from tests.cluster.ready import AGENT
 from tests.lab.lab import wait_until
 
@@ -99,7 +94,7 @@ def agent_is_back(installation: Installation) -> bool:
     return any(
         pod["spec"].get("nodeName") == installation.node.node_name
         and pod["spec"]["containers"][0]["command"] == ["python", "run.py"]
-        and any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
+        and is_ready(pod)
         for pod in installation.pods(DAEMONSET)
         if "deletionTimestamp" not in pod["metadata"]
     )

@@ -15,9 +15,10 @@ import pytest
 
 from tests.cluster import dns, faults, load
 from tests.cluster.control_plane import Manifest
+from tests.cluster.install_yaml import NAMESPACE as AGENT_NAMESPACE
 from tests.cluster.installation import DAEMONSET, Installation
-from tests.cluster.installation import NAMESPACE as AGENT_NAMESPACE
 from tests.cluster.machine import Machine
+from tests.cluster.node_view import is_ready
 from tests.cluster.overflows import Overflows
 from tests.cluster.places import CLUSTER_DNS
 from tests.lab.lab import wait_until
@@ -37,7 +38,7 @@ def installation(installation: Installation) -> Iterator[Installation]:
         installation.wait_state(dns.POLICY, "Active")
         yield installation
         node.kubectl("delete", "-f", str(dns.EXAMPLE))
-        node.kubectl("delete", "-n", "kube-system", "deployment/coredns", "service/kube-dns", "configmap/coredns")
+        node.kubectl("delete", "-n", NAMESPACE, "deployment/coredns", "service/kube-dns", "configmap/coredns")
         node.kubectl("delete", "pod", "resolver", "--force", "--grace-period=0")
 
 
@@ -61,16 +62,20 @@ def redirects(installation: Installation) -> float:
     return installation.metric(f'localredirect_redirects_total{{policy="{dns.POLICY}"}}')
 
 
-def cache_pods(node: Machine) -> list[str]:
-    """Names of those that are not being deleted."""
-    path = f"/api/v1/namespaces/kube-system/pods?labelSelector=app%3D{dns.CACHE}"
-    pods = node.api.get(path)["items"]
-    return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+def cache_pods(node: Machine) -> list[Manifest]:
+    """The Pods of the cache that are not being deleted."""
+    pods = node.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{dns.CACHE}")["items"]
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
-def is_ready(node: Machine, pod: str) -> bool:
-    conditions = node.api.get(f"/api/v1/namespaces/kube-system/pods/{pod}")["status"]["conditions"]
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+def name_of(pod: Manifest) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def cache_pod(node: Machine) -> str:
+    """The name of the only Pod of the cache."""
+    (pod,) = cache_pods(node)
+    return name_of(pod)
 
 
 @pytest.mark.parametrize("libc", dns.LIBCS)
@@ -116,7 +121,7 @@ def rolled_out(installation: Installation, pod: str) -> None:
     node = installation.node
     node.kubectl("rollout", "restart", f"daemonset/{dns.CACHE}", "-n", NAMESPACE)
     node.kubectl("rollout", "status", f"daemonset/{dns.CACHE}", "-n", NAMESPACE, "--timeout=90s")
-    wait_until(lambda: pod not in cache_pods(node), "the former one is being deleted", 60)
+    wait_until(lambda: pod not in map(name_of, cache_pods(node)), "the former Pod is being deleted", 60)
 
 
 def not_ready(installation: Installation, pod: str) -> None:
@@ -162,7 +167,7 @@ def load_during(installation: Installation, happen: Callable[[], None]) -> tuple
     with Overflows(node, NAMESPACE) as overflows:
         with load.Load(node, "resolver", kept=5, quiet=5) as running:
             happen()
-            wait_until(lambda: any(is_ready(node, each) for each in cache_pods(node)), "a cache is Ready", 90)
+            wait_until(lambda: any(map(is_ready, cache_pods(node))), "a cache is Ready", 90)
             installation.wait_state(dns.POLICY, "Active")
             running.ask_quiet()
             time.sleep(2)  # so that the quiet ones are asked some times
@@ -173,7 +178,7 @@ def load_during(installation: Installation, happen: Callable[[], None]) -> tuple
 def test_what_is_orderly_costs_no_lookup(
     installation: Installation, node: Machine, fault: Callable[[Installation, str], None], tell: Tell
 ) -> None:
-    (pod,) = cache_pods(node)
+    pod = cache_pod(node)
     result, dropped = load_during(installation, lambda: fault(installation, pod))
     tell(fault.__name__, result, dropped)
     assert result.lookups.unanswered <= dropped
@@ -189,7 +194,7 @@ def test_an_outage_of_the_api_server_costs_no_lookup(installation: Installation,
 
 def test_a_crash_costs_the_lookups_of_a_moment(installation: Installation, node: Machine, tell: Tell) -> None:
     """The agent hears of it from the kernel. Without that, all lookups of a second would be lost: 1,000."""
-    (pod,) = cache_pods(node)
+    pod = cache_pod(node)
     crashed = node.process_of(pod, "coredns", namespace=NAMESPACE)
 
     def crash() -> None:
@@ -205,7 +210,7 @@ def test_a_crash_costs_the_lookups_of_a_moment(installation: Installation, node:
 def test_a_cache_that_hangs_is_left(installation: Installation, node: Machine, tell: Tell) -> None:
     """After 1.5 s at most, by the example's health check. Its readiness probe takes about as long, and may be first:
     then the policy says that the cache is not Ready. It hangs until the cluster's DNS has answered twice as long."""
-    (pod,) = cache_pods(node)
+    pod = cache_pod(node)
 
     def hang() -> None:
         with faults.hanging([node.process_of(pod, "coredns", namespace=NAMESPACE)]):

@@ -19,10 +19,12 @@ import yaml
 
 from tests.cluster import dns, workers
 from tests.cluster.control_plane import Manifest
-from tests.cluster.installation import CONTROLLER, DAEMONSET, NAMESPACE, Installation, install_manifests
+from tests.cluster.install_yaml import NAMESPACE
+from tests.cluster.installation import CONTROLLER, DAEMONSET, Installation, install_manifests
 from tests.cluster.load import Load, Result
 from tests.cluster.machine import Proxy
 from tests.cluster.node_files import Cni
+from tests.cluster.node_view import is_ready
 from tests.cluster.nodes import NETWORKS, Cluster, Member
 from tests.cluster.overflows import Overflows
 from tests.cluster.ready import build_all
@@ -315,10 +317,6 @@ def has_ready_agent(bed: Bed, node: str, *, besides: str) -> bool:
         for pod in bed.installed[node].pods(DAEMONSET)
         if pod["spec"].get("nodeName") == node
     )
-
-
-def is_ready(pod: Manifest) -> bool:
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
 
 
 def test_nobody_notices_that_a_node_is_drained_and_the_controller_moves(active: Bed, tell: Tell) -> None:

@@ -22,7 +22,8 @@ from tests.cluster import binaries, examples, workers
 from tests.cluster.binaries import ROOT
 from tests.cluster.commands import block
 from tests.cluster.examples import VIP, example
-from tests.cluster.installation import NAMESPACE, Installation
+from tests.cluster.install_yaml import NAMESPACE
+from tests.cluster.installation import Installation
 from tests.cluster.machine import arguments_of
 from tests.cluster.node import NODE_NAME
 from tests.lab.lab import wait_until

@@ -12,8 +12,9 @@ import yaml
 from tests.cluster.api import ApiRefused, Json
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.install_yaml import INSTALL
 
-DOCUMENTS = [each for each in yaml.safe_load_all((ROOT / "k8s" / "install.yaml").read_text()) if each]
+DOCUMENTS = [each for each in yaml.safe_load_all(INSTALL.read_text()) if each]
 WORKLOADS: dict[str, Json] = {each["kind"]: each for each in DOCUMENTS if each["kind"] in ("DaemonSet", "Deployment")}
 PAGE = (ROOT / "docs" / "security.md").read_text()
 BASELINE = {

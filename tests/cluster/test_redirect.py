@@ -13,7 +13,8 @@ import pytest
 from tests.cluster import examples, workers
 from tests.cluster.control_plane import Manifest
 from tests.cluster.examples import VIP, example
-from tests.cluster.installation import ALLOWED_ADDRESSES, DAEMONSET, NAMESPACE, Installation
+from tests.cluster.install_yaml import NAMESPACE
+from tests.cluster.installation import ALLOWED_ADDRESSES, DAEMONSET, Installation
 from tests.lab.lab import WorkerProcess, wait_until
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.progress import run
+from tests.cluster.processes import run
 
 _EMULATORS = {"arm64": "qemu-aarch64"}
 """Architecture -> the file that qemu-user-static has for it in /usr/lib/binfmt.d."""

@@ -27,7 +27,8 @@ from tests.cluster.control_plane import Manifest
 from tests.cluster.node_files import CONTAINERD, SYSCTLS
 from tests.cluster.node_view import NodeView
 from tests.cluster.places import UPSTREAM_DNS, Place, addresses_of
-from tests.cluster.progress import checked, run, step
+from tests.cluster.processes import checked, run
+from tests.cluster.progress import step
 from tests.cluster.switched import SWITCH, SwitchedControlPlane
 from tests.kernels import debian
 from tests.kernels.vm import MACHINE, VirtualMachine, VirtualMachineError

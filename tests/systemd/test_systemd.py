@@ -14,7 +14,8 @@ import pytest
 from bpf.build import HOOKS
 from config.version import VERSION
 from tests.cluster.commands import REGISTRY, Checkout, block
-from tests.cluster.installation import CONTROLLER, DAEMONSET, NAMESPACE, InstallationView
+from tests.cluster.install_yaml import NAMESPACE
+from tests.cluster.installation import CONTROLLER, DAEMONSET, InstallationView
 from tests.cluster.progress import step
 from tests.cluster.ready import AGENT
 from tests.systemd.node import STATIC_PODS, SystemdNode

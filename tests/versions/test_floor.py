@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.install_yaml import INSTALL
 from tests.versions.__main__ import BELOW_THE_FLOOR
 
 
@@ -16,7 +16,7 @@ def test_the_version_below_the_floor_refuses_the_crd_and_nothing_else() -> None:
     assert os.environ.get("KUBERNETES") == BELOW_THE_FLOOR, "make versions sets it"
     with ControlPlane() as plane:
         assert plane.api.get("/version")["gitVersion"].startswith(f"v{BELOW_THE_FLOOR}.")
-        applied = plane.kubectl("apply", "-f", str(ROOT / "k8s" / "install.yaml"), check=False)
+        applied = plane.kubectl("apply", "-f", str(INSTALL), check=False)
     refused = [line for line in applied.stderr.splitlines() if line.strip()]
     assert applied.returncode == 1
     assert refused[0].startswith("The CustomResourceDefinition"), refused

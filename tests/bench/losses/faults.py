@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.losses.ways import NAMESPACE, KubeProxy, NodeLocal, Ours, Way
-from tests.cluster import dns, faults, installation
+from tests.cluster import dns, faults, install_yaml, installation
 from tests.cluster.leftovers import hierarchies
 from tests.lab.lab import wait_until
 
@@ -101,7 +101,7 @@ def upstream_hanging(way: Way) -> None:
 
 
 def agent_rolled_out(way: Way) -> None:
-    way.node.kubectl("rollout", "restart", f"daemonset/{installation.DAEMONSET}", "-n", installation.NAMESPACE)
+    way.node.kubectl("rollout", "restart", f"daemonset/{installation.DAEMONSET}", "-n", install_yaml.NAMESPACE)
     assert way.installation
     way.installation.wait_ready()
 

@@ -9,6 +9,7 @@ from tests.bench.losses.bed import IMAGE, MEMORY_LIMIT, Bed, coredns_volume
 from tests.cluster import dns
 from tests.cluster.control_plane import Manifest
 from tests.cluster.installation import Installation
+from tests.cluster.node_view import is_ready
 from tests.cluster.places import CLUSTER_DNS
 from tests.lab.lab import wait_until
 
@@ -37,10 +38,14 @@ class Way:
     def deployed(self) -> Iterator[None]:
         yield
 
-    def pods(self) -> list[Manifest]:
-        """Of the server, without those that are being deleted."""
+    def _all_pods(self) -> list[Manifest]:
         path = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={self.selector.replace('=', '%3D')}"
-        return [pod for pod in self.node.api.get(path)["items"] if "deletionTimestamp" not in pod["metadata"]]
+        found: list[Manifest] = self.node.api.get(path)["items"]
+        return found
+
+    def pods(self) -> list[Manifest]:
+        """The server's Pods, without those that are being deleted."""
+        return [pod for pod in self._all_pods() if "deletionTimestamp" not in pod["metadata"]]
 
     def server(self) -> str:
         """The Pod that the fault happens to."""
@@ -61,8 +66,7 @@ class Way:
         wait_until(self.bed.answered, "lookups are answered", SECONDS)
 
     def _all_ready(self) -> bool:
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={self.selector.replace('=', '%3D')}"
-        return all(is_ready(pod) for pod in self.node.api.get(path)["items"])
+        return all(map(is_ready, self._all_pods()))
 
     def renew(self) -> None:
         """Replaces Pods whose containers have ended before: the kubelet waits before it starts those again."""
@@ -143,11 +147,6 @@ WAYS: tuple[type[Way], ...] = (KubeProxy, NodeLocal, Ours)
 def container_statuses(pod: Manifest) -> list[Manifest]:
     found: list[Manifest] = pod["status"].get("containerStatuses", [])
     return found
-
-
-def is_ready(pod: Manifest) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _upstream_service() -> Manifest:
