@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
 
 import yaml
 
@@ -68,17 +67,15 @@ def agent_on(node: Node, name: str) -> Iterator[subprocess.Popen[bytes]]:
 def fetch(node: Node, path: str) -> str:
     """The answer of the agent's health server; "" when it fails."""
     try:
-        with node.sandbox.inside():
-            answer = build_opener(ProxyHandler({})).open(f"http://127.0.0.1:5810{path}", timeout=5)
-            text: str = answer.read().decode()
+        return node.fetch(5810, path)
     except OSError:
         return ""
-    return text
 
 
-def active(node: Node, policy: str) -> bool:
+def state(node: Node, policy: str) -> str:
+    """The policy's state; "" while the agent does not know the policy, or does not answer."""
     policies = json.loads(fetch(node, "/status") or '{"policies": []}')["policies"]
-    return any(each["name"] == policy and each["state"] == "Active" for each in policies)
+    return next((str(each["state"]) for each in policies if each["name"] == policy), "")
 
 
 def measure() -> list[tuple[str, str]]:
@@ -131,6 +128,7 @@ def vip(number: int) -> str:
 
 
 def _flips(node: Node, maps: PinnedMaps) -> str:
+    """Makes a Pod Ready and not Ready in turn."""
     path = f"/api/v1/namespaces/default/pods/own-7-{OWN}"
     key = pack_frontend(Frontend(ip_address(vip(7)), 53, Protocol.UDP))
     pod = node.api.get(path)
@@ -198,7 +196,8 @@ def _bytes(node: Node, agent: subprocess.Popen[bytes]) -> dict[str, int]:
 
 
 def lookups(node: Node) -> list[tuple[str, str]]:
-    """Compares only kube-proxy, redirected, and direct, in turn, so that a drift of the machine affects all alike."""
+    """Compares three ways of a lookup: by kube-proxy, redirected, and directly to the server. They are measured in
+    turn, so that a drift of the machine affects all alike."""
     for archive in (images.coredns(), images.lookup()):
         node.load_image(archive)
     rows = []
@@ -219,7 +218,7 @@ def lookups(node: Node) -> list[tuple[str, str]]:
         policy = {"apiVersion": manifests.GROUP, "kind": "LocalRedirectPolicy", "metadata": {"name": "lookups"}}
         node.apply({**policy, "spec": spec})
         with agent_on(node, node.node_name):
-            wait_until(lambda: active(node, "lookups"), "the policy is active", 30)
+            wait_until(lambda: state(node, "lookups") == "Active", "the policy is active", 30)
             rows += [
                 (f"lookups of a Pod, {protocol}, new socket each", _compare(node, protocol, direct))
                 for protocol in ("udp", "udp-connected")
@@ -234,8 +233,8 @@ def _compare(node: Node, protocol: str, direct: str) -> str:
         for way, results in found.items():
             switch = {"spec": {"enabled": way == "redirected"}}
             node.api.patch(f"/apis/{manifests.GROUP}/localredirectpolicies/lookups", switch)
-            state = "Active" if way == "redirected" else "Disabled"
-            wait_until(lambda state=state: _state(node) == state, f"the policy is {state}", 30)  # type: ignore[misc]
+            wanted = "Active" if way == "redirected" else "Disabled"
+            wait_until(lambda wanted=wanted: state(node, "lookups") == wanted, f"the policy is {wanted}", 30)  # type: ignore[misc]
             node.forget_udp()
             server = direct if way == "direct" else CLUSTER_DNS
             command = ["lookup-musl", "--raw", server, dns.NAME, "--proto", protocol, "--count", str(LOOKUPS)]
@@ -248,8 +247,3 @@ def _compare(node: Node, protocol: str, direct: str) -> str:
         for way in found
     ]
     return "; ".join(parts)
-
-
-def _state(node: Node) -> str:
-    policies = json.loads(fetch(node, "/status"))["policies"]
-    return next((str(each["state"]) for each in policies if each["name"] == "lookups"), "")

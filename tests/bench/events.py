@@ -8,7 +8,6 @@ import subprocess
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import count
 from pathlib import Path
 
 from bpf.maps import PinnedMaps
@@ -88,7 +87,8 @@ def measure(lab: Lab) -> list[tuple[str, str]]:
 
 
 def _event_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
-    """The time from the rename of a Pod's file until the row of its frontend in the kernel, seen from outside."""
+    """The time from the rename of a Pod's file until the row of its frontend comes or goes in the kernel, seen from
+    outside."""
     key = pack_frontend(Frontend(ip_address(vip(7)), 53, Protocol.UDP))
     times = []
     for flip in range(FLIPS):
@@ -104,7 +104,8 @@ def _event_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
 
 
 def _container_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
-    """From kill -9 of the only process of a backend's container to the kernel's row that is gone (P18)."""
+    """The time from kill -9 of the only process of a backend's container until the row of its frontend is gone from the
+    kernel (P18)."""
     key = pack_frontend(Frontend(ip_address(vip(7)), 53, Protocol.UDP))
     times = []
     for kill in range(KILLS):
@@ -130,9 +131,7 @@ def _container_to_kernel(lab: Lab, maps: PinnedMaps) -> str:
 
 
 def _change(lab: Lab, maps: PinnedMaps) -> None:
-    numbers = count()
-    for _ in range(CHANGES):
-        number = next(numbers)
+    for number in range(CHANGES):
         lab.write(f"pod{number % PODS}", manifest(number % PODS, ready=(number // PODS) % 2 == 1))
     for number in range(PODS):
         lab.write(f"pod{number}", manifest(number, ready=True))

@@ -1,4 +1,4 @@
-"""Our users' two policies, and what these need on a node: a Service with a Pod behind it, a local Pod, a client."""
+"""Our users' two policies, and what they need on a node: a Service with a Pod behind it, a local Pod, and a client."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import yaml
 from tests.cluster import workers
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import Manifest
+from tests.cluster.installation import Installation
 from tests.cluster.machine import Machine
 
 VIP = "169.254.0.90"
 NAMES = {"address-frontend": "test-addr", "service-frontend": "test-service"}
-"""File -> the policy's name."""
+"""File (without .yaml) -> the policy's name."""
 SERVICE = {
     "apiVersion": "v1",
     "kind": "Service",
@@ -39,6 +40,17 @@ def deploy(node: Machine) -> None:
     node.apply([SERVICE, local, remote, workers.idle("client")])
     for name in ("local", "remote", "client"):
         node.wait_pod_ready(name)
+
+
+def apply(installed: Installation) -> None:
+    """Applies both policies. Returns when they are in force."""
+    installed.node.apply([example(file) for file in NAMES])
+    wait_active(installed)
+
+
+def wait_active(installed: Installation) -> None:
+    for policy in NAMES.values():
+        installed.wait_state(policy, "Active")
 
 
 def frontends(node: Machine) -> list[tuple[str, int]]:

@@ -67,23 +67,18 @@ LOCAL = ["local"] * 8
 NORMAL = ["nobody", "nobody", "remote", "remote"] * 2
 
 
-def apply_examples(installed: Installation) -> None:
-    for name, policy in examples.NAMES.items():
-        installed.node.apply(examples.example(name))
-        installed.wait_state(policy, "Active")
-
-
 def limits(installation: Installation) -> set[int]:
     return {int(row["qos_limit"]) for row in installation.inspect("policies")}
 
 
 def wait_active(installation: Installation) -> None:
+    """Awaits that agent and controller are Ready, and that both examples are in force."""
     installation.wait_ready()
-    for policy in examples.NAMES.values():
-        installation.wait_state(policy, "Active")
+    examples.wait_active(installation)
 
 
-def wait_normal(installation: Installation) -> None:
+def assert_nothing_is_redirected(installation: Installation) -> None:
+    """No program is attached, nothing is pinned, and calls take the normal way."""
     assert installation.attached() == []
     assert installation.pins() == []
     assert answers(installation.node) == NORMAL
@@ -124,7 +119,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     install = block("README.md", "newName")
     checkout.run(install)
     installed.wait_ready()
-    apply_examples(installed)
+    examples.apply(installed)
     assert answers(bare) == LOCAL
     agent = installed.agent_pod()["metadata"]["uid"]
     status = inline(TROUBLESHOOTING, "exec POD -- python run.py status")
@@ -155,10 +150,10 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     wait_active(installed)
 
     checkout.run(STOP)
-    wait_normal(installed)
+    assert_nothing_is_redirected(installed)
     checkout.run(block(INSTALLATION, "delete pods").replace("--wait=false", ""))
     installed.wait_ready()
-    wait_normal(installed)  # new Pods stay stopped as well
+    assert_nothing_is_redirected(installed)  # new Pods stay stopped as well
     checkout.run("kubectl apply -k k8s")
     wait_active(installed)
     assert answers(bare) == LOCAL
@@ -167,14 +162,14 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
     pod = installed.agent_pod()["metadata"]["name"]
     checkout.run(one_node.replace("POD", pod).replace("NODE", bare.node_name))
     installed.wait_gone(DAEMONSET)
-    wait_normal(installed)
+    assert_nothing_is_redirected(installed)
     checkout.run(block(INSTALLATION, "balancing.elf.io/detached-").replace("NODE", bare.node_name))
     wait_until(lambda: bool(installed.pods(DAEMONSET)), "the node has an agent again", 30)
     wait_active(installed)
     assert answers(bare) == LOCAL
 
     checkout.run(STOP)
-    wait_normal(installed)
+    assert_nothing_is_redirected(installed)
     checkout.run(block(INSTALLATION, "kubectl delete -k k8s"))
     assert bare.kubectl("get", "namespace", NAMESPACE, check=False).returncode == 1
     assert bare.kubectl("get", "lr", *examples.NAMES.values()).returncode == 0
@@ -192,7 +187,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     checkout.change("values.yaml", {"uninstall": {"timeoutSeconds": 15}})
     checkout.run(block(INSTALLATION, "--take-ownership"))
     helm.wait_ready()
-    apply_examples(helm)
+    examples.apply(helm)
     assert answers(bare) == LOCAL
     assert len(helm.attached()) == len(HOOKS)
     assert limits(helm) == {0}
@@ -215,7 +210,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     assert limits(helm) == {100}, "undone, as the page says"
 
     checkout.run(STOP)
-    wait_normal(helm)
+    assert_nothing_is_redirected(helm)
     checkout.run(install)
     wait_active(helm)
     assert answers(bare) == LOCAL
@@ -230,8 +225,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     checkout.run(f"helm rollback localredirect {last['revision']} -n elf")
     checkout.run(block(INSTALLATION, "delete pods"))
     wait_until(lambda: agent_is_back(helm), "the agent is back", 60)
-    for policy in examples.NAMES.values():
-        helm.wait_state(policy, "Active")
+    examples.wait_active(helm)
 
     # A node whose kubelet does not report is skipped, and named.
     unknown = {"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z"}
@@ -242,7 +236,7 @@ def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkou
     hollow.remove_nodes(bare.api, [other])
     helm.wait_gone(DAEMONSET)
     helm.wait_gone(CONTROLLER)
-    wait_normal(helm)
+    assert_nothing_is_redirected(helm)
     assert bare.kubectl("get", "lr", *examples.NAMES.values()).returncode == 0
 
 
@@ -254,7 +248,7 @@ CONTAINERS = {
     "closer": (DAEMONSET, {CAP_SYS_ADMIN, CAP_NET_ADMIN}),
     "controller": (CONTROLLER, set[int]()),
 }
-"""Name -> whose Pods have it, and its capabilities."""
+"""Container -> the workload whose Pods have it, and its capabilities."""
 
 
 def in_container(installation: Installation, container: str, *command: str) -> str:

@@ -21,7 +21,7 @@ from config.version import VERSION
 from tests.cluster import binaries, examples, workers
 from tests.cluster.binaries import ROOT
 from tests.cluster.commands import block
-from tests.cluster.examples import VIP, example
+from tests.cluster.examples import VIP
 from tests.cluster.install_yaml import NAMESPACE
 from tests.cluster.installation import Installation
 from tests.cluster.machine import arguments_of
@@ -84,12 +84,10 @@ class Terminal:
 
 @pytest.fixture(scope="module")
 def terminal(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    """There are our users' two policies, and the Pods for them."""
+    """A terminal on a node that has our users' two policies, and the Pods for them."""
     node = installation.node
     examples.deploy(node)
-    node.apply([example("address-frontend"), example("service-frontend")])
-    for name in ("test-addr", "test-service"):
-        installation.wait_state(name, "Active")
+    examples.apply(installation)
     yield Terminal(installation, tmp_path_factory.mktemp("terminal"))
     node.kubectl("delete", "pods,lr", "--all", "--grace-period=0", "--force")
 

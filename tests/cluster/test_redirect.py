@@ -59,18 +59,12 @@ def frontends(installation: Installation) -> list[tuple[str, int]]:
     return examples.frontends(installation.node)
 
 
-def apply_examples(installation: Installation) -> None:
-    installation.node.apply([example("address-frontend"), example("service-frontend")])
-    for name in ("test-addr", "test-service"):
-        installation.wait_state(name, "Active")
-
-
 def test_both_examples_redirect_requests_of_a_pod_and_of_the_host(
     installation: Installation, client: WorkerProcess, host: WorkerProcess, frontends: list[tuple[str, int]]
 ) -> None:
     service = frontends[3]
     assert client.do("tcp", address=service[0], port=service[1])["who"] == "remote"
-    apply_examples(installation)
+    examples.apply(installation)
     for caller in (client, host):
         for address, port in frontends:
             assert caller.do("tcp", address=address, port=port) == {"who": "local", "peer": [address, port]}
@@ -84,7 +78,7 @@ def test_both_examples_redirect_requests_of_a_pod_and_of_the_host(
 def test_requests_take_the_normal_way_while_the_backend_is_not_ready(
     installation: Installation, client: WorkerProcess, frontends: list[tuple[str, int]]
 ) -> None:
-    apply_examples(installation)
+    examples.apply(installation)
     address, port = frontends[3]
     workers.set_ready(installation.node, "local", ready=False)
     installation.wait_state("test-service", "NoBackend")
@@ -97,7 +91,7 @@ def test_requests_take_the_normal_way_while_the_backend_is_not_ready(
 def test_the_backend_itself_reaches_the_service_the_normal_way(
     installation: Installation, frontends: list[tuple[str, int]]
 ) -> None:
-    apply_examples(installation)
+    examples.apply(installation)
     backend = workers.in_pod(installation.node, "local")
     try:
         assert backend.do("tcp", address=frontends[3][0], port=80)["who"] == "remote"
@@ -112,8 +106,8 @@ def cell(installation: Installation, name: str, column: str) -> str:
 
 
 def test_kubectl_shows_accepted_policies(installation: Installation) -> None:
-    apply_examples(installation)
-    for name in ("test-service", "test-addr"):
+    examples.apply(installation)
+    for name in examples.NAMES.values():
         wait_until(lambda name=name: cell(installation, name, "NODES") == "1/1", "kubectl shows it", 30)  # type: ignore[misc]
         assert cell(installation, name, "ACCEPTED") == "True"
     rows = installation.policy_table()
@@ -147,7 +141,7 @@ REFUSED: dict[str, tuple[Manifest, str, list[str]]] = {
 @pytest.mark.parametrize("why", REFUSED)
 def test_kubectl_says_why_a_policy_is_not_in_force(installation: Installation, why: str) -> None:
     policy, state, words = REFUSED[why]
-    apply_examples(installation)
+    examples.apply(installation)
     installation.node.apply(policy)
     installation.wait_state("younger", state)
     wait_until(lambda: cell(installation, "younger", "ACCEPTED") == "False", "kubectl shows it", 30)
@@ -157,7 +151,7 @@ def test_kubectl_says_why_a_policy_is_not_in_force(installation: Installation, w
 
 
 def test_the_loser_of_a_conflict_takes_over_when_the_winner_goes(installation: Installation) -> None:
-    apply_examples(installation)
+    examples.apply(installation)
     installation.node.apply(renamed(example("service-frontend"), "younger"))
     installation.wait_state("younger", "Conflict")
     installation.node.kubectl("delete", "lr", "test-service")
@@ -194,7 +188,6 @@ def test_a_policy_for_the_api_server_cuts_no_agent_off_and_says_so(
     assert "API server" in message
     installation.node.kubectl("rollout", "restart", f"daemonset/{DAEMONSET}", "-n", NAMESPACE)
     installation.node.kubectl("rollout", "status", f"daemonset/{DAEMONSET}", "-n", NAMESPACE, "--timeout=90s")
-    installation.wait_state(
-        "api-server", "Active"
-    )  # the new agent reached the API server while the policy was in force
+    # The new agent reaches the API server while the policy is in force.
+    installation.wait_state("api-server", "Active")
     assert client.do("tcp", address=address, port=443)["who"] == "local"

@@ -1,4 +1,4 @@
-"""The test bed itself: it is what tests take for a real cluster, and it leaves nothing behind."""
+"""The test bed itself: it behaves like a real cluster, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import binaries, hollow, images, leftovers
+from tests.cluster import binaries, dns, hollow, images, leftovers
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane, Manifest
 from tests.cluster.node import PLACE, Node
-from tests.cluster.places import CLUSTER_DNS, UPSTREAM_DNS
+from tests.cluster.places import CLUSTER_DNS
 from tests.cluster.sandbox import wait_for
 
 SERVICE_ADDRESS = "10.96.1.1"
@@ -175,86 +175,29 @@ def test_the_scheduler_and_the_daemonset_controller_accept_hollow_nodes(busy: No
         hollow.remove_nodes(busy.api, [f"hollow-{number}" for number in range(20)])
 
 
-COREFILE = """.:53 {
-    errors
-    ready
-    kubernetes cluster.local in-addr.arpa ip6.arpa
-    forward . /etc/resolv.conf
-}
-"""
-
-UPSTREAM_COREFILE = """.:53 {
-    bind %s
-    template IN ANY upstream.test {
-        answer "{{ .Name }} 60 IN A 198.51.100.1"
-    }
-}
-"""
-
-
 @pytest.fixture(scope="module")
-def dns(busy: Node) -> Iterator[Node]:
-    """Runs the usual cluster DNS, the node's resolver that it asks, and a client with both C libraries."""
+def dns_node(busy: Node) -> Iterator[Node]:
+    """The node, with the usual cluster DNS, the node's resolver that it asks, and a client with both C libraries."""
     busy.load_image(images.coredns())
     busy.load_image(images.lookup())
-    corefile = busy.folder / "Corefile"
-    corefile.write_text(UPSTREAM_COREFILE % UPSTREAM_DNS)
-    upstream = busy.host_process([binaries.coredns(), "-conf", corefile], stdout=subprocess.DEVNULL)
-    rule = {"apiGroups": ["", "discovery.k8s.io"], "resources": ["*"], "verbs": ["list", "watch"]}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dns"}
-    subject = {"kind": "ServiceAccount", "name": "default", "namespace": "kube-system"}
-    rbac = "rbac.authorization.k8s.io/v1"
-    server = pod("coredns", "")
-    server["metadata"]["namespace"] = "kube-system"
-    server["spec"]["dnsPolicy"] = "Default"
-    server["spec"]["volumes"] = [{"name": "config", "configMap": {"name": "coredns"}}]
-    server["spec"]["containers"] = [
-        {
-            "name": "coredns",
-            "image": images.COREDNS,
-            "args": ["-conf", "/etc/coredns/Corefile"],
-            "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns"}],
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
-        }
-    ]
-    ports = [{"name": name, "protocol": name.upper(), "port": 53} for name in ("udp", "tcp")]
-    named = {"name": "coredns", "namespace": "kube-system"}
-    busy.apply(
-        [
-            {"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": "dns"}, "rules": [rule]},
-            {"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": {"name": "dns"}, "roleRef": role}
-            | {"subjects": [subject]},
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": {"Corefile": COREFILE}},
-            server,
-            {"apiVersion": "v1", "kind": "Service", "metadata": named}
-            | {"spec": {"clusterIP": CLUSTER_DNS, "selector": {"app": "coredns"}, "ports": ports}},
-            pod("resolver", "exec sleep 1000000", images.LOOKUP),
-        ]
-    )
-    busy.wait_pod_ready("coredns", namespace="kube-system")
-    busy.wait_pod_ready("resolver")
-    yield busy
-    upstream.terminate()
+    with dns.upstream(busy):
+        dns.deploy(busy)
+        yield busy
 
 
-@pytest.mark.parametrize("libc", ["musl", "glibc"])
+@pytest.mark.parametrize("libc", dns.LIBCS)
 @pytest.mark.parametrize("name", ["server.default.svc.cluster.local", "server", "any.upstream.test"])
-def test_pods_resolve_names_inside_and_outside_the_cluster(dns: Node, libc: str, name: str) -> None:
-    output = json.loads(dns.exec("resolver", f"lookup-{libc}", name, "3").stdout)
+def test_pods_resolve_names_inside_and_outside_the_cluster(dns_node: Node, libc: str, name: str) -> None:
+    output = json.loads(dns_node.exec("resolver", f"lookup-{libc}", name, "3").stdout)
     assert (output["calls"], output["failed"]) == (3, 0)
 
 
 @pytest.mark.parametrize("protocol", ["udp", "udp-connected", "tcp"])
-def test_raw_lookups_count_every_answer(dns: Node, protocol: str) -> None:
+def test_raw_lookups_count_every_answer(dns_node: Node, protocol: str) -> None:
     command = ["lookup-glibc", "--raw", CLUSTER_DNS, "server.default.svc.cluster.local", "--proto", protocol]
-    output = json.loads(dns.exec("resolver", *command, "--count", "200", "--rate", "400").stdout)
-    assert (output["queries"], output["answers"], output["lost"], output["refused"], output["failed"]) == (
-        200,
-        200,
-        0,
-        0,
-        0,
-    )
+    output = json.loads(dns_node.exec("resolver", *command, "--count", "200", "--rate", "400").stdout)
+    counts = {name: output[name] for name in ("queries", "answers", "lost", "refused", "failed")}
+    assert counts == {"queries": 200, "answers": 200, "lost": 0, "refused": 0, "failed": 0}
     assert 0 < output["p50_ms"] <= output["p99_ms"] <= output["max_ms"]
     assert 300 < output["rate"] < 410
 
@@ -268,10 +211,10 @@ def test_raw_lookups_count_what_is_lost_and_refused(busy: Node) -> None:
     assert (refused["queries"], refused["refused"]) == (5, 5)
 
 
-def test_a_lookup_that_is_stopped_prints_what_it_counted(dns: Node) -> None:
+def test_a_lookup_that_is_stopped_prints_what_it_counted(dns_node: Node) -> None:
     command = ["--raw", CLUSTER_DNS, "server.default.svc.cluster.local", "--rate", "100"]
-    process = dns.host_process([binaries.lookup("musl"), *command], stdout=subprocess.PIPE, text=True)
-    time.sleep(0.5)
+    process = dns_node.host_process([binaries.lookup("musl"), *command], stdout=subprocess.PIPE, text=True)
+    time.sleep(0.5)  # it says nothing before its end
     process.terminate()
     output = json.loads(process.communicate(timeout=5)[0])
     assert output["queries"] > 10
@@ -342,7 +285,7 @@ def test_two_nodes_run_side_by_side_and_leave_nothing(busy: Node) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_outlives_its_owner(module: str, kind: str, how: signal.Signals) -> None:
     with _owner(module, kind) as owner:
-        identity, _ = _said_by(owner)
+        identity, _ = _printed_by(owner)
         assert traces(identity)
         owner.send_signal(how)
         owner.wait(30)
@@ -352,7 +295,7 @@ def test_nothing_outlives_its_owner(module: str, kind: str, how: signal.Signals)
 def test_the_next_start_removes_what_a_killed_watchdog_left(control_plane: ControlPlane) -> None:
     del control_plane  # it is here only because it must survive the sweep
     with _owner("node", "Node") as owner:
-        identity, watchdog = _said_by(owner)
+        identity, watchdog = _printed_by(owner)
         os.kill(watchdog, signal.SIGKILL)
         owner.kill()
         owner.wait()
@@ -364,7 +307,7 @@ def test_the_next_start_removes_what_a_killed_watchdog_left(control_plane: Contr
 
 
 def test_no_node_of_a_cluster_outlives_its_owner() -> None:
-    """Each node has a watchdog of its own, also one that was restarted."""
+    """Each node has a watchdog of its own, also after a restart."""
     program = """
 import time
 from tests.cluster import images
@@ -390,7 +333,8 @@ def _owner(module: str, kind: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def _said_by(owner: subprocess.Popen[str]) -> tuple[str, int]:
+def _printed_by(owner: subprocess.Popen[str]) -> tuple[str, int]:
+    """The sandbox's id, and the process id of its watchdog."""
     assert owner.stdout
     identity, watchdog = owner.stdout.readline().split()
     return identity, int(watchdog)

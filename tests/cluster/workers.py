@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.cluster.control_plane import Manifest
 from tests.cluster.machine import Machine
+from tests.cluster.ready import AGENT
 from tests.lab import worker
 from tests.lab.lab import WorkerProcess
 
@@ -32,12 +33,11 @@ def server(
     **spec: object,
 ) -> Manifest:
     """A Pod that answers every call with its name, on both families. It is Ready unless NOT_READY exists."""
-    # A UDP server answers from the address that it is bound to. A Pod without the host's network has only one.
+    # One socket for all addresses does, since the Pod has only one of each family to answer from.
     orders = [
-        {"do": "serve", "address": address, "port": port, "protocol": protocol}
+        {"do": "serve", "address": "::", "port": port, "protocol": protocol}
         for protocol, ports in (("TCP", tcp), ("UDP", udp))
         for port in ports
-        for address in ("::",)
     ]
     lines = "\n".join(json.dumps(each) for each in orders)
     script = f"(cat <<'END'\n{lines}\nEND\nexec sleep infinity) | exec python3 {_SCRIPT} {name}"
@@ -62,7 +62,7 @@ def _pod(name: str, namespace: str, labels: Mapping[str, str], script: str, spec
             "containers": [
                 {
                     "name": "main",
-                    "image": IMAGE,
+                    "image": AGENT,  # since it has Python
                     "imagePullPolicy": "Never",
                     "command": ["sh", "-c", script],
                     "volumeMounts": [{"name": "worker", "mountPath": _SCRIPT}],
@@ -74,10 +74,6 @@ def _pod(name: str, namespace: str, labels: Mapping[str, str], script: str, spec
     }
 
 
-IMAGE = "localhost/localredirect:test"
-"""The agent's own image, since it has Python."""
-
-
 def in_pod(node: Machine, pod: str, *, namespace: str = "default") -> WorkerProcess:
     """Starts a worker in a running Pod."""
     command = node.kubectl_command("exec", "-i", "-n", namespace, pod, "--", "python3", _SCRIPT, pod)
@@ -85,13 +81,12 @@ def in_pod(node: Machine, pod: str, *, namespace: str = "default") -> WorkerProc
 
 
 def beside(node: Machine, pod: str) -> WorkerProcess:
-    """Starts a worker in a running Pod's network namespace and cgroup. It needs no API server to go on."""
-    (cgroup, *_), processes = zip(
-        *((path.parent, path.read_text().split()) for path in sorted(node.pod_cgroup(pod).glob("*/cgroup.procs"))),
-        strict=True,
-    )
-    command = ["nsenter", f"--net=/proc/{processes[0][0]}/ns/net", sys.executable, "-m", "tests.lab.worker", pod]
-    return WorkerProcess(pod, [*command, str(cgroup)])
+    """Starts a worker in the network namespace of a running Pod, and in the cgroup of one of its containers. It does
+    not depend on the API server."""
+    found = min(node.pod_cgroup(pod).glob("*/cgroup.procs"))
+    process, *_ = found.read_text().split()
+    command = ["nsenter", f"--net=/proc/{process}/ns/net", sys.executable, "-m", "tests.lab.worker", pod]
+    return WorkerProcess(pod, [*command, str(found.parent)])
 
 
 def on_host(node: Machine) -> WorkerProcess:
