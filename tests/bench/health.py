@@ -1,4 +1,4 @@
-"""Health checks (P19): what checking 250 Pods each second costs, and when a Pod that hangs is out of use."""
+"""Health checks (P19): what checking 250 Pods each second costs, and how soon a Pod that hangs is out of use."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def measure(lab: Lab) -> list[tuple[str, str]]:
 
 
 def _cost(lab: Lab, agent: Agent, check: dict[str, object]) -> tuple[float, float]:
-    """Of one core, and how many checks failed."""
+    """The share of one core that the agent uses, and how many checks failed."""
     name = "checked-" + next(iter(check), "none")
     policy = manifests.policy(name)
     if check:
@@ -66,7 +66,7 @@ def _cost(lab: Lab, agent: Agent, check: dict[str, object]) -> tuple[float, floa
 
 
 def _hang_to_kernel(lab: Lab, agent: Agent, server: PodProcess, check: dict[str, object]) -> str:
-    """From SIGSTOP, at a random moment, to the kernel's row that is gone."""
+    """The time from SIGSTOP, at a random moment, until the frontend's row is gone from the kernel."""
     policy = manifests.policy("hangs")
     policy["spec"]["backend"]["healthCheck"] = check
     lab.write("policies", policy)
@@ -75,7 +75,8 @@ def _hang_to_kernel(lab: Lab, agent: Agent, server: PodProcess, check: dict[str,
     with closing(PinnedMaps(lab.bpffs / agent.status()["build"] / "maps")) as maps:
         for _ in range(HANGS):
             wait_until(lambda: maps["frontends"].lookup(key) is not None, "the Pod is in use")
-            # A change may be held back for a second; the moment is random within an interval.
+            # A result may be held back for CHANGE_SECONDS after the one before. A random part follows, so that the
+            # server stops at any moment between two checks.
             time.sleep(CHANGE_SECONDS + random.random())
             began = time.perf_counter()
             os.kill(server.pid, signal.SIGSTOP)

@@ -49,7 +49,7 @@ class Case:
     fresh: bool = False
     """Each call is on a new socket."""
     clients: int = 1
-    """So many call at the same time."""
+    """How many clients call at the same time."""
 
     def run(self, clients: Sequence[PodProcess]) -> None:
         """Sends or connects without awaiting an answer."""
@@ -131,7 +131,7 @@ def minimal_programs(lab: Lab, backend: PodProcess) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def _attached(cgroup: Path, programs: Mapping[str, int]) -> Iterator[None]:
-    """Closes the programs in the end."""
+    """Attaches the programs. In the end it detaches them and closes their descriptors."""
     directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     links = [libbpf.link_create(program, directory, HOOKS[hook], 0) for hook, program in programs.items()]
     try:
@@ -143,7 +143,7 @@ def _attached(cgroup: Path, programs: Mapping[str, int]) -> Iterator[None]:
 
 @contextmanager
 def _watched(lab: Lab, agent: Agent) -> Iterator[None]:
-    """A monitor runs."""
+    """Runs `run.py monitor`."""
     node = ("nsenter", f"--net=/run/netns/{lab.node}", *laboratory.RIGHTS)
     command = [*node, sys.executable, "run.py", "monitor", "--config", str(agent.config)]
     monitor = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -162,12 +162,12 @@ def _counts(program: int) -> tuple[int, int]:
 
 
 def _followed(program: int) -> int:
-    """verified_insns of struct bpf_prog_info: the verifier gives up at a million."""
+    """verified_insns of struct bpf_prog_info. The verifier gives up at a million."""
     return int(struct.unpack_from("=I", libbpf.info(program, 220), 216)[0])
 
 
 def measure(lab: Lab, agent: Agent, backend: PodProcess, clients: Sequence[PodProcess]) -> list[tuple[str, str]]:
-    """The agent redirects VIP port 53 over UDP. It runs with the container's rights before and after."""
+    """`agent` redirects the VIP's port 53 over UDP. It has the container's rights before and after."""
     with policies_of_the_bench(lab, agent):
         rows = _measure(lab, agent, backend, clients, "as in the container")
         with patch.object(laboratory, "RIGHTS", ()):
@@ -179,7 +179,7 @@ def measure(lab: Lab, agent: Agent, backend: PodProcess, clients: Sequence[PodPr
 
 @contextmanager
 def policies_of_the_bench(lab: Lab, agent: Agent) -> Iterator[None]:
-    """More policies, for the time of this."""
+    """Adds the policies for _ONE, _MANY and _LIMITED, and removes them in the end."""
     pods = [FakePod(f"many{i}", f"10.78.9.{i}", f"fd78::9:{i}") for i in range(1, _BACKENDS + 1)]
     former = agent.states()
     lab.write("bench-pods", *(manifests.pod(pod, app="many") for pod in pods))  # type: ignore[arg-type]

@@ -33,8 +33,8 @@ COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube
 def kubernetes(command: str) -> Path:
     """The path of one of COMMANDS. All of them are links to one binary.
 
-    They are of the newest version, or of the one of OLDER that is named by KUBERNETES in the environment, which has
-    only `kube-apiserver` and `kubectl`. Raises LookupError for another command or version.
+    It is of the newest version, unless the environment variable KUBERNETES names one of OLDER. These have only
+    `kube-apiserver` and `kubectl`. Raises LookupError for another command or version.
     """
     older = os.environ.get("KUBERNETES")
     if older:
@@ -51,7 +51,7 @@ def kubernetes(command: str) -> Path:
 def _older_kubernetes(minor: str, command: str) -> Path:
     commands = ("kube-apiserver", "kubectl")
     if minor not in OLDER or command not in commands:
-        msg = f"{command} of Kubernetes {minor} is not built; of {', '.join(OLDER)} there are {', '.join(commands)}"
+        msg = f"{command} of Kubernetes {minor} is not built; only {', '.join(commands)} of {', '.join(OLDER)} are"
         raise LookupError(msg)
     flags = _version_flags(OLDER[minor])
 
@@ -166,8 +166,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def forget_old(folder: Path, kept: int) -> None:
-    """Removes all folders in it that are named after a digest, except for those that were touched last, of which it
-    keeps `kept`. Callers touch a folder whenever they use it."""
+    """Removes those folders in it that are named after a digest, except for the `kept` ones that were touched last.
+    Callers touch a folder whenever they use it."""
     found = sorted(folder.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime)
     for each in found[:-kept]:
         shutil.rmtree(each)

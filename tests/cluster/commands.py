@@ -36,7 +36,7 @@ def block(document: str, words: str, language: str = "") -> str:
 
 
 def inline(document: str, words: str) -> str:
-    """The one command within the text (`like this`) that contains these words. Raises LookupError likewise."""
+    """The one command within the text (`like this`) that contains these words. Raises LookupError, too."""
     spans: list[str] = re.findall(r"`([^`\n]+)`", (ROOT / document).read_text())
     found = {each for each in spans if words in each}
     if len(found) != 1:

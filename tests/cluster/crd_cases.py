@@ -1,6 +1,6 @@
 """LocalRedirectPolicy manifests for tests of the CRD: good ones, and bad ones with what the API server must say.
 
-A case that the agent's own reader (k8s/objects/policy.py) sees otherwise than the API server says so, and why.
+Where the agent's own reader (k8s/objects/policy.py) judges a case otherwise than the API server, the case says why.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def service_policy() -> Json:
 
 
 def changed(policy: Json, changes: Mapping[str, object]) -> Json:
-    """A copy with other values, by path; DELETE takes a field out."""
+    """A copy with other values: path -> value. DELETE removes the field."""
     policy = copy.deepcopy(policy)
     for path, value in changes.items():
         *parents, last = path.split("/")
@@ -76,9 +76,9 @@ class Bad(NamedTuple):
     path: str
     """The field that the API server must name."""
     says: str
-    """A piece of what it must say of it."""
+    """A part of the message that the API server must give."""
     agent_accepts: str = ""
-    """Why the agent takes it all the same; empty: it refuses it too."""
+    """Why the agent accepts it nevertheless. Empty: the agent refuses it, too."""
 
 
 def _address(name: str, path: str, value: object, field: str, says: str, agent_accepts: str = "") -> Bad:
@@ -90,7 +90,7 @@ def _service(name: str, path: str, value: object, field: str, says: str, agent_a
 
 
 def _check(name: str, check: object, field: str, says: str, *, protocol: str = "TCP") -> Bad:
-    """Of a policy with one port, of this protocol. `field` is below the check."""
+    """A wrong check in a policy that has one port, of this protocol. `field` is the path below the check."""
     given = {
         CHECK: check,
         f"{FRONT}/toPorts": [port(1, protocol=protocol)],
@@ -100,7 +100,7 @@ def _check(name: str, check: object, field: str, says: str, *, protocol: str = "
 
 
 def _partners(name: str, front: list[Json], back: list[Json], field: str, says: str) -> list[Bad]:
-    """The same for both matchers; MATCHER stands for the one."""
+    """A case for each of the two matchers, whose name replaces MATCHER in `field`."""
     return [
         Bad(
             f"{name}, {matcher}",
@@ -407,7 +407,7 @@ BAD: list[Bad] = [
         "nodeLabelSelector.matchExpressions[0]",
         _NO_VALUES,
     ),
-    # metadata, of which the second group is seen by the ValidatingAdmissionPolicy alone
+    # metadata; only the ValidatingAdmissionPolicy sees the faults in annotations
     _address("name in capitals", "metadata/name", "P", "metadata.name", "RFC 1123 subdomain"),
     _address("name long", "metadata/name", "p" * 254, "metadata.name", "must be no more than 253"),
     *(
@@ -492,7 +492,7 @@ METADATA: dict[str, Json] = {
     "an unknown field": {"label": {"a": "b"}},
     "a misspelt field": {"Labels": {"a": "b"}},
 }
-"""What metadata may look like, good or bad: the API server's word counts."""
+"""Metadata, good or bad: the API server decides which, and `validate` must agree."""
 
 GOOD: dict[str, Json] = {
     "least, address": address_policy(),

@@ -1,4 +1,4 @@
-"""The cluster's DNS as everyone runs it, the node-local cache of our example, and lookups that are counted."""
+"""The cluster's DNS as kubeadm installs it, its upstream, a client, and the node-local cache of our example."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def client(name: str) -> Manifest:
 
 @contextmanager
 def upstream(node: Machine) -> Iterator[None]:
-    """The resolver of the node itself, which the cluster's DNS asks for names of outside."""
+    """Runs the node's own resolver, which the cluster's DNS asks for names outside the cluster."""
     corefile = node.folder / "Corefile"
     corefile.write_text(UPSTREAM_COREFILE)
     process = node.host_process([coredns(), "-conf", corefile], stdout=subprocess.DEVNULL)
@@ -117,14 +117,14 @@ def upstream(node: Machine) -> Iterator[None]:
 
 
 def deploy(node: Machine) -> None:
-    """The cluster's DNS and a client; returns when both are Ready."""
+    """Runs the cluster's DNS and a client, the Pod `resolver`. Returns when both are Ready."""
     node.apply([*cluster_dns(), client("resolver")])
     node.kubectl("rollout", "status", "deployment/coredns", "-n", "kube-system", "--timeout=60s")
     node.wait_pod_ready("resolver")
 
 
 def apply_example(node: Machine) -> None:
-    """k8s/examples/node-local-dns as it stands; returns when the cache is Ready."""
+    """Applies k8s/examples/node-local-dns as it stands. Returns when the cache is Ready."""
     for path in sorted(EXAMPLE.glob("*.yaml")):
         node.apply(path.read_text())
     node.kubectl("rollout", "status", f"daemonset/{CACHE}", "-n", "kube-system", "--timeout=60s")

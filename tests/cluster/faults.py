@@ -1,4 +1,4 @@
-"""What happens to a Pod: how it is ended, kept from being Ready, killed, and made to hang."""
+"""Faults that tests cause in a Pod: it is ended, is not Ready, is killed, or hangs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cluster.control_plane import Manifest
 from tests.cluster.machine import Machine
 
 READINESS_PORT = 8181
-"""Of CoreDNS."""
+"""Of CoreDNS's readiness probe."""
 
 
 def delete(node: Machine, pod: str, namespace: str) -> None:
@@ -21,7 +21,7 @@ def delete(node: Machine, pod: str, namespace: str) -> None:
 
 
 def evict(node: Machine, pod: str, namespace: str) -> None:
-    """As `kubectl drain` and the descheduler end Pods. Returns when the Pod is gone."""
+    """Ends the Pod as `kubectl drain` and the descheduler do. Returns when it is gone."""
     body: Manifest = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -33,7 +33,7 @@ def evict(node: Machine, pod: str, namespace: str) -> None:
 
 @contextmanager
 def probe_blocked(process: int) -> Iterator[None]:
-    """The port of its readiness probe is blocked, and it goes on serving, like a server that is overloaded."""
+    """Blocks the port of the process's readiness probe. The process goes on serving, like an overloaded server."""
     inside = ["nsenter", f"--net=/proc/{process}/ns/net", "nft"]
     rules = f"table inet t {{ chain c {{ type filter hook input priority 0; tcp dport {READINESS_PORT} drop; }}; }}"
     subprocess.run([*inside, rules], check=True)
@@ -49,6 +49,7 @@ def kill(process: int) -> None:
 
 @contextmanager
 def hanging(processes: Sequence[int]) -> Iterator[None]:
+    """The processes are stopped, and go on afterwards. Their sockets stay open."""
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:

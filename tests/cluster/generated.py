@@ -1,4 +1,4 @@
-"""Generated LocalRedirectPolicies that are nearly right: good ones in which up to two fields have another value."""
+"""Generates LocalRedirectPolicies that are nearly right: good ones in which up to two fields have another value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What containerd makes of image archives, made once and shared by all nodes of a Cluster.
+"""What containerd makes of image archives, made once and shared by all nodes.
 
 Importing and unpacking our images takes half a minute for each node. So one containerd does it, in a folder of
 `.cluster/containerd`, and a node begins with hard links to the files of that folder. Containerd does not modify these
@@ -33,7 +33,8 @@ def unpacked(archives: Sequence[Path]) -> Path:
             with step("unpacking images for several nodes"), new_folder(target) as unfinished:
                 _import(archives, unfinished)
         target.touch()
-        # A cluster that runs has links of its own, so it misses nothing. One of the last may be about to be copied.
+        # A running Cluster has links of its own, so it needs no store. But another process may be about to copy one of
+        # the last stores, or run a SystemdNode on it.
         forget_old(FOLDER, KEPT_STORES)
     return target
 

@@ -49,12 +49,13 @@ def pause() -> Path:
 
 
 def coredns() -> Path:
-    """Tagged with the name that is usual in manifests."""
+    """CoreDNS, under the name that is usual in manifests."""
     return _packed(COREDNS, {"/coredns": binaries.coredns()}, ["/coredns"])
 
 
 def busybox() -> Path:
-    """Two megabytes with a shell, httpd, nc and wget (whose -T crashes), and the static DNS client `lookup`: quick."""
+    """A shell, httpd, nc, wget (whose -T crashes), and the static DNS client `lookup`. It has only two megabytes, so it
+    loads quickly."""
     shell = Path("/bin/busybox")
     applets = run(str(shell), "--list").split()
     links = {f"/bin/{name}": "busybox" for name in applets if name != "busybox"}
@@ -123,7 +124,8 @@ def _bud(dockerfile: Path, context: Path, arguments: Mapping[str, str], architec
 
 
 def _forget_old(tag: str) -> None:
-    """Archives of a program that is worked on are large and many. Somebody may be loading one of the last."""
+    """Removes old archives of this tag: they are large, and each change of the program makes another one. The last
+    three stay, since another process may be loading one of them."""
     archives = sorted(FOLDER.glob(f"{_file_name(tag)}-*.tar"), key=lambda path: path.stat().st_mtime)
     for archive in archives[:-3]:
         archive.unlink(missing_ok=True)

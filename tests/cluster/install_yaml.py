@@ -2,7 +2,7 @@
 
     python -m tests.cluster.install_yaml
 
-writes both (`make install-yaml`); tests/cluster/test_chart.py says when they are not what this would write.
+writes both (`make install-yaml`). tests/cluster/test_chart.py fails when they are not what this would write.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HEAD = """\
 
 
 def template(*arguments: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
-    """What `helm template` says, with an exit code."""
+    """Runs `helm template`. The result has its exit code and both streams."""
     version = f"--kube-version={binaries.KUBERNETES}"
     named = ("template", "localredirect", str(chart), f"--namespace={NAMESPACE}", version)
     return subprocess.run([str(binaries.helm()), *named, *arguments], capture_output=True, text=True, check=False)

@@ -1,7 +1,8 @@
-"""Removes everything that a sandbox has on the machine, by nothing but its id.
+"""Removes everything that a sandbox has on the machine. It needs only the sandbox's id.
 
 A sandbox's cgroups, network namespace and scratch folder are named by its id, which begins with the process id of its
-owner. So anybody can find and remove what a dead owner has left. Several processes may remove the same at once.
+owner. So any process can find and remove what a dead owner has left. Several processes may remove the same sandbox at
+once.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ TIMEOUT_MS = 5000
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """Of lookups, as the head of openloop.c defines it."""
+    """Counts of one kind of lookup, as the head of openloop.c defines them."""
 
     sent: int
     answered: int
@@ -46,7 +46,7 @@ class Count:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptCount(Count):
-    """Of sockets that are kept."""
+    """Counts of the sockets that are kept."""
 
     longest_unnoticed_ms: float
     slowest_recovery_ms: float
@@ -106,7 +106,7 @@ class Asking:
         self._process.send_signal(signal.SIGUSR1)
 
     def end(self, seconds: float) -> str:
-        """What it counted; it may take so long to await its last answers."""
+        """Ends the program and returns what it counted. It may take `seconds`, since it awaits its last answers."""
         self._process.terminate()
         return self._process.communicate(timeout=seconds)[0]
 
@@ -131,7 +131,7 @@ class Load:
         return self
 
     def ask_quiet(self) -> None:
-        """From now on the quiet sockets are asked like the others."""
+        """From now on the quiet sockets ask like the others."""
         self._asking.ask_quiet()
 
     def __exit__(self, *_: object) -> None:

@@ -28,7 +28,7 @@ from tests.cluster.sandbox import Sandbox, wait_for
 from tests.cluster.switched import SWITCH
 
 Proxy = Literal["nftables", "iptables-nft", "iptables-legacy"]
-"""Mode of kube-proxy; its mode `iptables` depends on which of two kinds of rules the program `iptables` makes."""
+"""Mode of kube-proxy. `iptables` is there twice, since the program of that name writes one of two kinds of rules."""
 
 _CRI = """
 restrict_oom_score_adj = true  # lowering a score needs CAP_SYS_RESOURCE, which not every root has
@@ -40,7 +40,7 @@ class Machine(NodeView):
     """A node in a sandbox of this machine."""
 
     _lease_seconds = 40
-    """How long the kubelet's Lease is valid; it is renewed four times as often."""
+    """How long the kubelet's Lease is valid. The kubelet renews it four times within that."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Machine(NodeView):
         self._daemon("kube-proxy", binaries.kubernetes("kube-proxy"), f"--config={written}")
 
     def _daemon(self, name: str, *argv: str | Path) -> None:
-        """Starts what may call iptables. Debian has two, which are chosen by the name of a link."""
+        """Starts a program that may call iptables. Debian has two kinds of it; a folder of links chooses one."""
         self.sandbox.daemon(name, "env", f"PATH={self._iptables()}:{os.environ['PATH']}", *argv)
 
     def _iptables(self) -> Path:
@@ -175,9 +175,9 @@ class Machine(NodeView):
         return text
 
     def forget_udp(self) -> None:
-        """Clears connection tracking of UDP. For half a minute it refuses a port to one way that another has just used,
-        or sends it the other way. TCP's stays: without its entry, the agent's connection to the Service of the API
-        server would be silent."""
+        """Deletes the UDP entries of connection tracking. They last for half a minute, and a lookup from a port that
+        another lookup has just used would be lost, or be sent where the other one went. TCP entries stay: without
+        theirs, the agent's connection to the Service of the API server would hang."""
         self.run("conntrack", "--delete", "--proto", "udp", check=False)  # it fails if there is no entry
 
     def host_process(self, argv: Sequence[str | Path], **popen: Any) -> subprocess.Popen[Any]:
@@ -199,7 +199,7 @@ class Machine(NodeView):
         raise LookupError(msg)
 
     def processes(self, pod: str, *, namespace: str = "default") -> dict[int, str]:
-        """The processes of the Pod, without that of its sandbox: id -> name of the program. Empty while none runs."""
+        """The Pod's processes, without the pause process: id -> name of the program. Empty while none runs."""
         found = {}
         for path in self.pod_cgroup(pod, namespace=namespace).glob("*/cgroup.procs"):
             with suppress(OSError):  # the container has just ended
@@ -216,7 +216,7 @@ class Machine(NodeView):
 
     def beside(self, pod: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
         """Starts a process in the cgroup, the network and the file system of a running container, like `kubectl exec`,
-        but not by way of the API server. Its id is that of the program itself."""
+        but without the API server. The id of the process is the program's own."""
         container = next(iter(self.processes(pod)))
         (cgroup,) = (
             line.removeprefix("0::") for line in Path(f"/proc/{container}/cgroup").read_text().split() if line[0] == "0"
@@ -227,7 +227,7 @@ class Machine(NodeView):
 
 
 def arguments_of(process: int) -> list[str]:
-    """Those by which the process was started; none if it has ended."""
+    """The arguments that the process was started with; none if it has ended."""
     try:
         return Path(f"/proc/{process}/cmdline").read_text().split("\0")[:-1]
     except OSError:

@@ -1,5 +1,5 @@
-"""What containerd, kube-proxy, the kubelet and the CNI plugins of a node read. Pure, and what all nodes have in common:
-each adds its own."""
+"""The configuration of a node's containerd, kube-proxy, kubelet and CNI plugins, as far as all kinds of nodes share it.
+Pure."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def kube_proxy(node: str, kubeconfig: Path, mode: str) -> Manifest:
         "hostnameOverride": node,
         "clientConnection": {"kubeconfig": str(kubeconfig)},
         "clusterCIDR": POD_RANGES,
-        # These settings are the whole machine's, so kube-proxy must leave them.
+        # These settings are the whole machine's, so kube-proxy must leave them alone.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "nftables": {"syncPeriod": "30s", "minSyncPeriod": "100ms"},
         "iptables": {"syncPeriod": "30s", "minSyncPeriod": "100ms"},

@@ -5,9 +5,10 @@
         cluster.kubectl("get", "nodes")
         second.cut()
 
-The control plane has a sandbox of its own, so that the API outlives any node, and so has each node: network, mounts and
-cgroups, of which a node sees its own part only, as on another machine. A bridge in the control plane's network connects
-them. Each node has the others' Pod ranges in its routes, as with kindnet, or in a cloud whose network routes Pods.
+The control plane has a sandbox of its own, so that the API outlives any node. Each node has a sandbox as well, with its
+own network and mounts, and sees only its own part of the cgroup hierarchies, as on a separate machine. A bridge in the
+control plane's network connects them. Each node has the others' Pod ranges in its routes, as with kindnet, or in a
+cloud whose network routes Pods.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from tests.cluster.sandbox import Sandbox
 from tests.cluster.switched import SwitchedControlPlane
 
 NETWORKS: tuple[tuple[Cni, Proxy], ...] = (("bridge", "nftables"), ("ptp", "iptables-nft"), ("ptp", "iptables-legacy"))
-"""What Pods of the first, second and third node are connected by, and what stands for Services there. One cluster may
-have all of it at once, since no node cares how another one does it."""
+"""The CNI plugin and the mode of kube-proxy on the first, second and third node. They may differ within a cluster,
+since each node connects its own Pods and serves Services itself."""
 
 
 class Member(Machine):
@@ -47,7 +48,7 @@ class Member(Machine):
         self.start_machine(switch=self._cluster.netns, neighbours=self._cluster.places)
 
     def cut(self) -> None:
-        """Nothing leaves the node for another one or for the API server, and nothing arrives."""
+        """Disconnects the node from the other nodes and from the API server."""
         self._set_port("down")
 
     def connect(self) -> None:
@@ -57,7 +58,7 @@ class Member(Machine):
         run("ip", "-n", self._cluster.netns, "link", "set", self.place.switch_port, *state)
 
     def power_off(self) -> None:
-        """The node is gone from one moment to the next, with all that runs on it."""
+        """Ends the node at once, with everything that runs on it."""
         run("ip", "-n", self._cluster.netns, "link", "delete", self.place.switch_port)
         self.sandbox.halt()
 
@@ -68,13 +69,13 @@ class Member(Machine):
 
 
 class Cluster(SwitchedControlPlane):
-    """Context manager. Of nodes and their Pods, `members` has the rest."""
+    """Context manager. `members` are the nodes; each offers what concerns itself and its Pods."""
 
     # Longer than any node is silent on a busy machine.
     _grace = "10s"
 
     def __init__(self, archives: Sequence[Path], *, networks: Sequence[tuple[Cni, Proxy]] = NETWORKS) -> None:
-        """`archives` are the images that every node has, `networks` those of each node."""
+        """`archives` are the images that every node has. `networks` has an entry for each node."""
         super().__init__([Place(number) for number, _ in enumerate(networks, 1)])
         self._archives = archives
         self.members = [Member(self, number, *network) for number, network in enumerate(networks, 1)]
@@ -92,6 +93,6 @@ class Cluster(SwitchedControlPlane):
         super().close()
 
     def logs(self, *names: str, lines: int = 15) -> str:
-        """Those of the control plane and of all nodes."""
+        """The logs of the control plane and of all nodes."""
         sandboxes = (self.sandbox, *(member.sandbox for member in self.members))
         return "\n".join(each.logs(*names, lines=lines) for each in sandboxes)

@@ -1,7 +1,9 @@
-"""Questions that a DNS server's full queue dropped: on a machine too busy for the load, what nobody else lost.
+"""Counts the questions that the full queues of DNS servers dropped.
 
-The kernel counts them for each network namespace (RcvbufErrors in /proc/net/snmp). A namespace is held open, so that
-the count can be read when its Pod is gone.
+They are lost because the machine is too busy for the load, whatever LocalRedirect does.
+
+The kernel counts them for each network namespace (RcvbufErrors in /proc/net/snmp). Overflows
+holds the namespaces open, so that it can read their counts when their Pods are gone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from tests.cluster.machine import Machine
 
 
 class Overflows:
-    """Of all CoreDNS Pods in a namespace of the API. Context manager; what was dropped before does not count."""
+    """Context manager. Counts for all CoreDNS Pods in a namespace of the API, from when the context is entered."""
 
     def __init__(self, node: Machine, namespace: str) -> None:
         self._node, self._namespace = node, namespace
@@ -28,7 +30,7 @@ class Overflows:
         return self
 
     def count(self) -> int:
-        """Until now, those of Pods that came meanwhile included."""
+        """The number until now, including Pods that have started meanwhile."""
         self._look()
         return self._sum() - self._before
 

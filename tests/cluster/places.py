@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 POD_RANGES = "10.244.0.0/16,fd00:244::/96"
-"""Of all nodes."""
+"""Of the Pods of all nodes."""
 CLUSTER_DNS = "10.96.0.10"
 CLUSTER_DOMAIN = "cluster.local"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node is in the network of all nodes, by its number from 1 to 99."""
+    """Where a node is in the network of all nodes. Nodes have the numbers 1 to 99."""
 
     number: int
 
@@ -45,7 +45,7 @@ UPSTREAM_DNS = Place(1).address
 
 
 def addresses_of(place: Place, device: str) -> list[str]:
-    """Arguments of `ip` that give a node its addresses and default routes. The device is set up meanwhile."""
+    """Arguments of `ip` that give a node its addresses, set its device up, and add its default routes."""
     return [
         f"addr add {place.address}/24 dev {device}",
         f"addr add {place.address6}/64 dev {device} nodad",
@@ -56,7 +56,7 @@ def addresses_of(place: Place, device: str) -> list[str]:
 
 
 def routes_to(place: Place) -> list[str]:
-    """Arguments of `ip` that route a node's Pods by way of that node."""
+    """Arguments of `ip` that route calls to a node's Pods by way of that node."""
     return [
         f"route add {place.pods} via {place.address}",
         f"-6 route add {place.pods6} via {place.address6}",

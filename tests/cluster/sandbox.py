@@ -33,7 +33,8 @@ POLL_SECONDS = 0.02
 KEPT = ("containerd", "kubelet")
 """Folders of a node in /var/lib. They are no part of its overlay, since containerd makes overlays in them."""
 
-# The kubelet sets these for the whole machine unless they have these values. So it is shown files that have them.
+# The kubelet sets these for the whole machine unless they have these values. So a node has files with these values in
+# their place.
 KUBELET_SYSCTLS = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
@@ -96,7 +97,7 @@ class Sandbox:
             self._open_mounts()
 
     def halt(self) -> None:
-        """As if a machine lost its power: every process ends at once, and so does the network. The files stay."""
+        """Ends every process and the network at once, as when a machine loses its power. The files stay."""
         leftovers.stop(self.id)
         self._reap()
 
@@ -151,8 +152,7 @@ class Sandbox:
         return [*script, f"umount -R -l {top}", f"mount --move {stage} {top}"]
 
     def enter(self, *, mounts: bool = True) -> list[str]:
-        """The beginning of a command line that runs it in the namespaces, if there are any. The working directory
-        stays."""
+        """The words before a command that run it in the namespaces, if there are any. The working directory stays."""
         if not self.netns:
             return []
         command = ["nsenter", f"--net={leftovers.NETNS / self.netns}"]
@@ -169,15 +169,14 @@ class Sandbox:
         return Path(f"/proc/{self._holder.pid}/root") / inside.lstrip("/")
 
     def spawn(self, argv: Sequence[str | Path], *, cgroup: str = "system", **popen: Any) -> subprocess.Popen[Any]:
-        """Starts a process in the namespaces and in one of our cgroups. Its process id is that of the program
-        itself."""
+        """Starts a process in the namespaces and in one of our cgroups. The id of the process is the program's own."""
         return self._popen([*self.enter(), *map(str, argv)], cgroup, **popen)
 
     def _popen(self, command: Sequence[str], cgroup: str, **popen: Any) -> subprocess.Popen[Any]:
         popen = {"stdin": subprocess.DEVNULL, "start_new_session": True, **popen}
         script = 'for each in $0; do echo $$ >"$each"; done; exec "$@"'
         where = [self.cgroup / cgroup]
-        if self.own_cgroups:  # its other cgroups shall be within the namespace as well
+        if self.own_cgroups:  # its cgroups of v1 belong to the cgroup namespace as well
             where += [hierarchy / self.id for hierarchy in leftovers.hierarchies()[1:]]
         joined = " ".join(str(each / "cgroup.procs") for each in where)
         child = subprocess.Popen(["sh", "-ec", script, joined, *command], **popen)
@@ -213,7 +212,7 @@ class Sandbox:
         """Removes everything, and returns when that is done. May be called again."""
         if not self._watchdog:
             return
-        in_main_thread = _ignores_signals()
+        former = _ignore_signals()
         try:
             assert self._watchdog.stdin
             self._watchdog.stdin.close()
@@ -222,7 +221,7 @@ class Sandbox:
             self._reap()
             self._watchdog = None
         finally:
-            for each, handler in in_main_thread.items():
+            for each, handler in former.items():
                 signal.signal(each, handler)
 
     def _reap(self) -> None:
@@ -234,8 +233,9 @@ class Sandbox:
         self._children.clear()
 
 
-def _ignores_signals() -> dict[signal.Signals, Any]:
-    """Ignores signals during a removal, which must not be interrupted. Only the main thread can set handlers."""
+def _ignore_signals() -> dict[signal.Signals, Any]:
+    """Ignores signals, since a removal must not be interrupted. Returns the former handlers. Only the main thread can
+    set handlers; in another one nothing changes, and there are none to return."""
     try:
         return {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:

@@ -1,4 +1,4 @@
-"""The agent or the API server goes away and comes back: redirects stay as they are meanwhile, and converge after."""
+"""The agent or the API server goes away and comes back: redirects stay as they are meanwhile, and catch up after it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ VIP = "169.254.1.1"
 STICKY_VIP = "169.254.1.2"
 OUTAGE_SECONDS = 30.0
 LOST_IN_A_CRASH = 20
-"""Calls of one thread, one after the other, until the agent has heard that a container has ended: some ten
-milliseconds, in which each call is refused at once."""
+"""The most calls that one thread loses, one after the other, until the kernel has told the agent that a container has
+ended: that takes some ten milliseconds, in which each call is refused at once."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_rollout_of_the_agent_fails_no_call_and_keeps_affinity(
     assert sticky(client) == before
 
 
-def test_an_agent_that_stays_away_longer_than_its_lease_leaves_the_normal_way(
+def test_calls_take_the_normal_way_when_the_agent_stays_away_longer_than_its_lease(
     installation: Installation, client: WorkerProcess
 ) -> None:
     """Nothing listens on the virtual IP itself, so a call that takes the normal way fails."""
@@ -107,9 +107,9 @@ def test_an_agent_that_stays_away_longer_than_its_lease_leaves_the_normal_way(
 def test_an_outage_of_the_api_server_changes_nothing_and_the_agent_catches_up_after_it(
     installation: Installation, load: WorkerProcess
 ) -> None:
-    """Meanwhile a backend Pod is deleted in the only way that is left: from etcd. Its processes end when the kubelet
-    learns of it, after the outage. If that is before the agent learns of it, the kernel tells the agent that the
-    container has ended, as in a crash, which costs the calls of these milliseconds."""
+    """During the outage a backend Pod is deleted in the only way that is left: from etcd. The kubelet ends its
+    processes when it learns of that, after the outage. If the kubelet is faster than the agent, this is a crash to the
+    agent: the kernel tells it that the container has ended, and the calls of some milliseconds are lost."""
     node = installation.node
     load.do("load_start", address=VIP, port=80, protocol="TCP", threads=1)
     node.plane.stop_apiserver()
@@ -124,14 +124,15 @@ def test_an_outage_of_the_api_server_changes_nothing_and_the_agent_catches_up_af
     node.plane.restart_controllers()
     gone = node.api.raw("GET", "/api/v1/namespaces/default/pods/backend-2")[0]
     assert gone == 404
-    wait_until(lambda: not any("backend-2" in str(row) for row in rows(installation)), "its rows are removed", 30)
+    wait_until(lambda: "backend-2" not in installed_backends(installation), "its rows are removed", 30)
     tally = load.do("load_stop")["tally"]
     lost = {name: count for name, count in tally.items() if not name.startswith("backend-")}
     assert sum(lost.values()) <= LOST_IN_A_CRASH, lost
 
 
-def rows(installation: Installation) -> list[str]:
-    """The Pods whose addresses are installed as backends."""
+def installed_backends(installation: Installation) -> list[str]:
+    """The Pods whose addresses are installed as backends. An address that no Pod has is that of backend-2, the only Pod
+    that is deleted."""
     pods = installation.node.api.get("/api/v1/namespaces/default/pods")["items"]
     names = {pod["status"].get("podIP"): pod["metadata"]["name"] for pod in pods}
     return [names.get(row["address"], "backend-2") for row in installation.inspect("backends")]

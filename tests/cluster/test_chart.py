@@ -1,4 +1,4 @@
-"""The chart, by the real Helm: what it refuses, what values do, and that k8s/install.yaml is what it renders."""
+"""The chart, rendered by Helm: what it refuses, what its values do, and that k8s/install.yaml is what it renders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
 def rendered(*arguments: str) -> dict[tuple[str, str], Json]:
-    """By kind and name; hooks too."""
+    """Kind and name -> object, hooks included."""
     done = template(*arguments)
     assert done.returncode == 0, done.stderr
     documents = [each for each in yaml.safe_load_all(done.stdout) if each]
@@ -116,7 +116,7 @@ def test_a_wrong_value_is_refused(wrong: str, says: str) -> None:
 
 
 def test_every_value_is_known_to_the_schema_and_has_a_default() -> None:
-    """But for those of `config`, whose defaults are the agent's, and what Helm adds."""
+    """Except for those of `config`, whose defaults are the agent's, and for `global`, which Helm adds."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
 
     def compare(given: Json, schema: Json, path: str) -> None:
@@ -129,7 +129,7 @@ def test_every_value_is_known_to_the_schema_and_has_a_default() -> None:
     compare(values, SCHEMA, "")
 
 
-def test_the_schema_knows_the_agents_configuration_but_for_what_the_chart_sets_itself() -> None:
+def test_the_schema_knows_the_agents_configuration_except_for_what_the_chart_sets_itself() -> None:
     config = SCHEMA["definitions"]["config"]["properties"]
     resolved = {
         f"{section}.{key}"
@@ -140,7 +140,7 @@ def test_the_schema_knows_the_agents_configuration_but_for_what_the_chart_sets_i
     assert resolved == {key for key in READERS if not key.startswith("source.")} - {"node_name"} - features
 
 
-def test_the_agent_gets_its_defaults_but_for_where_the_bpffs_is(tmp_path: Path) -> None:
+def test_the_agent_gets_its_defaults_except_for_the_place_of_the_bpffs(tmp_path: Path) -> None:
     found = settings(tmp_path, "balancing-agent")
     default = Settings(node_name=found.node_name)
     assert str(found.datapath.bpffs) == "/host/sys/fs/bpf/balancing"
@@ -153,7 +153,7 @@ def test_the_agent_gets_its_defaults_but_for_where_the_bpffs_is(tmp_path: Path) 
     )
 
 
-def test_the_controller_hears_what_the_agents_hear_and_serves_on_its_own_address(tmp_path: Path) -> None:
+def test_the_controller_has_the_agents_configuration_but_serves_on_its_own_address(tmp_path: Path) -> None:
     given = ("--set=config.redirect.address_cidrs={10.0.0.0/8}", "--set=config.log.format=json")
     of_agent, of_controller = (settings(tmp_path, f"balancing-{name}", *given) for name in ("agent", "controller"))
     assert of_agent.redirect == of_controller.redirect and of_agent.log == of_controller.log
@@ -162,7 +162,7 @@ def test_the_controller_hears_what_the_agents_hear_and_serves_on_its_own_address
     assert (only.log.level, only.log.format) == ("debug", "json")
 
 
-def test_numbers_are_no_floats(tmp_path: Path) -> None:
+def test_large_numbers_are_rendered_as_integers(tmp_path: Path) -> None:
     given = ("--set=config.datapath.max_frontends=16777216", "--set=feature.redirectQosLimit=4294967295")
     assert settings(tmp_path, "balancing-agent", *given).datapath.max_frontends == 2**24
     environment = {each["name"]: each.get("value") for each in agent(*given)["containers"][0]["env"]}
@@ -210,7 +210,7 @@ def probes(pod: Json) -> list[Json]:
         ("fd00::5", "fd00::5"),
     ],
 )
-def test_on_the_nodes_network_the_agent_is_asked_where_it_listens(address: str, asked: str, tmp_path: Path) -> None:
+def test_on_the_nodes_network_the_agent_is_probed_where_it_listens(address: str, asked: str, tmp_path: Path) -> None:
     given = (f"--set-string=config.health.address={address}", "--set=config.health.port=5900")
     assert [(probe["host"], probe["port"]) for probe in probes(agent(*given))] == [(asked, 5900)] * 3
     health = settings(tmp_path, "balancing-agent", *given).health
@@ -218,7 +218,7 @@ def test_on_the_nodes_network_the_agent_is_asked_where_it_listens(address: str, 
 
 
 @pytest.mark.parametrize("address", ["", "0.0.0.0", "::"])
-def test_off_the_nodes_network_the_agent_is_asked_at_its_own_address(address: str, tmp_path: Path) -> None:
+def test_off_the_nodes_network_the_agent_is_probed_at_its_own_address(address: str, tmp_path: Path) -> None:
     given = ("--set=hostNetwork=false", *([f"--set-string=config.health.address={address}"] if address else []))
     pod = agent(*given)
     assert pod["hostNetwork"] is False
@@ -226,7 +226,7 @@ def test_off_the_nodes_network_the_agent_is_asked_at_its_own_address(address: st
     assert settings(tmp_path, "balancing-agent", *given).health.address == (address or "0.0.0.0")
 
 
-# What fits the schema and can't work all the same: probes that always fail, or two servers on one port.
+# What fits the schema but can't work: probes that always fail, or two servers on one port.
 CANT_WORK: list[tuple[str, str]] = [
     (f"{base}{address}", f"{key}.health.address: {address} is wrong")
     for base, key in (
@@ -253,7 +253,7 @@ def test_addresses_that_cant_work_are_refused_with_what_is_allowed(given: str, s
     assert says in done.stderr and "; it must be " in done.stderr
 
 
-def test_all_that_cant_work_is_told_at_once() -> None:
+def test_all_addresses_and_ports_that_cant_work_are_reported_at_once() -> None:
     done = template(
         "--set=hostNetwork=false,config.health.port=5811,config.health.address=::1",
         "--set-string=controller.config.health.address=127.0.0.1",
@@ -267,7 +267,7 @@ def test_all_that_cant_work_is_told_at_once() -> None:
     ]
 
 
-def test_what_a_controller_that_is_left_out_would_be_told_is_not_looked_at() -> None:
+def test_the_configuration_of_a_controller_that_is_left_out_is_not_checked() -> None:
     rendered("--set=controller.enabled=false", "--set-string=controller.config.health.address=::1")
 
 
@@ -297,12 +297,12 @@ def test_one_port_at_two_addresses_is_no_collision(tmp_path: Path) -> None:
         ("uninstall.detach=false", "Job", "balancing-uninstall"),
     ],
 )
-def test_what_can_be_left_out(given: str, kind: str, name: str) -> None:
+def test_parts_of_the_chart_can_be_left_out(given: str, kind: str, name: str) -> None:
     assert (kind, name) in rendered()
     assert (kind, name) not in rendered(f"--set={given}")
 
 
-def test_what_the_cluster_may_not_know_is_off_by_default() -> None:
+def test_what_the_cluster_may_not_support_is_off_by_default() -> None:
     objects = rendered()
     assert not {kind for kind, _ in objects} & {"PodMonitor", "PrometheusRule", "Namespace"}
     assert ("ConfigMap", "localredirect-dashboard") not in objects
@@ -338,7 +338,7 @@ def test_the_dashboard_is_that_of_the_file_and_has_the_label_of_the_sidecar() ->
     assert json.loads(found["data"]["localredirect.json"]) == json.loads(expected)
 
 
-def test_the_other_values_arrive() -> None:
+def test_the_other_values_reach_the_pods() -> None:
     pod: dict[str, Any] = agent(
         "--set=image.repository=registry.example:5000/a/b",
         "--set=image.tag=v1",
@@ -398,5 +398,5 @@ def test_the_api_server_accepts_every_object_strictly(control_plane: ControlPlan
     """No misspelt field in any of them; nothing is kept."""
     control_plane.kubectl("create", "namespace", "elf", check=False)
     done = template("--set=" + values) if values else template()
-    told = control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=done.stdout)
-    assert "Warning" not in told.stderr, told.stderr
+    applied = control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=done.stdout)
+    assert "Warning" not in applied.stderr, applied.stderr

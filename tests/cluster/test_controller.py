@@ -18,6 +18,7 @@ from k8s.objects.model import PolicyStatus
 from k8s.status.api_writer import ApiWriter
 from k8s.status.write_requests import StatusWrite, WriteAnswer, WriteResult
 from tests.cluster import hollow
+from tests.cluster.api import Json
 from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.controller import Controller, install_rights
@@ -30,9 +31,9 @@ LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/balancing-c
 SOON = 15.0
 """Seconds to wait for what usually takes two at most."""
 APP = {"app": "cache"}
+PORT = {"port": "53", "protocol": "UDP"}
 _hosts = itertools.count(1)
 
-Json = dict[str, Any]
 Start = Callable[..., Controller]
 
 
@@ -82,14 +83,13 @@ def virtual_ip() -> str:
 
 
 def policy(name: str, ip: str, **spec: Any) -> Json:
-    port = {"port": "53", "protocol": "UDP"}
     return {
         "apiVersion": "balancing.elf.io/v1beta1",
         "kind": "LocalRedirectPolicy",
         "metadata": {"name": name},
         "spec": {
-            "frontend": {"addressMatcher": {"ip": ip, "toPorts": [port]}},
-            "backend": {"endpointSelector": {"matchLabels": APP}, "toPorts": [port]},
+            "frontend": {"addressMatcher": {"ip": ip, "toPorts": [PORT]}},
+            "backend": {"endpointSelector": {"matchLabels": APP}, "toPorts": [PORT]},
             **spec,
         },
     }
@@ -141,7 +141,7 @@ def report(cluster: ControlPlane, name: str, *, ready: bool) -> None:
 
 
 @pytest.mark.usefixtures("controller")
-def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
+def test_the_status_of_a_service_policy_follows_its_service_and_pods(cluster: ControlPlane) -> None:
     nodes = hollow.add_nodes(cluster.api, 3)
     pods = hollow.add_pods(cluster.api, nodes[:2], labels=APP)
     matcher = {"serviceMatcher": {"serviceName": "dns", "namespace": "default"}}
@@ -180,7 +180,7 @@ def test_a_policy_of_a_service(cluster: ControlPlane) -> None:
 
 
 @pytest.mark.usefixtures("controller")
-def test_the_nodes_that_a_policy_selects(cluster: ControlPlane) -> None:
+def test_only_nodes_that_a_policy_selects_are_counted(cluster: ControlPlane) -> None:
     near = hollow.add_nodes(cluster.api, 2, prefix="near", labels={"zone": "near"})
     far = hollow.add_nodes(cluster.api, 2, prefix="far", labels={"zone": "far"})
     hollow.add_pods(cluster.api, [near[0], *far], labels=APP)
@@ -225,7 +225,7 @@ def test_a_conflict_is_seen_on_the_loser_who_takes_over_when_the_winner_goes(clu
 
 
 @pytest.mark.usefixtures("controller")
-def test_policies_that_are_invalid_or_disabled(cluster: ControlPlane) -> None:
+def test_invalid_and_disabled_policies_are_reported_until_they_are_changed(cluster: ControlPlane) -> None:
     hollow.add_pods(cluster.api, hollow.add_nodes(cluster.api, 1), labels=APP)
     ip = virtual_ip()
     cluster.apply([policy("p", "192.0.2.1"), policy("off", ip, enabled=False), policy("on", ip)])
@@ -258,10 +258,9 @@ def test_a_policy_that_is_changed_is_judged_again(cluster: ControlPlane) -> None
     ip = virtual_ip()
     cluster.apply(policy("p", ip))
     wait_for_nodes(cluster, "p", "1/2")
-    port = {"port": "53", "protocol": "UDP"}
     backend = {"endpointSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}}
     seen = {str(status(cluster, "p")["nodes"])}
-    cluster.apply(policy("p", ip, backend={**backend, "toPorts": [port]}))
+    cluster.apply(policy("p", ip, backend={**backend, "toPorts": [PORT]}))
 
     def arrived() -> bool:
         seen.add(str(status(cluster, "p")["nodes"]))
@@ -278,10 +277,9 @@ def test_many_policies_are_watched_by_one_watch(cluster: ControlPlane, controlle
     nodes = hollow.add_nodes(cluster.api, 2)
     for number in range(25):
         hollow.add_pods(cluster.api, nodes[: 1 + number % 2], prefix=f"p{number}", labels={"app": f"a{number}"})
-    port = {"port": "53", "protocol": "UDP"}
 
     def of_app(number: int) -> Json:
-        backend = {"endpointSelector": {"matchLabels": {"app": f"a{number}"}}, "toPorts": [port]}
+        backend = {"endpointSelector": {"matchLabels": {"app": f"a{number}"}}, "toPorts": [PORT]}
         return policy(f"p{number}", virtual_ip(), backend=backend)
 
     cluster.apply([of_app(number) for number in range(25)])
@@ -362,15 +360,15 @@ def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start
     print(f"\nleader killed: the next one leads after {taken_over:.1f} s; stopped: after {released:.1f} s")
 
 
-def test_of_two_installations_one_leads_and_the_other_says_so_until_it_takes_over(
+def test_one_of_two_installations_leads_and_the_other_says_so_until_it_takes_over(
     cluster: ControlPlane, start: Start
 ) -> None:
     first = start()
     first.wait_until_leading()
     holder = cluster.api.get(LEASE)["spec"]["holderIdentity"]
     second = Controller(cluster, install_rights(cluster, "second"), namespace="second")
-    told = {"leads": False, "holder": f"{NAMESPACE}/{holder}"}
-    wait_for(lambda: second.status().get("leader") == told, lambda: f"it stands by\n{second.log()}", 30)
+    standing_by = {"leads": False, "holder": f"{NAMESPACE}/{holder}"}
+    wait_for(lambda: second.status().get("leader") == standing_by, lambda: f"it stands by\n{second.log()}", 30)
     assert f"the installation in namespace {NAMESPACE} leads" in second.log()
     assert second.get("/readyz")[0] == 200
     assert first.stop() == 0
@@ -390,7 +388,9 @@ def test_a_leader_whose_lease_another_has_taken_ends_with_1(cluster: ControlPlan
     cluster.api.delete(LEASE)
 
 
-def test_an_api_server_that_goes_away_and_comes_back(cluster: ControlPlane, start: Start) -> None:
+def test_after_an_outage_of_the_api_server_the_controller_goes_on_without_needless_writes(
+    cluster: ControlPlane, start: Start
+) -> None:
     nodes = hollow.add_nodes(cluster.api, 3)
     pods = hollow.add_pods(cluster.api, nodes, labels=APP)
     cluster.apply([policy("p", virtual_ip()), policy("q", virtual_ip(), enabled=False)])
@@ -430,7 +430,9 @@ def test_an_api_server_that_does_not_answer_does_not_delay_the_stop(cluster: Con
 # --- 200 nodes --------------------------------------------------------------------------------------------------------
 
 
-def test_two_hundred_nodes_whose_pods_become_ready_one_after_another(cluster: ControlPlane, start: Start) -> None:
+def test_two_hundred_pods_that_become_ready_one_after_another_cost_few_writes(
+    cluster: ControlPlane, start: Start
+) -> None:
     nodes = hollow.add_nodes(cluster.api, 200)
     pods = hollow.add_pods(cluster.api, nodes, labels=APP, ready=False)
     hollow.add_pods(cluster.api, nodes, prefix="other", labels={"app": "other"})
@@ -498,8 +500,8 @@ def test_events_may_be_created_only_where_those_of_policies_are_kept(cluster: Co
         assert answer.stdout.strip() == may, namespace
 
 
-def test_of_a_policy_the_controller_may_write_only_the_status(cluster: ControlPlane, kubeconfig: Path) -> None:
+def test_the_controller_may_write_nothing_of_a_policy_but_its_status(cluster: ControlPlane, kubeconfig: Path) -> None:
     cluster.apply(policy("p", virtual_ip()))
-    for verb in (("annotate", "lr", "p", "a=b"), ("delete", "lr", "p"), ("create", "configmap", "c")):
-        answer = cluster.kubectl(*verb, kubeconfig=kubeconfig, check=False)
+    for command in (("annotate", "lr", "p", "a=b"), ("delete", "lr", "p"), ("create", "configmap", "c")):
+        answer = cluster.kubectl(*command, kubeconfig=kubeconfig, check=False)
         assert answer.returncode != 0 and "forbidden" in answer.stderr.lower()

@@ -19,6 +19,6 @@ def test_the_api_server_accepts_converted_manifests_strictly(control_plane: Cont
     converted = convert([path], RedirectSettings())
     assert converted.faults == ()
     apply = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
-    told = control_plane.kubectl(*apply, input=converted.manifests)
-    assert "Warning" not in told.stderr, told.stderr
-    assert told.stdout.count("(server dry run)") == converted.manifests.count("\nkind: ")
+    applied = control_plane.kubectl(*apply, input=converted.manifests)
+    assert "Warning" not in applied.stderr, applied.stderr
+    assert applied.stdout.count("(server dry run)") == converted.manifests.count("\nkind: ")

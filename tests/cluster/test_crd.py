@@ -1,13 +1,12 @@
-"""The CRD on a real API server: what it refuses and what it says then, what it accepts, and that it explains itself.
+"""The CRD on a real API server: what it refuses and with which message, what it accepts, and what kubectl shows of it.
 
-Where the agent's own reader of policies can know it too, both must see a manifest alike.
+Wherever the agent's own reader of policies can check a rule, too, both must judge a manifest alike.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +22,13 @@ from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.crd_cases import ANNOTATION, BAD, GOOD, METADATA, SELECTOR, Bad, address_policy, changed
 from tests.cluster.generated import policies
+from tests.cluster.install_yaml import CRD, INSTALL
+from tests.cluster.sandbox import wait_for
 
 # Strict, as kubectl asks for it; nothing is kept.
 CREATE = "/apis/balancing.elf.io/v1beta1/localredirectpolicies?dryRun=All&fieldValidation=Strict"
 EXAMPLES = sorted((ROOT / "k8s" / "examples").glob("*-frontend.yaml"))
-CRD = yaml.safe_load((ROOT / "k8s" / "crd.yaml").read_text())
-(VERSION,) = CRD["spec"]["versions"]
+(VERSION,) = yaml.safe_load(CRD.read_text())["spec"]["versions"]
 SCHEMA = VERSION["schema"]["openAPIV3Schema"]
 WAIT_SECONDS = 30.0
 
@@ -36,13 +36,10 @@ WAIT_SECONDS = 30.0
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
     """With the admission policy in force, which takes the API server a moment."""
-    documents = yaml.safe_load_all((ROOT / "k8s" / "install.yaml").read_text())
+    documents = yaml.safe_load_all(INSTALL.read_text())
     control_plane.apply([each for each in documents if each["kind"].startswith("ValidatingAdmissionPolicy")])
     wrong = changed(address_policy(), {"metadata/annotations": {ANNOTATION: "0"}})
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not refusal(control_plane, wrong):
-        assert time.monotonic() < deadline, "the ValidatingAdmissionPolicy is not in force"
-        time.sleep(0.1)
+    wait_for(lambda: refusal(control_plane, wrong), "the ValidatingAdmissionPolicy is in force", WAIT_SECONDS)
     return control_plane
 
 
@@ -70,27 +67,27 @@ def test_the_agent_refuses_what_the_api_server_refuses(case: Bad) -> None:
     assert bool(policy.faults) is not bool(case.agent_accepts), policy.faults
 
 
-def told(file: Path, policy: Json | list[Json]) -> list[str]:
-    """What `run.py validate` says of a policy, or of several in a list."""
-    file.write_text(json.dumps(policy if isinstance(policy, dict) else {"kind": "List", "items": policy}))
+def validated(file: Path, policy: Json) -> list[str]:
+    """The faults that `run.py validate` finds in a policy."""
+    file.write_text(json.dumps(policy))
     return validate([file], RedirectSettings())
 
 
 @pytest.mark.parametrize("case", BAD, ids=[case.name for case in BAD])
 def test_validate_names_what_the_api_server_refuses(tmp_path: Path, case: Bad) -> None:
-    assert told(tmp_path / "f.json", case.policy)
+    assert validated(tmp_path / "f.json", case.policy)
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_validate_has_nothing_to_say_of_a_good_policy(tmp_path: Path, name: str) -> None:
-    assert told(tmp_path / "f.json", GOOD[name]) == []
+def test_validate_finds_no_fault_in_a_good_policy(tmp_path: Path, name: str) -> None:
+    assert validated(tmp_path / "f.json", GOOD[name]) == []
 
 
 @pytest.mark.parametrize("name", METADATA)
 def test_validate_judges_metadata_as_the_api_server_does(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     policy = address_policy()
     policy["metadata"] |= METADATA[name]
-    refused, faults = refusal(plane, policy), told(tmp_path / "f.json", policy)
+    refused, faults = refusal(plane, policy), validated(tmp_path / "f.json", policy)
     assert bool(refused) == bool(faults), (refused, faults)
 
 
@@ -99,7 +96,7 @@ def test_validate_judges_metadata_as_the_api_server_does(plane: ControlPlane, tm
 def test_validate_names_whatever_the_api_server_refuses(
     plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory, policy: Json
 ) -> None:
-    faults = told(tmp_path_factory.mktemp("f") / "f.json", policy)
+    faults = validated(tmp_path_factory.mktemp("f") / "f.json", policy)
     refused = refusal(plane, policy)
     assert faults or not refused, refused
 
@@ -114,7 +111,7 @@ def test_validate_reads_an_unquoted_word_as_kubectl_does(plane: ControlPlane, tm
     file = tmp_path / "f.yaml"
     file.write_text(yaml.safe_dump(policy).replace("WORD", word))
     refused = plane.kubectl("create", "--dry-run=server", "-f", str(file), check=False).returncode != 0
-    # Of a word that is a string to kubectl and none to an agent, the agent's faults are told.
+    # A word may be a string to kubectl but not to an agent. Then `validate` reports the agent's faults.
     agent_too = bool(parse_policy(yaml.safe_load(file.read_text()), RedirectSettings()).faults)
     assert bool(validate([file], RedirectSettings())) == (refused or agent_too)
 
@@ -135,14 +132,14 @@ def test_the_users_examples_are_accepted_as_they_stand(plane: ControlPlane, path
 
 def test_kubectl_shows_the_message_and_refuses_a_misspelt_field(plane: ControlPlane) -> None:
     wrong = changed(address_policy(), {"spec/frontend": {}})
-    told = plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(wrong), check=False).stderr
-    assert "there is no matcher: write serviceMatcher" in told
+    printed = plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(wrong), check=False).stderr
+    assert "there is no matcher: write serviceMatcher" in printed
     misspelt = changed(address_policy(), {"spec/config/redirectQosLimits": 3})
-    told = plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(misspelt), check=False).stderr
-    assert 'unknown field "spec.config.redirectQosLimits"' in told
+    printed = plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(misspelt), check=False).stderr
+    assert 'unknown field "spec.config.redirectQosLimits"' in printed
 
 
-def test_a_word_for_a_port_gives_no_further_faults_than_its_own(plane: ControlPlane) -> None:
+def test_a_word_as_a_port_causes_no_misleading_further_faults(plane: ControlPlane) -> None:
     wrong = [{"port": "http", "name": "a"}, {"port": 80, "name": "b"}]
     lines = refusal(plane, changed(address_policy(), {"spec/frontend/addressMatcher/toPorts": wrong}))
     assert {line.partition(": ")[0] for line in lines if "toPorts" in line} == {
@@ -153,15 +150,15 @@ def test_a_word_for_a_port_gives_no_further_faults_than_its_own(plane: ControlPl
     assert not any("twice" in line for line in lines)
 
 
-def test_the_annotation_of_a_policy_that_is_there_is_checked_too(plane: ControlPlane) -> None:
+def test_the_annotation_of_an_existing_policy_is_checked_too(plane: ControlPlane) -> None:
     plane.apply(address_policy())
-    told = plane.kubectl("annotate", "lr", "p", f"{ANNOTATION}=x", check=False).stderr
-    assert f"{ANNOTATION} must be a whole number from 1 to 4294967295" in told
+    printed = plane.kubectl("annotate", "lr", "p", f"{ANNOTATION}=x", check=False).stderr
+    assert f"{ANNOTATION} must be a whole number from 1 to 4294967295" in printed
     plane.kubectl("annotate", "lr", "p", f"{ANNOTATION}=7")
     plane.kubectl("delete", "lr", "p")
 
 
-def test_status_and_columns(plane: ControlPlane) -> None:
+def test_the_status_is_stored_and_fills_the_columns_of_kubectl_get(plane: ControlPlane) -> None:
     plane.apply(address_policy())
     status = {
         "frontend": "169.254.0.90",
@@ -234,13 +231,13 @@ def test_kubectl_explains_every_field(plane: ControlPlane, path: str, schema: Js
     printed = " ".join(plane.kubectl("explain", f"lr{path}").stdout.split())
     assert " ".join(schema["description"].split()) in printed
     for name, field in schema["properties"].items():
-        if path or name not in {"apiVersion", "kind", "metadata"}:  # of these, the API server says it
+        if path or name not in {"apiVersion", "kind", "metadata"}:  # the API server describes these itself
             described = re.search(rf" {name} <[^>]*>(?: -required-)?(?: enum: (?:\w+, )*(?:\w+|[.]+))? (.*)", printed)
             assert described and described[1].startswith(" ".join(field["description"].split())), name
 
 
 def test_every_field_and_item_of_the_schema_is_described() -> None:
-    """Labels' values, too, and what no `kubectl explain` reaches."""
+    """Also those that `kubectl explain` does not reach. The values of labels and expressions need no description."""
 
     def undescribed(schema: Json, path: str) -> Iterator[str]:
         if not schema.get("description") and not path.endswith((".metadata", ".matchLabels.*", ".values[]")):

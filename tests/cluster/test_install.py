@@ -112,7 +112,7 @@ STOP = block(INSTALLATION, "--patch-file k8s/detach.yaml")
 
 
 @pytest.mark.timeout(900)
-def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Checkout) -> None:
+def test_the_documented_kubectl_commands_work_one_after_the_other(bare: Node, checkout: Checkout) -> None:
     """README and docs/installation.md: install, the five commands, settings, stop, one node, uninstall."""
     installed = Installation(bare)
     kustomize_cgroup(checkout, bare)
@@ -177,7 +177,7 @@ def test_the_commands_for_kubectl_one_after_the_other(bare: Node, checkout: Chec
 
 
 @pytest.mark.timeout(900)
-def test_the_commands_for_helm_one_after_the_other(bare: Node, checkout: Checkout) -> None:
+def test_the_documented_helm_commands_work_one_after_the_other(bare: Node, checkout: Checkout) -> None:
     """Runs after the test for kubectl, if that was run: then the CRD exists, and no Helm release owns it."""
     helm = Installation(bare)
     assert answers(bare) == NORMAL

@@ -25,7 +25,7 @@ from tests.lab.lab import wait_until
 
 NAMESPACE = "kube-system"
 OUTAGE_SECONDS = 5.0
-Tell = Callable[[str, load.Result, int], None]
+ReportLoss = Callable[[str, load.Result, int], None]
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def node(installation: Installation) -> Machine:
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Prints what was lost in every run, also when the test passes."""
+def report_loss(capsys: pytest.CaptureFixture[str]) -> ReportLoss:
+    """Prints what was lost, also when the test passes."""
 
-    def say(what: str, result: load.Result, dropped: int) -> None:
+    def report(what: str, result: load.Result, dropped: int) -> None:
         with capsys.disabled():
             print(f"\n{what}: {result}; {dropped} dropped by full queues")
 
-    return say
+    return report
 
 
 def redirects(installation: Installation) -> float:
@@ -156,13 +156,14 @@ def api_server_away(installation: Installation, _pod: str) -> None:
     installation.node.plane.restart_controllers()
 
 
-ORDERLY = (deleted, evicted, rolled_out, not_ready, agent_rolled_out, agent_killed)
+WITHOUT_LOSS = (deleted, evicted, rolled_out, not_ready, agent_rolled_out, agent_killed, api_server_away)
+"""The cache ends in good order, or only the agent or the API server fails."""
 
 
 def load_during(installation: Installation, happen: Callable[[], None]) -> tuple[load.Result, int]:
-    """Lookups at 1,000 a second while something happens, and until the cache is in use again. After that the sockets
-    that are kept, busy and quiet ones, are asked as well. Returns also how many questions full queues of the servers
-    dropped: they are lost because this machine is too busy."""
+    """Sends 1,000 lookups a second while something happens, and until the cache is in use again. Then the quiet sockets
+    ask, too. Also returns how many questions the servers' full queues dropped: these are lost because this machine is
+    too busy."""
     node = installation.node
     with Overflows(node, NAMESPACE) as overflows:
         with load.Load(node, "resolver", kept=5, quiet=5) as running:
@@ -170,30 +171,25 @@ def load_during(installation: Installation, happen: Callable[[], None]) -> tuple
             wait_until(lambda: any(map(is_ready, cache_pods(node))), "a cache is Ready", 90)
             installation.wait_state(dns.POLICY, "Active")
             running.ask_quiet()
-            time.sleep(2)  # so that the quiet ones are asked some times
+            time.sleep(2)  # so that the quiet ones ask some times
         return running.result, overflows.count()
 
 
-@pytest.mark.parametrize("fault", ORDERLY, ids=lambda fault: fault.__name__)
-def test_what_is_orderly_costs_no_lookup(
-    installation: Installation, node: Machine, fault: Callable[[Installation, str], None], tell: Tell
+@pytest.mark.parametrize("fault", WITHOUT_LOSS, ids=lambda fault: fault.__name__)
+def test_an_orderly_end_of_the_cache_or_a_fault_elsewhere_costs_no_lookup(
+    installation: Installation, node: Machine, fault: Callable[[Installation, str], None], report_loss: ReportLoss
 ) -> None:
     pod = cache_pod(node)
     result, dropped = load_during(installation, lambda: fault(installation, pod))
-    tell(fault.__name__, result, dropped)
+    report_loss(fault.__name__, result, dropped)
     assert result.lookups.unanswered <= dropped
     assert (result.kept.silent, result.quiet.silent) == (0, 0)
 
 
-def test_an_outage_of_the_api_server_costs_no_lookup(installation: Installation, tell: Tell) -> None:
-    result, dropped = load_during(installation, lambda: api_server_away(installation, ""))
-    tell("API server away", result, dropped)
-    assert result.lookups.unanswered <= dropped
-    assert (result.kept.silent, result.quiet.silent) == (0, 0)
-
-
-def test_a_crash_costs_the_lookups_of_a_moment(installation: Installation, node: Machine, tell: Tell) -> None:
-    """The agent hears of it from the kernel. Without that, all lookups of a second would be lost: 1,000."""
+def test_a_crash_costs_the_lookups_of_a_moment(
+    installation: Installation, node: Machine, report_loss: ReportLoss
+) -> None:
+    """The kernel tells the agent of it. Without that, all lookups of a second would be lost: 1,000."""
     pod = cache_pod(node)
     crashed = node.process_of(pod, "coredns", namespace=NAMESPACE)
 
@@ -202,14 +198,16 @@ def test_a_crash_costs_the_lookups_of_a_moment(installation: Installation, node:
         installation.wait_state(dns.POLICY, "NoBackend")
 
     result, dropped = load_during(installation, crash)
-    tell("killed (-9)", result, dropped)
+    report_loss("killed (-9)", result, dropped)
     assert result.lookups.unanswered - dropped <= load.RATE / 4
     assert (result.kept.silent, result.quiet.silent) == (0, 0)
 
 
-def test_a_cache_that_hangs_is_left(installation: Installation, node: Machine, tell: Tell) -> None:
-    """After 1.5 s at most, by the example's health check. Its readiness probe takes about as long, and may be first:
-    then the policy says that the cache is not Ready. It hangs until the cluster's DNS has answered twice as long."""
+def test_a_cache_that_hangs_is_taken_out_of_use(
+    installation: Installation, node: Machine, report_loss: ReportLoss
+) -> None:
+    """The example's health check does it, within 1.5 s. The readiness probe takes about as long; if it is first, the
+    policy says that the cache is not Ready. The cache hangs for another 3 s, in which the cluster's DNS answers."""
     pod = cache_pod(node)
 
     def hang() -> None:
@@ -218,6 +216,6 @@ def test_a_cache_that_hangs_is_left(installation: Installation, node: Machine, t
             time.sleep(3)
 
     result, dropped = load_during(installation, hang)
-    tell("hanging", result, dropped)  # nearly all of them by the server that hangs
+    report_loss("hanging", result, dropped)  # mostly dropped by the hanging server's queue
     assert result.lookups.unanswered <= load.RATE * 2
     assert (result.kept.silent, result.quiet.silent) == (0, 0)

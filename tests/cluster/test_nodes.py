@@ -1,9 +1,8 @@
 """Three real nodes, each with another kind of network (tests.cluster.nodes): what a policy does stays on its node.
 
-`echo` is a DaemonSet behind a Service of its own, whose Pods answer with their node's name, so that each call tells
-where it landed. Lookups through the documented node-local cache show what is lost: they are sent at a constant rate
-from every node, whatever the answers are, and counted, while something happens to one of the nodes. Nothing happens to
-node-1, where the cluster's DNS is.
+`echo` is a DaemonSet behind a Service of its own, whose Pods answer with their node's name, so that each call shows
+where it landed. While something happens to one of the nodes, every node sends lookups at a constant rate through the
+documented node-local cache, and the lost ones are counted. Nothing happens to node-1, where the cluster's DNS is.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ RULES: dict[Proxy, tuple[str, str]] = {
     "iptables-nft": ("iptables-nft-save -t nat", "default/echo:tcp"),
     "iptables-legacy": ("iptables-legacy-save -t nat", "default/echo:tcp"),
 }
-"""Mode of kube-proxy -> the command that shows its rules on a node, and what these say of the Service."""
+"""Mode of kube-proxy -> the command that shows its rules on a node, and words that they have for the Service."""
 ROUTES: dict[Cni, str] = {"bridge": "dev cni0", "ptp": "dev veth"}
 
 
@@ -86,7 +85,7 @@ def echo() -> list[Manifest]:
 
 
 def client(node: str) -> Manifest:
-    """Sits on a node, whatever becomes of that."""
+    """A Pod that stays on this node, whatever happens to the node."""
     manifest = dns.client(f"{CLIENT}-{node}")
     manifest["metadata"]["labels"] = {"app": CLIENT}
     manifest["spec"] |= {"nodeName": node, "tolerations": [{"operator": "Exists"}]}
@@ -102,7 +101,7 @@ class Loss(NamedTuple):
         return f"{self.result}; {self.dropped} dropped by full queues"
 
     @property
-    def nothing(self) -> bool:
+    def is_none(self) -> bool:
         return self.result.lookups.unanswered <= self.dropped and self.result.kept.silent == 0
 
 
@@ -138,7 +137,7 @@ class Bed:
             self.installed[name].wait_state(POLICY, state)
 
     def wait_counted(self, nodes: str, seconds: float = 60) -> None:
-        """Awaits that `kubectl get lr` shows it for both policies."""
+        """Awaits that `kubectl get lr` shows this in the column NODES for both policies."""
         installed = self.installed[NAMES[0]]
 
         def shown() -> bool:
@@ -159,19 +158,19 @@ class Bed:
         living = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
         return str(living[0]["spec"].get("nodeName", "")) if living else ""
 
-    def roll_out(self) -> None:
-        """Returns when every node has the present agent."""
+    def wait_rolled_out(self) -> None:
+        """Returns when every node has an agent of the present configuration."""
         self.cluster.kubectl(
             "rollout", "status", f"daemonset/{DAEMONSET}", "-n", NAMESPACE, f"--timeout={ROLLOUT_SECONDS}s"
         )
 
     def change_agents(self, strategy: str, **datapath: int) -> None:
         """Sets when the agents are replaced ("RollingUpdate", "OnDelete"), and changes their configuration."""
-        objects = "/api/v1/namespaces/elf/configmaps/balancing-agent"
-        config = yaml.safe_load(self.cluster.api.get(objects)["data"]["agent.yaml"])
+        config_map = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{DAEMONSET}"
+        config = yaml.safe_load(self.cluster.api.get(config_map)["data"]["agent.yaml"])
         config["datapath"] |= datapath
         text = yaml.safe_dump(config)
-        self.cluster.api.patch(objects, {"data": {"agent.yaml": text}})
+        self.cluster.api.patch(config_map, {"data": {"agent.yaml": text}})
         template = {"metadata": {"annotations": {"checksum/config": str(datapath)}}} if datapath else {}
         kind = {"type": strategy, "rollingUpdate": None}
         daemonset = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{DAEMONSET}"
@@ -193,8 +192,8 @@ class Bed:
             return {name: Loss(load.result, overflows[name].count()) for name, load in loads.items()}
 
     def assert_nothing_lost(self, losses: dict[str, Loss]) -> None:
-        """A failure tells what the cluster's events and each agent's log say of it."""
-        found = {name: str(loss) for name, loss in losses.items() if not loss.nothing}
+        """A failure shows the cluster's Events and the log of each agent."""
+        found = {name: str(loss) for name, loss in losses.items() if not loss.is_none}
         if found:
             command = ("get", "events", "-A", "--sort-by=.lastTimestamp", "-o", EVENT_COLUMNS)
             events = self.cluster.kubectl(*command, check=False).stdout
@@ -211,7 +210,7 @@ def bed() -> Iterator[Bed]:
         cluster.kubectl("rollout", "status", "deployment/coredns", "-n", "kube-system", "--timeout=60s")
         cluster.kubectl("cordon", NAMES[0])
         cluster.apply(install_manifests(cluster.members[0], lease_seconds=LEASE_SECONDS))
-        made.roll_out()
+        made.wait_rolled_out()
         cluster.kubectl("rollout", "status", "daemonset/echo", "--timeout=60s")
         cluster.wait("condition=Ready", 60, *(f"pod/{CLIENT}-{name}" for name in NAMES))
         yield made
@@ -241,24 +240,24 @@ def active(bed: Bed) -> Bed:
     return bed
 
 
-Tell = Callable[[str, dict[str, Loss]], None]
+ReportLosses = Callable[[str, dict[str, Loss]], None]
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+def report_losses(capsys: pytest.CaptureFixture[str]) -> ReportLosses:
     """Prints what was lost on each node, also when the test passes."""
 
-    def say(what: str, losses: dict[str, Loss]) -> None:
+    def report(what: str, losses: dict[str, Loss]) -> None:
         with capsys.disabled():
             for name, loss in losses.items():
                 print(f"\n{what}: {name}: {loss}", end="")
 
-    return say
+    return report
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_a_policy_each_network_takes_calls_to_the_pods_of_all_nodes(bed: Bed, name: str) -> None:
-    """The bed is what it is taken for: every node has its own way of connecting Pods and of serving Services."""
+def test_without_a_policy_calls_reach_the_pods_of_all_nodes_in_each_network(bed: Bed, name: str) -> None:
+    """Also shows that every node has its own way of connecting Pods and of serving Services."""
     member = bed.member(name)
     command, words = RULES[member.proxy]
     assert words in member.run(*command.split()).stdout
@@ -288,8 +287,9 @@ def test_a_node_without_a_backend_takes_the_normal_way_to_another_node_until_it_
     active.wait_counted("3/3")
 
 
-def test_agents_of_two_builds_serve_side_by_side_during_a_rollout(active: Bed, tell: Tell) -> None:
-    """Another size of a map is another build. The roll-out stops after one node, until all nodes were looked at."""
+def test_agents_of_two_builds_serve_side_by_side_during_a_rollout(active: Bed, report_losses: ReportLosses) -> None:
+    """Another size of a map makes another build. The roll-out pauses after one node, so that the test can look at all
+    nodes."""
     before = active.builds()
     one = NAMES[1]
 
@@ -303,11 +303,11 @@ def test_agents_of_two_builds_serve_side_by_side_during_a_rollout(active: Bed, t
         for name in NAMES:
             assert set(active.answers(name)) == {name}
         active.change_agents("RollingUpdate")
-        active.roll_out()
+        active.wait_rolled_out()
         assert set(active.builds().values()) == {during[one]}
 
     losses = active.load_while(roll_out)
-    tell("two builds", losses)
+    report_losses("two builds", losses)
     active.assert_nothing_lost(losses)
 
 
@@ -319,7 +319,9 @@ def has_ready_agent(bed: Bed, node: str, *, besides: str) -> bool:
     )
 
 
-def test_nobody_notices_that_a_node_is_drained_and_the_controller_moves(active: Bed, tell: Tell) -> None:
+def test_nobody_notices_that_a_node_is_drained_and_the_controller_moves(
+    active: Bed, report_losses: ReportLosses
+) -> None:
     node = active.controllers_node()
     others = [name for name in NAMES if name != node]
 
@@ -334,11 +336,11 @@ def test_nobody_notices_that_a_node_is_drained_and_the_controller_moves(active: 
         active.cluster.kubectl("uncordon", node)
 
     losses = active.load_while(drain)
-    tell("drained", losses)
+    report_losses("drained", losses)
     active.assert_nothing_lost(losses)
 
 
-def test_a_node_that_is_cut_off_serves_itself_and_nobody_else_notices(active: Bed, tell: Tell) -> None:
+def test_a_node_that_is_cut_off_serves_itself_and_nobody_else_notices(active: Bed, report_losses: ReportLosses) -> None:
     (node,) = set(NAMES[1:]) - {active.controllers_node()}
 
     def cut() -> None:
@@ -354,11 +356,11 @@ def test_a_node_that_is_cut_off_serves_itself_and_nobody_else_notices(active: Be
         wait_until(lambda: looks_up(active, node), "its cache has an upstream again", 30)
 
     losses = active.load_while(cut)
-    tell(f"{node} cut off", losses)
+    report_losses(f"{node} cut off", losses)
     # Its own lookups need the cluster's DNS, on another node, whenever the cache's answer has expired.
     assert losses[node].result.kept.silent == 0
     active.assert_nothing_lost({name: loss for name, loss in losses.items() if name != node})
-    # Its agent hears of changes again.
+    # The agents of all nodes learn of changes again.
     for enabled, state in ((False, "Disabled"), (True, "Active")):
         active.cluster.kubectl("patch", "lr", POLICY, "--type=merge", "-p", json.dumps({"spec": {"enabled": enabled}}))
         active.wait_states(state)
@@ -368,8 +370,10 @@ def looks_up(bed: Bed, node: str) -> bool:
     return bed.member(node).exec(f"{CLIENT}-{node}", "lookup-musl", dns.NAME, "1", check=False).returncode == 0
 
 
-def test_a_node_dies_with_the_controller_and_comes_back(active: Bed, tell: Tell) -> None:
-    """Nobody else notices, and the controller starts elsewhere as its tolerations say: after 30 s."""
+def test_nobody_else_notices_that_the_controllers_node_dies_and_comes_back(
+    active: Bed, report_losses: ReportLosses
+) -> None:
+    """The controller starts on another node after 30 s, as its tolerations say."""
     node = active.controllers_node()
     others = [name for name in NAMES if name != node]
 
@@ -382,12 +386,12 @@ def test_a_node_dies_with_the_controller_and_comes_back(active: Bed, tell: Tell)
             assert set(active.answers(name)) == {name}
         active.member(node).power_on()
         active.wait_node(node, "True")
-        active.roll_out()
+        active.wait_rolled_out()
         active.wait_states("Active", node)
         active.wait_counted("3/3", 120)
 
     losses = active.load_while(die, *others)
-    tell(f"{node} dead", losses)
+    report_losses(f"{node} dead", losses)
     active.assert_nothing_lost(losses)
     active.cluster.wait("condition=Ready", 60, f"pod/{CLIENT}-{node}")
     assert set(active.answers(node)) == {node}

@@ -1,4 +1,4 @@
-"""openloop counts what a server does to its clients: here a server in Python that answers as it is told."""
+"""openloop counts what a server does to its clients. The server here is in Python; each test chooses its answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.lab.lab import wait_until
 RATE = 200
 TIMEOUT_MS = 300
 TCP_LOOKUPS = 5
-"""Half a second's: what is asked while UDP is refused."""
+"""As many as openloop makes in half a second. While the server refuses UDP, only these reach it."""
 
 
 def good(query: bytes) -> list[bytes]:
@@ -38,8 +38,8 @@ def nothing(_: bytes) -> list[bytes]:
     return []
 
 
-def of_others(query: bytes) -> list[bytes]:
-    """Another id, and another question, before the answer."""
+def strays_first(query: bytes) -> list[bytes]:
+    """Two replies that do not belong to the query, with another id and with another question; then the answer."""
     return [
         bytes([query[0] ^ 1, query[1]]) + good(query)[0][2:],
         good(query)[0].replace(b"\x01a", b"\x01b"),
@@ -48,8 +48,8 @@ def of_others(query: bytes) -> list[bytes]:
 
 
 def listening_socket() -> socket.socket:
-    """At a port that the kernel gives to no client. Otherwise one of openloop's sockets could get the server's UDP port
-    while that is closed."""
+    """The kernel gives its port to no client. Otherwise one of openloop's sockets could get the server's UDP port while
+    that is closed."""
     lowest, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     while True:
         with contextlib.suppress(OSError):  # the port is in use
@@ -157,7 +157,7 @@ def server() -> Iterator[Server]:
 
 
 def wait_asked(server: Server, queries: int) -> None:
-    """Returns when the server was asked so often again."""
+    """Returns when the server has had so many more queries."""
     enough = server.asked + queries
     wait_until(lambda: server.asked >= enough, f"{queries} queries", 10)
 
@@ -185,7 +185,7 @@ def test_a_quiet_socket_whose_first_query_is_lost_asks_until_it_has_an_answer(se
 def test_silence_delays_no_lookup_and_is_measured(server: Server) -> None:
     with OpenLoop(server) as load:
         server.answer = nothing
-        wait_asked(server, RATE)  # those of a second
+        wait_asked(server, RATE)  # as many as in a second
         server.answer = good
         wait_asked(server, 20)
     lookups = load.result.lookups
@@ -195,11 +195,11 @@ def test_silence_delays_no_lookup_and_is_measured(server: Server) -> None:
     assert load.result.tcp.reasons.keys() == {"closed"}
 
 
-def test_what_answers_another_question_is_no_answer(server: Server) -> None:
-    server.answer = of_others
+def test_a_reply_to_another_question_is_no_answer(server: Server) -> None:
+    server.answer = strays_first
     with OpenLoop(server, kept=1) as load:
         wait_asked(server, RATE)
-        server.answer = lambda query: of_others(query)[:2]
+        server.answer = lambda query: strays_first(query)[:2]
         wait_asked(server, RATE)
     assert load.result.udp.reasons["timeout"] >= 0.3 * RATE
     assert load.result.udp_connected.reasons["timeout"] >= 0.3 * RATE
@@ -207,7 +207,7 @@ def test_what_answers_another_question_is_no_answer(server: Server) -> None:
     assert load.result.lookups.answered >= 0.7 * RATE
 
 
-def test_refusals_and_failures_have_their_names(server: Server) -> None:
+def test_refusals_and_failures_are_counted_by_name(server: Server) -> None:
     with OpenLoop(server) as load:
         server.answer = servfail
         wait_asked(server, RATE // 2)
@@ -218,7 +218,7 @@ def test_refusals_and_failures_have_their_names(server: Server) -> None:
     assert load.result.udp_connected.reasons.keys() == {"rcode 2", "ECONNREFUSED"}
 
 
-def test_a_kept_socket_that_is_refused_is_told_and_opens_another(server: Server) -> None:
+def test_a_kept_socket_that_is_refused_gets_the_error_and_opens_another(server: Server) -> None:
     with OpenLoop(server, kept=1) as load:
         server.listens = False
         wait_asked(server, TCP_LOOKUPS)

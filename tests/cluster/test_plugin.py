@@ -94,7 +94,7 @@ def terminal(installation: Installation, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def reader(installation: Installation) -> Iterator[Path]:
-    """The kubeconfig of somebody who has no right but those that docs/commands.md grants."""
+    """The kubeconfig of somebody who has no rights."""
     node = installation.node
     node.kubectl("create", "serviceaccount", USER)
     yield node.plane.make_kubeconfig(node.kubectl("create", "token", USER).stdout.strip())
@@ -103,6 +103,7 @@ def reader(installation: Installation) -> Iterator[Path]:
 
 @pytest.fixture
 def granted(installation: Installation, reader: Path) -> Iterator[Path]:
+    """The same kubeconfig, while its user has the rights that docs/commands.md names."""
     node = installation.node
     roles = block(COMMANDS, "kind: ClusterRole", "yaml")
     node.apply(roles)
@@ -175,12 +176,12 @@ def is_monitored(installation: Installation) -> bool:
     return any(arguments_of(process)[1:3] == ["run.py", "monitor"] for process in found)
 
 
-def test_explain_of_a_pod_that_is_not_there_is_a_failure_in_kubectls_words(terminal: Terminal) -> None:
+def test_explain_of_a_missing_pod_fails_with_kubectls_message(terminal: Terminal) -> None:
     done = terminal.lr("explain", "nobody", f"{VIP}:80/TCP")
     assert (done.returncode, done.stderr) == (1, 'error: Error from server (NotFound): pods "nobody" not found\n')
 
 
-def test_those_rights_suffice_that_the_page_names(terminal: Terminal, granted: Path, tmp_path: Path) -> None:
+def test_the_rights_that_the_page_names_suffice(terminal: Terminal, granted: Path, tmp_path: Path) -> None:
     done = terminal.lr("status", kubeconfig=granted)
     assert "running" in done.stdout and not done.stderr
     done = terminal.lr("bundle", "-o", str(tmp_path / "b.tar.gz"), kubeconfig=granted)
@@ -188,13 +189,13 @@ def test_those_rights_suffice_that_the_page_names(terminal: Terminal, granted: P
     assert "orbidden" not in done.stderr
 
 
-def test_without_rights_it_names_the_right_that_is_missing(terminal: Terminal, reader: Path) -> None:
+def test_without_rights_the_plugin_names_the_right_that_is_missing(terminal: Terminal, reader: Path) -> None:
     done = terminal.lr("status", kubeconfig=reader)
     assert done.returncode == 1 and not done.stdout
     assert 'cannot list resource "pods" in API group "" in the namespace "elf". Ask for this right' in done.stderr
 
 
-def test_where_there_is_no_agent_it_says_how_to_look_elsewhere(terminal: Terminal) -> None:
+def test_where_there_is_no_agent_the_plugin_says_so_and_where_else_to_look(terminal: Terminal) -> None:
     done = terminal.lr("status", "--system-namespace", "default")
     assert done.returncode == 1
     assert done.stderr.startswith("error: there is no agent in the namespace default")

@@ -23,7 +23,7 @@ BASELINE = {
     "hostPath volumes": 'volumes "bpffs", "cgroup", "netns"',
     "hostPort": 'container "agent" uses hostPort 5811',
 }
-"""What is refused -> what of it, in all versions of Kubernetes."""
+"""Check -> what it finds, in all versions of Kubernetes."""
 WITHOUT_CLOSER = BASELINE | {
     "non-default capabilities": 'container "agent" must not include "BPF", "NET_ADMIN" in',
     "hostPath volumes": 'volumes "bpffs", "cgroup"',
@@ -45,7 +45,7 @@ def minor(plane: ControlPlane) -> int:
 
 
 def violations(output: str) -> dict[str, str]:
-    """Name of a check -> what it has found, of a message of Pod Security's."""
+    """Check -> what it has found, read from a message of Pod Security."""
     found = re.search(r'violates? PodSecurity "\w+:latest": (.*)', output)
     assert found, output
     return dict(re.findall(r"([^(),]+?) \((.*?)\)(?:, |$)", found[1]))
@@ -84,7 +84,7 @@ def test_baseline_refuses_the_agents_pods_for_what_the_page_says_and_nothing_els
     assert [name for name in (*BASELINE, *SINCE_1_34) if f"`{name}`" not in PAGE] == []
 
 
-def test_a_namespace_that_warns_takes_the_daemonset_and_names_them_too(plane: ControlPlane) -> None:
+def test_a_namespace_that_warns_accepts_the_daemonset_and_names_the_same_violations(plane: ControlPlane) -> None:
     daemon_set = WORKLOADS["DaemonSet"] | {"metadata": {"name": "warned", "namespace": "baseline"}}
     applied = plane.kubectl("apply", "--dry-run=server", "-f", "-", input=yaml.safe_dump(daemon_set))
     assert "daemonset.apps/warned created" in applied.stdout

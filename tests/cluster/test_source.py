@@ -1,6 +1,6 @@
-"""The Kubernetes source on a real API server: what it tells, and that trouble of the server's changes nothing.
+"""The Kubernetes source on a real API server: what it delivers, and that an outage of the server changes nothing.
 
-What a server does only when it is deeply in trouble is in tests/unit/k8s/test_listwatch.py.
+Answers that a server gives only in rare faults are in tests/unit/k8s/test_listwatch.py.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from k8s.api import listwatch
 from k8s.api.client import Api
 from k8s.api.resource import Resource
 from k8s.api.stream_events import Listed, StreamEvent
-from k8s.api.trouble import Trouble, TroubleKind
+from k8s.api.trouble import TroubleKind
 from k8s.objects.identity import identity, identity_text
 from k8s.objects.model import Node, Pod, Service
 from k8s.sources import resources
 from k8s.sources.kubernetes import KubernetesSource
 from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
+from tests.cluster.binaries import ROOT
+from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.install_yaml import CRD
 
-ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 30.0
 PODS = "/api/v1/namespaces/default/pods"
 SERVICES = "/api/v1/namespaces/default/services"
@@ -63,14 +65,13 @@ class Running:
 
     def __init__(self, api: Api, *fixed: Resource) -> None:
         self._events: queue.SimpleQueue[SourceEvent] = queue.SimpleQueue()
-        self.troubles: queue.SimpleQueue[Trouble | None] = queue.SimpleQueue()
-        """As told until now."""
         self.source = KubernetesSource(api=api, fixed=fixed, redirect=RedirectSettings(), deliver=self._events.put)
         self.thread = threading.Thread(target=self.source.run, daemon=True)
         self.thread.start()
 
     def next(self, seconds: float = WAIT_SECONDS) -> str:
-        """Bookmarks are passed over: when they come is the server's business."""
+        """Skips news of the contact with the server, unless a new listing comes with it: bookmarks may come at any
+        time."""
         while True:
             match self._events.get(timeout=seconds):
                 case ListingStarted(reason=reason):
@@ -81,16 +82,14 @@ class Running:
                     return f"- {identity_text((kind, key))}"
                 case ListingEnded():
                     return "ended"
-                case Heard(trouble=trouble, relist_reason=reason):
-                    self.troubles.put(trouble)
-                    if reason:
-                        return f"listed {reason}"
+                case Heard(relist_reason=reason) if reason:
+                    return f"listed {reason}"
 
     def expect(self, *events: str) -> None:
         assert [self.next() for _ in events] == list(events)
 
     def expect_trouble(self, kind: TroubleKind | None, *words: str) -> None:
-        """Until it is told; passes over what is told of objects before it."""
+        """Awaits news of this trouble, or of its end (None), whose message has these words. Skips all other events."""
         while True:
             event = self._events.get(timeout=WAIT_SECONDS)
             if isinstance(event, Heard) and (event.trouble.kind if event.trouble else None) == kind:
@@ -102,7 +101,7 @@ class Running:
             print(self.next(seconds))
 
     def expect_no_object(self, seconds: float) -> None:
-        """Objects are neither added nor removed; the lists may have been asked for again."""
+        """Objects are neither added nor removed; there may be new listings."""
         deadline = time.monotonic() + seconds
         with suppress(queue.Empty):
             while (left := deadline - time.monotonic()) > 0:
@@ -129,10 +128,9 @@ def _details(found: object) -> str:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ControlPlane]:
-    """One of its own: it is killed and silenced here."""
+    """A control plane for this module only, since these tests kill and pause its API server."""
     with ControlPlane() as made:
-        made.apply((ROOT / "k8s" / "crd.yaml").read_text())
-        made.wait("condition=Established", 30, "crd/localredirectpolicies.balancing.elf.io")
+        apply_crds(made)
         yield made
 
 
@@ -176,7 +174,7 @@ def policies() -> list[dict[str, Any]]:
     ]
 
 
-def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted(
+def test_p5_an_object_that_can_no_longer_be_understood_counts_as_deleted(
     cluster: ControlPlane, start: Callable[..., Running]
 ) -> None:
     running = start(resources.pods_of_node("here"))
@@ -187,7 +185,7 @@ def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted(
     running.expect("+ Pod/default/p ready")
     cluster.api.patch(f"{PODS}/p", {"metadata": {"annotations": {"kubernetes.io/config.hash": "a/b"}}})
     make_ready(cluster, "p", ready=False)
-    running.expect("+ Pod/default/p")  # a wrong annotation is none
+    running.expect("+ Pod/default/p")  # an invalid annotation is ignored
     odd = {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
     cluster.api.patch(f"{PODS}/p/status", {"status": odd})
     running.expect("- Pod/default/p")
@@ -200,7 +198,7 @@ def test_p5_an_object_that_can_not_be_understood_any_more_counts_as_deleted(
     running.expect("+ Pod/default/q")
 
 
-def test_the_pods_of_this_node_and_its_labels_alone(cluster: ControlPlane, start: Callable[..., Running]) -> None:
+def test_only_this_nodes_pods_and_labels_are_delivered(cluster: ControlPlane, start: Callable[..., Running]) -> None:
     for name in ("here", "there"):
         cluster.api.create("/api/v1/nodes", {"metadata": {"name": name, "labels": {"zone": "a"}}})
     cluster.api.create(PODS, pod("mine"))
@@ -220,7 +218,7 @@ def test_the_pods_of_this_node_and_its_labels_alone(cluster: ControlPlane, start
     running.expect("+ Pod/default/mine terminating", "- Pod/default/mine")
 
 
-def test_the_policies_of_both_kinds_the_other_kinds_crd_may_come_later(
+def test_policies_of_both_kinds_are_delivered_and_one_crd_may_come_later(
     cluster: ControlPlane, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listwatch, "_ABSENT_SECONDS", 0.5)
@@ -234,17 +232,19 @@ def test_the_policies_of_both_kinds_the_other_kinds_crd_may_come_later(
     cluster.wait("condition=Established", 30, "crd/balancingpolicies.balancing.elf.io")
     other = {"apiVersion": "balancing.elf.io/v1beta1", "kind": "BalancingPolicy", "metadata": {"name": "theirs"}}
     cluster.apply({**other, "spec": {"frontend": address["spec"]["frontend"]}})
-    told = {running.next()}
-    while "+ BalancingPolicy/theirs" not in told:
-        told.add(running.next())
-    assert told - {"listed absent"} == {"+ LocalRedirectPolicy/test-service", "+ BalancingPolicy/theirs"}
+    delivered = {running.next()}
+    while "+ BalancingPolicy/theirs" not in delivered:
+        delivered.add(running.next())
+    assert delivered - {"listed absent"} == {"+ LocalRedirectPolicy/test-service", "+ BalancingPolicy/theirs"}
     cluster.kubectl("delete", "crd", "balancingpolicies.balancing.elf.io")
     while (event := running.next()) == "listed absent":
         pass
     assert event == "- BalancingPolicy/theirs"
 
 
-def test_the_services_that_are_wanted(cluster: ControlPlane, start: Callable[..., Running]) -> None:
+def test_subscribed_services_are_delivered_and_a_long_subscription_watches_all(
+    cluster: ControlPlane, start: Callable[..., Running]
+) -> None:
     running = start()
     running.expect("started start", "ended")
     for name in ("one", "other"):
@@ -271,7 +271,7 @@ def test_a_long_list_is_read_in_pages(
     running.expect("started start", *(f"+ Pod/default/p{number}" for number in range(7)), "ended")
 
 
-def test_a_server_that_is_killed_tells_nothing_and_what_went_meanwhile_is_told_when_it_is_back(
+def test_objects_stay_while_the_server_is_down_and_what_was_deleted_meanwhile_goes_when_it_is_back(
     cluster: ControlPlane, start: Callable[..., Running]
 ) -> None:
     for name in ("stays", "goes"):
@@ -279,7 +279,7 @@ def test_a_server_that_is_killed_tells_nothing_and_what_went_meanwhile_is_told_w
     running = start(resources.pods_of_node("here"))
     running.expect("started start", "+ Pod/default/goes", "+ Pod/default/stays", "ended")
     cluster.stop_apiserver()
-    delete_behind_its_back(cluster, "/registry/pods/default/goes")
+    delete_from_etcd(cluster, "/registry/pods/default/goes")
     running.expect_silence(2)
     running.source.relist()
     running.expect("started requested", "+ Pod/default/goes", "+ Pod/default/stays", "ended")
@@ -297,14 +297,14 @@ def test_a_history_that_was_compacted_away_leads_to_a_new_list(
     running = start(resources.pods_of_node("here"))
     running.expect("started start", "+ Pod/default/goes", "ended")
     cluster.stop_apiserver()
-    delete_behind_its_back(cluster, "/registry/pods/default/goes")
+    delete_from_etcd(cluster, "/registry/pods/default/goes")
     version = json.loads(etcdctl(cluster, "endpoint", "status", "-w", "json"))[0]["Status"]["header"]["revision"]
     etcdctl(cluster, "compact", str(version))
     cluster.start_apiserver()
     assert {running.next(), running.next()} == {"- Pod/default/goes", "listed expired"}
 
 
-def test_a_server_that_falls_silent_is_left_and_found_again(
+def test_a_silent_server_is_given_up_and_connected_to_again(
     cluster: ControlPlane, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listwatch, "SILENCE_SECONDS", 2.0)
@@ -318,10 +318,10 @@ def test_a_server_that_falls_silent_is_left_and_found_again(
     running.expect("+ Pod/default/p ready")
 
 
-def test_a_right_that_is_taken_away_is_named_and_what_was_told_stays(
+def test_a_right_that_is_taken_away_is_named_and_known_objects_stay(
     cluster: ControlPlane, start: Callable[..., Running]
 ) -> None:
-    """A watch that goes on is not looked at again; this server is started again, so it ends."""
+    """The server checks the right only when a watch begins. So the server is restarted, which ends the watch."""
     cluster.apply(
         [
             {
@@ -352,10 +352,10 @@ def test_a_right_that_is_taken_away_is_named_and_what_was_told_stays(
         assert event in ("+ Pod/default/p terminating", "listed expired")
 
 
-def test_a_crd_that_is_not_there_means_no_policies_once_that_is_sure(
+def test_a_missing_crd_means_no_policies_once_it_is_certain(
     cluster: ControlPlane, start: Callable[..., Running]
 ) -> None:
-    """It was deleted while the agent was away; and it may come back."""
+    """The CRD was deleted while the agent was away, and may come back."""
     cluster.kubectl("delete", "crd", "localredirectpolicies.balancing.elf.io")
     try:
         running = start(*map(resources.policies, PolicyKind))
@@ -364,7 +364,7 @@ def test_a_crd_that_is_not_there_means_no_policies_once_that_is_sure(
         running.expect("ended")
         running.expect_trouble(TroubleKind.ABSENT, "has no localredirectpolicies.balancing.elf.io")
     finally:
-        cluster.apply((ROOT / "k8s" / "crd.yaml").read_text())
+        cluster.apply(CRD.read_text())
         cluster.wait("condition=Established", 30, "crd/localredirectpolicies.balancing.elf.io")
     address, _ = policies()
     cluster.apply(address)
@@ -372,10 +372,8 @@ def test_a_crd_that_is_not_there_means_no_policies_once_that_is_sure(
         assert event == "listed absent"
 
 
-def test_a_server_that_is_started_again_and_again_frees_no_policy(
-    cluster: ControlPlane, start: Callable[..., Running]
-) -> None:
-    """While it starts it may not know its own kinds."""
+def test_repeated_restarts_of_the_server_remove_no_policy(cluster: ControlPlane, start: Callable[..., Running]) -> None:
+    """A server that is starting may not know its kinds yet."""
     address, _ = policies()
     cluster.apply(address)
     running = start(resources.policies(PolicyKind.LOCAL_REDIRECT))
@@ -386,7 +384,9 @@ def test_a_server_that_is_started_again_and_again_frees_no_policy(
     running.expect_no_object(3)
 
 
-def test_after_a_time_of_sleep_all_is_asked_again(cluster: ControlPlane, start: Callable[..., Running]) -> None:
+def test_after_the_machine_has_slept_everything_is_listed_again(
+    cluster: ControlPlane, start: Callable[..., Running]
+) -> None:
     cluster.api.create(PODS, pod("p"))
     running = start(resources.pods_of_node("here"), resources.node("here"))
     running.expect("started start", "+ Pod/default/p", "ended")
@@ -397,8 +397,8 @@ def test_after_a_time_of_sleep_all_is_asked_again(cluster: ControlPlane, start: 
         pass
 
 
-def test_a_list_that_must_not_be_older_than_what_the_server_knows_yet_is_answered(cluster: ControlPlane) -> None:
-    """As after an etcd that was restored from a backup: our version is one that this server never had."""
+def test_a_server_that_never_had_our_resource_version_is_listed_all_the_same(cluster: ControlPlane) -> None:
+    """As after etcd was restored from a backup: we have seen a version that this server has not reached yet."""
     cluster.api.create(PODS, pod("p"))
     events: queue.SimpleQueue[StreamEvent] = queue.SimpleQueue()
     resource = resources.pods_of_node("here")
@@ -415,7 +415,7 @@ def test_a_list_that_must_not_be_older_than_what_the_server_knows_yet_is_answere
     assert len(event.objects) == 1
 
 
-def test_a_token_that_is_exchanged_is_used_when_the_old_one_is_refused(
+def test_a_new_token_in_the_file_is_used_when_the_old_one_is_refused(
     cluster: ControlPlane, start: Callable[..., Running], tmp_path: Path
 ) -> None:
     def token_of(account: str) -> str:
@@ -446,7 +446,8 @@ def test_a_token_that_is_exchanged_is_used_when_the_old_one_is_refused(
         assert event == "listed expired"
 
 
-def delete_behind_its_back(cluster: ControlPlane, key: str) -> None:
+def delete_from_etcd(cluster: ControlPlane, key: str) -> None:
+    """Deletes an object while the API server is down."""
     etcdctl(cluster, "del", key)
 
 

@@ -1,7 +1,7 @@
 """Removes a sandbox when its owner closes it or dies: `python -m tests.cluster.watchdog ID`.
 
 Its standard input is a pipe that only the owner holds open, so it is closed when the owner dies in any way. The owner's
-`close` does nothing else than to close the pipe and to wait for this process.
+`close` only closes the pipe and waits for this process.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class NoSuchKernel(Exception):
 
 
 def choose(wanted: str, names: list[str]) -> str | None:
-    """The newest of `names` (such as 6.1.0-56-amd64), all of one architecture, that fits `wanted`: `newest`, the
-    beginning of a version (6.1), that with a flavour (6.1-cloud), or a whole name."""
+    """The newest of `names` (such as 6.1.0-56-amd64), all of one architecture, that fits `wanted`, or None. `wanted` is
+    `newest`, the beginning of a version (6.1), the same with a flavour (6.1-cloud), or a whole name."""
     if wanted in names:
         return wanted
     version, _, flavour = wanted.partition("-")
@@ -79,7 +79,7 @@ def served(architecture: str = ARCHITECTURES[0]) -> list[str]:
     try:
         with _lock():
             _refresh_lists(architecture)
-    except NoSuchKernel as error:  # no network, or a suite has moved; use what there is
+    except NoSuchKernel as error:  # no network, or a suite has moved; use what is here
         print(f"some of Debian's package lists could not be refreshed: {error}", file=sys.stderr)
     text = _apt(architecture, "apt-cache", "search", "--names-only", rf"^linux-image-[0-9].*-{architecture}$")
     found = re.findall(r"^linux-image-(\d+\.\d+\.\d\S*) ", text, re.MULTILINE)  # skip names without a full version

@@ -16,8 +16,8 @@ _EMULATORS = {"arm64": "qemu-aarch64"}
 
 @contextlib.contextmanager
 def runs_programs_of(architecture: str) -> Iterator[None]:
-    """Tells the kernel which emulator to use (Documentation/admin-guide/binfmt-misc.rst). The file says that the kernel
-    opens the emulator now, so that it need not exist in a container."""
+    """Registers the emulator with the kernel (Documentation/admin-guide/binfmt-misc.rst). By the flags in the file the
+    kernel opens the emulator now, so that it need not exist in a container."""
     emulator = _EMULATORS[architecture]
     rule = Path(f"/usr/lib/binfmt.d/{emulator}.conf").read_text().strip()
     with tempfile.TemporaryDirectory() as mounted:

@@ -16,10 +16,10 @@ from typing import IO
 
 
 def main() -> None:
-    tell(kernel=os.uname().release)
+    report(kernel=os.uname().release)
     for line in sys.stdin:
         order = json.loads(line)
-        tell(status=run(order["command"], order["environment"]))
+        report(status=run(order["command"], order["environment"]))
 
 
 def run(command: list[str], environment: dict[str, str]) -> int:
@@ -34,7 +34,7 @@ def run(command: list[str], environment: dict[str, str]) -> int:
             errors="replace",
         )
     except OSError as error:
-        tell(stderr=f"{error}\n")
+        report(stderr=f"{error}\n")
         return 127
     streams = {"stdout": process.stdout, "stderr": process.stderr}
     threads = [threading.Thread(target=pass_on, args=each) for each in streams.items()]
@@ -47,13 +47,13 @@ def run(command: list[str], environment: dict[str, str]) -> int:
 
 def pass_on(name: str, stream: IO[str]) -> None:
     for line in stream:
-        tell(**{name: line})
+        report(**{name: line})
 
 
 _lock = threading.Lock()
 
 
-def tell(**what: object) -> None:
+def report(**what: object) -> None:
     with _lock:
         print(json.dumps(what), flush=True)
 

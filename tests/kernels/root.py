@@ -1,6 +1,6 @@
 """The root file system of a virtual machine with another architecture than this machine's, below `.kernels`.
 
-The agent's image for that architecture is its base. What the laboratory needs is installed on top.
+It is the agent's image for that architecture, with what the laboratory needs installed on top.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONTEXT = ROOT / "tests"
 class Root(NamedTuple):
     files: Path
     venv: Path
-    """What stands in the place of the checkout's `.venv`."""
+    """What the VM has in place of the checkout's `.venv`."""
 
 
 def build(architecture: str) -> Root:

@@ -37,12 +37,12 @@ CHOSEN = {
     "6.12": LOADING,
     debian.NEWEST: [*LOADING, *BESIDE_ANOTHER_PROGRAM],
 }
-"""Kernel -> the tests in tests/kernel that run on it: few, because they take minutes in an emulated machine. The oldest
-kernel has the strictest verifier, and no way to put our programs before another one."""
+"""Kernel -> the tests in tests/kernel that run on it. They are few, because each takes minutes in an emulated machine.
+The oldest kernel has the strictest verifier, and no way to put our programs before another one."""
 
 
 @pytest.mark.parametrize(("vm", "tests"), CHOSEN.items(), ids=CHOSEN, indirect=["vm"])
-def test_the_kernel_tests_that_tell_most_pass(vm: VirtualMachine, tests: list[str]) -> None:
+def test_the_chosen_kernel_tests_pass(vm: VirtualMachine, tests: list[str]) -> None:
     """They share one process and one agent, because an emulated machine takes half a minute to compile the programs."""
     plugins = ["--disable-plugin-autoload", "-p", "pytest_timeout", "-p", "tests.no_skips"]
     run(vm, PYTHON, "-m", "pytest", "-qx", "--one-agent", *plugins, *tests)

@@ -35,7 +35,7 @@ _HOST_SCRIPT = Path(__file__).with_name("host.sh")
 
 
 class VirtualMachineError(Exception):
-    """It did not start, ended unexpectedly, or took too long. The text has the last lines of its console."""
+    """The VM did not start, ended unexpectedly, or took too long. The text has the last lines of its console."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Result:
 
 
 class VirtualMachine:
-    """Context manager. `kernel` is a directory of tests.kernels.debian. If it is of another architecture than this
-    machine, `foreign` is the root file system.
+    """Context manager. `kernel` is a directory of tests.kernels.debian. If its architecture is not this machine's,
+    `foreign` is the VM's root file system.
 
     `tree` is a root file system whose systemd becomes process 1, and starts tests.kernels.guest from /run/checkout.
     `shown` are further files that such a VM must see at MACHINE, wherever they are mounted. If `netns` and `tap` name a
@@ -86,7 +86,7 @@ class VirtualMachine:
 
     def __enter__(self) -> Self:
         CACHE.mkdir(exist_ok=True)
-        # A path of its own for each VM: virtiofsd names the file by which it keeps others out after its socket's path.
+        # Each VM has a path of its own, since virtiofsd names its lock file after the path of its socket.
         self._room = Path(tempfile.mkdtemp(prefix="room-", dir=CACHE))
         # When we end in any way, the kernel kills unshare, then process 1 of the namespace, then all others in it.
         bound_to_us = ["setpriv", "--pdeathsig=KILL"]

@@ -1,4 +1,4 @@
-"""One node for all tests. Each step takes long there, so every test goes on from the state that the others leave."""
+"""The time-out of tests on a node that boots systemd."""
 
 from __future__ import annotations
 

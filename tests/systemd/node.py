@@ -6,9 +6,8 @@
 
 The control plane runs beside the VM, in a network namespace of its own, since an emulated machine would be ten times
 slower. In the VM, containerd is the service of Debian's package, and the kubelet and kube-proxy are services, too.
-kube-proxy has the mode that our own machines' kernel has no support for (IPVS). The kubelet and runc have systemd make
-their cgroups. The kubelet has no cgroup root of its own, so Pods are in /kubepods.slice, and static Pods come from
-STATIC_PODS.
+kube-proxy uses IPVS, which the kernels of our own machines do not support. The kubelet and runc let systemd make their
+cgroups. The kubelet has no cgroup root of its own, so Pods are in /kubepods.slice. Static Pods come from STATIC_PODS.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ from tests.systemd.tree import tree
 NAME = "machine"
 PLACE = Place(1)
 KERNEL = "6.12-cloud"
-"""Debian 13's, as it is in images for clouds."""
+"""The kernel that Debian 13 has in its images for clouds."""
 MEGABYTES = 4096
 STATIC_PODS = "/etc/kubernetes/manifests"
 COMMAND_SECONDS = 1800.0
 READY_SECONDS = 1800.0
-"""Much longer than it takes: an emulated machine is slow, and others may use the processors."""
+"""Much longer than it takes: an emulated machine is slow, and other programs may use the processors."""
 _NETWORK_MODULES = ("virtio_net", "br_netfilter", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy")
 _LAYERS = "io.containerd.snapshotter.v1.overlayfs/snapshots"
 _BLOBS = "io.containerd.content.v1.content/blobs"
@@ -166,7 +165,7 @@ class SystemdNode(SwitchedControlPlane, NodeView):
         self._write(f"{STATIC_PODS}/{manifest['metadata']['name']}.json", json.dumps(manifest))
 
     def logs(self, *names: str, lines: int = 15) -> str:
-        """Those of the control plane, and the node's journal."""
+        """The logs of the control plane, and the node's journal."""
         found = super().logs(*names, lines=lines)
         if self._vm:
             with suppress(VirtualMachineError, OSError):  # it may have ended
@@ -177,6 +176,6 @@ class SystemdNode(SwitchedControlPlane, NodeView):
 
 
 def seen(path: Path) -> Path:
-    """Where the node sees a file of this machine. `.cluster` may be a link, and the last part says which command a
-    link to Kubernetes's one binary is."""
+    """Where the node sees a file of this machine. Resolves links in the path, since `.cluster` may be one, except for
+    the last part: Kubernetes's commands are links to one binary, which goes by the name of the link."""
     return MACHINE / (path.parent.resolve() / path.name).relative_to("/")

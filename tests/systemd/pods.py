@@ -1,4 +1,4 @@
-"""What runs on the node beside us: a web server of each class, a client, and Services and policies."""
+"""What runs on the node beside us: a web server of each QoS class, a client, Services, and policies."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ CLASSES: dict[str, Manifest] = {
     "burstable": {"requests": {"cpu": "10m"}},
     "besteffort": {},
 }
-"""QoS class -> the resources that make a Pod one of it. Each class has a place of its own below kubepods.slice."""
+"""QoS class -> the resources that put a Pod in it. Each class has a place of its own below kubepods.slice."""
 STATIC = "static"
 BACKENDS = (*CLASSES, STATIC)
 """Each has a Service and a policy of its own name, and its policy selects it by this name."""
 CLIENT = "client"
 REMOTE = "remote"
-"""The endpoint of every Service: who answers where the normal way leads."""
+"""The only endpoint of every Service, so it answers the calls that take the normal way."""
 
 
 def pod_of(backend: str) -> str:
@@ -49,7 +49,7 @@ def static_pod() -> Manifest:
 
 
 def others() -> list[Manifest]:
-    """All but the static Pod, which does not come from the API, and the policies."""
+    """All but the static Pod, which does not come from the API, and the policies, which come later."""
     backends = [web_server(name, resources, backend=name) for name, resources in CLASSES.items()]
     return [*map(_service, BACKENDS), *backends, web_server(REMOTE, app=REMOTE), web_server(CLIENT)]
 

@@ -1,7 +1,7 @@
 """k8s/install.yaml, with nothing changed but the image, on a node whose cgroups systemd manages.
 
-The kubelet's cgroup driver is systemd, the hierarchy is cgroup2 alone, and `datapath.cgroup` is left at `auto`. There
-is a backend of each class of service, and a static Pod, whose uid in the API is not the one in its cgroup's name.
+The kubelet's cgroup driver is systemd, cgroup2 is the only hierarchy, and `datapath.cgroup` is left at `auto`. There is
+a backend of each QoS class, and a static Pod, whose uid in the API is not the one in its cgroup's name.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Agent(InstallationView):
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[SystemdNode]:
-    """With Pods of each kind, and nothing of ours."""
+    """A node with Pods of each kind, and nothing of ours. All tests share it, since each step takes long there."""
     with SystemdNode(build_all()) as made:
         with step("starting Pods"):
             made.apply(others())
@@ -87,7 +87,7 @@ def container_cgroup(node: SystemdNode, pod: str) -> str:
     return node.run("find", ROOT_CGROUP, "-name", f"cri-containerd-{container}.scope").stdout.strip()
 
 
-def test_the_node_is_what_these_tests_are_about(node: SystemdNode) -> None:
+def test_the_node_has_systemd_slices_ipvs_and_a_static_pod_on_cgroup2(node: SystemdNode) -> None:
     assert node.run("cat", "/proc/1/comm").stdout == "systemd\n"
     assert node.run("findmnt", "--noheadings", "--output=FSTYPE,TARGET", "--types=cgroup,cgroup2").stdout.split() == [
         "cgroup2",
@@ -133,7 +133,7 @@ def test_calls_of_a_pod_and_of_the_host_go_to_the_local_pod(node: SystemdNode, a
 
 @pytest.mark.parametrize("caller", BACKENDS)
 def test_p12_a_backends_own_calls_take_the_normal_way(node: SystemdNode, agent: Agent, caller: str) -> None:
-    """Those to its own policy. To another one it is a client like any other."""
+    """Only its calls to the frontend of its own policy. For other policies it is a client like any other."""
     before = agent.passes_of_backends(caller)
     assert ask(node, pod_of(caller), caller) == REMOTE
     assert agent.passes_of_backends(caller) == before + 1

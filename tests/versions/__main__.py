@@ -18,7 +18,7 @@ from tests.cluster import binaries
 from tests.cluster.ready import obstacles
 
 BELOW_THE_FLOOR = "1.30"
-"""It refuses the CRD."""
+"""Not supported, since it refuses the CRD."""
 _NODELESS = ("test_apply", "test_convert", "test_crd", "test_pod_security", "test_source", "test_controller")
 TESTS = ("tests/versions/test_asked_version.py", *(f"tests/cluster/{name}.py" for name in _NODELESS))
 NEWEST = ".".join(binaries.KUBERNETES.removeprefix("v").split(".")[:2])
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _passes(version: str) -> bool:
-    # tests.cluster takes an empty KUBERNETES as none, and uses the newest version, the one that nodes are tested on.
+    # Without KUBERNETES, tests.cluster uses the newest version, which the nodes have, too.
     environment = {**os.environ, "KUBERNETES": "" if version == NEWEST else version}
     tests = ("tests/versions/test_floor.py",) if version == BELOW_THE_FLOOR else TESTS
     build = [sys.executable, "-c", "from tests.cluster.binaries import *; kubernetes('kubectl'); helm()"]

@@ -1,4 +1,4 @@
-"""That `make versions` tests what it says."""
+"""`make versions` tests the version that it names."""
 
 from __future__ import annotations
 

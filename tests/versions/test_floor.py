@@ -1,4 +1,4 @@
-"""The version before the oldest that we support: what of ours it refuses."""
+"""What the last version of Kubernetes that we do not support refuses of k8s/install.yaml."""
 
 from __future__ import annotations
 

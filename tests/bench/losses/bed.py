@@ -21,7 +21,7 @@ IMAGE = "localhost/losses:1"
 FOLDER = Path(__file__).parent / "image"
 RATE = 1000
 KEPT = 10
-"""Sockets that are kept and asked all the time; and as many that are quiet until the fault is over."""
+"""How many sockets are kept and ask all the time. As many others are quiet until the fault is over."""
 CLIENT = "resolver"
 SERVERS = 2
 """Pods of the cluster's DNS, so that another server is left even without a local cache."""
@@ -36,7 +36,7 @@ def load_images(node: Node) -> None:
 
 @dataclass(frozen=True)
 class Requests:
-    """To one proxy."""
+    """The HTTP requests to one proxy."""
 
     sent: int
     failed: int
@@ -62,7 +62,7 @@ class Measured:
 
 
 class Bed:
-    """On a node that has the images."""
+    """The node has the images already."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -86,7 +86,7 @@ class Bed:
             yield
 
     def answered(self) -> bool:
-        """Whether one lookup through the frontend is."""
+        """Whether a lookup through the frontend is answered."""
         command = ["/usr/bin/openloop", CLUSTER_DNS, dns.NAME, "--seconds", "0.02", "--rate", "50"]
         done = self.node.beside(CLIENT, command, stdout=subprocess.PIPE, text=True)
         return load.parse(done.communicate()[0].splitlines()[-1]).lookups.unanswered == 0
@@ -107,8 +107,7 @@ class Bed:
 
     @contextmanager
     def proxies(self) -> Iterator[HttpLoad]:
-        """Proxies that have just been started, so that a socket that went stale before is not theirs; with their
-        load."""
+        """Starts the proxies, so that none has a socket that went stale earlier, and the load on them."""
         with ExitStack() as stack:
             for pod in self._addresses:
                 stack.enter_context(self._running(pod, "nginx", "-c", "/etc/losses/nginx.conf"))
@@ -160,6 +159,6 @@ def _pod(name: str) -> Manifest:
 
 
 def coredns_volume() -> tuple[Manifest, Manifest]:
-    """CoreDNS itself, for a container of IMAGE: volume and mount."""
+    """The volume and the mount that put CoreDNS into a container of IMAGE."""
     path = {"path": str(binaries.coredns()), "type": "File"}
     return {"name": "coredns", "hostPath": path}, {"name": "coredns", "mountPath": "/coredns", "readOnly": True}

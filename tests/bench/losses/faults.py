@@ -1,6 +1,7 @@
-"""What happens to the server of a way, or to what it needs. Each returns when the fault is over, not when it is mended.
+"""Faults of a way's server, or of something that it needs. Each function returns when the fault is over, which may be
+before the way has recovered.
 
-A fault takes a fixed time where it has no end of its own, so that all ways have the same.
+A fault without an end of its own takes a fixed time, which is the same for all ways.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Fault:
     heading: str
     happen: Callable[[Way], None]
     ways: tuple[type[Way], ...] = (KubeProxy, NodeLocal, Ours)
-    """Those that it applies to."""
+    """The ways that it applies to."""
 
 
 def deleted(way: Way) -> None:
@@ -66,7 +67,7 @@ def out_of_memory(way: Way) -> None:
 
 
 def _memory_cgroup(process: int) -> Path:
-    """Of the hierarchy that limits memory, which is cgroup v1's on a hybrid machine."""
+    """The process's cgroup in the hierarchy that limits memory, which is one of v1 on a hybrid machine."""
     for line in Path(f"/proc/{process}/cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
@@ -87,14 +88,14 @@ def hanging_with_a_fast_check(way: Way) -> None:
     try:
         assert way.installation
         way.installation.wait_state(dns.POLICY, "Active")
-        time.sleep(1.0)  # the agent has seen its first results
+        time.sleep(1.0)  # until the agent has had the first results
         hanging(way)
     finally:
         way.node.apply((dns.EXAMPLE / "policy.yaml").read_text())
 
 
 def upstream_hanging(way: Way) -> None:
-    """All Pods of the cluster's DNS."""
+    """All Pods of the cluster's DNS hang."""
     pods = KubeProxy(way.bed).pods()
     with faults.hanging([way.node.process_of(pod["metadata"]["name"], "coredns", namespace=NAMESPACE) for pod in pods]):
         time.sleep(FAULT_SECONDS)

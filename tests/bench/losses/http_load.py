@@ -1,10 +1,10 @@
-"""HTTP requests at a constant rate, each on a connection of its own: what failed.
+"""Sends HTTP requests at a constant rate, each on a connection of its own, and counts what failed.
 
     python -m tests.bench.losses.http_load NAME=ADDRESS:PORT[,quiet] ...
 
-Each target gets RATE requests a second, a quiet one only a few at the start, and then none until SIGUSR1. No request
-waits for another. A request fails if it has no answer within TIMEOUT_SECONDS, or one other than 200. Prints the line
-"asking" when every target has answered, and at its end (SIGTERM), when no request is under way any longer, one line of
+Each target gets RATE requests a second; a quiet one gets a few at the start, and then none until SIGUSR1. No request
+waits for another. A request fails if it has no answer within TIMEOUT_SECONDS, or one other than 200. The program prints
+the line "asking" when every target has answered. After SIGTERM it awaits the requests under way, and prints one line of
 JSON: NAME -> {"sent", "failed", "reasons": {reason: number}, "slowest_ms"}.
 """
 
@@ -19,7 +19,8 @@ from collections import Counter
 RATE = 20
 TIMEOUT_SECONDS = 10.0
 FIRST = 3
-"""Requests to a quiet target at the start: it has looked its upstream up, and keeps its socket."""
+"""Requests to each target at the start. After them a proxy has looked its upstream up, and keeps the socket of that
+lookup."""
 
 
 class Target:
@@ -33,7 +34,7 @@ class Target:
         self.slowest = 0.0
 
     async def request(self) -> bool:
-        """Whether it had a good answer."""
+        """Sends one request. Returns whether it had a good answer."""
         clock = asyncio.get_running_loop().time
         began = clock()
         self.sent += 1
@@ -65,9 +66,9 @@ class Target:
 
 async def ask(targets: list[Target]) -> None:
     loop = asyncio.get_running_loop()
-    stopped, loud = asyncio.Event(), asyncio.Event()
+    stopped, quiet_are_asked = asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    loop.add_signal_handler(signal.SIGUSR1, loud.set)
+    loop.add_signal_handler(signal.SIGUSR1, quiet_are_asked.set)
     for target in targets:
         for _ in range(FIRST):
             while not await target.request():  # noqa: ASYNC110  (it has only just been started)
@@ -78,7 +79,7 @@ async def ask(targets: list[Target]) -> None:
     began, number = loop.time(), 0
     while not stopped.is_set():
         for target in targets:
-            if not target.quiet or loud.is_set():
+            if not target.quiet or quiet_are_asked.is_set():
                 task = asyncio.create_task(target.request())
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)

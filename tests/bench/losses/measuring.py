@@ -16,11 +16,11 @@ from tests.cluster.node import Node
 
 BEFORE_SECONDS = 2.0
 AFTER_SECONDS = 5.0
-"""With everything as it was, and the quiet ones asked."""
+"""How long the load goes on, with the quiet sockets and proxies, after the way has recovered."""
 
 
 def measure(faults: Sequence[Fault] = FAULTS, ways: Sequence[type[Way]] = WAYS) -> str:
-    """The tables."""
+    """Runs each fault in each way. Returns the tables."""
     results: dict[tuple[Fault, type[Way]], Measured] = {}
     with Node() as node, dns.upstream(node):
         beds.load_images(node)

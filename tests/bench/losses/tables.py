@@ -1,4 +1,4 @@
-"""Results -> Markdown: one row a fault, one column a way."""
+"""Results -> Markdown: a row for each fault, a column for each way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Results = Mapping[tuple[Fault, type[Way]], Measured]
 
 
 def tables(results: Results) -> str:
-    """Those of everything that was measured."""
+    """One table for each kind of load."""
     return "\n\n".join(
         f"{text}\n\n{_table(results, cell)}"
         for text, cell in (

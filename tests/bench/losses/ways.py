@@ -20,15 +20,15 @@ SECONDS = 90
 
 
 class Way:
-    """A way that is in use, by `deployed`."""
+    """A way of serving lookups. It is in use within `deployed`."""
 
     name: str
     heading: str
     workload: str
-    """Of the server: `kind/name`."""
+    """The server's, as `kind/name`."""
     selector: str
     installation: Installation | None = None
-    """Of an agent, where the way has one."""
+    """The agent's, if the way has one."""
 
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
@@ -52,7 +52,7 @@ class Way:
         return str(min(pod["metadata"]["name"] for pod in self.pods()))
 
     def process(self, pod: str) -> int:
-        """CoreDNS in one of its Pods."""
+        """The id of the process of CoreDNS in one of these Pods."""
         return self.node.process_of(pod, "coredns", namespace=NAMESPACE)
 
     def restart(self) -> None:
@@ -60,7 +60,7 @@ class Way:
         self.wait_whole()
 
     def wait_whole(self) -> None:
-        """Everything that belongs to the way is as it was before any fault."""
+        """Awaits that everything that belongs to the way is as it was before any fault."""
         self.node.kubectl("rollout", "status", self.workload, "-n", NAMESPACE, f"--timeout={SECONDS}s")
         wait_until(self._all_ready, f"all Pods of {self.workload} are Ready, and no others are left", SECONDS)
         wait_until(self.bed.answered, "lookups are answered", SECONDS)
@@ -69,7 +69,7 @@ class Way:
         return all(map(is_ready, self._all_pods()))
 
     def renew(self) -> None:
-        """Replaces Pods whose containers have ended before: the kubelet waits before it starts those again."""
+        """Replaces Pods that had a container end: the kubelet would wait before it starts another one in them."""
         restarted = [pod for pod in self.pods() if any(each["restartCount"] for each in container_statuses(pod))]
         for pod in restarted:
             self.node.kubectl("delete", "pod", pod["metadata"]["name"], "-n", NAMESPACE, "--wait=true")
@@ -77,7 +77,7 @@ class Way:
 
 
 class KubeProxy(Way):
-    """No cache: the cluster's DNS by kube-proxy. The fault happens to one of its two Pods."""
+    """No cache: kube-proxy leads to the cluster's DNS. The fault happens to one of its two Pods."""
 
     name = "kube-proxy"
     heading = "kube-proxy alone, two servers"
@@ -161,7 +161,7 @@ def _upstream_service() -> Manifest:
 
 
 def _node_cache(upstream: str) -> list[Manifest]:
-    """The manifest's zones but those for reverse lookups, which nobody asks for here."""
+    """The manifest's objects and zones, without the zones for reverse lookups, which nobody makes here."""
     common = f"    errors\n    reload\n    loop\n    bind {LOCAL_ADDRESS} {CLUSTER_DNS}\n    prometheus :9253\n"
     corefile = (
         f"cluster.local:53 {{\n{common}    cache {{\n        success 9984 30\n        denial 9984 5\n    }}\n"
