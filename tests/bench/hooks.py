@@ -89,6 +89,7 @@ _WATCHED = [Case(hook, "a hit while run.py monitor runs") for hook in ("sendmsg4
 
 @contextmanager
 def statistics() -> Iterator[None]:
+    """The kernel counts the runs of programs, and their time."""
     former = _STATS.read_text()
     _STATS.write_text("1")
     try:

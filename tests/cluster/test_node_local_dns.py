@@ -1,7 +1,7 @@
 """Node-local DNS, the main use: the documented example on a real node, and how many lookups each fault costs.
 
 Lookups are sent at a constant rate, whatever the answers are, and those that go unanswered are counted and printed.
-None may be lost where the cache ends in good order, or where only the agent or the API server fails.
+None may be lost when the cache ends in good order, or when only the agent or the API server fails.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def api_server_away(installation: Installation, _pod: str) -> None:
 
 
 WITHOUT_LOSS = (deleted, evicted, rolled_out, not_ready, agent_rolled_out, agent_killed, api_server_away)
-"""The cache ends in good order, or only the agent or the API server fails."""
+"""The cache goes on serving or ends in good order, or only the agent or the API server fails."""
 
 
 def load_during(installation: Installation, happen: Callable[[], None]) -> tuple[load.Result, int]:
@@ -176,7 +176,7 @@ def load_during(installation: Installation, happen: Callable[[], None]) -> tuple
 
 
 @pytest.mark.parametrize("fault", WITHOUT_LOSS, ids=lambda fault: fault.__name__)
-def test_an_orderly_end_of_the_cache_or_a_fault_elsewhere_costs_no_lookup(
+def test_no_lookup_is_lost_unless_the_cache_itself_breaks(
     installation: Installation, node: Machine, fault: Callable[[Installation, str], None], report_loss: ReportLoss
 ) -> None:
     pod = cache_pod(node)
@@ -189,7 +189,8 @@ def test_an_orderly_end_of_the_cache_or_a_fault_elsewhere_costs_no_lookup(
 def test_a_crash_costs_the_lookups_of_a_moment(
     installation: Installation, node: Machine, report_loss: ReportLoss
 ) -> None:
-    """The kernel tells the agent of it. Without that, all lookups of a second would be lost: 1,000."""
+    """The kernel tells the agent that the container has ended. Without that, all lookups of a second would be lost:
+    1,000."""
     pod = cache_pod(node)
     crashed = node.process_of(pod, "coredns", namespace=NAMESPACE)
 
@@ -206,8 +207,9 @@ def test_a_crash_costs_the_lookups_of_a_moment(
 def test_a_cache_that_hangs_is_taken_out_of_use(
     installation: Installation, node: Machine, report_loss: ReportLoss
 ) -> None:
-    """The example's health check does it, within 1.5 s. The readiness probe takes about as long; if it is first, the
-    policy says that the cache is not Ready. The cache hangs for another 3 s, in which the cluster's DNS answers."""
+    """The example's health check notices within 1.5 s that it hangs. The readiness probe takes about as long; if it is
+    first, the policy says that the cache is not Ready. The cache hangs for another 3 s, in which the cluster's DNS
+    answers."""
     pod = cache_pod(node)
 
     def hang() -> None:

@@ -1,4 +1,4 @@
-/* What both clients know of DNS (RFC 1035): a server's address, a query for an A record, and whether a message answers
+/* What both clients need of DNS (RFC 1035): a server's address, a query for an A record, and whether a message answers
  * it. */
 #ifndef DNS_H
 #define DNS_H
@@ -17,7 +17,7 @@ struct server {
 };
 
 struct dns_query {
-    uint8_t bytes[TCP_LENGTH + MAX_MESSAGE]; /* in the form that TCP wants, behind its length */
+    uint8_t bytes[TCP_LENGTH + MAX_MESSAGE]; /* as TCP carries it, behind its length */
     size_t length; /* without those two bytes */
 };
 

@@ -7,14 +7,15 @@
  *
  *     lookup --raw SERVER[:PORT] NAME [--proto udp|udp-connected|tcp] [--seconds S | --count N] [--timeout-ms T]
  *            [--rate N]
- *         A queries of its own, each on a new socket, without retries, N a second (0, the default: one after the
+ *         queries for A records, each on a new socket, without retries, N a second (0, the default: one after the
  *         other). IPv6 servers are written [ADDRESS]:PORT, or ADDRESS alone. {"queries":N,"answers":N,"lost":N,
  *         "refused":N,"failed":N,"p50_ms":X,"p99_ms":X,"max_ms":X,"rate":X,"seconds":X}
- *         lost: no answer within T ms (2000 unless told). refused: ECONNREFUSED. failed: any other error, or an answer
- *         whose code is neither NOERROR nor NXDOMAIN. Latency is that of answers. A due query whose time has passed is
- *         sent at once: with a rate, slow answers delay later queries but never drop them.
+ *         lost: no answer within T ms (2000 by default). refused: ECONNREFUSED. failed: any other error, or an answer
+ *         whose code is neither NOERROR nor NXDOMAIN. Latencies are those of answers. With a rate, a slow answer delays
+ *         later queries, which are then sent at once; none is left out.
  *
- * One line of JSON at the end, on SIGTERM too. Exit code 0 if nothing failed, 1 if something did, 2 for wrong usage.
+ * Prints one line of JSON at the end, also after SIGTERM. Exit code 0 if nothing failed, 1 if something did, 2 for wrong
+ * usage.
  */
 #define _GNU_SOURCE
 #include <errno.h>

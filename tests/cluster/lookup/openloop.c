@@ -1,18 +1,18 @@
 /*
  * Asks a DNS server at a constant rate, whatever it answers, and reports what went unanswered and how long it was
- * silent: an open loop, as many users make one. No query waits for another.
+ * silent: an open loop, like the load of many users. No query waits for another.
  *
  *     openloop SERVER[:PORT] NAME [--rate N] [--timeout-ms T] [--seconds S] [--kept N] [--quiet N] [--kept-rate N]
  *
  *     --rate        lookups a second (1000), each on a socket of its own. Of 20 lookups one is made over TCP; the others
  *                   in turn from connected UDP sockets (as glibc does) and from unconnected ones (as musl does).
  *     --timeout-ms  a query that has no answer after so long is unanswered (1000). Later ones are sent on time.
- *     --seconds     until SIGTERM, unless told.
+ *     --seconds     for how long (until SIGTERM).
  *     --kept        connected UDP sockets that are kept (0), each asked --kept-rate times a second (10).
  *     --quiet       the same, but after its first answer each of these sockets is asked nothing until SIGUSR1.
  *
  * It prints the line "asking" as soon as a lookup and the first query of every kept socket were answered, and one line
- * of JSON at the end, on SIGTERM too, when the queries under way are answered or unanswered:
+ * of JSON at the end, also after SIGTERM, when the queries under way are answered or unanswered:
  *
  *     {"seconds":X,"late_ms":X,"lookups":{...},"udp":{...},"udp_connected":{...},"tcp":{...},"kept":{...},"quiet":{...}}
  *
@@ -27,8 +27,8 @@
  *                        nothing is asked is no silence. Of kept sockets: the longest of any one socket.
  *     slowest_ms         the longest time from a query to its answer
  * `kept` and `quiet` also have
- *     longest_unnoticed_ms   like the silence of one socket, but an error ends it, too: how long the program was neither
- *                            answered nor told
+ *     longest_unnoticed_ms   like the silence of one socket, but an error ends it, too: how long the program had neither
+ *                            an answer nor an error
  *     slowest_recovery_ms    the longest time from an error of a socket to its next answer. As nginx and HAProxy do, the
  *                            program closes a socket that has an error, and opens another with the next query.
  *     silent                 the number of sockets whose last query was not answered when the program stopped
@@ -407,7 +407,7 @@ static int64_t time_out(void) {
     return INT64_MAX;
 }
 
-/* "asking" tells whoever started us that the load is on. */
+/* Prints "asking" once the load has begun, for whoever started us. */
 static void say_asking(void) {
     static bool said;
 

@@ -1,4 +1,4 @@
-/* First process of every Pod: keeps its namespaces, and reaps what becomes orphaned where they share a PID namespace. */
+/* The first process of every Pod. It keeps the Pod's namespaces, and reaps orphans in a shared PID namespace. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
