@@ -249,13 +249,19 @@ BAD: list[Bad] = [
     ),
     *_partners("protocols differ, other side", [port(80)], [port(80, protocol="UDP")], _BACK_PORTS, _NO_FRONTEND),
     *_partners(
-        "frontend port alone",
+        "frontend port without a partner",
         [port(1, "a"), port(2, "b")],
         [port(3, "a")],
         "spec.frontend.MATCHER.toPorts",
         _NO_BACKEND,
     ),
-    *_partners("backend port alone", [port(1, "a")], [port(2, "a"), port(3, "b")], _BACK_PORTS, _NO_FRONTEND),
+    *_partners(
+        "backend port without a partner",
+        [port(1, "a")],
+        [port(2, "a"), port(3, "b")],
+        _BACK_PORTS,
+        _NO_FRONTEND,
+    ),
     *_partners(
         "name of another protocol",
         [port(1, "a"), port(2, "b")],
@@ -568,7 +574,7 @@ GOOD: dict[str, Json] = {
     "check: a port, whatever toPorts has": changed(address_policy(), {CHECK: {"dns": {"name": "."}, "port": 53}}),
     "check: least times": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "50ms", "timeout": "50ms"}}),
     "check: most times": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "5m", "timeout": "300s"}}),
-    "check: a short interval alone": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "100ms"}}),
+    "check: only a short interval": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "100ms"}}),
     "check: parts in any order": changed(address_policy(), {CHECK: {"tcp": {}, "interval": "1ms1s1m1s"}}),
     "check: a long name": changed(
         address_policy(), {CHECK: {"dns": {"name": f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}"}, "port": 53}}

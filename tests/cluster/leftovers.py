@@ -76,7 +76,7 @@ def remove(identity: str) -> None:
 
 
 def stop(identity: str) -> None:
-    """Ends its processes and removes all that it has, except for its files. Raises TimeoutError likewise."""
+    """Ends its processes and removes all that it has, except for its files. Raises TimeoutError like `remove`."""
     _kill(hierarchies()[0] / identity)
     subprocess.run(["ip", "netns", "delete", identity], check=False, capture_output=True)
     for hierarchy in hierarchies():

@@ -10,9 +10,9 @@ from tests.cluster.processes import run
 
 SWITCH = "nodes"
 SWITCH_MAC = "02:00:00:00:00:01"
-"""A bridge without an address of its own has the lowest of its ports' addresses. When that port's node dies, the other
-nodes know the API server by an address that is gone, until ARP notices some ten seconds later: too late for their
-leases, so the control plane takes all of them for dead."""
+"""Without a MAC address of its own, a bridge has the lowest of its ports' addresses. When the node of that port dies,
+the other nodes go on sending to this address, until ARP notices some ten seconds later. That is too late for their
+leases, so the control plane would take all of them for dead."""
 
 
 class SwitchedControlPlane(WholeControlPlane):

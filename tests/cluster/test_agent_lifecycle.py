@@ -1,4 +1,4 @@
-"""The agent or the API server goes away and comes back: redirects stay as they are meanwhile, and catch up after it."""
+"""The agent or the API server goes away and comes back: redirects stay as they are, and catch up afterwards."""
 
 from __future__ import annotations
 

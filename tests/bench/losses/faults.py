@@ -56,7 +56,7 @@ def killed(way: Way) -> None:
 
 
 def out_of_memory(way: Way) -> None:
-    """A process allocates up to the container's limit; the kernel is told to choose the server."""
+    """A process allocates up to the container's limit. The server has the highest score, so the kernel kills it."""
     process = way.process(way.server())
     Path(f"/proc/{process}/oom_score_adj").write_text("1000")
     join_and_allocate = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(_memory_cgroup(process) / "cgroup.procs")]

@@ -25,7 +25,7 @@ class Way:
     name: str
     heading: str
     workload: str
-    """The server's, as `kind/name`."""
+    """What the server's Pods belong to, as `kind/name`."""
     selector: str
     installation: Installation | None = None
     """The agent's, if the way has one."""
@@ -161,7 +161,7 @@ def _upstream_service() -> Manifest:
 
 
 def _node_cache(upstream: str) -> list[Manifest]:
-    """The manifest's objects and zones, without the zones for reverse lookups, which nobody makes here."""
+    """The manifest's objects and zones, but no zones for reverse lookups, since nobody makes such lookups here."""
     common = f"    errors\n    reload\n    loop\n    bind {LOCAL_ADDRESS} {CLUSTER_DNS}\n    prometheus :9253\n"
     corefile = (
         f"cluster.local:53 {{\n{common}    cache {{\n        success 9984 30\n        denial 9984 5\n    }}\n"
