@@ -1,5 +1,5 @@
-"""Settings: the configuration file and its typed loader, logging and back-off; in `domain`, the words that all parts
-share; in `input`, how untrusted text is read.
+"""What every other package needs: the settings and their loader, logging, and back-off.
 
-The lowest layer: it imports no other package of ours.
+`domain` has the words that all parts share; `input` reads untrusted text. This is the lowest layer: it imports no other
+package of ours.
 """

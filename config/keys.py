@@ -1,4 +1,4 @@
-"""Every key of the configuration: what its value must be, and which environment variable wins over it
+"""Every key of the configuration: what its value must be, and which environment variable overrides it
 (docs/configuration.md). Pure."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_UINT32 = 2**32 - 1
 
 def node_name(raw: object) -> str:
     """In lower case, as the kubelet registers a node, whatever case its host name or --hostname-override has."""
-    # Only ASCII letters: the sign for kelvin, for one, is a `k` in lower case.
+    # Only ASCII, since `lower` turns a few other characters into ASCII letters, such as the Kelvin sign into `k`.
     name = raw.lower() if isinstance(raw, str) and raw.isascii() else ""
     if not DNS_SUBDOMAIN.fullmatch(name) or not all(DNS_LABEL.fullmatch(part) for part in name.split(".")):
         raise WrongValue(raw, "a Kubernetes node name (letters, digits, '-' and '.', at most 253)")
@@ -45,7 +45,7 @@ def bind_address(raw: object) -> str:
         address = ip_address(text(raw))
     except ValueError:
         raise WrongValue(raw, "an IPv4 or IPv6 address, such as 0.0.0.0 or ::1") from None
-    # A socket that listens on one IPv6 address can't be given an IPv4-mapped one.
+    # The server's IPv6 sockets serve IPv6 only, and such a socket can't bind to an IPv4-mapped address.
     return str(address.ipv4_mapped or address) if isinstance(address, IPv6Address) else str(address)
 
 
@@ -106,7 +106,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "REDIRECT_QOS_LIMIT": "redirect.qos_limit",
     "LOG_LEVEL": "log.level",
 }
-"""Variable -> the key that it wins over. An empty variable counts as unset: a manifest's template often leaves one."""
+"""Variable -> the key that it overrides. An empty variable counts as unset, since templates often leave one empty."""
 
 
 def names_in(section: str) -> tuple[str, ...]:

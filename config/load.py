@@ -1,4 +1,4 @@
-"""Loads the configuration: one YAML file, then the environment variables that win over it (docs/configuration.md).
+"""Loads the configuration: one YAML file, then the environment variables that override it (docs/configuration.md).
 
 Everything is checked before anything is refused, so that the operator sees all faults at once.
 """
@@ -61,7 +61,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
             place = f"environment variable {variable}"
             faults.extend(f"{place}: {fault}" for fault in _read_variable(key, environ[variable], found))
     settings = _build(found)
-    # A faulty address or port has its default here, with which a collision would mean nothing.
+    # Where an address or port is faulty, the settings have its default, which the operator did not ask for.
     if not any(fault.path in _ADDRESSES for fault in report.faults) and _collide(settings.health, settings.metrics):
         faults.append(f"{path}: {_collision(settings.health, settings.metrics)}")
     if faults:
@@ -74,7 +74,7 @@ def _read_file(path: Path) -> dict[Any, Any]:
     try:
         documents = parse_yaml(path.read_bytes())
     except OSError as error:
-        raise ConfigError([f"{path}: can't be read: {error.strerror}; it must be a readable YAML file"]) from error
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}; it must be a readable YAML file"]) from error
     except FileFault as fault:
         raise ConfigError([f"{path}: {fault}"]) from fault
     content = documents[0] if documents else None
@@ -87,16 +87,16 @@ def _read_file(path: Path) -> dict[Any, Any]:
 
 
 def _read_keys(content: dict[Any, Any], report: Report) -> dict[str, Any]:
-    """Key -> value, for the keys that are given and right."""
+    """Key -> value, for the keys that are given and have a valid value."""
     top = Fields(content, "", report, _allowed(""))
-    # A section whose keys are all commented out is null, and an empty one.
+    # A section whose keys are all commented out is null in YAML. It counts as an empty one.
     sections = {name: top.mapping(name, _allowed(name)) or Fields({}, name, report) for name in _SECTIONS} | {"": top}
     found: dict[str, Any] = {}
     for key, reader in READERS.items():
         section, _, name = key.rpartition(".")
         fields = sections[section]
         if key == "node_name" and fields.get(name) == "":
-            continue  # as the shipped file has it: the host name
+            continue  # an empty name stands for the default, the host name
         if name in dict(fields.entries()) and not fields.has(name):
             fields.fault(name, "is null; it must have a value, or be left out")
         value = fields.read(name, reader)
@@ -119,7 +119,7 @@ def _unknown_keys(report: Report) -> list[str]:
 
 
 def _read_variable(key: str, raw: str, found: dict[str, Any]) -> tuple[str, ...]:
-    """Puts the variable's value in place of the file's. Returns its faults."""
+    """Puts the variable's value in place of the file's. Returns the faults of the variable."""
     report = Report()
     section, _, name = key.rpartition(".")
     value = Fields({name: _from_text(key, raw)}, section, report).read(name, READERS[key])

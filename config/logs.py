@@ -21,8 +21,8 @@ _LEAST_LEVELS = {
     "pykka": logging.WARNING,
     "urllib3": logging.INFO,
 }
-"""Logger of a library -> its lowest level. Below it, they log whole answers of the API server, and the start and end of
-each actor, which we log ourselves."""
+"""Logger of a library -> the lowest level that is logged. Below it, a library logs whole answers of the API server, or
+the start and end of each actor, which we log ourselves."""
 
 _log = logging.getLogger(__name__)
 

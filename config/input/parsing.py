@@ -1,9 +1,9 @@
 """Bytes of a YAML or JSON file to plain values, strictly and within bounds. Pure; never raises anything but FileFault.
 
-YAML is read as Kubernetes' own tools read it, with three differences:
+YAML is read as PyYAML's safe loader reads it, with three differences:
 - a key that appears twice in one mapping is a fault: YAML forbids it, and PyYAML would quietly take the later one;
 - merge keys (`<<`) are bounded, since they can make a small file grow without limit;
-- so is the depth, since PyYAML's C parser recurses on the C stack and would take the process down.
+- the depth is bounded, since PyYAML's C parser recurses on the C stack, so a deep file would crash the process.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class StrictLoader(yaml.CSafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._flattened: dict[int, yaml.MappingNode] = {}
-        """By identity. A mapping that is merged into several others is seen once for each, and from the second time on
-        its own merged keys are already in place, where they would look like duplicates."""
+        """id() of a mapping -> the mapping, once its merge keys are resolved. PyYAML comes back to a mapping for each
+        one into which it is merged. By then its merged keys are in place, and would look like duplicates."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Resolves the merge keys of a mapping; PyYAML calls it for every mapping."""

@@ -1,8 +1,8 @@
 """Requests to the API server, in raw JSON over the official client's transport.
 
 The client does the authentication: in-cluster (it reads the token file again each minute, since the kubelet rotates the
-token) or by kubeconfig. After a 401 the whole configuration is read again. Every request has a time-out, and none is
-retried here: ApiError has the time that the server asks us to wait (`Retry-After`), and the caller keeps to it.
+token) or by kubeconfig. After a 401 the whole configuration is read again. Every request has a time-out. No request is
+retried here: ApiError has the time that the server asks us to wait (`Retry-After`), and the caller has to obey it.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Api:
         self._client = self._connect()
 
     def servers(self) -> frozenset[tuple[Address, int]]:
-        """Addresses and ports of the API server, as far as they are given by number: the one that the client uses, and
-        the one that the kubelet gives to every Pod in its environment."""
+        """Address and port of the API server as the client uses it, and as the kubelet gives it to every Pod in its
+        environment. Where there is a host name in place of an IP address, it is left out."""
         url = urlsplit(self._client.configuration.host)
         named = (url.hostname or "", url.port or (80 if url.scheme == "http" else 443))
         env = (os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", ""))
@@ -204,7 +204,7 @@ def _load_default(configuration: Configuration) -> None:
 
 
 def _numeric(host: str, port: int | str) -> tuple[Address, int] | None:
-    """None for a name, which would have to be resolved, and for what is not an address at all."""
+    """None if `host` is not an IP address, or `port` not a number."""
     try:
         address = ip_address(host.strip("[]"))
         return getattr(address, "ipv4_mapped", None) or address, int(port)

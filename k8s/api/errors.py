@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from email.utils import parsedate_to_datetime
 
-MOST_RETRY_AFTER_SECONDS = 300.0
+REFUSALS = (401, 403)
+"""HTTP codes with which a server that is well refuses our credentials, or a request for which we have no right."""
+MAX_RETRY_AFTER_SECONDS = 300.0
 """A longer `Retry-After` is cut to this, so that a misconfigured proxy can't leave an agent blind for a day."""
-_MOST_MESSAGE = 500
+_MAX_MESSAGE = 500
 
 
 class Unreachable(Exception):
@@ -44,8 +46,8 @@ def api_error(status: int, answer: object, *, retry_after: str | None = None) ->
     return ApiError(
         status,
         str(found.get("reason") or "Unknown"),
-        " ".join(str(found.get("message") or "no message").split())[:_MOST_MESSAGE],
-        retry_after=min(asked, MOST_RETRY_AFTER_SECONDS),
+        " ".join(str(found.get("message") or "no message").split())[:_MAX_MESSAGE],
+        retry_after=min(asked, MAX_RETRY_AFTER_SECONDS),
         causes=frozenset(
             str(each.get("reason")) for each in (causes if isinstance(causes, list) else ()) if isinstance(each, dict)
         ),
@@ -53,7 +55,7 @@ def api_error(status: int, answer: object, *, retry_after: str | None = None) ->
 
 
 def _seconds(value: object) -> float:
-    """A `Retry-After`: a number of seconds or a date (RFC 9110). 0 for nothing, and for anything else."""
+    """A `Retry-After`: a number of seconds or a date (RFC 9110). 0 if it is absent, or is neither of them."""
     text = str(value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text)

@@ -1,11 +1,11 @@
 """One collection of the API, listed and then watched until `stop`. Blocking; in a thread of its own.
 
-It lists, watches from the list's resourceVersion, and lists again only when that has expired (410) or somebody asks for
-it. When a watch ends, breaks or falls silent, the next one goes on from the same version. After an error it waits with
-back-off and jitter, and no less than the server asks for (`Retry-After`). What was delivered before stays.
+It lists, watches from the list's resourceVersion, and lists again only when that has expired (410) or `refresh` is
+called. When a watch ends, breaks or falls silent, the next one goes on from the same version. After an error it waits
+with back-off and jitter, and no less than the server asks for (`Retry-After`). What was delivered before stays valid.
 
-What it says of the server (`k8s.api.trouble.TroubleKind`):
-- The server is well as long as it gives good answers. A watch in which nothing happens for SILENCE_SECONDS is asked for
+How it judges the server (`k8s.api.trouble.TroubleKind`):
+- The server is well as long as it gives good answers. A watch in which nothing happens for SILENCE_SECONDS is requested
   again, and the answer to that request counts: a real API server sends no bookmarks for a kind that never changed.
 - An outage is anything that prevents a good answer and may pass by itself.
 - A refusal (401, 403) comes from a server that is well. Only a person can end it, so it is reported as such.
@@ -31,7 +31,7 @@ from collections.abc import Callable
 from config.backoff import Backoff
 from k8s.api.absence import is_absent
 from k8s.api.client import Api, Raw, WatchStream
-from k8s.api.errors import ApiError, Silence, Unreachable, api_error
+from k8s.api.errors import REFUSALS, ApiError, Silence, Unreachable, api_error
 from k8s.api.object_reader import ObjectReader
 from k8s.api.resource import Reduce, Resource
 from k8s.api.stream_events import Bookmarked, Changed, Deleted, Failed, Listed, StreamEvent
@@ -45,26 +45,27 @@ _log = logging.getLogger(__name__)
 PAGE_SIZE = 500
 SILENCE_SECONDS = 150.0
 """An API server sends a bookmark about every minute, but none for a kind that never changed. After this time without
-any event the watch is asked for again, which shows whether the server is still there."""
+any event the watch is requested again, which shows whether the server is still there."""
 _WATCH_SECONDS = (300, 600)
 """The API server is asked to end a watch after a random time in this range, so that a thousand agents do not come back
 together."""
 _BACKOFF = Backoff(first=0.25, longest=10.0)
 _WELL_SECONDS = 1.0
-"""The server was well during a watch that lasted this long."""
+"""If a watch lasts this long, the server was well during it. A server that is shutting down accepts a watch and ends it
+at once."""
 _PROBATION_SECONDS = 5.0
-"""The silence that is allowed in the watch after one that ended sooner: if it lasts, the server is well again."""
+"""In place of SILENCE_SECONDS for the watch that follows one that ended at once. When it passes in silence, the server
+counts as well again, and the watch is requested again."""
 _ABSENCES = 3
 """How many times in a row a kind must be found absent before its objects count as gone."""
 _ABSENT_FIRST_SECONDS = 4.0
 _ABSENT_SECONDS = 60.0
 """The longest time until an absent CRD is looked for again."""
-_MOST_TOO_LARGE = 3
-"""How many times in a row a server may not know our newest version yet. After that it never will (etcd was restored
-from a backup), and we take what it has."""
+_MAX_TOO_LARGE = 3
+"""How many times in a row a server may say that it does not know our newest version yet. After that we take what it
+has: its etcd was probably restored from a backup, so it will never know the version."""
 _GONE = 410
 _NOT_FOUND = 404
-_REFUSALS = (401, 403)
 _TOO_LARGE = "ResourceVersionTooLarge"
 
 
@@ -89,14 +90,14 @@ class ListWatch:
         self._known = False
         """Whether a list was delivered while the server had this kind."""
         self._verb = "list"
-        """The last request, as rights name it."""
+        """The verb of the last request, as in an RBAC rule."""
         self._failures = 0
         """In a row."""
         self._absences = 0
         self._too_large = 0
         self._ended_at_once = False
-        """The last watch was accepted and ended within _WELL_SECONDS. From then on, that a watch is accepted does not
-        count as an answer, until one lasts."""
+        """The last watch was accepted and ended within _WELL_SECONDS. Until a watch lasts longer, the acceptance of a
+        watch does not count as a good answer."""
 
     def stop(self) -> None:
         self._stopping.set()
@@ -149,7 +150,7 @@ class ListWatch:
             return "absent"
         if _TOO_LARGE in error.causes:
             self._too_large += 1
-        kind = TroubleKind.REFUSED if error.status in _REFUSALS else TroubleKind.OUTAGE
+        kind = TroubleKind.REFUSED if error.status in REFUSALS else TroubleKind.OUTAGE
         self._fail(kind, str(error.status), advice(error, self._resource, self._verb), error.retry_after)
         return ""
 
@@ -207,7 +208,7 @@ class ListWatch:
 
     def _freshness(self) -> dict[str, str | int]:
         """An API server before 1.32 answers a list with a limit, or without a version, from etcd."""
-        if not self._resource.from_cache or self._too_large > _MOST_TOO_LARGE:
+        if not self._resource.from_cache or self._too_large > _MAX_TOO_LARGE:
             return {"limit": PAGE_SIZE}
         if not self._seen:
             return {"resourceVersion": "0"}
@@ -280,7 +281,7 @@ class ListWatch:
             self._advance(metadata)
 
     def _deliver_change(self, raw: Raw, received_at: float, *, deleted: bool) -> None:
-        """Of an object that is deleted, only the metadata needs to be understood."""
+        """Of a deleted object, only the metadata is read."""
         name = raw_identity(self._resource.kind, raw)
         if deleted:
             self._reader.forget(name)
@@ -290,7 +291,7 @@ class ListWatch:
         elif name is not None:
             self._deliver(Deleted(name, received_at))
 
-    # --- what they share -------------------------------------------------------------------------------------------
+    # --- what listing and watching share ---------------------------------------------------------------------------
 
     def _selectors(self) -> dict[str, str | int]:
         pairs = (("fieldSelector", self._resource.field_selector), ("labelSelector", self._resource.label_selector))
@@ -315,7 +316,7 @@ class ListWatch:
     def _wait(self, seconds: float, retry_after: float = 0.0) -> None:
         """Ends early when there is something to do, except for the time that the server asked us to wait."""
         if retry_after:
-            # A share of it more, so that not all clients come back together.
+            # Up to a quarter longer than the server asked for, so that not all clients come back together.
             self._stopping.wait(max(seconds, retry_after * (1 + random.random() / 4)))  # noqa: S311
         elif not self._stopping.is_set():
             self._awake.wait(seconds)

@@ -1,4 +1,4 @@
-"""A collection of the API that is listed and watched: its path, and how it is read. Pure."""
+"""A collection of the API that is listed and watched: its path, its selectors, and how its objects are read. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Resource:
 
     @property
     def name(self) -> str:
-        """As rights name it: `pods`, `localredirectpolicies.balancing.elf.io`."""
+        """RESOURCE.GROUP, as kubectl writes it: `pods`, `localredirectpolicies.balancing.elf.io`."""
         parts = self.path.strip("/").split("/")
         return f"{parts[-1]}.{parts[1]}" if parts[0] == "apis" else parts[-1]
 

@@ -1,4 +1,4 @@
-"""Since when one collection can't be read, and why. Logs each change of that once."""
+"""Since when one collection can't be read, and why. Each change of this is logged once."""
 
 from __future__ import annotations
 

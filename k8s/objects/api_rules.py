@@ -32,14 +32,15 @@ _METADATA = {
 """The fields of ObjectMeta and their types."""
 _WORDS = {str: "a string (in quotes)", int: "a whole number", dict: "a mapping", list: "a list"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]\d\d:\d\d)")
-_MOST_ANNOTATIONS = 256 << 10
+_MAX_ANNOTATIONS = 256 << 10
 _OWNER_FIELDS = ("apiVersion", "kind", "name", "uid")
 
 _SELECTORS = ("spec.backend.endpointSelector", "spec.config.nodeLabelSelector")
 _PORTS = ("spec.frontend.serviceMatcher.toPorts", "spec.frontend.addressMatcher.toPorts", "spec.backend.toPorts")
-MOST_PORTS = 128
-MOST_LABELS = 64
-MOST_VALUES = 64
+_MAX_PORTS = 128
+_MAX_LABELS = 64
+_MAX_VALUES = 64
+"""The three limits of lists and mappings in k8s/crd.yaml (maxItems, maxProperties)."""
 
 
 def api_faults(raw: object) -> tuple[str, ...]:
@@ -49,15 +50,15 @@ def api_faults(raw: object) -> tuple[str, ...]:
     if isinstance(metadata, dict):
         _check_metadata(Fields(metadata, "metadata", report, tuple(_METADATA)))
     for path in _PORTS:
-        _check_size(raw, path, MOST_PORTS, report)
+        _check_size(raw, path, _MAX_PORTS, report)
     for path in _SELECTORS:
-        _check_size(raw, f"{path}.matchLabels", MOST_LABELS, report)
-        _check_size(raw, f"{path}.matchExpressions", MOST_LABELS, report)
+        _check_size(raw, f"{path}.matchLabels", _MAX_LABELS, report)
+        _check_size(raw, f"{path}.matchExpressions", _MAX_LABELS, report)
         expressions = _at(raw, f"{path}.matchExpressions")
         for index, expression in enumerate(expressions if isinstance(expressions, list) else ()):
             values = expression.get("values") if isinstance(expression, dict) else None
-            if isinstance(values, list) and len(values) > MOST_VALUES:
-                report.fault(f"{path}.matchExpressions[{index}].values", _too_many(values, MOST_VALUES))
+            if isinstance(values, list) and len(values) > _MAX_VALUES:
+                report.fault(f"{path}.matchExpressions[{index}].values", _too_many(values, _MAX_VALUES))
     unknown = (f"{field}: is not a field of metadata" for field in report.unknown)
     return (*report.all_faults(), *unknown)
 
@@ -93,8 +94,8 @@ def _check_strings(metadata: Fields, name: str, is_key: Callable[[str], bool], i
             fields.fault(key, str(WrongValue(value, LABEL_VALUE_RULE)))
         else:
             size += len(key.encode()) + len(value.encode())
-    if name == "annotations" and size > _MOST_ANNOTATIONS:
-        metadata.fault(name, f"{size} bytes are too many; they must be at most {_MOST_ANNOTATIONS}")
+    if name == "annotations" and size > _MAX_ANNOTATIONS:
+        metadata.fault(name, f"{size} bytes are too many; they must be at most {_MAX_ANNOTATIONS}")
 
 
 def _check_finalizers(metadata: Fields) -> None:

@@ -18,7 +18,7 @@ _LABEL = r"[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)([.]|{_LABEL}([.]{_LABEL})*[.]?)")
 _DNS_TYPES = {each: each for each in ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT")}
 _HTTP_PATH = re.compile(r"(?=.{1,1024}\Z)/[!-~]*")
-_MOST_RESULTS = 100
+_MAX_RESULTS = 100
 _INTERVAL, _TIMEOUT = 1000, 500
 """Milliseconds; the defaults. Where the interval is shorter than the default time-out, the time-out is the interval."""
 _FAILURES, _SUCCESSES = 2, 1
@@ -37,8 +37,8 @@ def read_health_check(backend: Fields, ports: Sequence[PortSpec]) -> HealthCheck
     if interval and timeout and timeout > interval:
         wrong = f"{shown(check.get('timeout'))} is longer than the interval"
         check.fault("timeout", f"{wrong}; it must be at most that, so that a check ends before the next one starts")
-    failures = check.integer("failureThreshold", 1, _MOST_RESULTS)
-    successes = check.integer("successThreshold", 1, _MOST_RESULTS)
+    failures = check.integer("failureThreshold", 1, _MAX_RESULTS)
+    successes = check.integer("successThreshold", 1, _MAX_RESULTS)
     if probe is None or interval is None or timeout is None:
         return None
     if port is None and not check.has("port"):

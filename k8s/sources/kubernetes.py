@@ -32,7 +32,7 @@ _HEARD_SECONDS = 1.0
 """Heard is delivered no more often than this while only its time changes."""
 _WORST_FIRST = (TroubleKind.REFUSED, TroubleKind.ABSENT, TroubleKind.OUTAGE)
 """A refusal is the worst, since it stays until a person ends it."""
-_MOST_MESSAGES = 3
+_MAX_MESSAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,4 +280,4 @@ def worst_trouble(troubles: Iterable[Trouble]) -> Trouble | None:
     if not found:
         return None
     messages = dict.fromkeys(each.message for each in found if each.kind == found[0].kind)
-    return Trouble(found[0].kind, found[0].since, "; ".join(list(messages)[:_MOST_MESSAGES]))
+    return Trouble(found[0].kind, found[0].since, "; ".join(list(messages)[:_MAX_MESSAGES]))

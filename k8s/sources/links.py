@@ -17,7 +17,7 @@ from pathlib import Path
 
 from inotify_simple import Event, INotify, flags
 
-_MOST_LINKS = 40
+_MAX_LINKS = 40
 """The kernel's limit for one path (MAXSYMLINKS); beyond it, opening fails with ELOOP."""
 _STEP_MASK = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | flags.CLOSE_WRITE | flags.ONLYDIR
 _FILE_MASK = flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
@@ -131,7 +131,7 @@ def steps(path: Path) -> Iterator[tuple[Path, str]]:
     current = path.parent.resolve()
     ahead = [path.name]
     links = 0
-    while ahead and links <= _MOST_LINKS:
+    while ahead and links <= _MAX_LINKS:
         part = ahead.pop(0)
         if part == "..":
             current = current.parent

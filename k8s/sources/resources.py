@@ -12,7 +12,7 @@ from k8s.objects.policy_status import parse_policy_with_status
 from k8s.objects.service import read_service
 from k8s.sources.source import Topic
 
-MOST_WATCHES = 20
+MAX_WATCHES = 20
 """The most watches of single Services, or of Pod queries. Beyond that, one watch of all Services (or Pods) costs the
 API server less."""
 
@@ -38,11 +38,11 @@ ALL_PODS = Resource(kind="Pod", path="/api/v1/pods")
 
 
 def resources_for(topics: frozenset[Topic]) -> frozenset[Resource]:
-    """One watch for each; for a kind with more than MOST_WATCHES, one watch for all its objects."""
+    """One watch for each; for a kind with more than MAX_WATCHES, one watch for all its objects."""
     services = {each for each in topics if isinstance(each, NamespacedName)}
     queries = {each for each in topics if isinstance(each, PodQuery)}
-    found = {_service(name) for name in services} if len(services) <= MOST_WATCHES else {ALL_SERVICES}
-    found |= {_pods(query) for query in queries} if len(queries) <= MOST_WATCHES else {ALL_PODS}
+    found = {_service(name) for name in services} if len(services) <= MAX_WATCHES else {ALL_SERVICES}
+    found |= {_pods(query) for query in queries} if len(queries) <= MAX_WATCHES else {ALL_PODS}
     return frozenset(found)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from k8s.api.client import Api, Raw, Timeouts
-from k8s.api.errors import ApiError, Unreachable
+from k8s.api.errors import REFUSALS, ApiError, Unreachable
 from k8s.status.election_lease import LEASES_PATH, NAME, read_record
 
 _log = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ _TIMEOUTS = Timeouts(connect=1.0, read=1.5)
 """Short, since this look must not cost the leader its own Lease."""
 _STALE_SECONDS = 300.0
 """A Lease whose renewTime is older than this by our clock was left behind: clocks do not differ by that much."""
-_REFUSALS = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Installations:
         try:
             answer = self._api.get(LEASES_PATH, {"fieldSelector": f"metadata.name={NAME}"}, timeouts=_TIMEOUTS)
         except ApiError as error:
-            if error.status in _REFUSALS:
+            if error.status in REFUSALS:
                 self._warn(error)
             return ()
         except Unreachable:
