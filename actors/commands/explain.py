@@ -19,7 +19,7 @@ from bpf.explaining.installed import calling_namespaces, neighbours, opened_maps
 from bpf.tables import table
 from config.domain.ids import NamespacedName
 from config.settings import Settings
-from k8s.commands.pods import SourceSilent, find_pod
+from k8s.commands.pods import SourceUnreadable, find_pod
 
 _NOT_THE_POLICY = (AGENT, NOT_ATTACHED, NOT_COVERED)
 """Reasons that do not depend on the policy."""
@@ -74,7 +74,7 @@ def _pod(name: ClientName, settings: Settings) -> tuple[KnownPod | None, str]:
         return None, ""
     try:
         pod = find_pod(NamespacedName(name.namespace, name.name), settings)
-    except SourceSilent as error:
+    except SourceUnreadable as error:
         return None, f"{error}; name the client as cgroup:PATH"
     below = find_cgroup(settings.datapath.cgroup)
     known = KnownPod(

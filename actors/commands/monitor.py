@@ -13,7 +13,7 @@ from bpf.monitoring.follow import follow
 from bpf.monitoring.printing import as_text, document, lost_as_text
 from config.domain.ids import NamespacedName
 from config.settings import Settings
-from k8s.commands.pods import SourceSilent, pod_names
+from k8s.commands.pods import SourceUnreadable, pod_names
 
 
 def lines(
@@ -45,5 +45,5 @@ def _pods(settings: Settings) -> Mapping[str, NamespacedName]:
     """Returns nothing while the source cannot be read. The lines then lack the caller's name, and nothing else."""
     try:
         return pod_names(settings)
-    except SourceSilent:
+    except SourceUnreadable:
         return {}

@@ -1,4 +1,4 @@
-"""How objects are told apart."""
+"""The keys that identify objects."""
 
 from __future__ import annotations
 

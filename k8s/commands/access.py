@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def access_faults(settings: Settings) -> tuple[list[str], str]:
-    """What is missing, and what to say when nothing is."""
+    """What is missing, and a sentence that says what works, for when nothing is missing."""
     if settings.source.kind == "directory":
         directory = settings.source.directory
         readable = directory.is_dir() and os.access(directory, os.R_OK | os.X_OK)
-        faults = [] if readable else [f"source.directory: {directory} is no directory that can be read"]
+        faults = [] if readable else [f"source.directory: {directory} is not a readable directory"]
         return faults, f"{directory} can be read"
     return _of_cluster(settings)
 
@@ -28,7 +28,7 @@ def access_faults(settings: Settings) -> tuple[list[str], str]:
 def _of_cluster(settings: Settings) -> tuple[list[str], str]:
     from k8s.api.client import Api  # noqa: PLC0415  (as above)
 
-    asked = {
+    needed = {
         "localredirectpolicies": (policies_path(PolicyKind.LOCAL_REDIRECT), ""),
         "services": ("/api/v1/services", ""),
         "pods": ("/api/v1/pods", f"spec.nodeName={settings.node_name}"),
@@ -37,17 +37,17 @@ def _of_cluster(settings: Settings) -> tuple[list[str], str]:
     faults = []
     try:
         api = Api(settings.source.kubeconfig)
-        for name, (path, selector) in asked.items():
+        for name, (path, selector) in needed.items():
             found = _fault(api, path, selector)
             if found:
                 faults.append(f"{name}: {found}")
     except (SourceConfigError, Unreachable) as error:
-        faults.append(f"the API server cannot be asked: {error}")
-    return faults, f"the API server lets us list {', '.join(asked)}"
+        faults.append(f"cannot connect to the API server: {error}")
+    return faults, f"the API server lets us list {', '.join(needed)}"
 
 
 def _fault(api: Api, path: str, selector: str) -> str:
-    """Raises Unreachable."""
+    """Why the collection cannot be listed; "" if it can. Raises Unreachable."""
     parameters: dict[str, str | int] = {"limit": 1} | ({"fieldSelector": selector} if selector else {})
     try:
         answer = api.get(path, parameters)

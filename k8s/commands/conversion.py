@@ -1,4 +1,4 @@
-"""What `run.py convert` makes of one object. Pure."""
+"""The result of `run.py convert` for one object. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`run.py convert`: manifests of Cilium's policies and of NodeLocal DNSCache as ours, with a remark for what differs.
+"""`run.py convert`: manifests of Cilium's policies and of NodeLocal DNSCache become ours. Remarks say what differs.
 
 docs/migration.md says what to do with the result.
 """

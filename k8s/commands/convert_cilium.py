@@ -1,6 +1,6 @@
 """A CiliumLocalRedirectPolicy (cilium.io/v2) as a LocalRedirectPolicy. Pure.
 
-The meaning of Cilium's fields is that of https://docs.cilium.io/en/stable/network/kubernetes/local-redirect-policy/.
+Cilium's fields are described at https://docs.cilium.io/en/stable/network/kubernetes/local-redirect-policy/.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from k8s.objects.selector import read_selector
 
 KIND = "CiliumLocalRedirectPolicy"
 _CILIUM = "cilium.io/v2"
-_WRITTEN_BY_TOOLS = "kubectl.kubernetes.io/last-applied-configuration"
+_OF_KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def convert_cilium_policy(document: Document, name: str, redirect: RedirectSettings) -> Conversion:
-    """`name` is that of the new policy. Faults name the fields of the given one."""
+    """`name` is the name of the new policy. Faults name the fields of Cilium's policy."""
     report = Report()
     source = source_name(document)
     fields = Fields(document.raw, "", report)
@@ -127,12 +127,12 @@ def _remarks(
     if not skip:
         yield (
             "spec.skipRedirectFromBackend: false is Cilium's default and is kept; true, which is ours, lets a backend "
-            "reach the frontend the normal way, as a cache must that forwards to the Service it stands in for"
+            "reach the frontend the normal way, which a cache needs that forwards to the Service it stands in for"
         )
     if spec.has("description"):
         yield "spec.description: has no counterpart and is left out"
     annotations = metadata.mapping("annotations")
-    if annotations and any(key != _WRITTEN_BY_TOOLS for key, _ in annotations.entries()):
+    if annotations and any(key != _OF_KUBECTL for key, _ in annotations.entries()):
         yield "metadata.annotations: are left out, since they are for other programs"
 
 

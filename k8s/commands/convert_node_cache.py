@@ -27,7 +27,7 @@ SUFFIX = "-redirected"
 _DNS_PORTS = (("dns", "UDP"), ("dns-tcp", "TCP"))
 _LABEL = "k8s-app"
 _SERVICE = "kube-dns"
-_NO_SETUP = ("setupinterface", "setupiptables", "setupebtables", "skipteardown")
+_SETUP_FLAGS = ("setupinterface", "setupiptables", "setupebtables", "skipteardown")
 """Flags of node-cache that change the node."""
 _ZONE = re.compile(r"^([^\s{}:]+)(?::53)?\s*\{", re.MULTILINE)
 """The first zone of a server block of a Corefile."""
@@ -43,7 +43,7 @@ def convert_node_cache(document: Document, others: Sequence[Document]) -> Conver
     """`others`: the other objects of the files. Faults name the object and the field."""
     source = source_name(document)
     if not _pod_spec(document).get("hostNetwork"):
-        remark = "spec.template.spec.hostNetwork: is not true, so it is a cache on the Pod network already and stays"
+        remark = "spec.template.spec.hostNetwork: is not true, so the cache is already on the Pod network; keep it"
         return Conversion(source=source, remarks=(remark,))
     made = _NodeCache(document, others)
     objects = tuple(made.objects())
@@ -54,7 +54,7 @@ def convert_node_cache(document: Document, others: Sequence[Document]) -> Conver
 
 @dataclass(slots=True)
 class _NodeCache:
-    """One DaemonSet on its way; `objects` is called before `faults` and `remarks` are read."""
+    """The conversion of one DaemonSet. `faults` and `remarks` are complete once all of `objects` have been taken."""
 
     document: Document
     others: Sequence[Document]
@@ -272,8 +272,8 @@ class _NodeCache:
 
 
 def _leave_the_node_alone(container: dict[str, Any], gone: list[object]) -> None:
-    """Takes out of a container what it needs to change the node. `gone`: names of volumes that are no longer there."""
-    kept = [each for each in _arguments(container) if each.lstrip("-").partition("=")[0] not in _NO_SETUP]
+    """Removes from a container all that it uses to change the node. `gone`: names of the volumes that were removed."""
+    kept = [each for each in _arguments(container) if each.lstrip("-").partition("=")[0] not in _SETUP_FLAGS]
     container["args"] = [*kept, "-setupinterface=false", "-setupiptables=false", "-skipteardown=true"]
     container.pop("securityContext", None)
     container["volumeMounts"] = [

@@ -1,4 +1,4 @@
-"""The Pods of this node, asked once, from the source that the configuration names."""
+"""The Pods of this node, read once from the source that the configuration names, for commands that name a Pod."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class NoSuchPod(Exception):
     """The source says that this node has no such Pod. The text is for the operator."""
 
 
-class SourceSilent(Exception):
-    """The source cannot be asked. The text says why."""
+class SourceUnreadable(Exception):
+    """The source cannot be read. The text says why."""
 
 
 def find_pod(name: NamespacedName, settings: Settings) -> Pod:
-    """Raises NoSuchPod and SourceSilent."""
+    """Raises NoSuchPod and SourceUnreadable."""
     if settings.source.kind == "directory":
         return _in_directory(name, settings.source.directory, settings.node_name, settings.redirect)
     return _in_cluster(name, settings.source.kubeconfig, settings.node_name)
 
 
 def pod_names(settings: Settings) -> dict[str, NamespacedName]:
-    """The Pods of this node: uid, or a static Pod's config hash -> name. Raises SourceSilent."""
+    """The Pods of this node: uid, or a static Pod's config hash -> name. Raises SourceUnreadable."""
     if settings.source.kind == "directory":
         pods = list(_pods_in_directory(settings.source.directory, settings.node_name, settings.redirect))
     else:
@@ -49,8 +49,8 @@ def _pods_in_cluster(kubeconfig: str, node: str) -> list[Pod]:
     try:
         answer = Api(kubeconfig).get("/api/v1/pods", {"fieldSelector": f"spec.nodeName={node}"})
     except (ApiError, Unreachable, SourceConfigError) as error:
-        msg = f"the API server cannot tell the Pods of this node: {error}"
-        raise SourceSilent(msg) from error
+        msg = f"cannot list the Pods of this node at the API server: {error}"
+        raise SourceUnreadable(msg) from error
     found = []
     for item in answer.get("items") or []:
         with contextlib.suppress(ObjectError):
@@ -69,8 +69,8 @@ def _in_cluster(name: NamespacedName, kubeconfig: str, node: str) -> Pod:
         items = answer.get("items") or []
         pod = parse_pod(items[0]) if items else None
     except (ApiError, Unreachable, SourceConfigError, ObjectError) as error:
-        msg = f"the API server cannot tell which Pod {name} is: {error}"
-        raise SourceSilent(msg) from error
+        msg = f"cannot read Pod {name} from the API server: {error}"
+        raise SourceUnreadable(msg) from error
     if pod is None:
         msg = f"there is no Pod {name} in the cluster"
         raise NoSuchPod(msg)
@@ -95,7 +95,7 @@ def _pods_in_directory(directory: Path, node: str, redirect: RedirectSettings) -
         files = sorted(path for path in directory.iterdir() if is_manifest(path.name))
     except OSError as error:
         msg = f"source.directory cannot be read: {error}"
-        raise SourceSilent(msg) from error
+        raise SourceUnreadable(msg) from error
     for path in files:
         try:
             found = read_manifest(

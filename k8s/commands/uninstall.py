@@ -1,7 +1,7 @@
 """The first step of `helm uninstall` (k8s/chart/templates/uninstall.yaml): replaces every agent by `run.py detach`.
 
-It patches the DaemonSet with k8s/detach.yaml, and waits until every node that can has detached. A node whose kubelet
-does not report cannot: it is named, and not waited for. Helm prints what is logged here.
+It patches the DaemonSet with k8s/detach.yaml, and waits until every node has detached. It does not wait for nodes whose
+kubelet does not report, since nothing can be detached there, but names them. Helm prints what is logged here.
 
     python -m k8s.commands.uninstall NAMESPACE DAEMONSET SECONDS
 """
@@ -24,12 +24,13 @@ LOOK_SECONDS = 10.0
 """Pods and nodes are read only after this time without progress, since in a large cluster they are many."""
 _STRATEGIC = "application/strategic-merge-patch+json"
 _NOT_FOUND = 404
-_TROUBLE = 429
+_SERVER_TROUBLE = 429
 """From this HTTP status on, the server is the problem: too many requests, or a failure of its own."""
 
 
 class Uninstall:
-    """Of one DaemonSet. Where the API server refuses for good (a missing right, no DaemonSet), ApiError is raised."""
+    """Detaches the nodes of one DaemonSet. Raises ApiError if the API server refuses for good (a missing right, no
+    DaemonSet)."""
 
     def __init__(self, api: Api, namespace: str, name: str) -> None:
         self._api = api
@@ -38,7 +39,7 @@ class Uninstall:
         self._patched = False
 
     def detach(self, seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> Remaining:
-        """Returns what remains when nothing more is to be waited for, or when the time is over."""
+        """Returns when no node is left to wait for, or when `seconds` are over, with the nodes that remain."""
         deadline, logged, since = clock() + seconds, "", clock()
         while now := self._progress():
             if now != logged:
@@ -83,8 +84,8 @@ class Uninstall:
 
 
 def _trouble(error: ApiError | Unreachable) -> str:
-    """Trouble of the server, which will probably pass. Raises what it refuses for good."""
-    if isinstance(error, ApiError) and error.status < _TROUBLE:
+    """The text of an error that will probably pass. Raises the error if the server refuses for good."""
+    if isinstance(error, ApiError) and error.status < _SERVER_TROUBLE:
         raise error
     return str(error)
 

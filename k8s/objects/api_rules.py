@@ -1,6 +1,6 @@
 """What the API server refuses in a policy although an agent would accept it; for `validate`. Pure.
 
-An agent takes such a manifest from a directory, since metadata that it does not use does it no harm.
+An agent accepts such a manifest in a directory, since metadata that it does not use can do no harm.
 """
 
 from __future__ import annotations

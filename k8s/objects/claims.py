@@ -15,7 +15,7 @@ from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from k8s.objects.model import Policy, ServiceFrontend
 
 Claim: TypeAlias = NamespacedName | Frontend | int
-"""A Service that is matched, a frontend, or a policy's number (`serviceId`)."""
+"""A Service that is matched, a frontend, or a policy id (`serviceId`)."""
 Age: TypeAlias = tuple[str, str, str]
 
 
@@ -44,7 +44,7 @@ def age(policy: Policy) -> Age:
 
 
 def claims_of(policy: Policy, frontends: Iterable[Frontend]) -> frozenset[Claim]:
-    """What a policy with these frontends keeps others from; nothing while it is invalid or disabled."""
+    """What a policy with these frontends claims for itself; nothing while it is invalid or disabled."""
     spec = policy.spec
     if spec is None or not spec.enabled:
         return frozenset()
@@ -59,19 +59,19 @@ def claims_of(policy: Policy, frontends: Iterable[Frontend]) -> frozenset[Claim]
 def decide_losses(claimants: Mapping[PolicyKey, Claimant]) -> dict[PolicyKey, tuple[Loss, ...]]:
     """The policies that are out of force, oldest first, each with everything that it lost.
 
-    Policies are decided from the oldest to the youngest, and only one that is in force keeps others out. A loss of the
-    Service comes before other losses, since it says most.
+    Policies are decided from the oldest to the youngest, and only one that is in force keeps others out. The loss of a
+    Service comes before other losses, since it explains most.
     """
     held: dict[Claim, PolicyKey] = {}
     losses: dict[PolicyKey, tuple[Loss, ...]] = {}
     for key, claimant in sorted(claimants.items(), key=lambda item: item[1].age):
         lost = claimant.claims & held.keys()
         if lost:
-            losses[key] = tuple(Loss(held[claim], claim) for claim in sorted(lost, key=_telling_first))
+            losses[key] = tuple(Loss(held[claim], claim) for claim in sorted(lost, key=_service_first))
         else:
             held |= dict.fromkeys(claimant.claims, key)
     return losses
 
 
-def _telling_first(claim: Claim) -> tuple[bool, str]:
+def _service_first(claim: Claim) -> tuple[bool, str]:
     return not isinstance(claim, NamespacedName), str(claim)

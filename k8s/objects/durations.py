@@ -10,8 +10,8 @@ _MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
 
 def milliseconds(text: str) -> int | None:
-    """None if it is not such a duration. As in Go's time.ParseDuration, the order of the parts does not matter, and a
-    unit may appear twice."""
+    """None if the text is not such a duration. As in Go's time.ParseDuration, the parts may be in any order, and a unit
+    may appear twice."""
     if not _DURATION.fullmatch(text):
         return None
     return sum(int(number) * _MILLISECONDS[unit] for number, unit in _PART.findall(text))

@@ -11,7 +11,7 @@ from config.input.fields import Fields
 from k8s.objects.durations import milliseconds
 from k8s.objects.model import PortSpec
 
-SHORTEST, LONGEST = 50, 300_000
+_SHORTEST, _LONGEST = 50, 300_000
 """Milliseconds."""
 _DURATION_RULE = "a duration of 50ms to 5m, such as 500ms, 1s or 1m30s (whole numbers with h, m, s or ms)"
 _LABEL = r"[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
@@ -19,21 +19,22 @@ _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)([.]|{_LABEL}([.]{_LABEL})*[.]?)")
 _DNS_TYPES = {each: each for each in ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT")}
 _HTTP_PATH = re.compile(r"(?=.{1,1024}\Z)/[!-~]*")
 _MAX_RESULTS = 100
-_INTERVAL, _TIMEOUT = 1000, 500
-"""Milliseconds; the defaults. Where the interval is shorter than the default time-out, the time-out is the interval."""
-_FAILURES, _SUCCESSES = 2, 1
+_DEFAULT_INTERVAL, _DEFAULT_TIMEOUT = 1000, 500
+"""Milliseconds. If the interval is shorter than the default time-out, the time-out is the interval."""
+_DEFAULT_FAILURES, _DEFAULT_SUCCESSES = 2, 1
 
 
 def read_health_check(backend: Fields, ports: Sequence[PortSpec]) -> HealthCheck | None:
-    """None when there is none, or when it is faulty. `ports`: spec.backend.toPorts; empty when those are faulty."""
+    """None if there is no health check, or a faulty one. `ports`: spec.backend.toPorts, empty if those are faulty."""
     known = (*_KINDS, "port", "interval", "timeout", "failureThreshold", "successThreshold")
     check = backend.mapping("healthCheck", known)
     if check is None:
         return None
     probe = _read_probe(check)
     port = check.integer("port", 1, 65535, quoted=True)
-    interval = check.read("interval", _duration) if check.has("interval") else _INTERVAL
-    timeout = check.read("timeout", _duration) if check.has("timeout") else min(_TIMEOUT, interval or _TIMEOUT)
+    interval = check.read("interval", _duration) if check.has("interval") else _DEFAULT_INTERVAL
+    default_timeout = min(_DEFAULT_TIMEOUT, interval or _DEFAULT_TIMEOUT)
+    timeout = check.read("timeout", _duration) if check.has("timeout") else default_timeout
     if interval and timeout and timeout > interval:
         wrong = f"{shown(check.get('timeout'))} is longer than the interval"
         check.fault("timeout", f"{wrong}; it must be at most that, so that a check ends before the next one starts")
@@ -50,8 +51,8 @@ def read_health_check(backend: Fields, ports: Sequence[PortSpec]) -> HealthCheck
         port=port,
         interval=interval / 1000,
         timeout=timeout / 1000,
-        failure_threshold=failures or _FAILURES,
-        success_threshold=successes or _SUCCESSES,
+        failure_threshold=failures or _DEFAULT_FAILURES,
+        success_threshold=successes or _DEFAULT_SUCCESSES,
     )
 
 
@@ -88,7 +89,7 @@ _KINDS: dict[str, Callable[[Fields], Probe]] = {"dns": _read_dns, "tcp": _read_t
 def _duration(raw: object) -> int:
     """Milliseconds."""
     found = milliseconds(raw) if isinstance(raw, str) else None
-    if found is None or not SHORTEST <= found <= LONGEST:
+    if found is None or not _SHORTEST <= found <= _LONGEST:
         raise WrongValue(raw, _DURATION_RULE)
     return found
 

@@ -1,4 +1,4 @@
-"""What tells one object from another, across kinds: its kind and key. Pure."""
+"""The identity of an object across all kinds: its kind and key. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The content of a manifest file as objects of the kinds that are asked for, with every fault. Pure."""
+"""The content of a manifest file as objects of the wanted kinds, with every fault. Pure."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from k8s.objects.service import read_service
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a file holds of the kinds asked for."""
+    """What a file holds of the wanted kinds."""
 
     objects: Mapping[Identity, KubeObject]
     document_faults: tuple[str, ...] = ()
     """Faults of documents that are not objects."""
     object_faults: tuple[str, ...] = ()
-    """Faults of objects of the kinds asked for; those of an invalid policy, too."""
+    """Faults of objects of the wanted kinds; those of an invalid policy, too."""
 
 
 def may_hold(data: bytes, kinds: frozenset[str]) -> bool:
-    """Whether a file may hold objects of these kinds. False is certain, and is found far sooner than by parsing."""
+    """Whether a file may hold objects of these kinds. False is certain. This takes far less time than parsing."""
     if not kinds:
         return False
-    # With a backslash in the file, a kind may be written with escapes, in JSON and in YAML's double quotes. Whole words
-    # are looked for, since the file of a Pod has keys such as enableServiceLinks. The items of a PodList may have no
-    # kind of their own.
+    # If there is a backslash, a kind may be written with escapes, in JSON and in YAML's double quotes. The search is
+    # for whole words, since the file of a Pod has keys such as enableServiceLinks. It finds PodList as well, since the
+    # items of a PodList may have no kind of their own.
     words = b"|".join(sorted(kind.encode() for kind in kinds))
     return b"\\" in data or re.search(rb"\b(?:%b)(?:List)?\b" % words, data) is not None
 
@@ -69,8 +69,8 @@ def read_manifest(
 
 
 def _is_ours(document: Document) -> bool:
-    """Whether a document of one of our kinds is meant: other API groups have a Service, too. A policy of a wrong group
-    is most likely a mistake, and is reported as faulty."""
+    """Whether the document is of one of our kinds: other API groups have a Service, too. A policy of a wrong group is
+    most likely a mistake, so it counts as ours, and is reported as faulty."""
     return document.kind in POLICY_KINDS or document.raw.get("apiVersion") == "v1"
 
 
@@ -80,7 +80,7 @@ def _parse(document: Document, node_name: str, redirect: RedirectSettings) -> Ku
     metadata = raw.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name:
-        # Without a name it could not even be kept as an invalid object.
+        # Without a name, not even an invalid object can be kept.
         wrong = "is missing" if name in (None, "") else f"{shown(name)} is wrong"
         fault = f"metadata.name: {wrong}; it must be a DNS name"
         raise ObjectError(f"{document.kind}/{display_name(raw)}", (fault,))

@@ -1,4 +1,4 @@
-"""Object metadata: names, creation time, labels, and the number of a policy. Pure."""
+"""Object metadata: names, creation time, labels, and the derived id of a policy. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from config.input.faults import Report, WrongValue, shown
 from config.input.fields import Fields
 
 MAX_POLICY_ID = 2**32 - 1
+"""Kernel rows have 32 bits for it."""
 MAX_NAME = 253
 
 
@@ -68,7 +69,7 @@ def check_name(metadata: Fields) -> None:
 
 
 def read_labels(metadata: Fields) -> frozenset[tuple[str, str]]:
-    """The labels of an object; that they are strings is all that is checked, since the API server checks the rest."""
+    """The labels of an object. Only that they are strings is checked, since the API server checks the rest."""
     fields = metadata.mapping("labels")
     if fields is None:
         return frozenset()

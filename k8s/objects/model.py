@@ -14,6 +14,8 @@ from config.domain.ids import NamespacedName, PolicyKey
 
 DEFAULT_AFFINITY_SECONDS = 10800
 """Kubernetes' own default for `timeoutSeconds` of a Service's ClientIP affinity; an address frontend has it, too."""
+MAX_AFFINITY_SECONDS = 86400
+"""Kubernetes' own limit of it; ours for policies is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,13 +86,13 @@ def _read_ips(status: Fields) -> tuple[Address, ...]:
 
 
 def _read_containers(status: Fields) -> frozenset[str]:
-    """`containerd://ID` -> ID. A container that has none yet, or one that can't be read, is not there: nothing in the
-    API server checks what a kubelet writes."""
+    """The ids in the status, without `containerd://`. Absent and malformed ids are left out: the API server does not
+    check what a kubelet writes."""
     found = [
         _text(Fields(raw, path, status.report).get("containerID")) for path, raw in status.items("containerStatuses")
     ]
-    names = [identifier.rpartition("://")[2] for identifier in found]
-    return frozenset(name for name in names if name and _is_plain(name))
+    ids = [identifier.rpartition("://")[2] for identifier in found]
+    return frozenset(each for each in ids if each and _is_plain(each))
 
 
 def _text(value: object) -> str:

@@ -12,11 +12,12 @@ from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.domain.names import DNS_LABEL
 from config.input.faults import Report, shown
 from config.input.fields import Fields
+from config.keys import MAX_UINT32
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.addresses import why_no_target
 from k8s.objects.health_check import read_health_check
 from k8s.objects.metadata import MAX_POLICY_ID, check_name, derived_policy_id, key_name, read_created
-from k8s.objects.model import AddressFrontend, Policy, PolicySpec, ServiceFrontend
+from k8s.objects.model import MAX_AFFINITY_SECONDS, AddressFrontend, Policy, PolicySpec, ServiceFrontend
 from k8s.objects.ports import check_partners, read_ports
 from k8s.objects.selector import read_selector
 
@@ -42,7 +43,7 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
     report = Report()
     is_balancing = isinstance(raw, dict) and raw.get("kind") == PolicyKind.BALANCING
     kind = PolicyKind.BALANCING if is_balancing else PolicyKind.LOCAL_REDIRECT
-    # A BalancingPolicy belongs to another product. We read its frontend, and do not judge its other fields.
+    # A BalancingPolicy belongs to another product. We read only its frontend, so any other fields are allowed.
     fields = Fields(raw, "", report, None if is_balancing else _TOP_FIELDS)
     fields.text("apiVersion", API_VERSION.__eq__, API_VERSION, needed=True)
     fields.text("kind", kind.__eq__, str(kind), needed=True)
@@ -97,8 +98,8 @@ def _read_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
         health_check = read_health_check(backend, ports)
     config = spec.mapping("config", _CONFIG_FIELDS) or Fields({}, "spec.config", spec.report)
     affinity = config.choice("sessionAffinity", {"ClientIP": True, "None": False})
-    seconds = config.integer("sessionAffinityTimeoutSeconds", 1, 86400)
-    limit = config.integer("redirectQosLimit", 0, MAX_POLICY_ID)
+    seconds = config.integer("sessionAffinityTimeoutSeconds", 1, MAX_AFFINITY_SECONDS)
+    limit = config.integer("redirectQosLimit", 0, MAX_UINT32)
     from_host = config.boolean("redirectFromHost", True)
     shadow = config.choice("mode", {"Redirect": False, "Shadow": True})
     percentage = config.integer("percentage", 1, 100)

@@ -7,7 +7,7 @@ from config.input.faults import Report, WrongValue
 from config.input.fields import Fields
 from k8s.objects.addresses import read_address
 from k8s.objects.metadata import ObjectError, read_namespaced_name, refuse_faulty
-from k8s.objects.model import DEFAULT_AFFINITY_SECONDS, PortSpec, Service
+from k8s.objects.model import DEFAULT_AFFINITY_SECONDS, MAX_AFFINITY_SECONDS, PortSpec, Service
 from k8s.objects.ports import PROTOCOLS
 
 
@@ -31,8 +31,8 @@ def parse_service(raw: object) -> Service:
 
 
 def read_service(raw: object) -> Service:
-    """As `parse_service`, but a Service with a valid name that can't be understood otherwise is returned without
-    addresses and with its faults. Raises ObjectError for one without a valid name."""
+    """As `parse_service`, but a faulty Service is returned without addresses and with its faults, if at least its name
+    is valid. Raises ObjectError for one without a valid name."""
     try:
         return parse_service(raw)
     except ObjectError as error:
@@ -73,5 +73,5 @@ def _read_ports(spec: Fields) -> tuple[PortSpec, ...]:
 def _read_affinity_seconds(spec: Fields) -> int:
     config = spec.mapping("sessionAffinityConfig")
     client_ip = config.mapping("clientIP") if config else None
-    seconds = client_ip.integer("timeoutSeconds", 1, 86400) if client_ip else None
+    seconds = client_ip.integer("timeoutSeconds", 1, MAX_AFFINITY_SECONDS) if client_ip else None
     return seconds or DEFAULT_AFFINITY_SECONDS

@@ -1,6 +1,6 @@
 """DirectorySource: manifests in a directory as a source of objects, watched by inotify.
 
-It runs in one thread, its watcher's, and delivers `k8s.sources.source` events. `k8s.sources.directory_watcher` says
+It runs in its watcher's thread and delivers the events of `k8s.sources.source`. `k8s.sources.directory_watcher` says
 which files changed, `k8s.sources.manifest_files` what they hold.
 """
 
@@ -45,7 +45,7 @@ class DirectorySource:
         self._directory = Path(os.path.abspath(directory))
         self._deliver = deliver
         self._reports_files = reports_files
-        # The time, so that a source that takes over from a failed one goes on with higher numbers.
+        # It starts at the time, so that the source that replaces a failed one has higher numbers.
         self._listing = time.monotonic_ns()
         self._links = LinkWatcher(self._directory)
         self._watcher = DirectoryWatcher(self._directory, self._links)
@@ -60,10 +60,10 @@ class DirectorySource:
         )
         self._has_listed = False
         self._heard_at = 0.0
-        """Of the last Heard."""
+        """time.monotonic() in the last Heard."""
         self._stopping = threading.Event()
         self._relist_asked = threading.Event()
-        # Guards only the descriptor: `stop` may come after `run` has closed it.
+        # Guards only the descriptor: `stop` may be called after `run` has closed it.
         self._wake_lock = threading.Lock()
         self._wake: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -72,7 +72,7 @@ class DirectorySource:
         self._wake_up()
 
     def relist(self, since: float = 0.0) -> None:
-        """Reads every file again, so that the listing is as of now, whatever `since` says."""
+        """Reads every file again, so the listing is always newer than `since`."""
         del since
         self._relist_asked.set()
         self._wake_up()
@@ -155,7 +155,7 @@ class DirectorySource:
             self._deliver(Upserted(found, self._listing, received_at))
         for kind, key in delta.removed:
             self._deliver(Removed(kind, key, received_at))
-        # Not with each change: three sources tell it two reporters each.
+        # Not with each change, since three sources report to two actors each.
         if received_at - self._heard_at >= _HEARD_SECONDS:
             self._hear(received_at)
 
@@ -163,5 +163,5 @@ class DirectorySource:
         return self._files.update_all(self._watcher.manifests(), being_written=self._watcher.being_written)
 
     def _warn(self, text: str) -> None:
-        """About the directory itself, of which only one of several sources reports."""
+        """Warns about the directory itself, which only one of several sources reports."""
         _log.log(logging.WARNING if self._reports_files else logging.DEBUG, text, self._directory)

@@ -1,7 +1,7 @@
 """Watches a directory of manifests by inotify: which files were written, and whether the directory is there at all.
 
 It owns the watches of the directory and of all its ancestors, since the directory may be created, renamed or replaced
-at any time. What lies behind links is watched by `k8s.sources.links`, whose events are taken in here.
+at any time. `k8s.sources.links` watches what lies behind links, and its events are merged here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class DirectoryWatcher:
         self._ancestors: dict[int, set[str]] = {}
         """Watch of an ancestor -> names in it that lead to the directory."""
         self.being_written: set[str] = set()
-        """Files that count again once they are closed."""
+        """Files to ignore until their writer closes them."""
 
     def fileno(self) -> int:
         return int(self._inotify.fileno())
@@ -68,8 +68,8 @@ class DirectoryWatcher:
         return set()
 
     def rewatch(self) -> bool:
-        """Watches the directory and all its ancestors, as far as they exist. Returns whether the directory is another
-        one than before.
+        """Watches the directory and all its ancestors, as far as they exist. Returns whether another directory is there
+        than before.
 
         It goes from the root down and watches each ancestor before it looks at the next, so that whatever is created
         meanwhile causes an event.

@@ -1,11 +1,11 @@
 """KubernetesSource: the API server as a source of objects, by one list-watch for each collection.
 
 It owns its list-watches, each in a thread of its own, and the objects that they hold. `run` takes their events one by
-one, in the watcher's thread, and delivers `k8s.sources.source` events. While the API server is away, or refuses us, no
-object is delivered, so nothing changes; Heard says how long that has lasted.
+one, in the watcher's thread, and delivers the events of `k8s.sources.source`. While the API server is away, or refuses
+us, no object is delivered, so nothing changes; Heard says how long that has lasted.
 
-After this process was stopped for a while (`relist` with a time), its connections and watches may be dead without any
-sign of it. Everything is then listed again over new connections before the listing ends.
+When this process was stopped for a while and goes on, its connections and watches may be dead without any sign of it.
+The watcher then calls `relist` with a time, and everything is listed again over new connections.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _MAX_MESSAGES = 3
 class _ListWatchEvent:
     resource: Resource
     thread: threading.Thread
-    """The list-watch's thread. If a list-watch was ended and one for the same resource started since, events of the
-    ended one may still arrive."""
+    """The list-watch's thread. It tells events of this list-watch from those of an earlier one for the same resource,
+    which may still arrive."""
     event: StreamEvent
 
 
@@ -83,25 +83,25 @@ class KubernetesSource:
         """Revision in the last ListingEnded; None before the first."""
         self._running: dict[Resource, tuple[ListWatch, threading.Thread]] = {}
         self._cache = ObjectCache()
-        # The time, so that a source that takes over from a failed one goes on with higher numbers.
+        # It starts at the time, so that the source that replaces a failed one has higher numbers.
         self._listing = time.monotonic_ns()
         self._listed_at: dict[Resource, float] = {}
         """When the newest list of each resource was requested."""
         self._since = 0.0
         """Every part of a listing must have been requested at this time or later."""
         self._relisting = False
-        """A listing as of `_since` is requested and not delivered yet."""
+        """A listing as of `_since` was requested, and is not delivered yet."""
         self._heard_at: dict[Resource, float] = {}
         self._troubles: dict[Resource, Trouble] = {}
         self._last_heard = Heard(None)
-        """As delivered."""
+        """The one that was delivered last."""
 
     def stop(self) -> None:
         self._requests.put(_Stop())
 
     def relist(self, since: float = 0.0) -> None:
-        """Delivers what is held, without asking the API server, if that was listed at `since` or later. Otherwise the
-        server is asked first."""
+        """If the objects that are held were listed at `since` or later, delivers them. Otherwise lists them again from
+        the API server first."""
         self._requests.put(_Relist(since))
 
     def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
@@ -137,8 +137,8 @@ class KubernetesSource:
         return self._fixed | resources_for(self._topics)
 
     def _start_and_end(self) -> None:
-        """Starts the list-watches that are needed. Those that are no longer needed end only when the needed ones have
-        listed, so that no object seems to be gone in between."""
+        """Starts the list-watches that are needed. The others end only when the needed ones have listed, so that no
+        object seems to be gone in between."""
         needed = self._needed
         for resource in needed - self._running.keys():
             listwatch = ListWatch(
@@ -275,7 +275,7 @@ def _is_news(heard: Heard, last: Heard) -> bool:
 
 
 def worst_trouble(troubles: Iterable[Trouble]) -> Trouble | None:
-    """All trouble of the worst kind as one, which began when the first of it did."""
+    """All troubles of the worst kind as one, which began when the first of them did."""
     found = sorted(troubles, key=lambda each: (_WORST_FIRST.index(each.kind), each.since))
     if not found:
         return None

@@ -1,8 +1,8 @@
 """Watches what lies behind a manifest's name: the target of a link can change without an event in the directory.
 
 It owns an inotify descriptor. A symbolic link may lead through other links and directories (as in a mounted ConfigMap),
-so every step of the way is watched, and the file at its end. A file with several names (hard links) is watched as well,
-since it may be written under another name.
+so it watches every step of the way and the file at its end. It also watches a file with several names (hard links),
+since the file may be written under another name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Change(Enum):
     DONE = "done"
     """Its file was closed after writing, or the link leads to another file now, or to none."""
     TOUCHED = "touched"
-    """The permissions of its file changed, or the number of its names."""
+    """The permissions of its file, or the number of its names, changed."""
     LOST = "lost"
     """The kernel dropped events, so that any manifest may have changed."""
 
@@ -43,7 +43,7 @@ class LinkWatcher:
         self._directory = directory
         self._inotify = INotify(nonblocking=True)
         self._watches: dict[str, set[tuple[int, str]]] = {}
-        """Manifest that leads elsewhere -> its watches, each with a directory entry, or "" for the file itself."""
+        """Manifest that is a link -> its watches, each with a directory entry, or "" for the file itself."""
         self._concerned: defaultdict[int, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         """Watch -> entry -> manifests."""
         self._paths: dict[int, Path] = {}
@@ -57,7 +57,7 @@ class LinkWatcher:
 
     @property
     def followed(self) -> frozenset[str]:
-        """The manifests that lead elsewhere."""
+        """The manifests that are links, symbolic or hard."""
         return frozenset(self._watches)
 
     def follow(self, name: str) -> None:
@@ -140,11 +140,10 @@ def steps(path: Path) -> Iterator[tuple[Path, str]]:
         try:
             target = (current / part).readlink()
         except OSError as error:
-            if (
-                error.errno != errno.EINVAL
-            ):  # nothing is there, or the way leads through something that is not a directory
+            # EINVAL says that it is not a link. Anything else ends the way: an entry is absent, or is not a directory.
+            if error.errno != errno.EINVAL:
                 return
-            current = current / part  # not a link
+            current = current / part
             continue
         links += 1
         current = Path("/") if target.is_absolute() else current

@@ -1,8 +1,8 @@
 """The manifest files of a directory: reads them as they change, and keeps what each one held when it was last readable.
 
 It warns once of each fault. Several sources may read one directory, each for its kinds. Each reports the faults of the
-objects that it delivers. What concerns a file itself is reported by one of them, which the file's content chooses such
-that no file is parsed only to report its faults.
+objects that it delivers. Only one of them reports the faults of the file itself. Which one depends on the kinds in the
+file, so that a source need not parse a file only to report its faults.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class ManifestFiles:
             holds_ours = may_hold(data, self._kinds)
             reports = (self._reports_files or holds_ours) and not may_hold(data, self._reported_elsewhere)
             # A file that holds none of our kinds need not be parsed, except to report its faults. If it held some of
-            # them before, it is parsed all the same: should that fail, its last good content must stay.
+            # them before, it is parsed nevertheless: if that fails, its last good content must stay.
             if not (reports or holds_ours or self._store.holds(name)):
                 changes[name] = {}
                 self._warn(name, [])
@@ -146,8 +146,8 @@ def read_file(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileFault("is not a regular file")
-        # In small parts, since one read of the allowed size makes a buffer of that size, which takes longer than all
-        # the rest. A file that is too large is read until that is certain.
+        # In small parts, since one read of MAX_BYTES allocates a buffer of that size, which takes longer than all the
+        # rest. A file that is too large is read only until that is certain.
         data = bytearray()
         while len(data) <= MAX_BYTES and (part := os.read(descriptor, _PART_BYTES)):
             data += part

@@ -13,8 +13,8 @@ from k8s.objects.service import read_service
 from k8s.sources.source import Topic
 
 MAX_WATCHES = 20
-"""The most watches of single Services, or of Pod queries. Beyond that, one watch of all Services (or Pods) costs the
-API server less."""
+"""Watches of single Services, or of Pod queries. Beyond this number, one watch of all Services (or Pods) costs the API
+server less."""
 
 
 def policies(kind: PolicyKind, *, with_status: bool = False) -> Resource:

@@ -1,4 +1,4 @@
-"""What every source of objects offers and delivers, the API server's and a directory's alike (docs/architecture.md)."""
+"""What every source of objects offers and delivers, be it the API server or a directory (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class ListingEnded:
 
     listing: int
     as_of: float
-    """time.monotonic() at which the oldest part of the listing was requested. Later changes are delivered as changes,
-    as far as the source hears of them: while the whole process is stopped, it may miss some."""
+    """time.monotonic() at which the oldest part of the listing was requested. Later changes are delivered one by one.
+    While the whole process is stopped, the source may miss some."""
     revision: int | None = None
     """Revision of the newest subscription that is complete; None: the source delivers everything that it has."""
 
@@ -89,11 +89,11 @@ class Source(Interface):
     def relist(self, since: float = 0.0) -> None:
         """From any thread: delivers everything again, under the next listing number.
 
-        Everything will have been read at time.monotonic() `since` or later; 0: whatever the source has now will do.
+        Everything was read at time.monotonic() `since` or later; 0: at any time.
         """
 
     def subscribe(self, topics: frozenset[Topic], revision: int) -> None:
-        """From any thread: deliver these topics from now on, in place of those of the last call. Revisions grow.
+        """From any thread: delivers these topics from now on, in place of those of the last call. Revisions grow.
 
         ListingEnded confirms the revision once all topics are complete. A source that delivers everything ignores this.
         """

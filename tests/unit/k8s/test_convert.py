@@ -269,7 +269,7 @@ def test_a_cache_on_the_pod_network_stays(tmp_path: Path) -> None:
     del objects[3]["spec"]["template"]["spec"]["hostNetwork"]
     path = written(tmp_path, *objects)
     assert converted(path) == {}
-    assert "spec.template.spec.hostNetwork: is not true, so it is a cache on the Pod network already" in remarks(path)
+    assert "spec.template.spec.hostNetwork: is not true, so the cache is already on the Pod network" in remarks(path)
 
 
 def test_a_daemon_set_without_its_corefile_is_a_fault(tmp_path: Path) -> None:

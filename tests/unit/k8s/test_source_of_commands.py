@@ -12,7 +12,7 @@ import yaml
 from config.domain.ids import NamespacedName
 from config.settings import Settings, SourceSettings
 from k8s.commands.access import access_faults
-from k8s.commands.pods import NoSuchPod, SourceSilent, find_pod
+from k8s.commands.pods import NoSuchPod, SourceUnreadable, find_pod
 from tests.unit.api_server import ApiServer, api_server, page, refusal
 
 WEB = NamespacedName("default", "web")
@@ -33,7 +33,7 @@ def settings_of(server: ApiServer) -> Settings:
     return Settings(node_name="node-a", source=SourceSettings(kubeconfig=str(server.kubeconfig)))
 
 
-def test_a_pod_is_asked_for_by_its_name(server: ApiServer) -> None:
+def test_a_pod_is_requested_by_its_name(server: ApiServer) -> None:
     server.will(page(pod(hostNetwork=True)))
     found = find_pod(WEB, settings_of(server))
     assert (found.uid, found.host_network) == ("uid-web", True)
@@ -57,7 +57,7 @@ def test_a_pod_that_is_not_on_this_node_is_refused(server: ApiServer, items: tup
 
 def test_a_refusal_of_the_server_is_an_error_that_quotes_it(server: ApiServer) -> None:
     server.will(refusal(403, "Forbidden"))
-    with pytest.raises(SourceSilent, match=r"cannot tell which Pod default/web is: 403 Forbidden"):
+    with pytest.raises(SourceUnreadable, match=r"cannot read Pod default/web from the API server: 403 Forbidden"):
         find_pod(WEB, settings_of(server))
 
 
@@ -73,10 +73,10 @@ def test_in_a_directory_a_file_with_a_fault_does_not_hide_the_pod(tmp_path: Path
 
 def test_a_directory_that_is_absent_is_named(tmp_path: Path) -> None:
     settings = Settings(source=SourceSettings(kind="directory", directory=tmp_path / "absent"))
-    with pytest.raises(SourceSilent, match=r"source\.directory cannot be read"):
+    with pytest.raises(SourceUnreadable, match=r"source\.directory cannot be read"):
         find_pod(WEB, settings)
     (fault,), _ = access_faults(settings)
-    assert fault.startswith(f"source.directory: {tmp_path}/absent is no directory")
+    assert fault.startswith(f"source.directory: {tmp_path}/absent is not a readable directory")
 
 
 def test_each_right_that_is_missing_is_named(server: ApiServer) -> None:
@@ -96,4 +96,4 @@ def test_a_node_name_that_no_node_has_is_named(server: ApiServer) -> None:
 def test_a_server_that_cannot_be_reached_is_one_fault(tmp_path: Path) -> None:
     settings = Settings(source=SourceSettings(kubeconfig=str(tmp_path / "absent")))
     (fault,), _ = access_faults(settings)
-    assert fault.startswith("the API server cannot be asked: source.kubeconfig")
+    assert fault.startswith("cannot connect to the API server: source.kubeconfig")
