@@ -24,10 +24,10 @@ class ApiWriter:
     """Blocking; for one thread."""
 
     def __init__(self, api: Api, instance: str) -> None:
-        """`instance` is the process that Events name as the one that reports."""
+        """`instance` is this process, as Events name it in `reportingInstance`."""
         self._api = api
         self._instance = instance
-        # Starts at the time, so that names differ from those of other processes and of earlier runs.
+        # It starts at the time, so that the names of Events differ from those of other processes and of earlier runs.
         self._numbers = itertools.count(time.time_ns())
 
     def write(self, write: Write) -> WriteAnswer:
@@ -45,7 +45,8 @@ class ApiWriter:
         except ApiError as error:
             unavailable = error.status in _CONCERN_ALL_WRITES or error.status >= 500
             if isinstance(write, EventWrite) and error.status == _FORBIDDEN:
-                # Perhaps only the namespace's quota of Events is used up. An Event may be lost.
+                # Perhaps only the namespace's quota of Events is used up. Then statuses can still be written, so this
+                # Event is given up.
                 unavailable = False
             return WriteAnswer(
                 result=WriteResult.UNAVAILABLE if unavailable else WriteResult.REFUSED,
@@ -58,7 +59,7 @@ class ApiWriter:
 def _has_another_uid(error: ApiError) -> bool:
     """Whether a status was refused because the policy of that name has another uid.
 
-    Then the patch could not be applied (for a status that breaks a rule, the API server names the rule instead), or the
-    policy was replaced at that very moment.
+    Then the `test` of the patch failed (422; for a status that breaks a rule of the CRD, the API server names the rule
+    instead), or the policy was replaced at that very moment (409).
     """
     return error.status == 409 or (error.status == 422 and _TEST_FAILED in error.message)

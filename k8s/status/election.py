@@ -3,7 +3,7 @@
 Whoever holds the Lease leads, and renews it. A process that sees a Lease unchanged for LEASE_SECONDS by its own clock
 takes it; the API server lets only one of several do so, by the object's resourceVersion. While the API server is away
 nobody can take the Lease, so an outage only suspends the leader: it stops writing before its Lease could end, and goes
-on as soon as it has renewed it, unless another process took it first. Other installations in the cluster count, too
+on as soon as it has renewed it, unless another process took it first. At most one installation in the cluster leads
 (`k8s.status.installations`). Why this is not the client library's election: docs/decisions/0011-leader-election.md.
 """
 
@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 LEASE_SECONDS = 15
 """Another process takes over when the leader has not renewed the Lease for this long."""
 LEADS_SECONDS = 10
-"""A leader stops writing when the API server has not answered it for this long."""
+"""A leader stops writing when it could not renew the Lease for this long."""
 RETRY_SECONDS = 2.0
 _TIMEOUTS = Timeouts(connect=3.0, read=4.0)
-"""Of one request. They are short, so that there is time for a second attempt before LEADS_SECONDS are over."""
+"""For one request. They are short, so that there is time for a second attempt before LEADS_SECONDS are over."""
 _RELEASE_TIMEOUTS = Timeouts(connect=0.3, read=0.4)
 _NOT_FOUND = 404
 _CONFLICT = 409
@@ -55,7 +55,7 @@ class Election:
         on_lost: Callable[[str], None],
         installations: Installations,
     ) -> None:
-        """`on_lost` is called once, with the reason, when this process has led and another one leads now."""
+        """`on_lost` is called once, with the reason, when another process has replaced this one as the leader."""
         self.identity = identity
         self._api = api
         self._namespace = namespace
@@ -65,15 +65,15 @@ class Election:
         self._leads_until = 0.0
         """time.monotonic()"""
         self._elected = threading.Event()
-        """This process has been elected once."""
+        """This process has been elected at least once."""
         self._when_elected: list[Callable[[], None]] = []
         self._lost = False
         self._record = LeaseRecord(holder="")
         """The Lease as it was last read or written."""
         self._changed_at = 0.0
-        """time.monotonic() at which `_record` was new."""
+        """time.monotonic() at which `_record` last changed."""
         self._failure = ""
-        """Why the last attempt failed; "" when it did not, or when another process was only quicker."""
+        """Why the last attempt failed; "" when it did not, or when another process was merely quicker."""
         self._retry_after = 0.0
         """Seconds for which the API server asked us to wait; 0 when it did not."""
         self._other: Rival | None = None
@@ -92,7 +92,7 @@ class Election:
         return self._record.holder
 
     def when_elected(self, call: Callable[[], None]) -> None:
-        """Calls it once, at the election; at once if this process has been elected already."""
+        """Calls `call` once, when this process is elected, or now if it has been elected already."""
         self._when_elected.append(call)
         if self._elected.is_set():
             call()
@@ -175,7 +175,8 @@ class Election:
             self._changed_at = time.monotonic()
 
     def _another_installation_leads(self) -> bool:
-        """If two installations have a leader, the later one ends here; the other one says so and goes on."""
+        """Whether this process must not lead, because another installation does. If both have a leader, the one that
+        was elected later loses; the other one logs a warning and goes on."""
         known = self._other
         self._other = first = next(iter(self._installations.rivals()), None)
         if first is None:

@@ -18,7 +18,7 @@ LEASES_PATH = "/apis/coordination.k8s.io/v1/leases"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRecord:
-    """What a Lease says of the election."""
+    """What a Lease says about the election."""
 
     holder: str
     """Identity of the leader; "" when nobody leads."""
@@ -79,7 +79,7 @@ def released_lease(lease: Raw, now: datetime) -> Raw:
 
 
 def _spec(lease: Raw, record: LeaseRecord, lease_seconds: int) -> Raw:
-    """With the fields of the present spec that the election does not use."""
+    """Keeps the fields of the present spec that the election does not use."""
     return {
         **(lease.get("spec") or {}),
         "holderIdentity": record.holder,

@@ -1,10 +1,10 @@
 """Other installations of the controller in this cluster. Policies belong to the whole cluster, so only one may write.
 
-Each installation elects its leader by a Lease in its own namespace, and has no right to write another namespace's. So
-a controller also lists the Leases of its name in all namespaces, a right that exposes nothing:
-- a process that does not lead does not stand for election while another installation has a leader, and says which;
-- if two installations have a leader, because both were elected at the same moment, the later one stops and stands by.
-Without that right the controller says so, and leads in its own namespace as if it were the only installation.
+Each installation elects its leader by a Lease in its own namespace, and has no right to write a Lease elsewhere. So a
+controller also lists the Leases of its name in all namespaces, a right that exposes nothing:
+- While another installation has a leader, a process that does not lead does not try to, and logs which one leads.
+- If two installations have a leader, because both were elected at the same moment, the later one stops and stands by.
+Without that right the controller logs a warning, and leads in its own namespace as if it were the only installation.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from k8s.status.election_lease import LEASES_PATH, NAME, read_record
 _log = logging.getLogger(__name__)
 
 _TIMEOUTS = Timeouts(connect=1.0, read=1.5)
-"""Short, since this look must not cost the leader its own Lease."""
+"""They are short, so that a leader that waits for this answer does not lose its own Lease."""
 _STALE_SECONDS = 300.0
-"""A Lease whose renewTime is older than this by our clock was left behind: clocks do not differ by that much."""
+"""A Lease whose renewTime is older than this by our clock was abandoned: clocks do not differ by that much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class Installations:
         self._namespace = namespace
         self._lease_seconds = lease_seconds
         self._seen: dict[str, tuple[Rival, float]] = {}
-        """Namespace -> its leader as seen last, and time.monotonic() when that was new. Clocks of other machines are
-        not compared with ours."""
+        """Namespace -> its leader as seen last, and time.monotonic() at which that last changed. So the clocks of other
+        machines are not compared with ours."""
         self._own: Rival | None = None
         self._has_warned = False
 
     def rivals(self) -> tuple[Rival, ...]:
-        """The leaders of other installations, as far as is known, in the order of their election."""
+        """The leaders of other installations in the order of their election; none if the API server does not answer."""
         try:
             answer = self._api.get(LEASES_PATH, {"fieldSelector": f"metadata.name={NAME}"}, timeouts=_TIMEOUTS)
         except ApiError as error:
@@ -75,7 +75,7 @@ class Installations:
         return tuple(sorted(live, key=lambda rival: rival.seniority))
 
     def was_elected_before_us(self, rival: Rival) -> bool:
-        """Of two installations that have a leader, the one that elected it first goes on."""
+        """Of two installations that have a leader, the one whose leader was elected first goes on."""
         return self._own is not None and rival.seniority < self._own.seniority
 
     def _is_known(self, rival: Rival) -> bool:
@@ -93,7 +93,7 @@ class Installations:
 
 
 def _leader(lease: Raw) -> Rival | None:
-    """None for a Lease that nobody holds, or that was left behind."""
+    """None for a Lease that nobody holds, or that was abandoned."""
     record = read_record(lease)
     if not record.holder or record.renewed_at is None:
         return None

@@ -1,4 +1,4 @@
-"""Under which name, and in which namespace, this process of the controller takes part in the election."""
+"""The name and the namespace with which this process of the controller takes part in the election."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 def own_namespace(kubeconfig: str) -> str:
-    """POD_NAMESPACE, else the service account's, else that of the kubeconfig's context, else `elf`."""
+    """POD_NAMESPACE, else the service account's namespace, else that of the kubeconfig's context, else `elf`."""
     named = os.environ.get("POD_NAMESPACE", "")
     if named:
         return named

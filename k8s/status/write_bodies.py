@@ -82,6 +82,6 @@ def event_document(event: EventWrite, *, suffix: str, instance: str) -> Raw:
 
 
 def shortened(text: str, length: int = _MESSAGE_LENGTH) -> str:
-    """Cut to what the API server accepts. It counts bytes in one place and characters in another, which is the same
-    here, since our messages are ASCII."""
+    """The text, cut to what the API server accepts. It counts bytes in some fields and characters in others, which is
+    the same for our messages, since they are ASCII."""
     return text if len(text) <= length else text[: length - 3] + "..."

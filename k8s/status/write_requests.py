@@ -1,4 +1,4 @@
-"""What the controller asks to be written to the API server, and what comes of it, as frozen values."""
+"""What the controller wants to write to the API server, and the result, as frozen values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WriteResult(StrEnum):
 
     WRITTEN = "written"
     REFUSED = "refused"
-    """This write was refused, for what it says or because the policy is gone; others may succeed."""
+    """This write was refused, for its content or because the policy is gone; others may succeed."""
     UNAVAILABLE = "unavailable"
     """Nothing can be written now."""
 
