@@ -7,25 +7,25 @@ ARG BASE=docker.io/library/debian:bookworm-slim
 FROM ${BASE} AS packages
 RUN apt-get update -q \
  && apt-get install -yq --no-install-recommends ca-certificates python3-pip
-# What requirements.txt asks for and all that this needs, with the hash of every file (`make lock`).
+# The packages in requirements.txt and all that these need, with the hash of every file (`make lock`).
 COPY requirements.lock /
-# kubernetes.aio is the same client again, for asyncio. We do not use it, so it goes, and with it the HTTP library that
-# nothing else needs: 53 of 106 MB.
+# kubernetes.aio is the same client again, for asyncio. We do not use it. Removing it, and the HTTP library that nothing
+# else needs, saves 53 of 106 MB.
 RUN python3 -m pip install --no-cache-dir --no-compile --disable-pip-version-check --root-user-action=ignore \
         --target=/packages --require-hashes --requirement=/requirements.lock \
  && cd /packages \
  && rm -rf bin kubernetes/aio aiohttp* aiosignal* aiohappyeyeballs* attr attrs* frozenlist* multidict* propcache* yarl*
 
-# --- the image: layers that change rarely come first, so that a new release brings one megabyte
+# --- the image: layers that change rarely come first, so that a node fetches only one megabyte for a new release
 FROM ${BASE}
-# BCC and its compiler (libLLVM, libclang) come from the distribution, since they are made for its Python.
+# BCC and its compiler (libLLVM, libclang) come from the distribution, since they are built for its Python.
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends libbpf1 python3-bpfcc \
  && ln -s python3 /usr/bin/python \
  && rm -rf /var/cache/apt /var/lib/apt/lists /var/log/*
 COPY --from=packages /packages /usr/local/lib/python3.11/dist-packages
-# Compiled is what a start imports; a start then takes a tenth of a second. The client's many models stay as they are,
-# since none is imported before it is used.
+# Compile what a start imports, so that a start takes a tenth of a second. The client's many models are not compiled,
+# since each is imported only when it is used.
 RUN python -m compileall -q --invalidation-mode unchecked-hash -x 'kubernetes/client/(api|models)/' \
         /usr/local/lib/python3.11/dist-packages
 WORKDIR /app
@@ -34,7 +34,7 @@ COPY actors actors
 COPY bpf bpf
 COPY config config
 COPY k8s k8s
-# If something that is needed is missing, this build fails, and not a node.
+# If the image lacks something, this makes the build fail, so that no Pod has to.
 RUN python -m compileall -q --invalidation-mode unchecked-hash . \
  && python run.py --help >/dev/null \
  && python -c 'import actors.agent_wiring, bcc, k8s.commands.uninstall'

@@ -1,4 +1,4 @@
-# `make help` lists what there is. Python packages live in .venv; BCC and the tools come from the distribution.
+# `make help` lists the targets. Python packages live in .venv; BCC and the tools come from the distribution.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -6,7 +6,7 @@ SHELL := bash
 
 PYTHON := .venv/bin/python
 REQUIREMENTS := requirements.txt tests/requirements.txt
-# Named after what the requirements say, so that an unchanged set-up costs nothing and a changed one is done again.
+# Named after the content of the requirements, so that setup runs again when they change, and only then.
 STATE := $(shell cat $(REQUIREMENTS) .ci/setup | sha256sum | cut -c 1-16)
 READY := .venv/ready-$(STATE)
 READY_CLUSTER := .venv/ready-cluster-$(STATE)
@@ -55,7 +55,7 @@ test: ## lint, unit, kernel, kernels and cluster tests; what the CI runs (root)
 	@$(MAKE) --no-print-directory kernels-test
 	@$(MAKE) --no-print-directory cluster-test
 
-lint: setup ## ruff, mypy, clang-format; all of them, so that one run tells all faults
+lint: setup ## ruff, mypy, clang-format; all of them, so that one run shows all faults
 	@status=0
 	$(PYTHON) -m ruff check . || status=1
 	$(PYTHON) -m ruff format --check . || status=1
@@ -63,7 +63,7 @@ lint: setup ## ruff, mypy, clang-format; all of them, so that one run tells all 
 	clang-format --dry-run -Werror bpf/programs/*.c bpf/programs/*.h || status=1
 	exit $$status
 
-# slipcover, since coverage.py doubles the time on Python 3.11, which has no sys.monitoring yet.
+# With slipcover, since coverage.py doubles the time on Python 3.11, which has no sys.monitoring yet.
 unit: setup ## tests without root, and how many lines of the code they run
 	$(PYTHON) -m slipcover --immediate --source actors,bpf,config,k8s --skip-covered --out .coverage.txt \
 		-m pytest -q -p tests.no_skips -W ignore::pytest.PytestAssertRewriteWarning tests/unit
@@ -74,15 +74,15 @@ kernel: setup ## tests with real hooks and sockets (root); fails, with the reaso
 	$(PYTHON) -m tests.kernel_ready
 	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist loadfile tests/kernel
 
-# Compiled here, Python files are not compiled in each machine, which would take it some twenty seconds.
-kernels-test: setup-kernels ## the same on other kernels, chosen tests in two virtual machines at a time (root)
+# The Python files are compiled here, since each machine would need some twenty seconds to compile them for itself.
+kernels-test: setup-kernels ## chosen kernel tests on other kernels, in two virtual machines at a time (root)
 	$(PYTHON) -m tests.kernels.ready
 	$(PYTHON) -m compileall -q actors bpf config k8s tests
 	$(PYTHON) -m pytest -q -p tests.no_skips -n 2 --dist worksteal tests/kernels
 
 kernels: export COMMAND ?= $(PYTHON) -m tests.demo
 kernels: $(if $(filter arm64,$(ARCH)),setup-arm64)
-kernels: setup-kernels ## COMMAND (default: the demo) on KERNEL, such as 6.1, of ARCH; without KERNEL, what there is (root)
+kernels: setup-kernels ## runs COMMAND (default: the demo) on KERNEL, such as 6.1, of ARCH; without KERNEL, lists them (root)
 	$(PYTHON) -m tests.kernels $(ARCH) $(if $(KERNEL),$(KERNEL) bash -c "$$COMMAND")
 
 cluster-test: setup-cluster ## tests on a real Kubernetes (root); the first run builds it, about ten minutes
@@ -110,6 +110,6 @@ lock: setup ## writes requirements.lock: what requirements.txt asks for and all 
 bench: setup-cluster ## prints the table of measurements (root)
 	$(PYTHON) -m tests.bench
 
-clean: ## removes .venv, .cluster and caches
+clean: ## removes .venv, .cluster, .kernels and caches
 	rm -rf .cluster .kernels .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage.txt
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
