@@ -15,7 +15,9 @@ from k8s.objects.model import KubeObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ObjectChange:
+    """What an event changes among the objects of a source."""
+
     upserted: tuple[KubeObject, ...] = ()
     removed: tuple[Identity, ...] = ()
 
@@ -33,24 +35,24 @@ class ObjectCache:
     def listed(self) -> frozenset[Resource]:
         return frozenset(self._held)
 
-    def list(self, resource: Resource, objects: Iterable[KubeObject]) -> Change:
+    def list(self, resource: Resource, objects: Iterable[KubeObject]) -> ObjectChange:
         """Replaces everything that came from `resource`."""
         found = {identity(each): each for each in objects}
         gone = self._held.get(resource, {}).keys() - found.keys()
         self._held[resource] = found
-        return Change(upserted=tuple(self._update(found)), removed=tuple(self._remove(gone)))
+        return ObjectChange(upserted=tuple(self._update(found)), removed=tuple(self._remove(gone)))
 
-    def change(self, resource: Resource, found: KubeObject) -> Change:
+    def change(self, resource: Resource, found: KubeObject) -> ObjectChange:
         self._held[resource][identity(found)] = found
-        return Change(upserted=tuple(self._update({identity(found): found})))
+        return ObjectChange(upserted=tuple(self._update({identity(found): found})))
 
-    def delete(self, resource: Resource, name: Identity) -> Change:
+    def delete(self, resource: Resource, name: Identity) -> ObjectChange:
         self._held[resource].pop(name, None)
-        return Change(removed=tuple(self._remove([name])))
+        return ObjectChange(removed=tuple(self._remove([name])))
 
-    def forget(self, resource: Resource) -> Change:
+    def forget(self, resource: Resource) -> ObjectChange:
         """Drops what only this list-watch has, because it is no longer needed."""
-        return Change(removed=tuple(self._remove(self._held.pop(resource, {}))))
+        return ObjectChange(removed=tuple(self._remove(self._held.pop(resource, {}))))
 
     def _update(self, found: Mapping[Identity, KubeObject]) -> Iterator[KubeObject]:
         for name, each in found.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from inotify_simple import Event, INotify, flags
 
-from k8s.sources.links import Change, LinkWatcher, will_be_closed
+from k8s.sources.links import FileChange, LinkWatcher, will_be_closed
 from k8s.sources.manifest_files import is_manifest
 
 _ANCESTOR_MASK = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | flags.ONLYDIR | flags.MASK_ADD
@@ -139,13 +139,13 @@ class DirectoryWatcher:
             found.gone.discard(name)
             found.ready.add(name)
 
-    def _take_link_change(self, name: str, change: Change, found: FileEvents) -> None:
-        if change == Change.LOST:
+    def _take_link_change(self, name: str, change: FileChange, found: FileEvents) -> None:
+        if change == FileChange.LOST:
             found.overflow = True
-        elif change == Change.WRITING:
+        elif change == FileChange.WRITING:
             self.being_written.add(name)
             found.ready.discard(name)
-        elif change == Change.DONE or name not in self.being_written:
+        elif change == FileChange.DONE or name not in self.being_written:
             self.being_written.discard(name)
             found.ready.add(name)
 

@@ -23,7 +23,7 @@ from k8s.api.listwatch import ListWatch
 from k8s.api.resource import Resource
 from k8s.api.stream_events import Changed, Deleted, Failed, Listed, StreamEvent
 from k8s.api.trouble import Trouble, TroubleKind
-from k8s.sources.cache import Change, ObjectCache
+from k8s.sources.cache import ObjectCache, ObjectChange
 from k8s.sources.resources import reducer, resources_for
 from k8s.sources.source import NOTHING_TO_HEAR, Deliver, Heard, ListingEnded, ListingStarted, Removed, Topic, Upserted
 
@@ -196,7 +196,7 @@ class KubernetesSource:
             self._start_and_end()
             self._end_listing()
 
-    def _deliver_change(self, change: Change, received_at: float) -> None:
+    def _deliver_change(self, change: ObjectChange, received_at: float) -> None:
         if self._confirmed is None:
             return  # the first listing will deliver everything
         # New objects before removals, so that a backend that moves leaves no gap.

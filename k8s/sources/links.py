@@ -23,7 +23,7 @@ _STEP_MASK = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | f
 _FILE_MASK = flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
 
 
-class Change(Enum):
+class FileChange(Enum):
     """What happened behind a manifest's name."""
 
     WRITING = "writing"
@@ -77,23 +77,23 @@ class LinkWatcher:
         for watch, entry in former - present:
             self._unwatch(watch, entry, name)
 
-    def read(self) -> Iterator[tuple[str, Change]]:
+    def read(self) -> Iterator[tuple[str, FileChange]]:
         """The manifests to which something happened, and what, in order. Does not wait."""
         for event in self._inotify.read(timeout=0):
             if event.mask & flags.Q_OVERFLOW:
-                yield "", Change.LOST
+                yield "", FileChange.LOST
             change = self._change(event)
             for name in sorted(self._concerned.get(event.wd, {}).get(event.name, ())):
                 yield name, change
 
-    def _change(self, event: Event) -> Change:
+    def _change(self, event: Event) -> FileChange:
         if event.mask & flags.MODIFY:
-            return Change.WRITING
+            return FileChange.WRITING
         if event.mask & flags.ATTRIB:
-            return Change.TOUCHED
+            return FileChange.TOUCHED
         directory = self._paths.get(event.wd)
         is_new = directory and event.mask & flags.CREATE and will_be_closed(directory / event.name)
-        return Change.WRITING if is_new else Change.DONE
+        return FileChange.WRITING if is_new else FileChange.DONE
 
     def _watch(self, path: Path, mask: int, entry: str, found: set[tuple[int, str]]) -> None:
         # What does not exist, or may not be read, can't be watched, but the directories that lead to it can.

@@ -6,7 +6,7 @@ from config.domain.ids import NamespacedName
 from k8s.api.resource import Resource
 from k8s.objects.identity import identity
 from k8s.objects.model import Pod
-from k8s.sources.cache import Change, ObjectCache
+from k8s.sources.cache import ObjectCache, ObjectChange
 
 ONE = Resource(kind="Pod", path="/api/v1/pods", label_selector="a=1")
 OTHER = Resource(kind="Pod", path="/api/v1/pods", label_selector="b=2")
@@ -16,7 +16,7 @@ def pod(name: str, *, ready: bool = True) -> Pod:
     return Pod(key=NamespacedName("default", name), ready=ready)
 
 
-def names(change: Change) -> tuple[list[str], list[str]]:
+def names(change: ObjectChange) -> tuple[list[str], list[str]]:
     """Upserted and removed."""
     upserted = [each.key.name for each in change.upserted if isinstance(each, Pod)]
     return upserted, [key.name for _, key in change.removed if isinstance(key, NamespacedName)]
