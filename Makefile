@@ -82,7 +82,7 @@ kernels-test: setup-kernels ## chosen kernel tests on other kernels, in two virt
 
 kernels: export COMMAND ?= $(PYTHON) -m tests.demo
 kernels: $(if $(filter arm64,$(ARCH)),setup-arm64)
-kernels: setup-kernels ## runs COMMAND (default: the demo) on KERNEL, such as 6.1, of ARCH; without KERNEL, lists them (root)
+kernels: setup-kernels ## runs COMMAND (default: the demo) on KERNEL (6.1) of ARCH; without KERNEL, lists kernels (root)
 	$(PYTHON) -m tests.kernels $(ARCH) $(if $(KERNEL),$(KERNEL) bash -c "$$COMMAND")
 
 cluster-test: setup-cluster ## tests on a real Kubernetes (root); the first run builds it, about ten minutes

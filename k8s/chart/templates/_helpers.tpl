@@ -24,8 +24,8 @@ app.kubernetes.io/component: {{ . }}
 {{- toYaml (mergeOverwrite $base (deepCopy .Values.config)) }}
 {{- end }}
 
-{{- /* The controller's configuration: that of the agents, so that it judges policies as they do, but it serves metrics and
-health at the Pod's address. */}}
+{{- /* The controller's configuration. It is the agents' configuration, so that the controller judges policies as they do,
+except that metrics and health are served at the Pod's address. */}}
 {{- define "localredirect.controllerConfig" -}}
 {{- $base := mergeOverwrite (deepCopy .Values.config) (dict "health" (dict "address" "0.0.0.0")) }}
 {{- $_ := unset $base.metrics "address" }}
@@ -66,7 +66,8 @@ the Pod's address, which is not known in advance; "" when it does not. */}}
 {{- end }}
 {{- end }}
 
-{{- /* Where the kubelet checks the agent's health: on the node's network, at the address at which the agent listens. */}}
+{{- /* Where the kubelet checks the agent's health: if the agent is on the node's network, at the address at which it
+listens; else at the Pod's address, which is the default. */}}
 {{- define "localredirect.agentHealth" -}}
 {{- $health := (include "localredirect.agentConfig" . | fromYaml).health -}}
 {{- if .Values.hostNetwork -}}
