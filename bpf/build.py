@@ -15,6 +15,7 @@ _SOURCES = (
     "lib_order.c",
     "lib_context.c",
     "lib_frontend.c",
+    "lib_count.c",
     "lib_exemptions.c",
     "lib_limit.c",
     "lib_socket.c",

@@ -1,26 +1,4 @@
-/* Which callers are exempt from redirects, and the counting of passes and redirects. */
-
-static __always_inline void count_pass(u64 *service_id, enum pass_reason reason) {
-    struct counters_row *row = counters.lookup(service_id);
-
-    /* Atomic although the row belongs to this CPU: another program may preempt this one here and count as well. */
-    if (row)
-        __sync_fetch_and_add(&row->passes[reason], 1);
-}
-
-static __always_inline void count_redirect(u64 *service_id) {
-    struct counters_row *row = counters.lookup(service_id);
-
-    if (row)
-        __sync_fetch_and_add(&row->redirects, 1);
-}
-
-static __always_inline void count_affinity_hit(u64 *service_id) {
-    struct counters_row *row = counters.lookup(service_id);
-
-    if (row)
-        __sync_fetch_and_add(&row->affinity_hits, 1);
-}
+/* Which callers are exempt from redirects. */
 
 /* Compares signed numbers: the clocks of two CPUs may differ by a tick, so the lease may have been renewed "later" than
  * now. */

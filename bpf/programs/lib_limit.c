@@ -21,8 +21,8 @@ static __always_inline bool take_from_window(u64 *window, u32 limit) {
 }
 
 /* Whether the policy's limit allows one more redirect. */
-static __always_inline bool within_limit(u64 *service_id, u32 limit) {
-    u64 *window = windows.lookup(service_id);
+static __always_inline bool within_limit(u64 *policy_id, u32 limit) {
+    u64 *window = windows.lookup(policy_id);
 
     /* The agent makes the window before it writes the limit. If there is none, nothing can be counted; to let the call
      * pass is never wrong. */

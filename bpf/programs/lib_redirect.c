@@ -20,7 +20,7 @@ struct attempt {
 static __always_inline int pass(const struct attempt *attempt, enum pass_reason reason) {
     if (!end_reading(attempt->row, attempt->generation, &attempt->keys->frontend))
         return -EAGAIN;
-    count_pass(&attempt->caller->service_id, reason);
+    count_pass(&attempt->caller->policy_id, reason);
     return PASSED(reason);
 }
 
@@ -31,9 +31,9 @@ static __always_inline int admit(const struct attempt *attempt) {
 
     if (!end_reading(attempt->row, attempt->generation, &attempt->keys->frontend))
         return -EAGAIN;
-    if (likely(!limit) || within_limit(&attempt->caller->service_id, limit))
+    if (likely(!limit) || within_limit(&attempt->caller->policy_id, limit))
         return 0;
-    count_pass(&attempt->caller->service_id, PASS_QOS);
+    count_pass(&attempt->caller->policy_id, PASS_QOS);
     return PASSED(PASS_QOS);
 }
 
@@ -129,16 +129,16 @@ static __always_inline int choose_backend(struct bpf_sock_addr *ctx, struct atte
     if (unlikely(seconds) && !recorded)
         record_affinity(ctx, attempt, seconds, backend);
     if (unlikely(shadow)) {
-        count_pass(&attempt->caller->service_id, PASS_SHADOW);
+        count_pass(&attempt->caller->policy_id, PASS_SHADOW);
         error = PASSED(PASS_SHADOW);
     } else if (record_pair(ctx, attempt->state, &attempt->keys->frontend, backend, attempt->generation)) {
-        count_pass(&attempt->caller->service_id, PASS_NO_MEMORY);
+        count_pass(&attempt->caller->policy_id, PASS_NO_MEMORY);
         return PASSED(PASS_NO_MEMORY);
     } else {
-        count_redirect(&attempt->caller->service_id);
+        count_redirect(&attempt->caller->policy_id);
     }
     if (unlikely(by_affinity))
-        count_affinity_hit(&attempt->caller->service_id);
+        count_affinity_hit(&attempt->caller->policy_id);
     return error;
 }
 
@@ -156,7 +156,7 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, struct attemp
         return -EAGAIN;
     attempt->row = row;
     attempt->generation = begin_reading(row);
-    attempt->caller->service_id = row->service_id;
+    attempt->caller->policy_id = row->policy_id;
     if (unlikely(from_agent()))
         return -ENOENT;
     if (unlikely(lease_expired()))
@@ -182,7 +182,7 @@ static __always_inline int try_redirect(struct bpf_sock_addr *ctx, struct attemp
     if (!error)
         error = admit(attempt);
     if (!error)
-        count_redirect(&attempt->caller->service_id);
+        count_redirect(&attempt->caller->policy_id);
     return error;
 }
 

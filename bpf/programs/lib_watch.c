@@ -61,7 +61,7 @@ static __always_inline void record_decision(struct bpf_sock_addr *ctx, const str
     row->passed = passed;
     row->hook = own_hook();
     frontend = frontends.lookup((void *)call);
-    row->service_id = frontend ? frontend->service_id : 0;
+    row->policy_id = frontend ? frontend->policy_id : 0;
     order();
     *(volatile u64 *)&row->number = number;
 }

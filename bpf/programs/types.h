@@ -25,7 +25,7 @@ struct frontend_row {
     u64 generation;
     struct frontend_key key;
     u64 backends_generation; /* of its rows in `backends`: its own, or an earlier one's if it has left them in place */
-    u32 service_id;
+    u32 policy_id;
     u32 first; /* index in `backends` of its first row there */
     u32 count;
     u32 limit; /* redirects per second of the whole policy, 0: no limit */
@@ -103,7 +103,7 @@ struct counters_row {
 _Static_assert(sizeof(struct counters_row) == 80, "counters_row");
 
 struct backend_cgroup_key {
-    u64 service_id;
+    u64 policy_id;
     u64 cgroup_id;
 };
 _Static_assert(sizeof(struct backend_cgroup_key) == 16, "backend_cgroup_key");
@@ -123,7 +123,8 @@ struct config_row {
 };
 _Static_assert(sizeof(struct config_row) == 16, "config_row");
 
-/* Asked and answered by find_redirect: the addresses of a connected socket, and the frontend that its program called. */
+/* The closer's question to find_redirect: the addresses of a connected socket. The answer is the frontend that the
+ * socket's program called. */
 struct redirect_query {
     struct frontend_key peer;
     struct endpoint local;
@@ -166,7 +167,7 @@ struct decision_row {
     u64 client_netns; /* cookie */
     u64 cgroup_id; /* the caller's own */
     u64 thread_and_process; /* thread id, process id << 32, as the node's pid namespace has them */
-    u32 service_id; /* 0: the frontend's row was removed meanwhile */
+    u32 policy_id; /* 0: the frontend's row was removed meanwhile */
     u16 passed; /* 0 for a redirect, else the pass_reason + 1 */
     u16 hook; /* enum calling_hook */
 };

@@ -90,7 +90,7 @@ def test_the_programs_read_a_frontend_and_its_row_as_packed(maps: PinnedMaps, fr
         "generation": 2**40 + 1,
         "generation_tail": 2**40 + 1,
         "flags": 3,
-        "service_id": 10091,
+        "policy_id": 10091,
         "first": 3,
         "count": 2,
         "backends_generation": 2**40,
@@ -193,7 +193,7 @@ def test_a_decision_is_read_as_the_programs_lay_it_out(maps: PinnedMaps) -> None
         "client_netns": 2**33,
         "cgroup_id": 2**34,
         "thread_and_process": 7 << 32 | 9,
-        "service_id": 10091,
+        "policy_id": 10091,
         "passed": 4,
         "hook": 3,
     }
@@ -218,7 +218,7 @@ def test_the_programs_read_policies_windows_cgroups_and_configuration_as_packed(
     assert maps.windows()[1] == rows.Window(second=12, calls=34)
     maps["backend_cgroups"].update(packing.pack_backend_cgroup(2**35, 5), packing.PRESENT)
     row = as_the_kernel_sees(maps["backend_cgroups"].path)
-    assert row["key"] == {"cgroup_id": 2**35, "service_id": 5}
+    assert row["key"] == {"cgroup_id": 2**35, "policy_id": 5}
     maps.write_config(host_netns=2**36, lease_ns=30)
     assert as_the_kernel_sees(maps["config"].path)["value"] == {"host_netns": 2**36, "lease_ns": 30}
 
