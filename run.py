@@ -133,7 +133,7 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     from actors.agent_wiring import agent_specs  # noqa: PLC0415
     from actors.framework.process import ActorProcess  # noqa: PLC0415
     from actors.watching.sources import agent_sources  # noqa: PLC0415
-    from bpf.startup import prepare  # noqa: PLC0415
+    from bpf.lifecycle.startup import prepare  # noqa: PLC0415
 
     process = ActorProcess("the attached programs keep working with the last state")
     sources = agent_sources(settings)
@@ -189,8 +189,8 @@ def _convert(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _inspect(options: argparse.Namespace, settings: Settings) -> int:
-    from bpf.inspect import view  # noqa: PLC0415
-    from bpf.tables import table  # noqa: PLC0415
+    from bpf.inspecting.tables import table  # noqa: PLC0415
+    from bpf.inspecting.views import view  # noqa: PLC0415
 
     names = (options.view,) if options.view else VIEWS
     views = {name: view(name, settings.datapath.bpffs) for name in names}
@@ -276,8 +276,8 @@ def _monitor(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _detach(options: argparse.Namespace, settings: Settings) -> int:
-    from bpf.detaching import detach  # noqa: PLC0415
-    from bpf.pins import foreign  # noqa: PLC0415
+    from bpf.lifecycle.detaching import detach  # noqa: PLC0415
+    from bpf.lifecycle.pins import foreign  # noqa: PLC0415
 
     removed = detach(settings.datapath.bpffs)
     print(

@@ -25,7 +25,7 @@ from actors.writing.lease import LeaseKeeper, read_clock
 from actors.writing.map_writer import MapWriter
 from actors.writing.qos_ticker import QosTicker
 from actors.writing.qos_windows import read_windows
-from bpf.datapath import Datapath
+from bpf.lifecycle.datapath import Datapath
 from config.settings import Settings
 
 

@@ -1,15 +1,14 @@
-"""The kernel side: the programs (C, in `programs/`); compiling, loading and attaching them; their maps and rows.
+"""The kernel side: the programs (C, in `programs/`), and what compiles, loads, attaches, fills and reads them.
 
-| to do | modules |
+| to do | package |
 |---|---|
-| prepare the kernel at the agent's start | `startup`, with `probes`, `bpffs`, `pins`, `build`, `loader`, `carry_over` |
-| attach, see what is attached, detach | `datapath`, `attaching`, `attachments`, `detaching` |
-| read and write rows | `maps` (typed), `rows` (values), `packing` (bytes), `kernel_map` (one map) |
-| find cgroups and namespaces | `cgroups`, `pod_cgroups`, `container_cgroups`, `coverage`, `mounts`, `netns` |
-| answer the commands `inspect` and `doctor` | `inspect`, `tables`, `trial` |
-| system calls | `libbpf` |
+| read and write rows of the maps | `maps` |
+| find cgroups: the node's, a Pod's, a container's | `cgroups` |
+| load a build at the agent's start, attach it, see what is attached, detach | `lifecycle` |
+| answer the commands `inspect` and `doctor` | `inspecting` |
+| close stale sockets; explain a call; show decisions as they happen | `closing`, `explaining`, `monitoring` |
 
-The sub-packages are what `run.py closer`, `explain` and `monitor` need beyond that.
+The modules here are what these share: what a build is, libbpf, mounts, network namespaces.
 
 May import: `config`.
 """

@@ -122,7 +122,7 @@ def build_name(sizes: MapSizes) -> str:
 
 def sockets_layout() -> str:
     """Digest of sockets.h, comments included. Builds with the same one share the socket storages. With another one, the
-    former programs of the way back stay attached (bpf/attaching.py), so don't change that file without need."""
+    former programs of the way back stay attached (bpf/lifecycle/attaching.py), so change that file only if you must."""
     return hashlib.sha256((_PROGRAMS / "sockets.h").read_bytes()).hexdigest()[:12]
 
 

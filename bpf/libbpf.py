@@ -1,7 +1,7 @@
 """The few calls of libbpf that the agent needs, through ctypes: programs, links, pins and probes.
 
 The low-level calls of libbpf 1.x return -errno; here they raise OSError. Descriptors are close-on-exec. Maps are in
-`bpf.kernel_map`.
+`bpf.maps.kernel_map`.
 """
 
 from __future__ import annotations

@@ -2,5 +2,5 @@
 
 They run in processes of their own, have no actors, and change nothing that is installed.
 
-May import: `bpf`, `k8s.commands`, `k8s.api`, `k8s.objects`, `config`.
+May import: `bpf` (without `bpf.closing`), `k8s.commands`, `k8s.api`, `k8s.objects`, `config`.
 """

@@ -8,7 +8,7 @@ from actors.commands.agent_checks import agent_findings
 from actors.commands.finding import Finding, judged
 from actors.commands.node_checks import node_findings
 from actors.commands.own_status import NoAnswer, fetch_status
-from bpf.tables import table
+from bpf.inspecting.tables import table
 from config.settings import Settings
 from k8s.commands.access import access_faults
 

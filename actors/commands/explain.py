@@ -10,13 +10,13 @@ from typing import Any
 
 from actors.commands.missing_row import candidates, why_no_row
 from actors.commands.own_status import NoAnswer, fetch_status
-from bpf.cgroups import find_cgroup
+from bpf.cgroups.hierarchy import find_cgroup
 from bpf.explaining.call import Call, ClientKind, ClientName, parse_call, parse_client
 from bpf.explaining.checks import AGENT, NOT_ATTACHED, NOT_COVERED, Explanation, Verdict, explain
 from bpf.explaining.clients import KnownPod, find_client, with_namespace
 from bpf.explaining.facts import Client, Facts, Neighbour
 from bpf.explaining.installed import calling_namespaces, neighbours, opened_maps, read_attached, read_facts
-from bpf.tables import table
+from bpf.inspecting.tables import table
 from config.domain.ids import NamespacedName
 from config.settings import Settings
 from k8s.commands.pods import SourceUnreadable, find_pod

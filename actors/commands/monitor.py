@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 
-from bpf.cgroups import find_cgroup
+from bpf.cgroups.hierarchy import find_cgroup
 from bpf.explaining.call import ClientName
 from bpf.monitoring.clients import Clients
 from bpf.monitoring.filters import is_chosen

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from actors.commands.finding import Finding, judged
-from bpf import pins
-from bpf.attachments import active_build, attachments, programs_before
 from bpf.build import HOOKS
-from bpf.cgroups import cgroup_path, find_cgroup
-from bpf.coverage import coverage_faults
+from bpf.cgroups.coverage import coverage_faults
+from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
 from bpf.errors import DatapathError
 from bpf.explaining.installed import opened_maps
-from bpf.maps import PinnedMaps
+from bpf.inspecting.trial import NotTried, try_redirect
+from bpf.lifecycle import pins
+from bpf.lifecycle.attachments import active_build, attachments, programs_before
+from bpf.lifecycle.probes import missing_features
+from bpf.maps.pinned_maps import PinnedMaps
 from bpf.mounts import file_system
-from bpf.probes import missing_features
-from bpf.trial import NotTried, try_redirect
 from config.settings import DatapathSettings
 
 _RIGHTS = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}

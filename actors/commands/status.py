@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from actors.commands.own_status import ACTOR_WORKS, CLOSER_ABSENT, CLOSER_FAILING, Status
-from bpf.tables import table
+from bpf.inspecting.tables import table
 
 
 def text(status: Status) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from bpf.rows import CloserFault, CloserRow
+from bpf.maps.rows import CloserFault, CloserRow
 
 SILENCE_SECONDS = 10.0
 """The closer writes its row each second. Closing very many sockets may take it longer."""

@@ -23,7 +23,7 @@ from actors.messages.facts import PodRemoved, PodUpserted, SourceName, SourceSyn
 from actors.messages.subscriptions import ResyncSource
 from actors.reporting.pod_names import PodNames
 from actors.reporting.record_choice import RECORDS_PER_SECOND, RecordChoice
-from bpf.cgroups import find_cgroup
+from bpf.cgroups.hierarchy import find_cgroup
 from bpf.errors import DatapathError
 from bpf.monitoring.clients import Clients
 from bpf.monitoring.follow import follow

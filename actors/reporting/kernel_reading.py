@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from actors.reporting.closer_state import CloserState
-from bpf.rows import Counters
+from bpf.maps.rows import Counters
 from config.domain.addresses import Frontend
 
 if TYPE_CHECKING:
-    from bpf.datapath import Datapath  # the controller must not load it
+    from bpf.lifecycle.datapath import Datapath  # the controller must not load it
 
 _REPORTED_MAPS = ("frontends", "backends", "backend_cgroups", "windows", "affinity", "counters", "policies")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.framework.rates import TokenBucket
-from bpf.rows import Decision
+from bpf.maps.rows import Decision
 
 RECORDS_PER_SECOND = 100
 """About 30 KB a second. More would push the agent's own lines out of the node's log files within minutes."""

@@ -15,7 +15,7 @@ from actors.reporting.closer_state import CloserState
 from actors.reporting.kernel_reading import DatapathFault, KernelReading
 from actors.reporting.stale_closed import StaleClosed
 from bpf.build import HOOKS
-from bpf.rows import Counters, PassReason
+from bpf.maps.rows import Counters, PassReason
 from k8s.sources.source import NOTHING_TO_HEAR
 
 _log = logging.getLogger(__name__)

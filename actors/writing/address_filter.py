@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from bpf.maps import PinnedMaps
+from bpf.maps.pinned_maps import PinnedMaps
 
 RETIRED = 1024
 """Number of removed backends that keep their bits. A socket that was redirected to such a backend may still connect to
@@ -16,7 +16,7 @@ the backend's own address, and the programs must notice."""
 
 
 class AddressFilter:
-    """Mirror of the row. `bpf.packing` says which bits a frontend or a backend needs."""
+    """Mirror of the row. `bpf.maps.packing` says which bits a frontend or a backend needs."""
 
     def __init__(self, maps: PinnedMaps) -> None:
         self._maps = maps

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from actors.writing.map_tables import MapTables
-from bpf.packing import pack_affinity, unpack_affinity
-from bpf.rows import AffinityRow, FrontendRow
+from bpf.maps.packing import pack_affinity, unpack_affinity
+from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend
 
 SWEEP_SLICE = 512

@@ -11,8 +11,8 @@ from itertools import chain
 from typing import TypeAlias
 
 from actors.messages.desired import ApplyDesiredState
-from bpf.maps import PinnedMaps
-from bpf.packing import PRESENT, pack_address, pack_member
+from bpf.maps.packing import PRESENT, pack_address, pack_member
+from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Address, Endpoint, Frontend
 from config.domain.ids import PolicyKey
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from actors.messages.desired import BackendPod, DesiredPolicy
 from actors.writing.policy_write import PolicyWrite
-from bpf.packing import cgroup_bits
-from bpf.pod_cgroups import PodCgroup, PodCgroups
+from bpf.cgroups.pod_cgroups import PodCgroup, PodCgroups
+from bpf.maps.packing import cgroup_bits
 
 
 class ExcludedPods:

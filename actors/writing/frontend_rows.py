@@ -36,9 +36,9 @@ from actors.writing.address_filter import AddressFilter
 from actors.writing.policy_write import Change
 from actors.writing.room import part_that_stays
 from actors.writing.slots import Slots
-from bpf.maps import PinnedMaps
-from bpf.packing import backend_bits, filter_bits, pack_backends, pack_frontend, pack_frontend_row
-from bpf.rows import FrontendRow
+from bpf.maps.packing import backend_bits, filter_bits, pack_backends, pack_frontend, pack_frontend_row
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import FrontendRow
 from config.domain.addresses import Endpoint, Frontend
 
 _Placed: TypeAlias = tuple[FrontendRow, tuple[Endpoint, ...]]

@@ -16,9 +16,9 @@ from dataclasses import replace
 from actors.writing.frontend_rows import FrontendRows
 from actors.writing.policy_write import Change, PolicyWrite
 from actors.writing.room import Refusal, Room, admit
-from bpf.maps import PinnedMaps
-from bpf.packing import POLICY_ID, PRESENT, pack_backend_cgroup, pack_policy
-from bpf.rows import FrontendRow, PolicyRow
+from bpf.maps.packing import POLICY_ID, PRESENT, pack_backend_cgroup, pack_policy
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend
 
 

@@ -31,7 +31,7 @@ from actors.writing.map_tables import MapTables
 from actors.writing.policy_write import PolicyWrite, policy_row
 from actors.writing.room import Refusal
 from bpf.build import HOOKS
-from bpf.datapath import Datapath
+from bpf.lifecycle.datapath import Datapath
 from bpf.netns import own_netns_cookie
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from actors.messages.desired import DesiredFrontend, DesiredPolicy
 from actors.writing.room import Room
-from bpf.rows import FrontendFlag, FrontendRow, PolicyRow, uid_digest
+from bpf.maps.rows import FrontendFlag, FrontendRow, PolicyRow, uid_digest
 from config.domain.addresses import Frontend
 
 
@@ -20,7 +20,7 @@ class PolicyWrite:
     levels: tuple[int, int] = (1, 0)
     """First and last level of the cgroup tree at which these cgroups are. The first is greater when there are none."""
     bits: int = 0
-    """`bpf.packing.cgroup_bits` of these cgroups."""
+    """`bpf.maps.packing.cgroup_bits` of these cgroups."""
 
     @property
     def need(self) -> Room:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bpf.maps import PinnedMaps
-from bpf.rows import PolicyRow, Window
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import PolicyRow, Window
 
 
 class QosReading(NamedTuple):

@@ -5,5 +5,5 @@ the node, and closes them through sock_diag (docs/decisions/0018-closer.md).
 
 `closer` is the loop; `schedule` and `staleness` decide; `installed` has the maps; `sock_diag` speaks to the kernel.
 
-May import: `bpf`, `config` and `config.domain`.
+May import: `bpf` itself, `bpf.maps`, `bpf.lifecycle`, `config`.
 """

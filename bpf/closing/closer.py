@@ -17,8 +17,8 @@ from bpf.closing.installed import Installed, attached_program, build_of_program
 from bpf.closing.schedule import Schedule
 from bpf.closing.sock_diag import SockDiag, check_that_sockets_can_be_closed
 from bpf.closing.staleness import Candidates, Usage, is_stale
+from bpf.maps.rows import CloserFault
 from bpf.netns import NamespaceGone, entered, find_namespaces, finds_others, is_own_address
-from bpf.rows import CloserFault
 from config.domain.addresses import Endpoint, Frontend, Protocol
 
 _log = logging.getLogger(__name__)

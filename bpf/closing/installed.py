@@ -6,13 +6,14 @@ import os
 import time
 from pathlib import Path
 
-from bpf import libbpf, pins
-from bpf.attachments import builds_by_program
+from bpf import libbpf
 from bpf.build import FIND_REDIRECT, rows_layout
 from bpf.closing.sock_diag import ConnectedSocket
 from bpf.closing.staleness import Usage
-from bpf.kernel_map import KernelMap
-from bpf.packing import (
+from bpf.lifecycle import pins
+from bpf.lifecycle.attachments import builds_by_program
+from bpf.maps.kernel_map import KernelMap
+from bpf.maps.packing import (
     ONLY_KEY,
     pack_closer,
     pack_frontend,
@@ -24,7 +25,7 @@ from bpf.packing import (
     unpack_number,
     unpack_redirect_answer,
 )
-from bpf.rows import CloserFault, CloserRow
+from bpf.maps.rows import CloserFault, CloserRow
 from config.domain.addresses import Endpoint, Frontend
 
 _HOOK = "connect4"

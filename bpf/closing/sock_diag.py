@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
-from bpf.packing import unpack_address
+from bpf.maps.packing import unpack_address
 from config.domain.addresses import Address, Endpoint, Protocol
 
 _NETLINK_SOCK_DIAG = 4

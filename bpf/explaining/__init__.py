@@ -3,5 +3,5 @@
 `call` is what the user asks about; `checks` has the order; `facts` is what the checks need; `installed` and `clients`
 read it from the kernel.
 
-May import: `bpf`, `config` and `config.domain`.
+May import: `bpf` itself, `bpf.maps`, `bpf.cgroups`, `bpf.lifecycle`, `config`.
 """

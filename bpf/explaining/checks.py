@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bpf.cgroups.pod_cgroups import MAX_LEVELS
 from bpf.explaining.facts import Facts
-from bpf.packing import client_place
-from bpf.pod_cgroups import MAX_LEVELS
-from bpf.rows import FrontendFlag, FrontendRow, PassReason
+from bpf.maps.packing import client_place
+from bpf.maps.rows import FrontendFlag, FrontendRow, PassReason
 from config.domain.addresses import Endpoint
 
 NANOSECONDS = 1_000_000_000

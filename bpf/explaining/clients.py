@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf.cgroups import Directory, ancestors, cgroup_of_process, descendants, find_cgroup, processes_in
+from bpf.cgroups.hierarchy import Directory, ancestors, cgroup_of_process, descendants, find_cgroup, processes_in
+from bpf.cgroups.pod_cgroups import PodCgroups
 from bpf.explaining.call import ClientKind, ClientName, WrongUsage
 from bpf.explaining.facts import Client
 from bpf.netns import NamespaceGone, entered, own_netns_cookie
-from bpf.pod_cgroups import PodCgroups
 
 _OWN_NAMESPACE = Path("/proc/self/ns/net")
 _NOT_VISIBLE = "its processes are not visible from here; on the node itself, root can see them"

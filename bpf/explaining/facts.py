@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf.rows import AffinityRow, FrontendRow, Window
+from bpf.maps.rows import AffinityRow, FrontendRow, Window
 from config.domain.addresses import Endpoint, Frontend
 
 

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bpf import packing, pins
-from bpf.attachments import active_build, attachments, programs_before
 from bpf.build import rows_layout
-from bpf.cgroups import cgroup_path, find_cgroup
+from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
 from bpf.errors import DatapathError
 from bpf.explaining.call import Call
 from bpf.explaining.facts import Attached, Client, Facts, Neighbour
-from bpf.maps import PinnedMaps
-from bpf.rows import AffinityRow, FrontendRow
+from bpf.lifecycle import pins
+from bpf.lifecycle.attachments import active_build, attachments, programs_before
+from bpf.maps import packing
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend
 
 _CLOCK_MONOTONIC_COARSE = 6

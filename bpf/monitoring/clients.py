@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bpf.cgroups import Directory, descendants
+from bpf.cgroups.hierarchy import Directory, descendants
+from bpf.cgroups.pod_cgroups import pod_uid
 from bpf.monitoring.named_decision import HOST
-from bpf.pod_cgroups import pod_uid
 from config.domain.ids import NamespacedName
 
 _PAUSE_SECONDS = 1.0

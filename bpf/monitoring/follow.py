@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bpf.attachments import active_build
 from bpf.errors import DatapathError
 from bpf.explaining.installed import opened_maps
-from bpf.maps import PinnedMaps
+from bpf.lifecycle.attachments import active_build
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import Decision
 from bpf.monitoring.clients import Clients
 from bpf.monitoring.named_decision import NamedDecision
 from bpf.monitoring.printing import rfc3339
 from bpf.monitoring.shared_rows import SharedRows
-from bpf.rows import Decision
 
 _ROUND_SECONDS = 0.1
 """Between two readings. In that time the programs record less than there is room for."""

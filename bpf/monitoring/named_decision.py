@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpf.rows import PassReason
+from bpf.maps.rows import PassReason
 from config.domain.addresses import Endpoint, Frontend
 
 HOST = "host"

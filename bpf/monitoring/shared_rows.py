@@ -11,8 +11,8 @@ import mmap
 from pathlib import Path
 
 from bpf.libbpf import opened_pin
-from bpf.packing import DECISION_SIZE, unpack_decision
-from bpf.rows import Decision
+from bpf.maps.packing import DECISION_SIZE, unpack_decision
+from bpf.maps.rows import Decision
 
 WATCH_NS = 2_000_000_000
 """The programs stop recording this long after a watcher last renewed `until`."""

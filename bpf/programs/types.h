@@ -1,4 +1,4 @@
-/* Keys and values of the maps. bpf/packing.py packs and unpacks them, and tests/kernel/test_rows.py compares the two.
+/* Keys and values of the maps. bpf/maps/packing.py packs and unpacks them, and tests/kernel/test_rows.py compares the two.
  * Addresses and ports are always in network order, IPv4 as mapped IPv6 (::ffff:a.b.c.d).
  *
  * Whatever a program puts on its stack consists of words of eight bytes. Without CAP_PERFMON the verifier inserts a
@@ -82,7 +82,7 @@ struct filter_row {
 };
 _Static_assert(sizeof(struct filter_row) == 16384, "filter_row");
 
-/* Why a call passed. In the order of bpf/rows.py PassReason. */
+/* Why a call passed. In the order of bpf/maps/rows.py PassReason. */
 enum pass_reason {
     PASS_LEASE,
     PASS_FROM_HOST,
@@ -141,11 +141,11 @@ _Static_assert(sizeof(struct address_key) == 16, "address_key");
 /* What the closer says of itself. */
 struct closer_row {
     u64 alive; /* ns, CLOCK_MONOTONIC */
-    u64 fault; /* as in bpf/rows.py CloserFault */
+    u64 fault; /* as in bpf/maps/rows.py CloserFault */
 };
 _Static_assert(sizeof(struct closer_row) == 16, "closer_row");
 
-/* The hooks of calls that are decided about. In the order of bpf/rows.py DECIDING_HOOKS. */
+/* The hooks of calls that are decided about. In the order of bpf/maps/rows.py DECIDING_HOOKS. */
 enum calling_hook { CONNECT4, CONNECT6, SENDMSG4, SENDMSG6 };
 
 /* Whether somebody watches, and what the programs have recorded so far. */

@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from bpf.maps import PinnedMaps
-from bpf.packing import pack_frontend
+from bpf.maps.packing import pack_frontend
+from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Frontend, Protocol
 from tests.bench.events import resident
 from tests.cluster import dns, hollow, images

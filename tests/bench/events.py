@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from bpf.maps import PinnedMaps
-from bpf.packing import pack_frontend
+from bpf.maps.packing import pack_frontend
+from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Frontend, Protocol
 from tests.lab import manifests
 from tests.lab.lab import Agent, Lab, Manifest, uid_of, wait_until

@@ -11,8 +11,8 @@ from contextlib import closing
 from ipaddress import ip_address
 
 from actors.health.targets import CHANGE_SECONDS
-from bpf.maps import PinnedMaps
-from bpf.packing import pack_frontend
+from bpf.maps.packing import pack_frontend
+from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Frontend, Protocol
 from tests.bench.events import FakePod, cpu_seconds
 from tests.lab import manifests

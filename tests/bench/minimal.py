@@ -16,8 +16,8 @@ from pathlib import Path
 
 from bpf import libbpf
 from bpf.build import HOOKS, KERNEL_TREE
-from bpf.kernel_map import KernelMap
-from bpf.packing import pack_backend, pack_frontend
+from bpf.maps.kernel_map import KernelMap
+from bpf.maps.packing import pack_backend, pack_frontend
 from config.domain.addresses import Endpoint, Frontend
 
 PROGRAMS = ("connect4", "sendmsg4")

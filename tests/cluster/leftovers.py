@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from bpf.cgroups import find_cgroup
+from bpf.cgroups.hierarchy import find_cgroup
 
 PREFIX = "lrc-"
 SCRATCH = Path("/tmp")  # noqa: S108  (mkdir makes the names in it, and fails if one exists)

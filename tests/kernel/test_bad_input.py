@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bpf.inspect import view
+from bpf.inspecting.views import view
 from config.settings import RedirectSettings
 from k8s.objects.identity import ALL_KINDS
 from k8s.objects.manifests import read_manifest

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bpf.attachments import attached_builds
-from bpf.bpffs import prepare_directory
-from bpf.detaching import detach
 from bpf.errors import DatapathError
+from bpf.lifecycle.attachments import attached_builds
+from bpf.lifecycle.bpffs import prepare_directory
+from bpf.lifecycle.detaching import detach
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, run
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bpf.cgroups import find_cgroup
+from bpf.cgroups.hierarchy import find_cgroup
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, RIGHTS, ROOT, VIP, Agent, Lab, PodProcess, wait_until
 
@@ -40,6 +40,11 @@ KIND = [
     *("mount --bind $nodes $view", "umount -l $nodes $root"),
 ]
 """The same on a node as kind makes it, which also has an overlay as its root, and a bpffs of its own."""
+IMPORTS = (
+    "from pathlib import Path; from bpf.cgroups.coverage import coverage_faults; "
+    "from bpf.cgroups.hierarchy import find_cgroup, own_cgroup"
+)
+"""How the programs begin that tests run with `Tree.python`."""
 
 
 class Tree:
@@ -130,7 +135,7 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
 def test_the_agents_own_cgroup_is_found_in_every_view(
     tree: Tree, steps: list[str], mount: str, expected: str | None
 ) -> None:
-    program = f"import bpf.cgroups, pathlib; print(bpf.cgroups.own_cgroup(pathlib.Path('{vars(tree)[mount]}')))"
+    program = f"{IMPORTS}; print(own_cgroup(Path('{vars(tree)[mount]}')))"
     wanted = vars(tree)[expected].stat().st_ino if expected else None
     assert tree.python(program, *steps) == str(wanted)
 
@@ -146,9 +151,7 @@ def test_the_agents_own_cgroup_is_found_in_every_view(
     ],
 )
 def test_auto_is_the_mount_that_shows_most(tree: Tree, steps: list[str], expected: str) -> None:
-    assert tree.python("import bpf.cgroups; print(bpf.cgroups.find_cgroup('auto'))", *steps) == str(
-        vars(tree)[expected]
-    )
+    assert tree.python(f"{IMPORTS}; print(find_cgroup('auto'))", *steps) == str(vars(tree)[expected])
 
 
 @pytest.mark.parametrize(
@@ -165,9 +168,7 @@ def test_auto_is_the_mount_that_shows_most(tree: Tree, steps: list[str], expecte
 )
 def test_a_cgroup_that_covers_no_pod_is_reported(tree: Tree, kubepods: str, steps: list[str], warning: str) -> None:
     (tree.top / kubepods).mkdir(parents=True)
-    printed = tree.python(
-        "from bpf.cgroups import *; from bpf.coverage import *; print(*coverage_faults(find_cgroup('auto')))", *steps
-    )
+    printed = tree.python(f"{IMPORTS}; print(*coverage_faults(find_cgroup('auto')))", *steps)
     assert warning in printed
     assert bool(printed) == bool(warning)
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from bpf.rows import CloserFault
+from bpf.maps.rows import CloserFault
 from tests.lab import manifests
 from tests.lab.closer import CLOSER_RIGHTS, Closer
 from tests.lab.lab import CLUSTER_IP6, REMOTE, VIP, Agent, Lab, PodProcess, run, wait_until

@@ -12,12 +12,12 @@ from actors.messages.upkeep import AffinitySliceDue, SweepAffinity
 from actors.writing.affinity import SWEEP_SLICE
 from actors.writing.lease import LeaseKeeper, read_clock
 from actors.writing.map_writer import MapWriter
-from bpf import pins
-from bpf.datapath import Datapath
-from bpf.detaching import detach
-from bpf.maps import PinnedMaps
-from bpf.packing import POLICY_ID, pack_affinity
-from bpf.rows import AffinityRow
+from bpf.lifecycle import pins
+from bpf.lifecycle.datapath import Datapath
+from bpf.lifecycle.detaching import detach
+from bpf.maps.packing import POLICY_ID, pack_affinity
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import AffinityRow
 from config.domain.addresses import Endpoint
 from tests.lab.lab import Lab
 from tests.lab.rows import backends, desired, frontend, out_of_force, pins_of, prepare_small, small_datapath

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from bpf import libbpf, packing
-from bpf.cgroups import find_cgroup
-from bpf.rows import CloserFault, CloserRow
+from bpf import libbpf
+from bpf.cgroups.hierarchy import find_cgroup
+from bpf.maps import packing
+from bpf.maps.rows import CloserFault, CloserRow
 from config.version import VERSION
 from tests.lab import manifests
 from tests.lab.closer import Closer
@@ -147,7 +148,7 @@ def test_another_program_that_runs_before_ours_is_named(lab: Lab, agent: Agent) 
 def _attach_last(program: int, cgroup: Path, pin: Path) -> None:
     """As on a kernel that does not know BPF_F_BEFORE."""
     from bpf.build import HOOKS  # noqa: PLC0415
-    from bpf.cgroups import opened_cgroup  # noqa: PLC0415
+    from bpf.cgroups.hierarchy import opened_cgroup  # noqa: PLC0415
 
     with opened_cgroup(cgroup) as directory:
         libbpf.pin(libbpf.link_create(program, directory, HOOKS["connect4"], 0), pin)

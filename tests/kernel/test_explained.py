@@ -11,16 +11,17 @@ from typing import ClassVar
 
 import pytest
 
-from bpf import libbpf, packing
-from bpf.cgroups import ancestors
-from bpf.datapath import Datapath
+from bpf import libbpf
+from bpf.cgroups.hierarchy import ancestors
 from bpf.explaining.call import parse_call, parse_client
 from bpf.explaining.checks import AGENT, Explanation, Verdict, explain
 from bpf.explaining.clients import find_client
 from bpf.explaining.facts import Attached, Client
 from bpf.explaining.installed import read_attached, read_facts
-from bpf.maps import PinnedMaps
-from bpf.rows import AffinityRow, FrontendFlag, FrontendRow, PolicyRow
+from bpf.lifecycle.datapath import Datapath
+from bpf.maps import packing
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import AffinityRow, FrontendFlag, FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.lab.lab import Lab, PodProcess
 from tests.lab.rows import small_datapath

@@ -14,9 +14,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from bpf import libbpf, packing
-from bpf.maps import PinnedMaps
-from bpf.rows import AffinityRow, FrontendRow
+from bpf import libbpf
+from bpf.maps import packing
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.kernel.test_explained import write_filter
 from tests.lab.lab import Lab, PodProcess

@@ -12,7 +12,7 @@ from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.resolver_state import ResolverState
 from actors.writing.map_tables import MapTables
 from actors.writing.policy_write import PolicyWrite
-from bpf.datapath import Datapath
+from bpf.lifecycle.datapath import Datapath
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.policy import parse_policy
 from tests.lab.lab import Lab

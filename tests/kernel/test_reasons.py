@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from bpf import libbpf, packing
+from bpf import libbpf
+from bpf.maps import packing
 from bpf.monitoring.shared_rows import SharedRows
 from tests.lab import manifests
 from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, ROOT, VIP, Agent, Lab, Manifest, PodProcess, wait_until

@@ -18,11 +18,11 @@ from actors.writing.map_tables import MapTables
 from actors.writing.map_writer import MapWriter
 from actors.writing.policy_write import PolicyWrite
 from actors.writing.room import Room
-from bpf.datapath import Datapath
-from bpf.kernel_map import KernelMap
-from bpf.maps import PinnedMaps
-from bpf.packing import POLICY_ID, filter_bits, pack_backend_cgroup, pack_policy
-from bpf.rows import FrontendRow, PolicyRow
+from bpf.lifecycle.datapath import Datapath
+from bpf.maps.kernel_map import KernelMap
+from bpf.maps.packing import POLICY_ID, filter_bits, pack_backend_cgroup, pack_policy
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend
 from config.domain.ids import NamespacedName
 from tests.lab.lab import Lab, wait_until

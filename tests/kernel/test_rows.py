@@ -1,4 +1,4 @@
-"""What bpf/packing.py packs is what the compiled programs read: field by field, by the BTF of the loaded maps."""
+"""What bpf/maps/packing.py packs is what the compiled programs read: field by field, by the BTF of the loaded maps."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from bpf import packing, pod_cgroups, rows
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
-from bpf.kernel_map import KernelMap
-from bpf.maps import PinnedMaps
+from bpf.cgroups import pod_cgroups
+from bpf.maps import packing, rows
+from bpf.maps.kernel_map import KernelMap
+from bpf.maps.pinned_maps import PinnedMaps
 from bpf.monitoring import shared_rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.lab.lab import ROOT, Lab

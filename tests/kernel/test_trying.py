@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bpf.packing import client_place
+from bpf.maps.packing import client_place
 from tests.lab import manifests
 from tests.lab.closer import Closer
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until

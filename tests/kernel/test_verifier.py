@@ -18,9 +18,9 @@ import pytest
 
 from bpf import libbpf
 from bpf.build import FIND_REDIRECT, HOOKS
-from bpf.kernel_map import KernelMap
-from bpf.probes import ATOMICS, HELPERS, PACKET_HELPERS, missing_features
-from bpf.rows import DECIDING_HOOKS
+from bpf.lifecycle.probes import ATOMICS, HELPERS, PACKET_HELPERS, missing_features
+from bpf.maps.kernel_map import KernelMap
+from bpf.maps.rows import DECIDING_HOOKS
 from tests.lab.lab import RIGHTS, ROOT, Agent, Lab
 
 SOURCES = ROOT / "bpf" / "programs"
@@ -95,7 +95,7 @@ def test_root_loads_all_programs(lab: Lab) -> None:
     directory = lab.bpffs.with_name(f"{lab.prefix}-root")
     for each in ("build", "sockets"):
         (directory / each).mkdir(parents=True)
-    command = [sys.executable, "-m", "bpf.loader", str(directory / "build"), str(directory / "sockets")]
+    command = [sys.executable, "-m", "bpf.lifecycle.loader", str(directory / "build"), str(directory / "sockets")]
     sizes = ["65536", "65536", "65536"]
     try:
         result = subprocess.run([*command, *sizes], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -108,7 +108,7 @@ def test_root_loads_all_programs(lab: Lab) -> None:
 WRONG_HOOK = """
 import sys
 from pathlib import Path
-from bpf import loader
+from bpf.lifecycle import loader
 from bpf.build import MapSizes
 
 loader.HOOKS = {"connect4": 30}  # getpeername6: a program for it may not read an IPv4 address

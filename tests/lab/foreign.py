@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bpf import libbpf
 from bpf.build import HOOKS
-from bpf.trial import translation
+from bpf.inspecting.trial import translation
 
 
 def attach(cgroup: Path, instructions: bytes, hook: str, flags: int) -> tuple[int, int]:

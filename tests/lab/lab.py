@@ -25,12 +25,12 @@ from typing import Any, Self, TypeVar
 
 import yaml
 
-from bpf import inspect
-from bpf.bpffs import mount_bpffs
-from bpf.cgroups import find_cgroup
-from bpf.detaching import detach
-from bpf.kernel_map import KernelMap
-from bpf.packing import ONLY_KEY
+from bpf.cgroups.hierarchy import find_cgroup
+from bpf.inspecting.views import view as installed_view
+from bpf.lifecycle.bpffs import mount_bpffs
+from bpf.lifecycle.detaching import detach
+from bpf.maps.kernel_map import KernelMap
+from bpf.maps.packing import ONLY_KEY
 from tests.lab.worker import SLOWNESS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -407,7 +407,7 @@ class Agent:
 
     def inspect(self, view: str) -> list[dict[str, Any]]:
         """What `run.py inspect` shows, without the start of a process, since tests ask for it again and again."""
-        rows: list[Any] = inspect.view(view, self._bpffs)
+        rows: list[Any] = installed_view(view, self._bpffs)
         return rows
 
     def command(self, *arguments: str, within: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from actors.messages.desired import DesiredFrontend, DesiredPolicy
 from actors.writing.policy_write import PolicyWrite
-from bpf.datapath import Datapath
-from bpf.detaching import detach
 from bpf.explaining.installed import opened_maps
-from bpf.maps import PinnedMaps
-from bpf.startup import prepare
+from bpf.lifecycle.datapath import Datapath
+from bpf.lifecycle.detaching import detach
+from bpf.lifecycle.startup import prepare
+from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import DatapathSettings

@@ -14,14 +14,20 @@ OBJECTS = {"k8s.objects", *GROUND}
 API = {"k8s.api", *OBJECTS}
 K8S = {"k8s.sources", "k8s.status", *API}
 MESSAGES = {"actors.framework", "actors.messages", *K8S}
+ROWS = {"bpf", "bpf.maps", *GROUND}
+KERNEL = {"bpf.cgroups", "bpf.lifecycle", *ROWS}
 MAY_IMPORT: dict[str, set[str]] = {
     "config.domain": set(),
     "config.input": set(),
     "config": {"config.domain", "config.input"},
     "bpf": GROUND,
-    "bpf.closing": {"bpf", *GROUND},
-    "bpf.explaining": {"bpf", *GROUND},
-    "bpf.monitoring": {"bpf", "bpf.explaining", *GROUND},
+    "bpf.maps": ROWS - {"bpf.maps"},
+    "bpf.cgroups": {"bpf", *GROUND},
+    "bpf.lifecycle": KERNEL - {"bpf.lifecycle"},
+    "bpf.inspecting": KERNEL,
+    "bpf.closing": KERNEL - {"bpf.cgroups"},
+    "bpf.explaining": KERNEL,
+    "bpf.monitoring": KERNEL | {"bpf.explaining"},
     "k8s": set(),
     "k8s.objects": GROUND,
     "k8s.api": OBJECTS,
@@ -32,14 +38,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "actors.messages": MESSAGES - {"actors.messages"},
     "actors.watching": MESSAGES,
     "actors.resolving": MESSAGES - {"k8s.sources", "k8s.status", "k8s.api"},
-    "actors.writing": (MESSAGES | {"bpf"}) - K8S | GROUND,
-    "actors.health": (MESSAGES | {"bpf"}) - K8S | GROUND,
-    "actors.reporting": MESSAGES | {"bpf", "bpf.monitoring"},
+    "actors.writing": MESSAGES - K8S | KERNEL,
+    "actors.health": MESSAGES - K8S | {"bpf.cgroups", *GROUND},
+    "actors.reporting": MESSAGES | KERNEL | {"bpf.monitoring"},
     "actors.controller": MESSAGES | {"actors.resolving"},
-    "actors.commands": {"bpf", "bpf.explaining", "bpf.monitoring", "k8s.commands", *API},
+    "actors.commands": KERNEL | API | {"bpf.inspecting", "bpf.explaining", "bpf.monitoring", "k8s.commands"},
     "actors": MESSAGES
     | {
-        "bpf",
+        "bpf.lifecycle",
         "actors.watching",
         "actors.resolving",
         "actors.writing",
@@ -55,6 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "bpf",
         "bpf.closing",
         "bpf.explaining",
+        "bpf.inspecting",
+        "bpf.lifecycle",
         "k8s.api",
         "k8s.commands",
         *GROUND,
@@ -130,7 +138,7 @@ def test_a_library_is_imported_in_its_own_package_only(module: str) -> None:
     imported = {_top(name) for name in _imports(MODULES[module])}
     strangers = {library for library, home in HOMES.items() if library in imported and home != _top(module)}
     assert not strangers
-    assert "bcc" not in imported or module == "bpf.loader"
+    assert "bcc" not in imported or module == "bpf.lifecycle.loader"
 
 
 @pytest.mark.parametrize("module", sorted(ACTORS))

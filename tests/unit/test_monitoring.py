@@ -15,7 +15,7 @@ import yaml
 
 from actors.messages.reports import PolicyState
 from actors.reporting.closer_state import CloserState
-from bpf.rows import PassReason
+from bpf.maps.rows import PassReason
 from tests.expressions import ALERTS, FILES, alerts, dashboard, panel_expressions, selected
 
 ROOT = Path(__file__).parents[2]

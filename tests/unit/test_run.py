@@ -21,9 +21,9 @@ from actors import agent_wiring, controller_wiring
 from actors.framework import supervisor as supervising
 from actors.framework.actor import AgentActor
 from actors.framework.supervisor import ChildSpec
-from bpf import startup
 from bpf.errors import DatapathError
-from bpf.tables import table
+from bpf.inspecting.tables import table
+from bpf.lifecycle import startup
 from config.version import VERSION
 from tests.unit.peers import free_port, http_get
 
@@ -324,7 +324,7 @@ def test_the_controllers_actors_are_built_without_a_kernel_side() -> None:
     script = (
         "import sys, run\n"
         "from actors import controller_wiring\n"
-        "assert 'bcc' not in sys.modules and 'bpf.datapath' not in sys.modules, 'the kernel side is loaded'\n"
+        "assert 'bcc' not in sys.modules and 'bpf.lifecycle.datapath' not in sys.modules, 'the kernel side is loaded'\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=EXAMPLES.parents[1], check=False)
     assert done.returncode == 0

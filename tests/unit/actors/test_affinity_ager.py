@@ -11,7 +11,7 @@ from actors.messages.upkeep import BackendsRemoved, SweepAffinity
 from actors.writing import affinity_ager
 from actors.writing.affinity import expired_rows
 from actors.writing.affinity_ager import SWEEP_TICKS, AffinityAger
-from bpf.rows import AffinityRow, FrontendRow
+from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.unit.peers import Peer, fence
 

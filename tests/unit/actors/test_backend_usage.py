@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.messages.desired import ApplyDesiredState, DesiredFrontend, DesiredPolicy
 from actors.writing.backend_usage import BackendUsage
-from bpf.packing import unpack_address, unpack_member
+from bpf.maps.packing import unpack_address, unpack_member
 from config.domain.addresses import Address, Endpoint, Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 

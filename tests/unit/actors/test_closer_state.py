@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from actors.reporting.closer_state import closer_report
-from bpf.packing import pack_closer, unpack_closer
-from bpf.rows import CloserFault, CloserRow
+from bpf.maps.packing import pack_closer, unpack_closer
+from bpf.maps.rows import CloserFault, CloserRow
 
 NOW = 1_000_000_000_000
 HEALTHY = CloserRow(alive_ns=NOW - 500_000_000, fault=CloserFault.NONE)

@@ -31,7 +31,7 @@ from actors.reporting.closer_state import CloserState
 from actors.reporting.kernel_reading import DatapathFault, KernelReading
 from actors.reporting.metrics_exporter import MetricsExporter
 from bpf.build import HOOKS
-from bpf.rows import Counters, PassReason
+from bpf.maps.rows import Counters, PassReason
 from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import MetricsSettings

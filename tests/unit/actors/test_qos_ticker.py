@@ -10,7 +10,7 @@ from actors.messages.upkeep import LeaseProbe
 from actors.writing import qos_ticker
 from actors.writing.qos_ticker import QosTicker
 from actors.writing.qos_windows import QosReading, limited_in
-from bpf.rows import PolicyRow, Window
+from bpf.maps.rows import PolicyRow, Window
 from tests.unit.peers import Peer, fence
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from actors.reporting.pod_names import PodNames
 from actors.reporting.record_choice import RECORDS_PER_SECOND, RecordChoice
-from bpf.rows import Decision, PassReason
+from bpf.maps.rows import Decision, PassReason
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from config.domain.ids import NamespacedName
 from k8s.objects.model import Pod

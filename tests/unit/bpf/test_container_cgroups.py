@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpf.container_cgroups import container_id
+from bpf.cgroups.container_cgroups import container_id
 
 ID = "0123456789abcdef" * 4
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bpf.explaining.call import parse_client
+from bpf.maps.rows import PassReason
 from bpf.monitoring.filters import is_chosen
 from bpf.monitoring.named_decision import NamedDecision
 from bpf.monitoring.printing import as_text, document, lost_as_text
-from bpf.rows import PassReason
 from config.domain.addresses import Endpoint, Frontend, Protocol
 
 REDIRECT = NamedDecision(

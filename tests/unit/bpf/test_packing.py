@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from bpf import packing, rows
+from bpf.maps import packing, rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
 
 V4 = Frontend(ip_address("10.96.0.10"), 53, Protocol.UDP)

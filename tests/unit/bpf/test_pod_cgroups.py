@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bpf.pod_cgroups import PodCgroups, pod_uid
+from bpf.cgroups.pod_cgroups import PodCgroups, pod_uid
 
 UID = "6f9b0c1e-1111-2222-3333-444455556666"
 OTHER = "7a9b0c1e-1111-2222-3333-444455556666"

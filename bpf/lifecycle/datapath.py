@@ -1,7 +1,7 @@
 """The agent's access to the kernel side: the maps of its build, attaching it, and what is attached now.
 
-`bpf.startup.prepare` makes it. Attaching is the commit: it comes last, once MapWriter has filled the maps. Until then
-an earlier build's programs go on with their own maps. Why: docs/decisions/0002-pinned-and-adopted.md.
+`bpf.lifecycle.startup.prepare` makes it. Attaching is the commit: it comes last, once MapWriter has filled the maps.
+Until then an earlier build's programs go on with their own maps. Why: docs/decisions/0002-pinned-and-adopted.md.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 import time
 from pathlib import Path
 
-from bpf import pins
-from bpf.attaching import HeldLink, attach
-from bpf.attachments import programs_before
-from bpf.carry_over import carry_over
-from bpf.coverage import coverage_faults
-from bpf.maps import PinnedMaps
+from bpf.cgroups.coverage import coverage_faults
+from bpf.lifecycle import pins
+from bpf.lifecycle.attaching import HeldLink, attach
+from bpf.lifecycle.attachments import programs_before
+from bpf.lifecycle.carry_over import carry_over
+from bpf.maps.pinned_maps import PinnedMaps
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Datapath:
         return [hook for hook, link in sorted(self._links.items()) if link.holds()]
 
     def programs_before_us(self) -> dict[str, list[str]]:
-        """Hook -> other software's programs that run before ours (see `bpf.attachments.programs_before`)."""
+        """Hook -> other software's programs that run before ours (see `bpf.lifecycle.attachments.programs_before`)."""
         return programs_before(self.bpffs, self.cgroup)
 
     def warnings(self) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bpf import libbpf
 from bpf.build import HOOKS
-from bpf.cgroups import ROOT_ID, cgroup_of_process, find_cgroup, opened_cgroup
+from bpf.cgroups.hierarchy import ROOT_ID, cgroup_of_process, find_cgroup, opened_cgroup
 
 _FROM = "192.0.2.1"
 _TO = "127.0.0.1"

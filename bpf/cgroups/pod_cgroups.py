@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf.cgroups import ROOT_ID, Directory, children
+from bpf.cgroups.hierarchy import ROOT_ID, Directory, children
 
 MAX_LEVELS = 8
 """MAX_CGROUP_LEVELS of bpf/programs/consts.h."""

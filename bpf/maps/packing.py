@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
-from bpf.rows import (
+from bpf.maps.rows import (
     DECIDING_HOOKS,
     AffinityRow,
     CloserFault,

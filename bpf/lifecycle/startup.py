@@ -1,7 +1,7 @@
 """What the agent does with the kernel before its actors run: probes it, locks our directory, has this build loaded.
 
-Nothing is attached here. A build that is pinned already is adopted; otherwise a short-lived child process (bpf.loader)
-compiles and loads it, so that the agent never has BCC in its memory.
+Nothing is attached here. A build that is pinned already is adopted; otherwise a short-lived child process
+(bpf.lifecycle.loader) compiles and loads it, so that the agent never has BCC in its memory.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import sys
 import time
 from pathlib import Path
 
-from bpf import pins
-from bpf.attachments import attached_builds
-from bpf.bpffs import prepare_directory
 from bpf.build import MapSizes, build_name, rows_layout, sockets_layout
-from bpf.carry_over import start_with_former_counters
-from bpf.cgroups import find_cgroup, own_cgroup
-from bpf.datapath import Datapath
+from bpf.cgroups.hierarchy import find_cgroup, own_cgroup
 from bpf.errors import DatapathError
-from bpf.kernel_map import KernelMap
-from bpf.packing import ONLY_KEY, pack_number, unpack_number
-from bpf.probes import missing_features
+from bpf.lifecycle import pins
+from bpf.lifecycle.attachments import attached_builds
+from bpf.lifecycle.bpffs import prepare_directory
+from bpf.lifecycle.carry_over import start_with_former_counters
+from bpf.lifecycle.datapath import Datapath
+from bpf.lifecycle.probes import missing_features
+from bpf.maps.kernel_map import KernelMap
+from bpf.maps.packing import ONLY_KEY, pack_number, unpack_number
 from config.settings import DatapathSettings
 
 _log = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _OUTPUT_LINES = 25
 """How many of its last lines are shown when the child process fails. The compiler's errors come at the end."""
 
@@ -83,7 +83,7 @@ def _load(bpffs: Path, build: str, sizes: MapSizes) -> None:
     (loading / (pins.SOCKETS + sockets_layout())).mkdir()
     sockets = bpffs / (pins.SOCKETS + sockets_layout())
     sockets.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "bpf.loader", str(loading), str(sockets), *map(str, sizes)]
+    command = [sys.executable, "-m", "bpf.lifecycle.loader", str(loading), str(sockets), *map(str, sizes)]
     result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
         pins.remove_build(loading)

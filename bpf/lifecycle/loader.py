@@ -3,7 +3,7 @@
 The only module that imports bcc, so that the agent's own process stays small. Nothing is attached here. See
 docs/decisions/0001-bcc-in-a-child-process.md.
 
-    python -m bpf.loader DIRECTORY SHARED MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
+    python -m bpf.lifecycle.loader DIRECTORY SHARED MAX_FRONTENDS MAX_BACKENDS MAX_AFFINITY
 
 pins every map as DIRECTORY/maps/NAME and every program as DIRECTORY/programs/NAME. The programs use the socket storages
 that are pinned as SHARED/NAME; the loader makes those that are missing. DIRECTORY/maps/own_program_HOOK has the program
@@ -30,9 +30,9 @@ from bpf.build import (
     compiler_flags,
     program_text,
 )
-from bpf.kernel_map import KernelMap
-from bpf.packing import ONLY_KEY
-from bpf.rows import DECIDING_HOOKS
+from bpf.maps.kernel_map import KernelMap
+from bpf.maps.packing import ONLY_KEY
+from bpf.maps.rows import DECIDING_HOOKS
 
 
 def load(directory: Path, shared: Path, sizes: MapSizes) -> None:

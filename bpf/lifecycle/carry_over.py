@@ -13,10 +13,10 @@ import logging
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from bpf import pins
 from bpf.build import rows_layout
-from bpf.maps import PinnedMaps
-from bpf.packing import POLICY_ID
+from bpf.lifecycle import pins
+from bpf.maps.packing import POLICY_ID
+from bpf.maps.pinned_maps import PinnedMaps
 
 _log = logging.getLogger(__name__)
 

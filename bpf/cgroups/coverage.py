@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from bpf.cgroups import ROOT_ID, Directory, children, own_cgroup
+from bpf.cgroups.hierarchy import ROOT_ID, Directory, children, own_cgroup
 
 _KUBEPODS = re.compile(r"(.+-)?kubepods(-burstable|-besteffort)?(\.slice)?")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bpf import packing, rows
 from bpf.build import MAP_NAMES
-from bpf.kernel_map import KernelMap
+from bpf.maps import packing, rows
+from bpf.maps.kernel_map import KernelMap
 from config.domain.addresses import Address, Endpoint, Frontend
 
 

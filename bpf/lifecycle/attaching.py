@@ -16,10 +16,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf import libbpf, pins
-from bpf.attachments import builds_by_program
+from bpf import libbpf
 from bpf.build import HOOKS, WAY_BACK, sockets_layout
-from bpf.cgroups import opened_cgroup
+from bpf.cgroups.hierarchy import opened_cgroup
+from bpf.lifecycle import pins
+from bpf.lifecycle.attachments import builds_by_program
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Prepares the directory for our pins: makes it on a bpffs, or refuses it if others use it as well.
 
 Other programs keep their pins on the same file system. So the agent insists on a directory of its own, and removes only
-what has the form of its own pins (bpf/pins.py).
+what has the form of its own pins (bpf/lifecycle/pins.py).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from bpf import pins
 from bpf.errors import DatapathError
+from bpf.lifecycle import pins
 from bpf.mounts import file_system, mount_of
 
 _BPF_FS = Path("/sys/fs/bpf")

@@ -1,4 +1,4 @@
-"""The rows of the kernel maps, as Python values. `bpf.packing` turns them into bytes and back.
+"""The rows of the kernel maps, as Python values. `bpf.maps.packing` turns them into bytes and back.
 
 Mirrors bpf/programs/types.h.
 """
@@ -104,7 +104,7 @@ class FrontendRow:
     percentage: int = 100
     """How many of a hundred clients are redirected (P21), 1 to 100."""
     cgroup_bits: int = 0
-    """`bpf.packing.cgroup_bits` of the cgroups whose processes it skips."""
+    """`bpf.maps.packing.cgroup_bits` of the cgroups whose processes it skips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

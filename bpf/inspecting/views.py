@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bpf.attachments import active_build, attachments
-from bpf.cgroups import cgroup_path, find_cgroup
+from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
 from bpf.errors import DatapathError
-from bpf.maps import PinnedMaps
-from bpf.rows import FrontendFlag, FrontendRow, PassReason, Window
+from bpf.lifecycle.attachments import active_build, attachments
+from bpf.maps.pinned_maps import PinnedMaps
+from bpf.maps.rows import FrontendFlag, FrontendRow, PassReason, Window
 from config.domain.addresses import Endpoint
 
 Row = dict[str, object]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bpf import libbpf, pins
+from bpf import libbpf
 from bpf.build import HOOKS
+from bpf.lifecycle import pins
 
 
 def detach(bpffs: Path) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf import libbpf, pins
+from bpf import libbpf
 from bpf.build import HOOKS
-from bpf.cgroups import opened_cgroup
+from bpf.cgroups.hierarchy import opened_cgroup
+from bpf.lifecycle import pins
 
 
 class Attachment(NamedTuple):
