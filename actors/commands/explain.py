@@ -15,8 +15,9 @@ from bpf.explaining.call import Call, ClientKind, ClientName, parse_call, parse_
 from bpf.explaining.checks import AGENT, NOT_ATTACHED, NOT_COVERED, Explanation, Verdict, explain
 from bpf.explaining.clients import KnownPod, find_client, with_namespace
 from bpf.explaining.facts import Client, Facts, Neighbour
-from bpf.explaining.installed import calling_namespaces, neighbours, opened_maps, read_attached, read_facts
+from bpf.explaining.installed import calling_namespaces, neighbours, read_attached, read_facts
 from bpf.inspecting.tables import table
+from bpf.lifecycle.opened_maps import opened_maps
 from config.domain.ids import NamespacedName
 from config.settings import Settings
 from k8s.commands.pods import SourceUnreadable, find_pod

@@ -12,10 +12,10 @@ from bpf.build import HOOKS
 from bpf.cgroups.coverage import coverage_faults
 from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
 from bpf.errors import DatapathError
-from bpf.explaining.installed import opened_maps
 from bpf.inspecting.trial import NotTried, try_redirect
 from bpf.lifecycle import pins
 from bpf.lifecycle.attachments import active_build, attachments, programs_before
+from bpf.lifecycle.opened_maps import opened_maps
 from bpf.lifecycle.probes import missing_features
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.mounts import file_system

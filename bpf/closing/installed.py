@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 from bpf import libbpf
-from bpf.build import FIND_REDIRECT, rows_layout
+from bpf.build import FIND_REDIRECT
 from bpf.closing.sock_diag import ConnectedSocket
 from bpf.closing.staleness import Usage
 from bpf.lifecycle import pins
 from bpf.lifecycle.attachments import builds_by_program
+from bpf.lifecycle.opened_maps import has_our_rows
 from bpf.maps.kernel_map import KernelMap
 from bpf.maps.packing import (
     ONLY_KEY,
@@ -50,7 +51,7 @@ def build_of_program(bpffs: Path, program_id: int) -> str:
     another build takes over, the rows of the former one stay as they are.
     """
     build = builds_by_program(bpffs, _HOOK).get(program_id, "")
-    return build if build and (bpffs / build / (pins.LAYOUT + rows_layout())).exists() else ""
+    return build if build and has_our_rows(bpffs, build) else ""
 
 
 class Installed:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bpf.build import rows_layout
 from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
-from bpf.errors import DatapathError
 from bpf.explaining.call import Call
 from bpf.explaining.facts import Attached, Client, Facts, Neighbour
-from bpf.lifecycle import pins
-from bpf.lifecycle.attachments import active_build, attachments, programs_before
+from bpf.lifecycle.attachments import attachments, programs_before
 from bpf.maps import packing
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow, FrontendRow
@@ -24,27 +19,6 @@ _CLOCK_MONOTONIC_COARSE = 6
 """From linux/time.h: the clock that bpf_ktime_get_coarse_ns reads."""
 _READS = 3
 """How often a row is read at most: again if it was replaced while we read its backends."""
-
-
-@contextmanager
-def opened_maps(bpffs: Path) -> Iterator[PinnedMaps | None]:
-    """The maps of the build that is attached; None when nothing is installed. Raises DatapathError."""
-    try:
-        build = active_build(bpffs)
-        if build is None:
-            yield None
-            return
-        if not (bpffs / build / (pins.LAYOUT + rows_layout())).exists():
-            msg = f"another version installed build {build}, and lays out its rows differently; use its own run.py"
-            raise DatapathError(msg)
-        maps = PinnedMaps(bpffs / build / "maps")
-    except PermissionError as error:
-        msg = f"{bpffs} cannot be read: {error}; this needs root, or CAP_BPF and CAP_NET_ADMIN"
-        raise DatapathError(msg) from error
-    try:
-        yield maps
-    finally:
-        maps.close()
 
 
 def calling_namespaces(maps: PinnedMaps) -> dict[int, int]:

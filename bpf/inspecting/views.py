@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
-from bpf.errors import DatapathError
-from bpf.lifecycle.attachments import active_build, attachments
+from bpf.lifecycle.attachments import attachments
+from bpf.lifecycle.opened_maps import opened_maps, readable
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import FrontendFlag, FrontendRow, PassReason, Window
 from config.domain.addresses import Endpoint
@@ -23,21 +23,12 @@ Row = dict[str, object]
 
 
 def view(name: str, bpffs: Path) -> list[Row]:
-    """Rows of `programs` or of one of _MAP_VIEWS. Raises DatapathError when this process may not read the pins."""
-    try:
-        if name == "programs":
+    """Rows of `programs` or of one of _MAP_VIEWS. Raises DatapathError (bpf.lifecycle.opened_maps)."""
+    if name == "programs":
+        with readable(bpffs):
             return _programs(bpffs)
-        build = active_build(bpffs)
-        if build is None:
-            return []
-        maps = PinnedMaps(bpffs / build / "maps")
-    except PermissionError as error:
-        msg = f"{bpffs} cannot be read: {error}; inspect needs root, or CAP_BPF and CAP_NET_ADMIN"
-        raise DatapathError(msg) from error
-    try:
-        return _MAP_VIEWS[name](maps)
-    finally:
-        maps.close()
+    with opened_maps(bpffs) as maps:
+        return _MAP_VIEWS[name](maps) if maps else []
 
 
 def _policies(maps: PinnedMaps) -> list[Row]:

@@ -13,8 +13,8 @@ import logging
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from bpf.build import rows_layout
 from bpf.lifecycle import pins
+from bpf.lifecycle.opened_maps import has_our_rows
 from bpf.maps.packing import POLICY_ID
 from bpf.maps.pinned_maps import PinnedMaps
 
@@ -48,7 +48,7 @@ def carry_over(bpffs: Path, build: str, maps: PinnedMaps) -> None:
 def _maps_of_same_layout(bpffs: Path, build: str) -> Iterator[PinnedMaps]:
     """The maps of each other build whose rows are laid out like this one's. The caller closes them."""
     for other in pins.builds(bpffs):
-        if other != build and (bpffs / other / (pins.LAYOUT + rows_layout())).exists():
+        if other != build and has_our_rows(bpffs, other):
             yield PinnedMaps(bpffs / other / "maps")
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bpf.errors import DatapathError
-from bpf.explaining.installed import opened_maps
 from bpf.lifecycle.attachments import active_build
+from bpf.lifecycle.opened_maps import opened_maps
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import Decision
 from bpf.monitoring.clients import Clients

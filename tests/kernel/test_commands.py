@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from bpf.lifecycle.pins import LAYOUT
 from run import VIEWS
 from tests.lab import manifests
 from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
@@ -35,6 +38,21 @@ def test_inspect_prints_what_is_in_the_maps(lab: Lab, agent: Agent, pods: list[P
     printed = agent.command("inspect", "-o", "json")
     assert printed.returncode == 0
     assert json.loads(printed.stdout) == {view: agent.inspect(view) for view in VIEWS}
+
+
+@pytest.mark.parametrize("command", [["inspect", "policies"], ["explain", "--from", "host", "--to", f"{VIP}:53/UDP"]])
+def test_rows_of_another_version_are_refused(lab: Lab, agent: Agent, command: list[str]) -> None:
+    """Its rows may have other lengths and other fields, so what we read would be wrong."""
+    build = lab.bpffs / agent.status()["build"]
+    (layout,) = build.glob(f"{LAYOUT}*")
+    theirs = layout.rename(layout.with_name(f"{LAYOUT}{'0' * 12}"))
+    try:
+        done = agent.command(*command)
+    finally:
+        theirs.rename(layout)
+    assert done.returncode == 1
+    assert "lays out its rows differently; use its own run.py" in done.stderr
+    assert not done.stdout
 
 
 def test_without_an_agent_status_fails_and_names_the_address(agent: Agent) -> None:

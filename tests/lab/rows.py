@@ -11,9 +11,9 @@ from typing import Any
 
 from actors.messages.desired import DesiredFrontend, DesiredPolicy
 from actors.writing.policy_write import PolicyWrite
-from bpf.explaining.installed import opened_maps
 from bpf.lifecycle.datapath import Datapath
 from bpf.lifecycle.detaching import detach
+from bpf.lifecycle.opened_maps import opened_maps
 from bpf.lifecycle.startup import prepare
 from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Endpoint, Frontend, Protocol
