@@ -18,7 +18,7 @@ from k8s.status.write_requests import EventWrite, WriteAnswer, WriteResult
 EVENTS_BURST = 10.0
 EVENTS_PER_SECOND = 1 / 60
 """For each policy."""
-_MOST_EVENTS = 1000
+_MAX_EVENTS = 1000
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Reported:
 class EventPlan:
     def __init__(self) -> None:
         self._queue: deque[EventWrite] = deque()
-        """Events to write, oldest first; at most _MOST_EVENTS."""
+        """Events to write, oldest first; at most _MAX_EVENTS."""
         self._waiting: dict[PolicyKey, EventWrite] = {}
         """The newest change of each policy that had too many Events lately, or found the queue full."""
         self._reported: dict[PolicyKey, _Reported] = {}
@@ -76,7 +76,7 @@ class EventPlan:
         reported = self._reported[key]
         if self._waiting[key].reason == reported.reason:
             del self._waiting[key]  # the policy is back in the state that its newest Event reports
-        elif len(self._queue) < _MOST_EVENTS and reported.bucket.take(now):
+        elif len(self._queue) < _MAX_EVENTS and reported.bucket.take(now):
             event = self._waiting.pop(key)
             reported.reason = event.reason
             self._queue.append(event)

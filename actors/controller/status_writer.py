@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import ClassVar
 
-import pykka
-
 from actors.controller.write_plan import WritePlan
 from actors.framework.actor import AgentActor, OwnedThread, clock
 from actors.framework.messages import Message, TickElapsed
@@ -67,9 +65,7 @@ class StatusWriter(AgentActor):
         """Runs in the writing thread."""
         while (write := self._writes.get()) is not None:
             answer = self._write(write)
-            try:
-                self.actor_ref.tell(WriteEnded(write=write, answer=answer))
-            except pykka.ActorDeadError:  # this actor is stopping
+            if not self.tell_self(WriteEnded(write=write, answer=answer)):
                 return
 
     def _on_apply_verdicts(self, message: ApplyVerdicts) -> None:

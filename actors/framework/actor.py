@@ -63,9 +63,14 @@ class AgentActor(pykka.ThreadingActor):
     def send(self, name: str, message: Message) -> None:
         send(name, message)
 
-    def tell_self(self, message: Message) -> None:
-        """Puts the message behind those that are waiting already."""
-        self.actor_ref.tell(message)
+    def tell_self(self, message: Message) -> bool:
+        """Puts the message behind those that are waiting already. May be called in any thread. Returns False when the
+        actor has stopped."""
+        try:
+            self.actor_ref.tell(message)
+        except pykka.ActorDeadError:
+            return False
+        return True
 
     def own(self, thread: OwnedThread) -> None:
         """Starts a thread that lives until the actor stops."""
@@ -161,9 +166,7 @@ def clock(actor: AgentActor, interval: float) -> OwnedThread:
     def run() -> None:
         due = time.monotonic() + interval
         while not stopped.wait(max(0.0, due - time.monotonic())):
-            try:
-                actor.actor_ref.tell(TickElapsed(due=due))
-            except pykka.ActorDeadError:
+            if not actor.tell_self(TickElapsed(due=due)):
                 return
             # Ticks that were missed while the machine was suspended are skipped.
             due = max(due + interval, time.monotonic())

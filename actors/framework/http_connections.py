@@ -25,16 +25,16 @@ from actors.framework.http_exchange import LONGEST_REQUEST, Routes, answer_to, i
 
 _log = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 64
+MAX_CONNECTIONS = 64
 EXCHANGE_SECONDS = 10.0
 """The longest time from accepting a connection to closing it."""
-MOST_UNSENT = 16 * 1024 * 1024
+MAX_UNSENT = 16 * 1024 * 1024
 """The most bytes of answers that all clients together may leave unread. A single answer may be longer."""
-_MOST_DISCARDED = 1024 * 1024
+_MAX_DISCARDED = 1024 * 1024
 """The most bytes that are read and discarded after the answer. Closing a socket with unread bytes would reset the
 connection, and the client might lose the answer."""
-_ACCEPTED_AT_ONCE = MOST_CONNECTIONS // 2
-"""Fewer than MOST_CONNECTIONS, so that a connection is never closed for a newer one before its request was read."""
+_ACCEPTED_AT_ONCE = MAX_CONNECTIONS // 2
+"""Fewer than MAX_CONNECTIONS, so that a connection is never closed for a newer one before its request was read."""
 _CHUNK = 64 * 1024
 _WARNING_SECONDS = 60.0
 """At least this long between two warnings that there are too many connections."""
@@ -121,7 +121,7 @@ class ConnectionLoop:
                 self._free_a_descriptor(error)
                 return
             accepted.setblocking(False)
-            if len(self._connections) >= MOST_CONNECTIONS:
+            if len(self._connections) >= MAX_CONNECTIONS:
                 self._make_room()
             connection = Connection(accepted, str(client[0]), time.monotonic() + EXCHANGE_SECONDS)
             self._connections[connection] = None
@@ -145,7 +145,7 @@ class ConnectionLoop:
                 "%s: %d connections are open, and more are not allowed; closing the oldest ones of the client that has "
                 "the most, now %s",
                 self._section,
-                MOST_CONNECTIONS,
+                MAX_CONNECTIONS,
                 connection.client,
             )
         self._close(connection, "too many connections are open")
@@ -198,13 +198,13 @@ class ConnectionLoop:
             self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
             return
         unread = [each for each in self._connections if each.answer]
-        if len(unread) > 1 and sum(len(each.answer or b"") for each in unread) > MOST_UNSENT:
+        if len(unread) > 1 and sum(len(each.answer or b"") for each in unread) > MAX_UNSENT:
             self._close(one_to_close(unread), "clients do not read their answers")
 
     def _discard(self, connection: Connection) -> None:
         chunk = connection.socket.recv(_CHUNK)
         connection.discarded += len(chunk)
-        if not chunk or connection.discarded > _MOST_DISCARDED:
+        if not chunk or connection.discarded > _MAX_DISCARDED:
             self._close(connection, "the exchange is complete")
 
     def _close(self, connection: Connection, reason: str) -> None:

@@ -146,10 +146,7 @@ class Supervisor(AgentActor):
 
     def _wake(self) -> None:
         """Runs in a timer's thread, so that a restart does not wait for the next tick."""
-        try:
-            self.actor_ref.tell(TickElapsed(due=time.monotonic()))
-        except pykka.ActorDeadError:
-            return
+        self.tell_self(TickElapsed(due=time.monotonic()))
 
     def _restart(self, child: _Child) -> None:
         child.restart_at = None

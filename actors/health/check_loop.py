@@ -40,7 +40,7 @@ class _Check:
 
 
 class CheckLoop:
-    def __init__(self, on_message: Callable[[Message], None]) -> None:
+    def __init__(self, on_message: Callable[[Message], object]) -> None:
         """`on_message` is called in the thread of `run`, with HealthChanged and HealthChecksCounted."""
         self._on_message = on_message
         self._inbox: SimpleQueue[ChecksSelected] = SimpleQueue()

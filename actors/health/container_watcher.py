@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import pykka
-
 from actors.framework.actor import AgentActor, OwnedThread, clock
 from actors.framework.messages import Message, TickElapsed
 from actors.messages.backends import BackendsSelected, CgroupChanged, ContainersEnded, PolicyBackends, SelectedPod
@@ -72,10 +70,7 @@ class ContainerWatcher(AgentActor):
 
     def _deliver(self, directory: Path) -> None:
         """Runs in the reader's thread."""
-        try:
-            self.actor_ref.tell(CgroupChanged(directory=str(directory), received_at=time.monotonic()))
-        except pykka.ActorDeadError:
-            return
+        self.tell_self(CgroupChanged(directory=str(directory), received_at=time.monotonic()))
 
     def _on_backends_selected(self, message: BackendsSelected) -> None:
         present = {each.key: each for each in message.policies}

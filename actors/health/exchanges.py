@@ -18,9 +18,9 @@ from actors.health import dns_message, http_message
 from config.domain.addresses import Address, Endpoint
 from config.domain.checks import DnsProbe, HealthCheck, HttpProbe
 
-_MOST_STRAYS = 64
+_MAX_STRAYS = 64
 """How many datagrams may arrive that are not the reply: a Pod that floods us must not keep us from checking others."""
-_MOST_DISCARDED = 64 * 1024
+_MAX_DISCARDED = 64 * 1024
 """Bytes of an HTTP answer that are read after its status. Closing the socket earlier would reset the connection while
 the server still sends."""
 
@@ -95,7 +95,7 @@ class DnsExchange(Exchange):
             else:
                 self._strays += 1
                 self.remark = "what it sent is not a reply to the question"
-            if self._strays > _MOST_STRAYS:
+            if self._strays > _MAX_STRAYS:
                 raise CheckFailed(self.remark)
         return True
 
@@ -150,7 +150,7 @@ class HttpExchange(TcpExchange):
             if not self.succeeded:
                 self._take(data)
             self._discarded += len(data)
-            if not data or self._discarded > _MOST_DISCARDED:
+            if not data or self._discarded > _MAX_DISCARDED:
                 return True
 
     def _take(self, data: bytes) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import pykka
-
 from actors.framework.actor import AgentActor, OwnedThread
 from actors.framework.messages import Message
 from actors.health.check_loop import CheckLoop
@@ -27,18 +25,11 @@ class HealthChecker(AgentActor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._loop = CheckLoop(self._deliver)
+        self._loop = CheckLoop(self.tell_self)
 
     def started(self) -> None:
         self.own(OwnedThread(self, "health-checks", self._loop.run, self._loop.stop))
         self.send("ConflictResolver", ResyncDesiredState())
-
-    def _deliver(self, message: Message) -> None:
-        """Runs in the checking thread."""
-        try:
-            self.actor_ref.tell(message)
-        except pykka.ActorDeadError:
-            return
 
     def _on_checks_selected(self, message: ChecksSelected) -> None:
         self._loop.select(message)

@@ -17,7 +17,7 @@ from config.domain.ids import PolicyKey
 BURST = 5.0
 LINES_PER_SECOND = 1 / 10
 """About one subject, once its burst is used up."""
-MOST_TEXTS = 64
+MAX_TEXTS = 64
 """Number of different lines about one subject that are logged at once while it changes often."""
 
 Subject: TypeAlias = PolicyKey | int
@@ -75,7 +75,7 @@ class ChangeLog:
         line = recent.deferred
         if line is None:
             return []
-        is_new = line.text not in recent.logged and len(recent.logged) < MOST_TEXTS
+        is_new = line.text not in recent.logged and len(recent.logged) < MAX_TEXTS
         if not recent.bucket.take(now) and not is_new:
             return []
         recent.logged.add(line.text)

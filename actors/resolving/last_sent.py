@@ -16,7 +16,7 @@ class _OfPolicy(Protocol):
 T = TypeVar("T", bound=_OfPolicy)
 
 
-class Change(NamedTuple, Generic[T]):
+class UnsentChange(NamedTuple, Generic[T]):
     complete: bool
     policies: tuple[T, ...]
     removed: tuple[PolicyKey, ...]
@@ -29,7 +29,7 @@ class LastSent(Generic[T]):
         self._sent: dict[PolicyKey, T] = {}
         """Policy -> the value that was last sent, unless it is `nothing`."""
 
-    def change(self, *, complete: bool, values: Iterable[T], removed: Iterable[PolicyKey]) -> Change[T] | None:
+    def change(self, *, complete: bool, values: Iterable[T], removed: Iterable[PolicyKey]) -> UnsentChange[T] | None:
         """`values` are those of the policies that were decided again, or of all policies when `complete`. Returns what
         to send; None when nothing has changed."""
         if complete:
@@ -40,4 +40,4 @@ class LastSent(Generic[T]):
             self._sent[each.key] = each
             if each == self._nothing(each.key):
                 del self._sent[each.key]
-        return Change(complete, changed, gone) if complete or changed or gone else None
+        return UnsentChange(complete, changed, gone) if complete or changed or gone else None

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-import pykka
-
 from actors.framework.actor import AgentActor, OwnedThread
 from actors.framework.messages import REPORTERS, Message
 from actors.messages.facts import SourceDelivered, SourceName, SourceSynced
@@ -83,10 +81,7 @@ class Watcher(AgentActor):
 
     def _deliver(self, event: SourceEvent) -> None:
         """Runs in the reader's thread."""
-        try:
-            self.actor_ref.tell(SourceDelivered(event=event))
-        except pykka.ActorDeadError:  # this actor is stopping, and will stop the reader as well
-            return
+        self.tell_self(SourceDelivered(event=event))
 
     def _on_source_delivered(self, message: SourceDelivered) -> None:
         event = message.event

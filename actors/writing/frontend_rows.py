@@ -33,7 +33,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from actors.writing.address_filter import AddressFilter
-from actors.writing.policy_write import Change
+from actors.writing.policy_write import FrontendChange
 from actors.writing.room import part_that_stays
 from actors.writing.slots import Slots
 from bpf.maps.packing import backend_bits, filter_bits, pack_backends, pack_frontend, pack_frontend_row
@@ -110,7 +110,7 @@ class FrontendRows:
             self._forget(self.rows[frontend])
         self._remove_leftovers(had)
 
-    def install(self, changes: Iterable[Change]) -> dict[int, str]:
+    def install(self, changes: Iterable[FrontendChange]) -> dict[int, str]:
         """Writes the rows of these frontends. Returns the policies that the kernel refused a row of -> the reason."""
         refused: dict[int, str] = {}
         # Frontends that do not grow come first, because they may leave room to the others.
@@ -124,14 +124,14 @@ class FrontendRows:
                 self._place([first], refused)
         return refused
 
-    def is_installed(self, change: Change) -> bool:
+    def is_installed(self, change: FrontendChange) -> bool:
         frontend, backends = change.desired.frontend, change.desired.backends
         row = self.rows.get(frontend)
         if row is None or self.backends[frontend] != backends:
             return False
         return row == self._wanted_row(change, generation=row.generation, like=row)
 
-    def _wanted_row(self, change: Change, *, generation: int, like: FrontendRow) -> FrontendRow:
+    def _wanted_row(self, change: FrontendChange, *, generation: int, like: FrontendRow) -> FrontendRow:
         """Returns the wanted row, in the place of the row `like`."""
         return change.write.row(
             change.desired.frontend,
@@ -141,12 +141,12 @@ class FrontendRows:
             backends_generation=like.backends_generation,
         )
 
-    def _present_count(self, change: Change) -> int:
+    def _present_count(self, change: FrontendChange) -> int:
         return len(self.backends.get(change.desired.frontend, ()))
 
     # --- where there is room beside the present rows -----------------------------------------------------------------
 
-    def _place(self, changes: Sequence[Change], refused: dict[int, str]) -> list[Change]:
+    def _place(self, changes: Sequence[FrontendChange], refused: dict[int, str]) -> list[FrontendChange]:
         """Returns the changes that found no room, even after those before them had left theirs."""
         batch: list[_Placed] = []
         slots = 0
@@ -254,7 +254,7 @@ class FrontendRows:
 
     # --- where there is no room beside the present rows --------------------------------------------------------------
 
-    def _make_room(self, waiting: Sequence[Change], refused: dict[int, str]) -> None:
+    def _make_room(self, waiting: Sequence[FrontendChange], refused: dict[int, str]) -> None:
         """Installs the first of these changes, none of which found room, or makes room for it."""
         first = waiting[0]
         need = len(first.desired.backends)
@@ -275,13 +275,13 @@ class FrontendRows:
                 self.remove([change.desired.frontend])
         self._compact(need, refused)
 
-    def _part_that_stays(self, change: Change) -> tuple[int, int] | None:
+    def _part_that_stays(self, change: FrontendChange) -> tuple[int, int] | None:
         frontend = change.desired.frontend
         if frontend not in self.rows:
             return None
         return part_that_stays(self.backends[frontend], change.desired.backends)
 
-    def _keep_part(self, change: Change, part: tuple[int, int], refused: dict[int, str]) -> None:
+    def _keep_part(self, change: FrontendChange, part: tuple[int, int], refused: dict[int, str]) -> None:
         """Lets the frontend work with a part of its present backends: with all that it wants, or temporarily with
         one."""
         frontend, wanted = change.desired.frontend, change.desired.backends

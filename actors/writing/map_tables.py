@@ -14,7 +14,7 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from actors.writing.frontend_rows import FrontendRows
-from actors.writing.policy_write import Change, PolicyWrite
+from actors.writing.policy_write import FrontendChange, PolicyWrite
 from actors.writing.room import Refusal, Room, admit
 from bpf.maps.packing import POLICY_ID, PRESENT, pack_backend_cgroup, pack_policy
 from bpf.maps.pinned_maps import PinnedMaps
@@ -121,14 +121,14 @@ class MapTables:
             for policy_id, target in admitted.items():
                 self._drop_cgroups(policy_id, target.cgroups)
         failed: dict[int, str] = {}
-        changes: list[Change] = []
+        changes: list[FrontendChange] = []
         for policy_id, target in admitted.items():
             try:
                 self._write_policy(policy_id, target)
             except OSError as error:
                 failed[policy_id] = str(error)
             else:
-                changes += (Change(target, desired) for desired in target.policy.frontends)
+                changes += (FrontendChange(target, desired) for desired in target.policy.frontends)
         return failed | self._rows.install(change for change in changes if not self._rows.is_installed(change))
 
     def _write_policy(self, policy_id: int, write: PolicyWrite) -> None:

@@ -58,7 +58,7 @@ def _flags(policy: DesiredPolicy) -> FrontendFlag:
     return no_host | FrontendFlag.SHADOW if policy.shadow else no_host
 
 
-class Change(NamedTuple):
+class FrontendChange(NamedTuple):
     """One frontend whose row is to be written, with the policy that it belongs to."""
 
     write: PolicyWrite

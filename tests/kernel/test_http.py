@@ -13,7 +13,7 @@ from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
 
 NODE_ADDRESS = "10.77.0.1"
-MOST_RESIDENT = 150
+MAX_RESIDENT = 150
 """MB of memory. About 50 are usual; 100 clients with unfinished headers once took 659."""
 WHOLE_EXCHANGE = 60.0
 """Seconds. The agent keeps no connection for so long, even on a slow machine."""
@@ -66,13 +66,13 @@ def test_clients_that_never_end_their_requests_exhaust_neither_memory_nor_descri
     for port in (agent.metrics, agent.health):
         attacker.do("hold_connections", address=NODE_ADDRESS, port=port, connections=connections, kilobytes=kilobytes)
     assert_unharmed(lab, agent, client, pods)
-    assert resident(agent) < MOST_RESIDENT
+    assert resident(agent) < MAX_RESIDENT
     wait_until(
         lambda: attacker.do("open_connections")["number"] == 0,
         "all are closed, although they send",
         WHOLE_EXCHANGE,
     )
-    assert resident(agent) < MOST_RESIDENT
+    assert resident(agent) < MAX_RESIDENT
 
 
 @pytest.mark.parametrize("section", ["metrics", "health"])

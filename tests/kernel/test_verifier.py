@@ -26,7 +26,7 @@ from tests.lab.lab import RIGHTS, ROOT, Agent, Lab
 SOURCES = ROOT / "bpf" / "programs"
 MACROS = {"bpf_htonl", "bpf_htons", "bpf_ntohs", "bpf_ntohll", "bpf_pseudo_fd"}
 """These look like helpers, but call none."""
-MOST_INSTRUCTIONS = 250_000
+MAX_INSTRUCTIONS = 250_000
 """A quarter of the verifier's own limit, to leave room for other kernels and compilers."""
 
 
@@ -54,7 +54,7 @@ def test_a_program_loads_with_only_these_rights(programs: Path, name: str) -> No
     program = libbpf.open_pin(programs / name)
     (followed,) = struct.unpack_from("=I", libbpf.info(program, 220), 216)  # verified_insns of struct bpf_prog_info
     os.close(program)
-    assert followed < MOST_INSTRUCTIONS  # kernel 5.15 does not count them, and reports 0
+    assert followed < MAX_INSTRUCTIONS  # kernel 5.15 does not count them, and reports 0
 
 
 @pytest.mark.parametrize("hook", DECIDING_HOOKS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from actors.reporting.change_log import BURST, LINES_PER_SECOND, MOST_TEXTS, ChangeLog, Line
+from actors.reporting.change_log import BURST, LINES_PER_SECOND, MAX_TEXTS, ChangeLog, Line
 from config.domain.ids import PolicyKey, PolicyKind
 
 KEY, OTHER = (PolicyKey(PolicyKind.LOCAL_REDIRECT, name) for name in ("p", "q"))
@@ -90,4 +90,4 @@ def test_a_line_that_is_new_is_logged_at_once() -> None:
 def test_lines_that_differ_each_time_are_limited_as_well() -> None:
     log = ChangeLog()
     lines = [text for number in range(1000) for text in logged(log, KEY, f"backend {number}", 100.0)]
-    assert len(lines) == MOST_TEXTS
+    assert len(lines) == MAX_TEXTS

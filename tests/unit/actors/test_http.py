@@ -20,7 +20,7 @@ import pytest
 from actors.framework import http as listening
 from actors.framework import http_connections as serving
 from actors.framework.http import HttpServer
-from actors.framework.http_connections import MOST_CONNECTIONS, Connection, one_to_close
+from actors.framework.http_connections import MAX_CONNECTIONS, Connection, one_to_close
 from actors.framework.http_exchange import LONGEST_REQUEST, Answer, Routes
 from tests.unit.peers import WAIT_SECONDS, free_port, http_get
 
@@ -82,16 +82,16 @@ def test_an_honest_client_is_answered_while_a_hostile_one_opens_more_connections
 ) -> None:
     port = start()
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(connect(port, sent)) for _ in range(3 * MOST_CONNECTIONS)]
+        clients = [stack.enter_context(connect(port, sent)) for _ in range(3 * MAX_CONNECTIONS)]
         for _ in range(3):
             assert get(port) == (200, b"ok\n")
-        for old in clients[: 2 * MOST_CONNECTIONS]:
+        for old in clients[: 2 * MAX_CONNECTIONS]:
             assert received(old) == b""
         young = clients[-1]
         young.sendall(UNFINISHED.removeprefix(sent) + b"\r\n")
         assert received(young).endswith(b"ok\n")
     (warning,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert warning.startswith(f"test: {MOST_CONNECTIONS} connections are open"), "once, not for each connection"
+    assert warning.startswith(f"test: {MAX_CONNECTIONS} connections are open"), "once, not for each connection"
     assert "now 127.0.0.1" in warning
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.messages.checks import PolicyChecks
-from actors.resolving.last_sent import Change, LastSent
+from actors.resolving.last_sent import LastSent, UnsentChange
 from config.domain.ids import PolicyKey, PolicyKind
 from tests.unit.actors.test_targets import checked, policy
 from tests.unit.objects import KEY
@@ -23,8 +23,8 @@ def sent(
 def test_what_was_sent_is_not_sent_again() -> None:
     subject = sent(values=(SOMETHING,))
     assert subject.change(complete=False, values=(SOMETHING,), removed=()) is None
-    assert subject.change(complete=False, values=(ELSE,), removed=()) == Change(False, (ELSE,), ())
-    assert subject.change(complete=False, values=(NOTHING,), removed=()) == Change(False, (NOTHING,), ())
+    assert subject.change(complete=False, values=(ELSE,), removed=()) == UnsentChange(False, (ELSE,), ())
+    assert subject.change(complete=False, values=(NOTHING,), removed=()) == UnsentChange(False, (NOTHING,), ())
 
 
 def test_nothing_is_sent_about_a_policy_that_never_had_anything() -> None:
@@ -35,12 +35,12 @@ def test_nothing_is_sent_about_a_policy_that_never_had_anything() -> None:
 
 def test_everything_is_sent_when_it_is_asked_for_even_if_it_is_nothing() -> None:
     subject = sent(values=(SOMETHING,))
-    assert subject.change(complete=True, values=(SOMETHING,), removed=()) == Change(True, (SOMETHING,), ())
-    assert subject.change(complete=True, values=(NOTHING,), removed=()) == Change(True, (), ())
+    assert subject.change(complete=True, values=(SOMETHING,), removed=()) == UnsentChange(True, (SOMETHING,), ())
+    assert subject.change(complete=True, values=(NOTHING,), removed=()) == UnsentChange(True, (), ())
 
 
 def test_a_removed_policy_is_sent_once_and_forgotten() -> None:
     subject = sent(values=(SOMETHING,))
-    assert subject.change(complete=False, values=(), removed=(KEY,)) == Change(False, (), (KEY,))
+    assert subject.change(complete=False, values=(), removed=(KEY,)) == UnsentChange(False, (), (KEY,))
     assert subject.change(complete=False, values=(), removed=(KEY,)) is None
     assert subject._sent == {}
