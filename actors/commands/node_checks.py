@@ -145,12 +145,7 @@ def _lease(maps: PinnedMaps) -> Finding:
 
 
 def _fill(maps: PinnedMaps) -> Finding:
-    used = {
-        "frontends": sum(1 for _ in maps["frontends"].items()),
-        "backends": sum(row.count for row in maps.frontend_rows()),
-        "affinity": sum(1 for _ in maps["affinity"].items()),
-    }
-    shares = {name: (rows, maps[name].max_entries) for name, rows in used.items()}
+    shares = {name: (maps.rows_in_use(name), maps[name].max_entries) for name in _KEYS}
     faults = [
         f"{name} has {rows} of {capacity} rows in use ({_KEYS[name]})"
         for name, (rows, capacity) in shares.items()

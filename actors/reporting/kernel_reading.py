@@ -45,11 +45,9 @@ class KernelReading:
 def read_kernel(datapath: Datapath, closer: CloserState) -> KernelReading:
     """Raises OSError when the maps cannot be read."""
     maps = datapath.maps
-    entries = {name: sum(1 for _ in maps[name].items()) for name in _REPORTED_MAPS if name != "backends"}
-    entries["backends"] = sum(row.count for row in maps.frontend_rows())  # an array: every row of it exists
     return KernelReading(
         counters=maps.counters(),
-        entries=entries,
+        entries={name: maps.rows_in_use(name) for name in _REPORTED_MAPS},
         capacity={name: maps[name].max_entries for name in _REPORTED_MAPS},
         attached=frozenset(datapath.attached_hooks()),
         faults=_faults(datapath),

@@ -62,6 +62,13 @@ class PinnedMaps:
         """Writes the whole row. A program that reads it meanwhile sees each bit as it was before or as it is after."""
         self["filter"].update(packing.ONLY_KEY, bytes(bits))
 
+    def rows_in_use(self, name: str) -> int:
+        """How many rows of the map something needs: of the array `backends`, in which every row exists, those that
+        frontends name."""
+        if name == "backends":
+            return sum(row.count for row in self.frontend_rows())
+        return sum(1 for _ in self[name].items())
+
     # policies
 
     def policy_rows(self) -> dict[int, rows.PolicyRow]:

@@ -25,7 +25,8 @@ import yaml
 from tests.cluster import binaries
 from tests.cluster.api import Api
 from tests.cluster.processes import checked, run
-from tests.cluster.sandbox import Sandbox, wait_for
+from tests.cluster.sandbox import Sandbox
+from tests.lab.lab import wait_until
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -121,7 +122,7 @@ class ControlPlane:
 
     def start_apiserver(self) -> None:
         """Starts it (again), at the same port and with the same objects. Returns when it is ready. Raises
-        TimeoutError."""
+        AssertionError if that takes too long."""
         assert self._api
         self._api.close()
         self._apiserver = self.sandbox.daemon(
@@ -142,7 +143,7 @@ class ControlPlane:
             *self._placement_flags(),
             *self._apiserver_flags,
         )
-        wait_for(self._is_ready, lambda: f"the API server is ready\n{self.logs('kube-apiserver')}", READY_SECONDS)
+        wait_until(self._is_ready, lambda: f"the API server is ready\n{self.logs('kube-apiserver')}", READY_SECONDS)
 
     def _placement_flags(self) -> list[str]:
         return [
@@ -288,7 +289,7 @@ class WholeControlPlane(ControlPlane):
     def wait_usable(self, *nodes: str, seconds: float = NODE_SECONDS) -> None:
         """Returns when these nodes are Ready and Pods can be created."""
         for name in nodes:
-            wait_for(
+            wait_until(
                 lambda name=name: self.api_has(f"/api/v1/nodes/{name}"),  # type: ignore[misc]
                 f"node {name} is known",
                 seconds,
@@ -296,4 +297,4 @@ class WholeControlPlane(ControlPlane):
         self.wait("condition=Ready", seconds, *(f"node/{name}" for name in nodes))
         # Pods can't be created before the controller has created this.
         account = "/api/v1/namespaces/default/serviceaccounts/default"
-        wait_for(lambda: self.api_has(account), "the service account `default` is there", seconds)
+        wait_until(lambda: self.api_has(account), "the service account `default` is there", seconds)

@@ -15,7 +15,7 @@ import yaml
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.install_yaml import INSTALL, NAMESPACE
-from tests.cluster.sandbox import wait_for
+from tests.lab.lab import wait_until
 from tests.unit.peers import free_port
 
 ACCOUNT = "balancing-controller"
@@ -90,7 +90,7 @@ class Controller:
 
     def wait_until_leading(self, seconds: float = 30) -> None:
         """Awaits that it leads, and that all its sources are synced."""
-        wait_for(
+        wait_until(
             lambda: self.leads() and self.get("/readyz")[0] == 200,
             lambda: f"the controller leads\n{self.log()}",
             seconds,

@@ -17,7 +17,8 @@ from pathlib import Path
 from tests.cluster.binaries import CACHE, forget_old, locked, new_folder
 from tests.cluster.processes import PRIVATE_MOUNTS, run
 from tests.cluster.progress import step
-from tests.cluster.sandbox import Sandbox, wait_for
+from tests.cluster.sandbox import Sandbox
+from tests.lab.lab import wait_until
 
 FOLDER = CACHE / "containerd"
 KEPT_STORES = 3
@@ -69,7 +70,7 @@ address = "{socket}"
         def answers() -> bool:
             return subprocess.run([*ctr, "version"], capture_output=True, check=False).returncode == 0
 
-        wait_for(answers, lambda: f"containerd answers\n{sandbox.logs()}", SECONDS)
+        wait_until(answers, lambda: f"containerd answers\n{sandbox.logs()}", SECONDS)
         for archive in archives:
             run(*ctr, "images", "import", str(archive))
         containerd.terminate()

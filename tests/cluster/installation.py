@@ -16,7 +16,6 @@ from tests.cluster.install_yaml import INSTALL, NAMESPACE
 from tests.cluster.machine import Machine, arguments_of
 from tests.cluster.node_view import NodeView
 from tests.cluster.ready import AGENT, DOCKERFILE
-from tests.cluster.sandbox import wait_for
 from tests.lab.lab import wait_until
 
 DAEMONSET = "balancing-agent"
@@ -138,7 +137,7 @@ class InstallationView:
 
     def wait_gone(self, name: str) -> None:
         """Awaits that no Pod of it exists."""
-        wait_for(lambda: not self.pods(name), f"no Pod of {name} is left", 60)
+        wait_until(lambda: not self.pods(name), f"no Pod of {name} is left", 60)
 
     def policy_table(self) -> list[dict[str, str]]:
         """The rows of `kubectl get lr`: heading -> cell, which may be empty."""

@@ -24,8 +24,9 @@ from tests.cluster.node_files import CONTAINERD, SYSCTLS, Cni
 from tests.cluster.node_view import NodeView
 from tests.cluster.places import UPSTREAM_DNS, Place, addresses_of, routes_to
 from tests.cluster.processes import checked, run
-from tests.cluster.sandbox import Sandbox, wait_for
+from tests.cluster.sandbox import Sandbox
 from tests.cluster.switched import SWITCH
+from tests.lab.lab import wait_until
 
 Proxy = Literal["nftables", "iptables-nft", "iptables-legacy"]
 """Mode of kube-proxy. `iptables` is there twice, since the program of that name writes one of two kinds of rules."""
@@ -94,7 +95,7 @@ class Machine(NodeView):
         config = self.folder / "containerd.toml"
         config.write_text(node_files.containerd(self.folder / "cni", systemd=False, cri=_CRI))
         self.sandbox.daemon("containerd", "containerd", "--config", config)
-        wait_for(
+        wait_until(
             self._containerd_answers, lambda: f"containerd answers\n{self.sandbox.logs('containerd')}", NODE_SECONDS
         )
         if images.PAUSE not in self.images():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.cluster.api import Api
 from tests.cluster.control_plane import Manifest, WholeControlPlane
-from tests.cluster.sandbox import wait_for
+from tests.lab.lab import wait_until
 
 
 def is_ready(pod: Manifest) -> bool:
@@ -64,9 +64,9 @@ class NodeView:
         """The Pod may not exist yet. An error carries what `kubectl describe` says."""
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
         try:
-            wait_for(lambda: self.api_has(path), f"Pod {pod} exists", seconds)
+            wait_until(lambda: self.api_has(path), f"Pod {pod} exists", seconds)
             self.wait("condition=Ready", seconds, f"pod/{pod}", "-n", namespace)
-        except (TimeoutError, subprocess.CalledProcessError) as error:
+        except (AssertionError, subprocess.CalledProcessError) as error:
             error.add_note(self.kubectl("describe", "pod", pod, "-n", namespace, check=False).stdout[-3000:])
             raise
 

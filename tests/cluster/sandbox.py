@@ -18,8 +18,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from tests.cluster.binaries import ROOT
 from tests.cluster.processes import run
 
 CLONE_NEWNET = 0x40000000
-POLL_SECONDS = 0.02
 KEPT = ("containerd", "kubelet")
 """Folders of a node in /var/lib. They are no part of its overlay, since containerd makes overlays in them."""
 
@@ -43,16 +41,6 @@ KUBELET_SYSCTLS = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
-
-
-def wait_for(holds: Callable[[], object], what: str | Callable[[], str], seconds: float) -> None:
-    """Polls a condition of another process. Raises TimeoutError with `what`."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            msg = f"not within {seconds:g} s: {what() if callable(what) else what}"
-            raise TimeoutError(msg)
-        time.sleep(POLL_SECONDS)
 
 
 class Sandbox:

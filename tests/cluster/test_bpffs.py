@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.install_yaml import NAMESPACE
 from tests.cluster.installation import DAEMONSET, Installation
-from tests.cluster.sandbox import wait_for
+from tests.lab.lab import wait_until
 
 BPFFS = "/sys/fs/bpf"
 WHOLE = {
@@ -50,7 +50,7 @@ def replace_agent(installation: Installation) -> None:
     """Deletes its Pod. Returns when there is another one, which may never get ready."""
     name = installation.agent_pod()["metadata"]["name"]
     installation.node.kubectl("delete", "pod", name, "-n", NAMESPACE)
-    wait_for(
+    wait_until(
         lambda: any(pod["metadata"]["name"] != name for pod in installation.pods(DAEMONSET)),
         "the agent has another Pod",
         30,
@@ -104,7 +104,7 @@ def test_on_a_node_without_a_bpffs_an_event_says_so(installation: Installation) 
     try:
         replace_agent(installation)
         events = ("get", "events", "-n", NAMESPACE, "-o", "json")
-        wait_for(
+        wait_until(
             lambda: f"mkdir {BPFFS}/balancing" in node.kubectl(*events).stdout,
             "an Event names the directory",
             60,

@@ -23,7 +23,7 @@ from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.controller import Controller, install_rights
 from tests.cluster.install_yaml import NAMESPACE
-from tests.cluster.sandbox import wait_for
+from tests.lab.lab import wait_until
 
 LR = "/apis/balancing.elf.io/v1beta1/localredirectpolicies"
 PODS = "/api/v1/namespaces/default/pods"
@@ -105,7 +105,7 @@ def condition(cluster: ControlPlane, name: str) -> Json:
 
 
 def wait_for_nodes(cluster: ControlPlane, name: str, nodes: str, seconds: float = SOON) -> None:
-    wait_for(
+    wait_until(
         lambda: status(cluster, name).get("nodes") == nodes,
         lambda: f"{name} has {nodes}: {json.dumps(cluster.api.get(f'{LR}/{name}'), indent=1)}",
         seconds,
@@ -113,7 +113,7 @@ def wait_for_nodes(cluster: ControlPlane, name: str, nodes: str, seconds: float 
 
 
 def wait_for_reason(cluster: ControlPlane, name: str, reason: str, seconds: float = SOON) -> Json:
-    wait_for(
+    wait_until(
         lambda: condition(cluster, name).get("reason") == reason,
         lambda: f"{name} is {reason}: {condition(cluster, name)}",
         seconds,
@@ -130,7 +130,7 @@ def events(cluster: ControlPlane, name: str) -> list[tuple[str, str]]:
 
 def wait_for_events(cluster: ControlPlane, name: str, wanted: list[tuple[str, str]]) -> None:
     """Waits, because an Event is written after the status that it reports."""
-    wait_for(lambda: events(cluster, name) == wanted, lambda: f"{wanted}, not {events(cluster, name)}", SOON)
+    wait_until(lambda: events(cluster, name) == wanted, lambda: f"{wanted}, not {events(cluster, name)}", SOON)
 
 
 def report(cluster: ControlPlane, name: str, *, ready: bool) -> None:
@@ -245,7 +245,7 @@ def test_invalid_and_disabled_policies_are_reported_until_they_are_changed(clust
     cluster.apply(policy("off", ip))
     wait_for_reason(cluster, "off", "Accepted")
     wait_for_reason(cluster, "on", "Conflict")
-    wait_for(lambda: len(events(cluster, "on")) == 2, lambda: f"two events: {events(cluster, 'on')}", SOON)
+    wait_until(lambda: len(events(cluster, "on")) == 2, lambda: f"two events: {events(cluster, 'on')}", SOON)
     wait_for_events(cluster, "p", [("Warning", "Invalid"), ("Normal", "Accepted")])
     wait_for_events(cluster, "off", [("Normal", "Disabled"), ("Normal", "Accepted")])
 
@@ -266,7 +266,7 @@ def test_a_policy_that_is_changed_is_judged_again(cluster: ControlPlane) -> None
         seen.add(str(status(cluster, "p")["nodes"]))
         return bool(condition(cluster, "p")["observedGeneration"] == 2)
 
-    wait_for(arrived, "the new version is judged", SOON)
+    wait_until(arrived, "the new version is judged", SOON)
     assert seen | {status(cluster, "p")["nodes"]} == {"1/2", "2/2"}, "no 0/2 in between, while its Pods are looked up"
     cluster.api.delete(f"{LR}/p")
     cluster.apply(policy("p", ip))
@@ -315,7 +315,7 @@ def test_a_controller_that_restarts_writes_nothing(cluster: ControlPlane, start:
     wait_for_nodes(cluster, "a", "3/3")
     wait_for_reason(cluster, "b", "Conflict")
     wait_for_reason(cluster, "c", "Disabled")
-    wait_for(lambda: first.writes("event") == 3, "the events are written", SOON)
+    wait_until(lambda: first.writes("event") == 3, "the events are written", SOON)
     assert first.stop() == 0
     before = versions(cluster), cluster.api.get("/api/v1/namespaces/default/events")["metadata"]
     second = start()
@@ -335,9 +335,9 @@ def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start
     first = start()
     first.wait_until_leading()
     second = start()
-    wait_for(lambda: second.get("/readyz") == (200, "ok\n"), lambda: f"the second is ready\n{second.log()}", SOON)
+    wait_until(lambda: second.get("/readyz") == (200, "ok\n"), lambda: f"the second is ready\n{second.log()}", SOON)
     holder = cluster.api.get(LEASE)["spec"]["holderIdentity"]
-    wait_for(lambda: second.status()["leader"] == {"leads": False, "holder": holder}, "the second stands by", SOON)
+    wait_until(lambda: second.status()["leader"] == {"leads": False, "holder": holder}, "the second stands by", SOON)
     assert second.get("/healthz") == (200, "ok\n")
     time.sleep(1)
     assert not second.has_received_objects(), "a controller that stands by watches nothing"
@@ -351,7 +351,7 @@ def test_a_process_that_stands_by_takes_over(cluster: ControlPlane, start: Start
     wait_for_nodes(cluster, "p", "0/1")
 
     third = start()
-    wait_for(lambda: third.get("/readyz")[0] == 200, "the third is ready", SOON)
+    wait_until(lambda: third.get("/readyz")[0] == 200, "the third is ready", SOON)
     stopped_at = time.monotonic()
     assert second.stop() == 0
     third.wait_until_leading()
@@ -368,7 +368,7 @@ def test_one_of_two_installations_leads_and_the_other_says_so_until_it_takes_ove
     holder = cluster.api.get(LEASE)["spec"]["holderIdentity"]
     second = Controller(cluster, install_rights(cluster, "second"), namespace="second")
     standing_by = {"leads": False, "holder": f"{NAMESPACE}/{holder}"}
-    wait_for(lambda: second.status().get("leader") == standing_by, lambda: f"it stands by\n{second.log()}", 30)
+    wait_until(lambda: second.status().get("leader") == standing_by, lambda: f"it stands by\n{second.log()}", 30)
     assert f"the installation in namespace {NAMESPACE} leads" in second.log()
     assert second.get("/readyz")[0] == 200
     assert first.stop() == 0

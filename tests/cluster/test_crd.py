@@ -23,7 +23,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.crd_cases import ANNOTATION, BAD, GOOD, METADATA, SELECTOR, Bad, address_policy, changed
 from tests.cluster.generated import policies
 from tests.cluster.install_yaml import CRD, INSTALL
-from tests.cluster.sandbox import wait_for
+from tests.lab.lab import wait_until
 
 # Strict, as kubectl asks for it; nothing is kept.
 CREATE = "/apis/balancing.elf.io/v1beta1/localredirectpolicies?dryRun=All&fieldValidation=Strict"
@@ -39,7 +39,7 @@ def plane(control_plane: ControlPlane) -> ControlPlane:
     documents = yaml.safe_load_all(INSTALL.read_text())
     control_plane.apply([each for each in documents if each["kind"].startswith("ValidatingAdmissionPolicy")])
     wrong = changed(address_policy(), {"metadata/annotations": {ANNOTATION: "0"}})
-    wait_for(lambda: refusal(control_plane, wrong), "the ValidatingAdmissionPolicy is in force", WAIT_SECONDS)
+    wait_until(lambda: refusal(control_plane, wrong), "the ValidatingAdmissionPolicy is in force", WAIT_SECONDS)
     return control_plane
 
 

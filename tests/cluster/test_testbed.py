@@ -18,7 +18,7 @@ from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane, Manifest
 from tests.cluster.node import PLACE, Node
 from tests.cluster.places import CLUSTER_DNS
-from tests.cluster.sandbox import wait_for
+from tests.lab.lab import wait_until
 
 SERVICE_ADDRESS = "10.96.1.1"
 SERVICE_ADDRESS6 = "fd00:96::101"
@@ -98,7 +98,7 @@ def test_a_service_answers_to_a_pod_and_to_the_host(busy: Node, address: str) ->
     def answers() -> bool:
         return busy.exec("client", *fetch, check=False).stdout == "served\n"
 
-    wait_for(answers, "kube-proxy has the Service", 15)
+    wait_until(answers, "kube-proxy has the Service", 15)
     assert busy.run(*fetch).stdout == "served\n"
 
 
@@ -145,7 +145,7 @@ def test_a_host_network_pod_has_the_nodes_namespace(busy: Node) -> None:
 
 def test_a_host_process_is_on_the_node_and_in_its_own_cgroup(busy: Node) -> None:
     with busy.host_process(["sleep", "1000"]) as process:
-        wait_for(lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes()[:6], "it runs", 5)
+        wait_until(lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes()[:6], "it runs", 5)
         assert f"0::/{busy.cgroup.name}/host" in Path(f"/proc/{process.pid}/cgroup").read_text()
         assert Path(f"/proc/{process.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
         process.terminate()
@@ -167,11 +167,11 @@ def test_the_scheduler_and_the_daemonset_controller_accept_hollow_nodes(busy: No
     spec = {"selector": {"matchLabels": labels}, "template": template}
     busy.apply({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent"}, "spec": spec})
     try:
-        wait_for(lambda: hollow.make_ready(busy.api, selector="app=agent") == 20, "20 Pods are scheduled", 30)
+        wait_until(lambda: hollow.make_ready(busy.api, selector="app=agent") == 20, "20 Pods are scheduled", 30)
         busy.kubectl("rollout", "status", "daemonset/agent", "--timeout=30s")
     finally:
         busy.kubectl("delete", "daemonset", "agent", "--cascade=foreground", "--wait=false")
-        wait_for(lambda: not hollow.remove_pods(busy.api, selector="app=agent"), "its Pods are gone", 30)
+        wait_until(lambda: not hollow.remove_pods(busy.api, selector="app=agent"), "its Pods are gone", 30)
         hollow.remove_nodes(busy.api, [f"hollow-{number}" for number in range(20)])
 
 
@@ -254,7 +254,7 @@ def test_another_identity_has_no_rights_until_it_is_given_some(control_plane: Co
     def allowed() -> bool:
         return control_plane.kubectl("get", "pods", check=False, kubeconfig=kubeconfig).returncode == 0
 
-    wait_for(allowed, "the authorizer knows the binding", 10)
+    wait_until(allowed, "the authorizer knows the binding", 10)
 
 
 def test_hollow_pods_need_no_controllers(control_plane: ControlPlane) -> None:
@@ -289,7 +289,7 @@ def test_nothing_outlives_its_owner(module: str, kind: str, how: signal.Signals)
         assert traces(identity)
         owner.send_signal(how)
         owner.wait(30)
-    wait_for(lambda: not traces(identity), lambda: f"nothing is left, but {traces(identity)}", 20)
+    wait_until(lambda: not traces(identity), lambda: f"nothing is left, but {traces(identity)}", 20)
 
 
 def test_the_next_start_removes_what_a_killed_watchdog_left(control_plane: ControlPlane) -> None:
@@ -325,7 +325,7 @@ with Cluster([images.pause()], networks=NETWORKS[:2]) as made:
         assert all(map(traces, identities))
         owner.kill()
     for identity in identities:
-        wait_for(lambda identity=identity: not traces(identity), f"nothing of {identity} is left", 20)  # type: ignore[misc]
+        wait_until(lambda identity=identity: not traces(identity), f"nothing of {identity} is left", 20)  # type: ignore[misc]
 
 
 def _owner(module: str, kind: str) -> subprocess.Popen[str]:

@@ -52,14 +52,14 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 
 
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+def wait_until(holds: Callable[[], object], what: str | Callable[[], str], seconds: float = WAIT_SECONDS) -> None:
     """Polls a condition in another process, for which there is no event to await. On a slow machine it waits longer
-    than `seconds`. Raises AssertionError."""
+    than `seconds`. Raises AssertionError with `what`."""
     seconds *= SLOWNESS
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
-            msg = f"not within {seconds:g} s: {what}"
+            msg = f"not within {seconds:g} s: {what() if callable(what) else what}"
             raise AssertionError(msg)
         time.sleep(0.01 * SLOWNESS)
 
