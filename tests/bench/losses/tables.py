@@ -16,14 +16,14 @@ def tables(results: Results) -> str:
     return "\n\n".join(
         f"{text}\n\n{_table(results, cell)}"
         for text, cell in (
-            ("Lookups, each on a socket of its own: unanswered of sent; the longest silence.", _lookups),
+            ("Lookups, each on a socket of its own: how many had no answer; the longest time without one.", _lookups),
             (
-                "Sockets that are kept, busy meanwhile: unanswered of sent; the longest time without answer or error.",
+                "Sockets that are kept, and send during the fault: the same, but an error ends the time as well.",
                 _busy,
             ),
-            ("The same, asked again when the fault is over.", _quiet),
-            ("Requests to nginx; to HAProxy: failed of sent.", _busy_proxies),
-            ("The same, to proxies that are asked again when the fault is over.", _quiet_proxies),
+            ("Sockets that are kept, and send only when the fault is over: the same.", _quiet),
+            ("Requests to nginx; to HAProxy: how many failed.", _busy_proxies),
+            ("The same, to proxies that get requests only when the fault is over.", _quiet_proxies),
         )
     )
 
