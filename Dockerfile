@@ -1,6 +1,6 @@
 # The agent's and the controller's image. BASE is any Debian bookworm, by tag or by digest (NAME@sha256:...).
-#     docker build -t REGISTRY/localredirect:0.2.0 .
-#     buildah bud -t REGISTRY/localredirect:0.2.0 .
+#     docker build -t REGISTRY/localredirect:0.3.0 .
+#     buildah bud -t REGISTRY/localredirect:0.3.0 .
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 # --- packages of PyPI, without pip
@@ -45,6 +45,6 @@ ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 LABEL org.opencontainers.image.title=LocalRedirect \
-      org.opencontainers.image.version=0.2.0 \
+      org.opencontainers.image.version=0.3.0 \
       org.opencontainers.image.licenses=Apache-2.0
 ENTRYPOINT ["python", "run.py"]

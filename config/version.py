@@ -4,4 +4,4 @@ Files that can't import it repeat it: k8s/chart/Chart.yaml, k8s/install.yaml, Do
 documents. tests/unit/test_version.py names those that differ.
 """
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"

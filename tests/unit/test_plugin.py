@@ -46,7 +46,7 @@ sys.exit("error: not in the table: " + line)
 
 STATUS: dict[str, Any] = {
     "node": "a",
-    "version": "0.2.0",
+    "version": "0.3.0",
     "build": "0123abcd",
     "source": {"kind": "kubernetes", "synced": True, "streams": [{"name": "policies", "message": ""}]},
     "datapath": {
@@ -204,7 +204,7 @@ def test_a_healthy_node_is_a_row_and_nothing_is_wrong(
     assert plugin.main(["status"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "NODE   AGENT     VERSION   BUILD      POLICIES                REDIRECTS/S",
-        "a      running   0.2.0     0123abcd   1 Active, 1 NoBackend   0.0",
+        "a      running   0.3.0     0123abcd   1 Active, 1 NoBackend   0.0",
         "",
         "Nothing is wrong.",
     ]
