@@ -218,7 +218,7 @@ def scrape(cluster: Cluster) -> str:
 
 
 def test_the_metrics_of_a_controller_are_those_that_alerts_and_panels_name(cluster: Cluster) -> None:
-    """Other metrics that they name are an agent's (tests/kernel/test_monitoring.py)."""
+    """Other metrics that they name are an agent's (tests/kernel/test_alerts.py)."""
     named = {each for each in selected() if each.metric in OF_CONTROLLER_ONLY}
     assert named
     wait_for(lambda: named <= exported(scrape(cluster)))

@@ -1,6 +1,6 @@
 """The alerts and the dashboard that the chart brings: they fire when they should, are explained, and can be drawn.
 
-tests/kernel/test_monitoring.py compares them with what a real agent exports, test_controller_wiring.py with what a
+tests/kernel/test_alerts.py compares them with what a real agent exports, test_controller_wiring.py with what a
 controller exports.
 """
 
