@@ -17,7 +17,7 @@ from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.policy import parse_policy
 from tests.lab.lab import Lab
 from tests.lab.rows import small_datapath
-from tests.unit.k8s.test_hypothesis_manifests import policies
+from tests.unit.k8s.generated_manifests import policies
 from tests.unit.objects import SERVICE, address_spec, pod, policy
 
 REDIRECT = RedirectSettings()

@@ -27,7 +27,7 @@ from config.domain.addresses import Endpoint, Frontend
 from config.domain.ids import NamespacedName
 from tests.lab.lab import Lab, wait_until
 from tests.lab.rows import backends, desired, frontend, small_datapath, write
-from tests.unit.actors.test_churn import held
+from tests.unit.held import held
 from tests.unit.peers import Peer, fence
 
 SLOTS = 12

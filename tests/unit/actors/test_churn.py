@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 from actors.controller.cluster_decision import ClusterDecision
 from actors.controller.status_writer import StatusWriter
 from actors.controller.write_plan import WritePlan
-from actors.messages.facts import SourceName
 from actors.messages.reports import DesiredStateApplied, PoliciesResolved, PolicyCondition, PolicyState, WriteFault
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusGone, PolicyStatusSeen, PolicyVerdict
 from actors.reporting.agent_state import AgentState
@@ -28,28 +25,11 @@ from k8s.objects.model import LabelSelector, Node, Policy, PolicyStatus, Service
 from k8s.sources.cache import ObjectCache
 from k8s.sources.store import ManifestStore
 from k8s.status.write_requests import StatusWrite, WriteAnswer, WriteResult
+from tests.unit.held import held
 from tests.unit.objects import DNS_PORTS, address_spec, pod, policy, service_spec
 
 POLICIES = 1000
 REDIRECT = RedirectSettings()
-
-
-def held(thing: object, path: str = "") -> Iterator[str]:
-    """Names the collections in an object's attributes, at any depth, that are not empty."""
-    names = vars(thing) if hasattr(thing, "__dict__") else {each: getattr(thing, each) for each in _slots(thing)}
-    for name, value in names.items():
-        where = f"{path}.{name}"
-        if isinstance(value, dict) and value and all(isinstance(each, SourceName) for each in value):
-            yield from (f"{where}[{source}]: {len(each)}" for source, each in value.items() if each)
-        elif isinstance(value, (dict, set, list, deque)):
-            if value:
-                yield f"{where}: {len(value)}"
-        elif type(value).__module__.split(".")[0] in {"actors", "bpf", "k8s"}:
-            yield from held(value, where)
-
-
-def _slots(thing: object) -> tuple[str, ...]:
-    return tuple(getattr(thing, "__slots__", ()))
 
 
 def numbered(number: int) -> list[Policy]:

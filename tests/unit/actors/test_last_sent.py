@@ -5,11 +5,11 @@ from __future__ import annotations
 from actors.messages.checks import PolicyChecks
 from actors.resolving.last_sent import LastSent, UnsentChange
 from config.domain.ids import PolicyKey, PolicyKind
-from tests.unit.actors.test_targets import checked, policy
+from tests.unit.actors.checks import checked, policy_checks
 from tests.unit.objects import KEY
 
 OTHER = PolicyKey(PolicyKind.LOCAL_REDIRECT, "other")
-NOTHING, SOMETHING, ELSE = PolicyChecks(key=KEY), policy(checked("a")), policy(checked("b"))
+NOTHING, SOMETHING, ELSE = PolicyChecks(key=KEY), policy_checks(checked("a")), policy_checks(checked("b"))
 
 
 def sent(

@@ -17,7 +17,7 @@ from actors.resolving.desired import Outcome
 from actors.resolving.resolver_state import ResolverState
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.model import Pod, Policy
-from tests.unit.actors.test_targets import CHECK
+from tests.unit.actors.checks import CHECK
 from tests.unit.objects import KEY, address_spec, pod, policy
 
 WHY = "its dns check of port 53 failed: no answer within 500 ms"

@@ -19,8 +19,8 @@ from actors.messages.subscriptions import ResyncSource
 from actors.messages.verdicts import ApplyVerdicts, PolicyStatusSeen, PolicyVerdict, WriteEnded
 from k8s.objects.model import PolicyStatus
 from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
-from tests.unit.actors.test_write_plan import HELD, KEY, LOST, VERDICT
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
+from tests.unit.verdicts import HELD, KEY, LOST, VERDICT
 
 WRITTEN = WriteAnswer(result=WriteResult.WRITTEN, version=11)
 AWAY = WriteAnswer(result=WriteResult.UNAVAILABLE, error="connection refused")

@@ -11,28 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.health.targets import CHANGE_SECONDS, Selection, Target, Targets
-from actors.messages.checks import CheckedPod, ChecksSelected, HealthChanged, PolicyChecks
-from config.domain.checks import DnsProbe, HealthCheck, TcpProbe
-from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from actors.messages.checks import ChecksSelected, HealthChanged, PolicyChecks
+from config.domain.checks import HealthCheck, TcpProbe
+from config.domain.ids import PolicyKey, PolicyKind
+from tests.unit.actors.checks import CHECK, checked, policy_checks
 from tests.unit.objects import KEY
 
-CHECK = HealthCheck(
-    probe=DnsProbe(name=".", type="NS"),
-    port=53,
-    interval=1.0,
-    timeout=0.5,
-    failure_threshold=2,
-    success_threshold=1,
-)
 OTHER = PolicyKey(PolicyKind.LOCAL_REDIRECT, "other")
 WHY = "its dns check of port 53 failed: no answer"
-
-
-def checked(name: str = "a", **fields: str) -> CheckedPod:
-    pod = CheckedPod(
-        key=NamespacedName("kube-system", name), uid=f"uid-{name}", address=ip_address("10.1.0.1"), why_out_of_use=""
-    )
-    return replace(pod, **fields)  # type: ignore[arg-type]
 
 
 def target(*, why_out_of_use: str = "", check: HealthCheck = CHECK) -> Target:
@@ -106,34 +92,30 @@ def select(
     return targets.select(ChecksSelected(complete=complete, policies=policies, removed=removed))
 
 
-def policy(*pods: CheckedPod, key: PolicyKey = KEY, check: HealthCheck = CHECK) -> PolicyChecks:
-    return PolicyChecks(key=key, check=check, pods=pods)
-
-
 def names(found: list[Target]) -> list[str]:
     return [f"{each.policy.name}/{each.pod.key.name}" for each in found]
 
 
 def test_pods_that_stay_go_on_and_the_others_begin_and_end() -> None:
     targets = Targets()
-    assert names(select(targets, policy(checked("a"), checked("b")), complete=True).begun) == ["p/a", "p/b"]
-    change = select(targets, policy(checked("b"), checked("c")))
+    assert names(select(targets, policy_checks(checked("a"), checked("b")), complete=True).begun) == ["p/a", "p/b"]
+    change = select(targets, policy_checks(checked("b"), checked("c")))
     assert (names(change.begun), names(change.ended), change.disputed) == (["p/c"], ["p/a"], [])
 
 
 @pytest.mark.parametrize(
     "successor",
     [
-        policy(checked(uid="another")),
-        policy(replace(checked(), address=ip_address("10.1.0.2"))),
-        policy(checked(), check=replace(CHECK, interval=2.0)),
-        policy(checked(), check=replace(CHECK, probe=TcpProbe())),
+        policy_checks(checked(uid="another")),
+        policy_checks(replace(checked(), address=ip_address("10.1.0.2"))),
+        policy_checks(checked(), check=replace(CHECK, interval=2.0)),
+        policy_checks(checked(), check=replace(CHECK, probe=TcpProbe())),
     ],
     ids=["uid", "address", "interval", "kind"],
 )
 def test_another_pod_or_another_check_begins_as_if_nothing_had_failed(successor: PolicyChecks) -> None:
     targets = Targets()
-    (former,) = select(targets, policy(checked())).begun
+    (former,) = select(targets, policy_checks(checked())).begun
     former.why_out_of_use = WHY
     change = select(targets, successor)
     assert change.ended == [former]
@@ -148,7 +130,7 @@ def test_policies_that_a_complete_message_does_not_name_end_and_so_do_removed_on
         {"policies": (PolicyChecks(key=KEY),)},
     ):
         targets = Targets()
-        select(targets, policy(checked()))
+        select(targets, policy_checks(checked()))
         message = ChecksSelected(**{"complete": False, **change})  # type: ignore[arg-type]
         assert names(targets.select(message).ended) == ["p/a"]
         assert targets._of_policy == {}
@@ -156,21 +138,21 @@ def test_policies_that_a_complete_message_does_not_name_end_and_so_do_removed_on
 
 def test_two_policies_check_one_pod_independently() -> None:
     targets = Targets()
-    begun = select(targets, policy(checked()), policy(checked(), key=OTHER)).begun
+    begun = select(targets, policy_checks(checked()), policy_checks(checked(), key=OTHER)).begun
     assert names(begun) == ["p/a", "other/a"]
     assert names(select(targets, removed=(OTHER,)).ended) == ["other/a"]
 
 
 def test_a_checker_that_was_restarted_begins_with_what_the_resolver_knows() -> None:
-    (begun,) = select(Targets(), policy(checked(why_out_of_use=WHY)), complete=True).begun
+    (begun,) = select(Targets(), policy_checks(checked(why_out_of_use=WHY)), complete=True).begun
     assert begun.why_out_of_use == WHY
 
 
 def test_a_resolver_that_was_restarted_is_sent_what_it_does_not_know() -> None:
     targets = Targets()
-    failing, healthy = select(targets, policy(checked("a"), checked("b")), complete=True).begun
+    failing, healthy = select(targets, policy_checks(checked("a"), checked("b")), complete=True).begun
     failing.why_out_of_use = WHY
-    change = select(targets, policy(checked("a"), checked("b")), complete=True)
+    change = select(targets, policy_checks(checked("a"), checked("b")), complete=True)
     assert (change.begun, change.ended, change.disputed) == ([], [], [failing])
-    change = select(targets, policy(checked("a", why_out_of_use=WHY), checked("b", why_out_of_use=WHY)))
+    change = select(targets, policy_checks(checked("a", why_out_of_use=WHY), checked("b", why_out_of_use=WHY)))
     assert change.disputed == [healthy]

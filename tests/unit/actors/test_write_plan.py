@@ -13,26 +13,11 @@ from hypothesis import strategies as st
 from actors.controller.event_plan import EVENTS_BURST
 from actors.controller.write_plan import BURST, WritePlan, same_but_counts, status_of
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyStatusSeen, PolicyVerdict
-from config.domain.ids import PolicyKey, PolicyKind
+from config.domain.ids import PolicyKey
 from k8s.objects.model import PolicyStatus
 from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult
+from tests.unit.verdicts import BEFORE, HELD, KEY, LOST, NOW, VERDICT
 
-KEY = PolicyKey(PolicyKind.LOCAL_REDIRECT, "dns")
-BEFORE, NOW = "2026-01-01T00:00:00Z", "2026-01-31T12:00:00Z"
-VERDICT = PolicyVerdict(
-    key=KEY,
-    uid="u-1",
-    generation=3,
-    reason=Acceptance.ACCEPTED,
-    message="fine",
-    frontend="kube-system/dns",
-    frontends=("10.96.0.10:53/UDP",),
-    nodes_ready=1,
-    nodes_selected=5,
-)
-HELD = status_of(VERDICT, PolicyStatus(), BEFORE)
-"""The status when there is nothing to write."""
-LOST = replace(VERDICT, reason=Acceptance.CONFLICT, message="lost", frontends=(), nodes_ready=0)
 WRITTEN, REFUSED, AWAY = (WriteAnswer(result=each) for each in WriteResult)
 
 

@@ -16,7 +16,7 @@ from k8s.status.api_writer import ApiWriter
 from k8s.status.write_bodies import status_document, status_patch
 from k8s.status.write_requests import EventWrite, StatusWrite, WriteAnswer, WriteResult
 from tests.kubeconfig import write_kubeconfig
-from tests.unit.actors.test_write_plan import HELD, KEY, NOW
+from tests.unit.verdicts import HELD, KEY, NOW
 
 STATUS = StatusWrite(key=KEY, uid="u-1", status=HELD, former_reason="", decided_at=NOW)
 EVENT = EventWrite(key=KEY, uid="u-1", reason="Conflict", message="lost", happened_at=NOW)
