@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 
 from bpf.maps.packing import pack_frontend
 from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Frontend, Protocol
 from tests.lab import manifests
 from tests.lab.lab import Agent, Lab, Manifest, uid_of, wait_until
+from tests.process_usage import cpu_seconds, resident_megabytes
 
 POLICIES = 1000
 PODS = 250
@@ -139,22 +138,15 @@ def _change(lab: Lab, maps: PinnedMaps) -> None:
 
 
 def _idle(agent: Agent) -> str:
-    before = cpu_seconds(agent)
-    time.sleep(IDLE_SECONDS)  # the measurement itself
-    return f"{(cpu_seconds(agent) - before) / IDLE_SECONDS:.2%} of one core"
-
-
-def cpu_seconds(agent: Agent) -> float:
     assert agent.process
-    fields = Path(f"/proc/{agent.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    before = cpu_seconds(agent.process.pid)
+    time.sleep(IDLE_SECONDS)  # the measurement itself
+    return f"{(cpu_seconds(agent.process.pid) - before) / IDLE_SECONDS:.2%} of one core"
 
 
 def resident(process: subprocess.Popen[bytes] | None) -> str:
     assert process
-    text = Path(f"/proc/{process.pid}/status").read_text()
-    kilobytes = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
-    return f"{kilobytes / 1024:.0f} MB"
+    return f"{resident_megabytes(process.pid):.0f} MB"
 
 
 def _start(agent: Agent) -> str:

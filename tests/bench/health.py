@@ -14,9 +14,10 @@ from actors.health.targets import CHANGE_SECONDS
 from bpf.maps.packing import pack_frontend
 from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Frontend, Protocol
-from tests.bench.events import FakePod, cpu_seconds
+from tests.bench.events import FakePod
 from tests.lab import manifests
 from tests.lab.lab import VIP, Agent, Lab, PodProcess, run, wait_until
+from tests.process_usage import cpu_seconds
 
 PODS = 250
 NETWORK = "10.79.0"
@@ -59,9 +60,10 @@ def _cost(lab: Lab, agent: Agent, check: dict[str, object]) -> tuple[float, floa
     wait_until(lambda: agent.states() == {name: "Active"}, "active")
     if check:
         wait_until(lambda: _count(agent, name, "success") >= 2 * PODS, "every Pod was checked")
-    before = cpu_seconds(agent)
+    assert agent.process
+    before = cpu_seconds(agent.process.pid)
     time.sleep(SECONDS)  # the measurement itself
-    cost = (cpu_seconds(agent) - before) / SECONDS
+    cost = (cpu_seconds(agent.process.pid) - before) / SECONDS
     return cost, _count(agent, name, "failure") if check else 0.0
 
 

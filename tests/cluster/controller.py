@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.install_yaml import INSTALL, NAMESPACE
 from tests.lab.lab import wait_until
+from tests.process_usage import cpu_seconds, resident_megabytes
 from tests.unit.peers import free_port
 
 ACCOUNT = "balancing-controller"
@@ -107,9 +107,7 @@ class Controller:
 
     def usage(self) -> tuple[float, float]:
         """Resident memory in MB, and seconds of CPU."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        resident = int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[0])
-        return resident / 1024, (int(fields[11]) + int(fields[12])) / 100
+        return resident_megabytes(self.process.pid), cpu_seconds(self.process.pid)
 
     def log(self) -> str:
         return self._log.read_text()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+from tests.process_usage import resident_megabytes
 
 NODE_ADDRESS = "10.77.0.1"
 MAX_RESIDENT = 150
@@ -33,13 +33,6 @@ def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
 @pytest.fixture(scope="module")
 def attacker(lab: Lab) -> PodProcess:
     return lab.pod("attacker")
-
-
-def resident(agent: Agent) -> float:
-    """The agent's resident memory, in MB."""
-    assert agent.process
-    status = Path(f"/proc/{agent.process.pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
 
 def assert_unharmed(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]) -> None:
@@ -66,13 +59,13 @@ def test_clients_that_never_end_their_requests_exhaust_neither_memory_nor_descri
     for port in (agent.metrics, agent.health):
         attacker.do("hold_connections", address=NODE_ADDRESS, port=port, connections=connections, kilobytes=kilobytes)
     assert_unharmed(lab, agent, client, pods)
-    assert resident(agent) < MAX_RESIDENT
+    assert resident_megabytes(agent.process.pid) < MAX_RESIDENT
     wait_until(
         lambda: attacker.do("open_connections")["number"] == 0,
         "all are closed, although they send",
         WHOLE_EXCHANGE,
     )
-    assert resident(agent) < MAX_RESIDENT
+    assert resident_megabytes(agent.process.pid) < MAX_RESIDENT
 
 
 @pytest.mark.parametrize("section", ["metrics", "health"])
