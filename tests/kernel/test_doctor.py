@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,8 @@ from bpf.maps.rows import CloserFault, CloserRow
 from config.version import VERSION
 from tests.lab import manifests
 from tests.lab.closer import Closer
-from tests.lab.lab import RIGHTS, ROOT, Agent, Lab, PodProcess, wait_until
+from tests.lab.lab import RIGHTS, Agent, Lab, PodProcess, wait_until
+from tests.lab.neighbours import foreign_programs
 from tests.lab.rows import installed_maps
 
 CHECKS = ["kernel", "rights", "cgroup", "clocks", "redirect", "bpffs", "attached", "first", "lease", "maps", "api"]
@@ -129,17 +128,13 @@ def test_another_program_that_runs_before_ours_is_named(lab: Lab, agent: Agent) 
     code, found = examine(lab, agent)
     assert (code, wrong(found)) == (1, ["attached"])
     assert found["attached"]["detail"] == "no program is attached at connect4"
-    command = [sys.executable, "-m", "tests.lab.foreign", str(lab.cgroup), "192.0.2.1", "192.0.2.2"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as foreign:
-        assert foreign.stdin and foreign.stdout
-        identifier = foreign.stdout.readline().split()[0]
+    with foreign_programs(lab.cgroup, "192.0.2.1", "192.0.2.2") as theirs:
         (lab.bpffs / "links" / "connect4").unlink()
         with libbpf.opened_pin(next(lab.bpffs.glob("*/programs/connect4"))) as program:
             _attach_last(program, lab.cgroup, lab.bpffs / "links" / "connect4")
         code, found = examine(lab, agent)
-        foreign.stdin.close()
     assert (code, wrong(found)) == (1, ["first"])
-    assert found["first"]["detail"].startswith(f"connect4: program {identifier} runs before ours on {lab.cgroup}")
+    assert found["first"]["detail"].startswith(f"connect4: {theirs['connect4'][0]} runs before ours on {lab.cgroup}")
     assert "run.py detach" in found["first"]["remedy"]
     agent.terminate()
     agent.start()

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import pytest
 from tests.lab import manifests
 from tests.lab.closer import Closer
 from tests.lab.lab import VIP, Agent, Lab, PodProcess, run, wait_until
+from tests.lab.neighbours import dnsmasq
 from tests.lab.worker import SLOWNESS
 
 DNS_PORT, PROXY_PORT, WEB_PORT = 5353, 8080, 8081
@@ -83,21 +84,9 @@ _numbers = itertools.count()
 Ask = Callable[[int], list[int]]
 
 
-@contextmanager
-def dnsmasq(pod: PodProcess) -> Iterator[subprocess.Popen[bytes]]:
-    """A DNS server in a Pod's namespace: every name is at 127.0.0.1."""
-    enter = ("nsenter", f"--net=/run/netns/{pod.netns}")
-    options = ("--keep-in-foreground", f"--port={DNS_PORT}", "--address=/#/127.0.0.1", "--no-resolv", "--no-hosts")
-    files = ("--conf-file=/dev/null", "--pid-file=", "--user=root", "--log-facility=-")
-    process = subprocess.Popen([*enter, "dnsmasq", *options, *files], stderr=subprocess.PIPE)
-    assert process.stderr
-    try:
-        assert any(b"started" in line for line in process.stderr)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+def dns_server(pod: PodProcess) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """Every name is at 127.0.0.1, where the web server is."""
+    return dnsmasq(pod, port=DNS_PORT, name="#", address="127.0.0.1")
 
 
 @pytest.fixture
@@ -130,7 +119,7 @@ def test_a_proxy_fails_no_request_after_its_dns_server_is_out_of_use(
     old, new = lab.pod(f"dns{next(_numbers)}"), pods[0]
     policy = manifests.policy("dns", ports=((53, "UDP"),), backend_port=DNS_PORT)
     policy["spec"]["backend"]["healthCheck"] = {"dns": {}, "interval": "100ms", "timeout": "100ms"}
-    with dnsmasq(old) as leaving, dnsmasq(new):
+    with dns_server(old) as leaving, dns_server(new):
         lab.write("pods", manifests.pod(old))
         lab.write("policies", policy)
         wait_until(lambda: agent.states() == {"dns": "Active"}, "active")

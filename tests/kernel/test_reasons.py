@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +18,8 @@ from bpf import libbpf
 from bpf.maps import packing
 from bpf.monitoring.shared_rows import SharedRows
 from tests.lab import manifests
-from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, ROOT, VIP, Agent, Lab, Manifest, PodProcess, wait_until
+from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, VIP, Agent, Lab, Manifest, PodProcess, wait_until
+from tests.lab.neighbours import foreign_programs
 from tests.lab.rows import installed_maps
 
 MAX_BACKENDS = 8
@@ -272,18 +271,15 @@ def test_a_backend_that_is_kept_by_affinity_is_named(lab: Lab, agent: Agent, cli
 
 def test_another_program_that_runs_first_is_named(lab: Lab, agent: Agent, client: PodProcess) -> None:
     activate(lab, agent)
-    command = [sys.executable, "-m", "tests.lab.foreign", str(client.cgroup), "192.0.2.1", "192.0.2.2"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as foreign:
-        assert foreign.stdin and foreign.stdout
-        identifiers = foreign.stdout.readline().split()
+    assert client.cgroup
+    with foreign_programs(client.cgroup, "192.0.2.1", "192.0.2.2") as theirs:
         found = explain(lab, agent, CLIENT, TO)
-        foreign.stdin.close()
     assert found["verdict"] == "redirect"
     assert (
         "policy vip redirects the call to 10.77.0.2:53, as spec.backend says, unless a program of other"
         in found["summary"]
     )
-    assert "datapath.cgroup" in found["summary"] and f"program {identifiers[0]}" in found["summary"]
+    assert "datapath.cgroup" in found["summary"] and theirs["connect4"][0] in found["summary"]
 
 
 def test_explain_says_that_a_pod_may_have_a_kernel_of_its_own(
