@@ -8,6 +8,7 @@ detaches them and ends.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -30,10 +31,12 @@ def attach(cgroup: Path, instructions: bytes, hook: str, flags: int) -> tuple[in
 
 def can_come_first(cgroup: Path) -> bool:
     """Whether this kernel takes BPF_F_BEFORE for a cgroup. It is tried, since distributions backport the flag to older
-    versions."""
+    versions. A kernel that doesn't know the flag answers EINVAL; any other error is raised."""
     try:
         _, link = attach(cgroup, translation("192.0.2.1", "192.0.2.1"), "connect4", libbpf.BPF_F_BEFORE)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
         return False
     os.close(link)
     return True
