@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import ClassVar
@@ -24,7 +24,7 @@ from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow, FrontendFlag, FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.lab.lab import Lab, PodProcess
-from tests.lab.rows import small_datapath
+from tests.lab.rows import small_datapath, write_filter
 from tests.lab.worker import CLOCK_MONOTONIC_COARSE
 
 CASES = 500
@@ -69,14 +69,6 @@ def callers(lab: Lab, datapath: Datapath, pods: list[PodProcess]) -> list[Caller
         ("top", "explained", None),
     ]
     return [Caller.of(lab.process(name, cgroup=cgroup, beside=beside)) for name, cgroup, beside in places]
-
-
-def write_filter(maps: PinnedMaps, places: Iterable[int]) -> None:
-    """Sets these bits of the filter, and clears all others."""
-    bits = bytearray(maps["filter"].value_size)
-    for bit in places:
-        bits[bit // 8] |= 1 << bit % 8
-    maps.write_filter(bits)
 
 
 class Case:

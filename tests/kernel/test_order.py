@@ -19,9 +19,8 @@ from bpf.maps import packing
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
-from tests.kernel.test_explained import write_filter
 from tests.lab.lab import Lab, PodProcess
-from tests.lab.rows import small_datapath
+from tests.lab.rows import small_datapath, write_filter
 from tests.lab.worker import CLOCK_MONOTONIC_COARSE
 
 FRONTEND = Frontend(ip_address("10.200.0.251"), 53, Protocol.UDP)

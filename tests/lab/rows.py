@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
@@ -82,3 +82,11 @@ def out_of_force(policy: DesiredPolicy) -> DesiredPolicy:
 
 def write(policy_id: int, *letters: str, cgroups: frozenset[int] = frozenset(), **fields: Any) -> PolicyWrite:
     return PolicyWrite(policy=desired(policy_id, *letters, **fields), cgroups=cgroups)
+
+
+def write_filter(maps: PinnedMaps, places: Iterable[int]) -> None:
+    """Sets these bits of the filter, and clears all others."""
+    bits = bytearray(maps["filter"].value_size)
+    for bit in places:
+        bits[bit // 8] |= 1 << bit % 8
+    maps.write_filter(bits)
