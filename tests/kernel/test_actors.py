@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -35,11 +34,6 @@ def agent(lab: Lab) -> Iterator[Agent]:
     made.command("detach")
 
 
-def restarts(agent: Agent, name: str) -> int:
-    text = agent.fetch("/status") or '{"actors": []}'
-    return next((each["restarts"] for each in json.loads(text)["actors"] if each["name"] == name), -1)
-
-
 @pytest.mark.parametrize("actor", ACTORS)
 def test_the_failure_of_an_actor_costs_no_call_and_changes_nothing(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess], actor: str
@@ -50,10 +44,11 @@ def test_the_failure_of_an_actor_costs_no_call_and_changes_nothing(
     lab.write("policies", manifests.policy("vip"), of_service)
     wait_until(lambda: agent.states() == {"vip": "Active", "of-service": "Active"}, "both are active")
     before = agent.inspect("frontends")
-    already = restarts(agent, actor)
+    already = agent.restarts(actor)
+    assert already is not None, "the agent lists the actor"
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
     agent.fail(actor)
-    wait_until(lambda: restarts(agent, actor) == already + 1, f"{actor} was restarted")
+    wait_until(lambda: agent.restarts(actor) == already + 1, f"{actor} was restarted")
     lab.write("pods", manifests.pod(pods[0]))
     wait_until(lambda: len(agent.inspect("backends")) == 3, "a change after the failure is installed")
     lab.write("pods", *map(manifests.pod, pods[:2]))

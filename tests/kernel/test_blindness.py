@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import manifests
 from tests.lab.api import ApiServer, api_server
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, wait_until
+from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, answerer, wait_until
 
 LEASE_SECONDS = 3
 
@@ -51,14 +51,10 @@ def policy_and(pods: list[PodProcess]) -> list[Manifest]:
     return [manifests.policy("dns"), *map(manifests.pod, pods)]
 
 
-def who(client: PodProcess) -> str:
-    return str(client.do("udp", address=VIP, port=53)["who"])
-
-
 def stop_until_the_lease_ends(agent: Agent, client: PodProcess) -> None:
     assert agent.process
     agent.process.send_signal(signal.SIGSTOP)
-    wait_until(lambda: who(client) == REMOTE, "the lease is over")
+    wait_until(lambda: answerer(client) == REMOTE, "the lease is over")
 
 
 def resume(agent: Agent) -> None:
@@ -70,12 +66,12 @@ def test_an_agent_that_was_stopped_lists_again_before_it_redirects(
     agent: Agent, api: ApiServer, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     """Its watches are silent, so only a new listing can tell it about the Pod that was deleted."""
-    assert {who(client) for _ in range(20)} == {"pod0", "pod1"}
+    assert {answerer(client) for _ in range(20)} == {"pod0", "pod1"}
     stop_until_the_lease_ends(agent, client)
     api.set_objects(*policy_and(pods[1:2]))
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
     resume(agent)
-    wait_until(lambda: who(client) != REMOTE, "calls are redirected again", 20)
+    wait_until(lambda: answerer(client) != REMOTE, "calls are redirected again", 20)
     assert set(client.do("load_stop")["tally"]) == {REMOTE, "pod1"}
     assert agent.fetch("/readyz") == "ok\n"
 
@@ -95,10 +91,10 @@ def test_while_the_sources_cannot_be_listed_the_lease_is_not_renewed_and_readyz_
     if refused:
         wait_until(lambda: "the right to list pods is missing" in agent.fetch("/readyz"), "/readyz says why")
     assert agent.status()["datapath"]["lease_withheld"]
-    assert {who(client) for _ in range(20)} == {REMOTE}
+    assert {answerer(client) for _ in range(20)} == {REMOTE}
     api.forbidden = set()
     api.answering.set()
-    wait_until(lambda: who(client) == "pod1", "calls are redirected to the Pod that is left", 30)
+    wait_until(lambda: answerer(client) == "pod1", "calls are redirected to the Pod that is left", 30)
     wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready")
 
 
@@ -114,7 +110,7 @@ def test_an_agent_that_is_refused_is_not_ready_after_a_minute_and_goes_on_redire
     wait_until(lambda: "has been refused for" in agent.log.read_text(), "the log says so at the next check")
     assert stream(agent, "policies")["state"] == "ok"
     assert agent.metric('localredirect_source_last_event_seconds{source="endpoints"}') - heard < 30
-    assert who(client) != REMOTE
+    assert answerer(client) != REMOTE
     api.forbidden = set()
     wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready again", 30)
 

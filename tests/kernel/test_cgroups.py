@@ -15,7 +15,7 @@ import pytest
 
 from bpf.cgroups.hierarchy import find_cgroup
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, RIGHTS, ROOT, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.lab import REMOTE, RIGHTS, ROOT, VIP, Agent, Lab, PodProcess, remove_cgroups
 
 ENTER_NODE = "echo $$ > $node/cgroup.procs"
 ENTER_AGENT = "echo $$ > $agent/cgroup.procs"
@@ -75,25 +75,13 @@ class Tree:
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
 
-    def remove(self) -> None:
-        for directory, _, _ in os.walk(self.top, topdown=False):
-            wait_until(lambda directory=directory: _removed(directory), f"{directory} is empty")  # type: ignore[misc]
-
-
-def _removed(directory: str) -> bool:
-    try:
-        Path(directory).rmdir()
-    except OSError:
-        return False
-    return True
-
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[Tree]:
     top = find_cgroup("auto") / f"lr-{os.getpid()}-views"
     made = Tree(top, top / "node", "agent", tmp_path)
     yield made
-    made.remove()
+    remove_cgroups(top)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, uid_of, wait_until
+from tests.lab.lab import REMOTE, Agent, Lab, Manifest, PodProcess, answerer, uid_of, wait_until
 
 FIRST, SECOND = "a" * 64, "b" * 64
 PLACES = {
@@ -71,15 +71,11 @@ def running(pod: PodProcess, identifier: str = FIRST, *, key: str = "containerSt
     return found
 
 
-def asks(process: PodProcess) -> str:
-    return str(process.do("udp", address=VIP, port=53)["who"])
-
-
 def redirected(lab: Lab, agent: Agent, client: PodProcess, *pods: Manifest) -> None:
     lab.write("pods", *pods)
     lab.write("policies", manifests.policy("vip"))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
-    assert asks(client) != REMOTE
+    assert answerer(client) != REMOTE
 
 
 def out_of_use(agent: Agent, pod: PodProcess, why: str = OUT) -> None:
@@ -95,7 +91,7 @@ def test_a_pod_whose_container_was_killed_is_out_of_use(
         made.kill()
         out_of_use(agent, pods[0])
         agent.wait_states({"vip": "NoBackend"})
-        assert asks(client) == REMOTE
+        assert answerer(client) == REMOTE
 
 
 def test_other_pods_stay_in_use(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]) -> None:
@@ -104,7 +100,7 @@ def test_other_pods_stay_in_use(lab: Lab, agent: Agent, client: PodProcess, pods
         made.kill()
         out_of_use(agent, pods[0])
         agent.wait_states({"vip": "Active"})
-        assert {asks(client) for _ in range(8)} == {"pod1"}
+        assert {answerer(client) for _ in range(8)} == {"pod1"}
 
 
 def test_a_pod_comes_back_when_its_status_names_another_container(
@@ -116,7 +112,7 @@ def test_a_pod_comes_back_when_its_status_names_another_container(
         out_of_use(agent, pods[0])
         lab.write("pods", running(pods[0], SECOND))
         wait_until(lambda: agent.states() == {"vip": "Active"}, "active again")
-        assert asks(client) == "pod0"
+        assert answerer(client) == "pod0"
         second.kill()
         out_of_use(agent, pods[0])
 
@@ -130,7 +126,7 @@ def test_an_agent_that_starts_while_a_container_is_dead_takes_its_pod_out_of_use
         ended.remove()
         agent.start()
         out_of_use(agent, pods[0])
-        assert asks(client) == REMOTE
+        assert answerer(client) == REMOTE
 
 
 def test_a_process_in_a_cgroup_of_the_containers_own_keeps_it_alive(

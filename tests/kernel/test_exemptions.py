@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, uid_of, wait_until
+from tests.lab.lab import REMOTE, Agent, Lab, Manifest, PodProcess, answerer, uid_of, wait_until
 
 SYSTEMD = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-c0ffee.scope"
 CGROUPS = {
@@ -29,10 +29,6 @@ def put_in_force(lab: Lab, agent: Agent, *pods: Manifest, **config: Any) -> None
     lab.write("policies", manifests.policy("vip", **config))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
     wait_until(lambda: "no cgroup" not in agent.message("vip"), "the Pods' cgroups are found")
-
-
-def answerer(process: PodProcess) -> str:
-    return str(process.do("udp", address=VIP, port=53)["who"])
 
 
 @pytest.mark.parametrize("place", CGROUPS.values(), ids=CGROUPS)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, run, wait_until
+from tests.lab.lab import REMOTE, Agent, Lab, Manifest, PodProcess, answerer, run, wait_until
 
 FAST = {"interval": "250ms"}
 DNS, TCP, HTTP = 5300, 5301, 5302
@@ -41,16 +41,12 @@ def policy(check: dict[str, Any], name: str = "vip", **fields: Any) -> Manifest:
     return found
 
 
-def asks(process: PodProcess, address: str = VIP) -> str:
-    return str(process.do("udp", address=address, port=53)["who"])
-
-
 def checked(lab: Lab, agent: Agent, client: PodProcess, server: PodProcess, check: dict[str, Any]) -> None:
     """Puts a policy with this check in force, and waits until its first check succeeded."""
     lab.write("pods", manifests.pod(server))
     lab.write("policies", policy(check))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")
-    assert asks(client) == "server"
+    assert answerer(client) == "server"
     wait_until(lambda: count(agent, "success") > 0, "the first check succeeded")
 
 
@@ -80,12 +76,12 @@ def test_a_pod_that_hangs_is_out_of_use_until_it_goes_on(
     os.kill(server.pid, signal.SIGSTOP)
     try:
         goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
-        assert asks(client) == REMOTE
+        assert answerer(client) == REMOTE
         assert unhealthy(agent) == 1
     finally:
         os.kill(server.pid, signal.SIGCONT)
     comes_back(agent)
-    assert asks(client) == "server"
+    assert answerer(client) == "server"
     assert unhealthy(agent) == 0
     log = agent.log.read_text()
     assert log.count("default/server (its dns check of port 5300 failed") == 1
@@ -121,7 +117,7 @@ def test_a_port_where_nobody_listens_fails_at_once(
     for kind in KIND:
         lab.write("policies", policy({kind: {}, "port": 9, "interval": "300ms"}))
         goes_out(agent, f"{kind} check of port 9 failed: Connection refused")
-    assert asks(client) == REMOTE
+    assert answerer(client) == REMOTE
 
 
 def test_a_hanging_tcp_server_fails_once_its_accept_queue_is_full(
@@ -175,8 +171,8 @@ def test_two_policies_may_check_one_pod_differently(
     server.do("answer_dns", how="nothing")
     goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
     agent.wait_states({"vip": "NoBackend", "other": "Active"})
-    assert asks(client) == REMOTE
-    assert asks(client, "169.254.0.91") == "server"
+    assert answerer(client) == REMOTE
+    assert answerer(client, "169.254.0.91") == "server"
 
 
 def test_other_pods_of_the_policy_go_on(lab: Lab, agent: Agent, client: PodProcess, server: PodProcess) -> None:
@@ -187,7 +183,7 @@ def test_other_pods_of_the_policy_go_on(lab: Lab, agent: Agent, client: PodProce
     wait_until(lambda: count(agent, "success") > 1, "both are checked")
     server.do("answer_dns", how="nothing")
     wait_until(lambda: "1 Ready Pod is out of use" in agent.message("vip"), "one is out of use")
-    assert {asks(client) for _ in range(8)} == {"second"}
+    assert {answerer(client) for _ in range(8)} == {"second"}
     agent.wait_states({"vip": "Active"})
 
 
@@ -235,7 +231,7 @@ def test_an_agent_that_starts_while_a_pod_hangs_takes_it_out_of_use(
     server.do("answer_dns", how="nothing")
     agent.start()
     goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
-    assert asks(client) == REMOTE
+    assert answerer(client) == REMOTE
 
 
 @pytest.mark.parametrize("actor", ["HealthChecker", "ConflictResolver"])
@@ -249,17 +245,13 @@ def test_an_actor_that_is_restarted_changes_nothing(
         server.do("answer_dns", how="nothing")
         goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
         agent.fail(actor)
-        wait_until(lambda: restarts(agent, actor) == 1, f"{actor} was restarted")
+        wait_until(lambda: agent.restarts(actor) == 1, f"{actor} was restarted")
         failures = count(agent, "failure")
         wait_until(lambda: count(agent, "failure") > failures + 2, "the Pod is checked again")
         goes_out(agent, "dns check of port 5300 failed: no answer within 250 ms")
-        assert asks(client) == REMOTE
+        assert answerer(client) == REMOTE
         server.do("answer_dns", how="right")
         comes_back(agent)
     finally:
         agent.terminate()
         agent.start()
-
-
-def restarts(agent: Agent, actor: str) -> int:
-    return next(int(each["restarts"]) for each in agent.status()["actors"] if each["name"] == actor)

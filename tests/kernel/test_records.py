@@ -44,10 +44,6 @@ def records(agent: Agent) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-def restarts(agent: Agent) -> int:
-    return next(int(each["restarts"]) for each in agent.status()["actors"] if each["name"] == "DecisionRecorder")
-
-
 def await_records(agent: Agent, caller: PodProcess) -> list[dict[str, Any]]:
     """Calls until calls are recorded, then makes one last call, and waits for its record."""
     wait_until(lambda: agent.states() == {"vip": "Active"} and "cgroup" not in agent.message("vip"), "in force")
@@ -89,7 +85,7 @@ def test_with_all_each_decision_is_recorded_as_monitor_prints_it_also_after_a_re
     agent = start("all")
     await_records(agent, pods[0])
     agent.fail("DecisionRecorder")
-    wait_until(lambda: restarts(agent) == 1, "it is restarted")
+    wait_until(lambda: agent.restarts("DecisionRecorder") == 1, "it is restarted")
     redirect = await_records(agent, client)[-1]
     assert redirect == {
         "time": redirect["time"],

@@ -10,7 +10,7 @@ import pytest
 from bpf.maps.packing import client_place
 from tests.lab import manifests
 from tests.lab.closer import Closer
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, answerer, wait_until
 
 CALLS = 20
 
@@ -39,10 +39,6 @@ def installed(agent: Agent) -> tuple[object, ...]:
 
 def policy_row(agent: Agent) -> dict[str, Any]:
     return next(row for row in agent.inspect("policies") if row["policy"] == "vip")
-
-
-def answerer(process: PodProcess) -> str:
-    return str(process.do("udp", address=VIP, port=53)["who"])
 
 
 def counted(agent: Agent) -> dict[str, int]:

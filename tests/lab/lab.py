@@ -129,6 +129,11 @@ class PodProcess(WorkerProcess):
         super().__init__(name, [*command, str(cgroup)] if cgroup else command)
 
 
+def answerer(process: PodProcess, address: str = VIP) -> str:
+    """Who answers the process's datagram to port 53 of the address: the name of a Pod, or REMOTE."""
+    return str(process.do("udp", address=address, port=53)["who"])
+
+
 class Lab:
     """Context manager. `node` is the name of the node's network namespace, in which the agent runs."""
 
@@ -277,13 +282,18 @@ class Lab:
             detach(self.bpffs)
         for netns in reversed(self._netns):
             subprocess.run(["ip", "netns", "del", netns], check=False, capture_output=True)
-        for directory, _, _ in os.walk(self.cgroup, topdown=False):
-            wait_until(lambda directory=directory: _removed(Path(directory)), f"{directory} is empty")  # type: ignore[misc]
+        remove_cgroups(self.cgroup)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def remove_cgroups(top: Path) -> None:
+    """Removes a cgroup and all below it. A process that has just been killed may still be in one, so it waits."""
+    for directory, _, _ in os.walk(top, topdown=False):
+        wait_until(lambda directory=directory: _removed(Path(directory)), f"{directory} is empty")  # type: ignore[misc]
 
 
 def _removed(directory: Path) -> bool:
@@ -387,6 +397,12 @@ class Agent:
     def wait_states(self, states: dict[str, str]) -> None:
         """Waits until the agent reports these states, which it does a moment after the kernel's maps have changed."""
         wait_until(lambda: self.states() == states, f"the states of the policies are {states}")
+
+    def restarts(self, actor: str) -> int | None:
+        """How often the supervisor has restarted the actor. None while the agent doesn't say it: it doesn't answer, or
+        its StatusReporter has just been restarted and knows of no actor yet."""
+        status = json.loads(self.fetch("/status") or '{"actors": []}')
+        return next((int(each["restarts"]) for each in status["actors"] if each["name"] == actor), None)
 
     def message(self, policy: str) -> str:
         return next(str(each["message"]) for each in self.status()["policies"] if each["name"] == policy)
