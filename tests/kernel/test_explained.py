@@ -98,8 +98,8 @@ class Case:
     def _write_agent(self) -> None:
         choose, now = self._generator.choice, time_ns()
         host = choose((self.caller.cookie, self._other.cookie, self._other.cookie, 1))
-        self._maps.write_config(host_netns=host, lease_ns=choose((0, 1000 * NANOSECONDS)))
-        self._maps.renew_lease(now if self._often() else choose((0, now - 2000 * NANOSECONDS)))
+        self._maps.write_config(host_netns=host, lease_ns=choose((0, 100 * NANOSECONDS)))
+        self._maps.renew_lease(now if self._often() else choose((0, now - 200 * NANOSECONDS)))
         agents = (0, self._other.ancestors[-1], self.caller.ancestors[-2])
         agent = choose(agents) if self._often() else self.caller.ancestors[-1]
         self._maps["agent_cgroup"].update(ZERO, agent.to_bytes(8, "little"))
