@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bpf.lifecycle.probes import missing_features
+from bpf.lifecycle.kernel_features import missing_features
 from tests.obstacles import exit_if_any
 
 

@@ -15,8 +15,8 @@ from bpf.errors import DatapathError
 from bpf.inspecting.trial import NotTried, try_redirect
 from bpf.lifecycle import pins
 from bpf.lifecycle.attachments import active_build, attachments, programs_before
+from bpf.lifecycle.kernel_features import missing_features
 from bpf.lifecycle.opened_maps import opened_maps
-from bpf.lifecycle.probes import missing_features
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.mounts import file_system
 from config.settings import DatapathSettings

@@ -166,7 +166,7 @@ def _address(facts: Facts) -> Step:
 def _frontend(facts: Facts) -> Step:
     if facts.row is not None:
         return Step(check="frontend", result=Result.YES, detail=f"a frontend of policy {facts.policy}")
-    return _no_frontend("frontend", f"no frontend is {facts.frontend}")
+    return _no_frontend("frontend", f"{facts.frontend} is not a frontend")
 
 
 def _no_frontend(check: str, detail: str) -> Step:

@@ -57,8 +57,9 @@ def _refuse_shared(directory: Path) -> None:
     if foreign:
         more = f" and {len(foreign) - _NAMED_AT_MOST} more" if len(foreign) > _NAMED_AT_MOST else ""
         msg = (
-            f"datapath.bpffs: {directory} holds what is not this agent's: {', '.join(foreign[:_NAMED_AT_MOST])}{more}; "
-            f"nothing was changed. Allowed: a directory of the agent's own, such as {directory / 'balancing'}. "
+            f"datapath.bpffs: {directory} holds files that are not this agent's: "
+            f"{', '.join(foreign[:_NAMED_AT_MOST])}{more}; nothing was changed. "
+            f"Allowed: a directory of the agent's own, such as {directory / 'balancing'}. "
             "Or remove these files if nobody needs them"
         )
         raise DatapathError(msg)

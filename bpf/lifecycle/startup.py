@@ -1,4 +1,4 @@
-"""What the agent does with the kernel before its actors run: probes it, locks our directory, has this build loaded.
+"""What the agent does before its actors run: finds missing kernel features, locks our directory, has the build loaded.
 
 Nothing is attached here. A build that is pinned already is adopted; otherwise a short-lived child process
 (bpf.lifecycle.loader) compiles and loads it, so that the agent never has BCC in its memory.
@@ -22,7 +22,7 @@ from bpf.lifecycle.attachments import attached_builds
 from bpf.lifecycle.bpffs import prepare_directory
 from bpf.lifecycle.carry_over import start_with_former_counters
 from bpf.lifecycle.datapath import Datapath
-from bpf.lifecycle.probes import missing_features
+from bpf.lifecycle.kernel_features import missing_features
 from bpf.maps.kernel_map import KernelMap
 from bpf.maps.packing import ONLY_KEY, pack_number, unpack_number
 from config.settings import DatapathSettings

@@ -13,7 +13,7 @@
 
 static __always_inline void order(void) {
 #ifdef WEAK_ORDER
-    /* LLVM would take another operation for an addition of 0 (bpf/lifecycle/probes.py names those that we use). */
+    /* LLVM would take another operation for an addition of 0 (bpf/lifecycle/kernel_features.py names ours). */
     u64 word = 0, former = __sync_fetch_and_add(&word, 1);
 
     barrier_var(former); /* LLVM would otherwise choose the operation that returns nothing, and orders nothing */

@@ -88,7 +88,7 @@ def test_a_directory_with_other_content_is_refused_and_left_as_it_is(
     before = content(bpffs)
     with pytest.raises(DatapathError, match="Allowed: a directory of the agent's own") as refused:
         prepare_directory(directory)
-    assert f"datapath.bpffs: {directory} holds what is not this agent's: {named};" in str(refused.value)
+    assert f"datapath.bpffs: {directory} holds files that are not this agent's: {named};" in str(refused.value)
     assert attached_builds(directory) == []
     detach(directory)
     after = content(bpffs)
@@ -104,7 +104,7 @@ def test_the_commands_leave_a_shared_directory_as_it_is(lab: Lab, bpffs: Path) -
     agent = Agent(lab, {"datapath__bpffs": str(directory)})
     result = agent.command()
     assert result.returncode == 1
-    assert f"datapath.bpffs: {directory} holds what is not this agent's: cilium, tc;" in result.stderr
+    assert f"datapath.bpffs: {directory} holds files that are not this agent's: cilium, tc;" in result.stderr
     assert agent.inspect("programs") == []
     assert f"kept {directory}/cilium" in agent.command("detach").stdout
     assert content(bpffs) == before

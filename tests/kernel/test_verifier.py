@@ -18,7 +18,7 @@ import pytest
 
 from bpf import libbpf
 from bpf.build import FIND_REDIRECT, HOOKS
-from bpf.lifecycle.probes import ATOMICS, HELPERS, PACKET_HELPERS, missing_features
+from bpf.lifecycle.kernel_features import ATOMICS, HELPERS, PACKET_HELPERS, missing_features
 from bpf.maps.kernel_map import KernelMap
 from bpf.maps.rows import DECIDING_HOOKS
 from tests.lab.lab import RIGHTS, ROOT, Agent, Lab
