@@ -251,7 +251,7 @@ def _positive(text: str) -> int:
 
 def _monitor(options: argparse.Namespace, settings: Settings) -> int:
     from actors.commands.monitor import lines  # noqa: PLC0415
-    from actors.framework.stop_signals import Waiting  # noqa: PLC0415
+    from actors.framework.stop_signals import StoppableWait  # noqa: PLC0415
     from bpf.explaining.call import WrongUsage, parse_client  # noqa: PLC0415
 
     try:
@@ -261,7 +261,7 @@ def _monitor(options: argparse.Namespace, settings: Settings) -> int:
         return USAGE
     printed = lines(
         settings,
-        Waiting(options.seconds),
+        StoppableWait(options.seconds),
         policy=options.policy,
         client=client,
         count=options.count,

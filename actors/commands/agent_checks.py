@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from actors.commands.finding import Finding, judged
+from actors.commands.finding import Finding, judge
 from actors.commands.own_status import ACTOR_WORKS, CLOSER_ABSENT, CLOSER_FAILING, Status
 from config.version import VERSION
 
@@ -29,7 +29,7 @@ def _version(status: Status) -> Finding:
     faults = (
         [] if version == VERSION else [f"the agent is version {version or 'unknown'}, and this command is {VERSION}"]
     )
-    return judged("agent", faults, f"version {version}, build {status.get('build', '')}", "roll out one version")
+    return judge("agent", faults, f"version {version}, build {status.get('build', '')}", "roll out one version")
 
 
 def _sources(status: Status) -> Finding:
@@ -38,19 +38,19 @@ def _sources(status: Status) -> Finding:
     if not source["synced"]:
         faults.append("not every source has been listed yet")
     remedy = "restore what is named: the right, the connection to the API server, or the CRD"
-    return judged("sources", faults, f"{source['kind']}, synced", remedy)
+    return judge("sources", faults, f"{source['kind']}, synced", remedy)
 
 
 def _actors(status: Status) -> Finding:
     faults = [f"{each['name']} is {each['state']}" for each in status["actors"] if each["state"] != ACTOR_WORKS]
     remedy = "the agent's log says why; the agent restarts what failed, and the kubelet restarts an agent that is stuck"
-    return judged("actors", faults, f"{len(status['actors'])} running", remedy)
+    return judge("actors", faults, f"{len(status['actors'])} running", remedy)
 
 
 def _closer(status: Status) -> Finding:
     closer = status.get("closer", {"state": "absent", "message": "the agent does not know of a closer"})
     remedy = _CLOSER_REMEDIES.get(closer["state"], "")
-    return judged("closer", [closer["message"]] if remedy else [], closer["message"] or closer["state"], remedy)
+    return judge("closer", [closer["message"]] if remedy else [], closer["message"] or closer["state"], remedy)
 
 
 def _policies(status: Status) -> Finding:
@@ -59,4 +59,4 @@ def _policies(status: Status) -> Finding:
         f"{each['name']} is {each['state']}: {each['message']}" for each in policies if each["state"] in _FAULTY_STATES
     ]
     remedy = "change the policy as its message says; run.py explain says why one call is not redirected"
-    return judged("policies", faults, f"{len(policies)}, none of them {' or '.join(_FAULTY_STATES)}", remedy)
+    return judge("policies", faults, f"{len(policies)}, none of them {' or '.join(_FAULTY_STATES)}", remedy)

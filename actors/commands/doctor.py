@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from actors.commands.agent_checks import agent_findings
-from actors.commands.finding import Finding, judged
+from actors.commands.finding import Finding, judge
 from actors.commands.node_checks import node_findings
 from actors.commands.own_status import NoAnswer, fetch_status
 from bpf.inspecting.tables import table
@@ -17,7 +17,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from node_findings(settings.datapath)
     faults, ok_detail = access_faults(settings)
     remedy = "restore the ClusterRole and its binding, the CRD, or the way to the API server"
-    yield judged("api", faults, ok_detail, remedy)
+    yield judge("api", faults, ok_detail, remedy)
     try:
         status = fetch_status(settings.health)
     except NoAnswer as error:

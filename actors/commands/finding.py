@@ -13,6 +13,6 @@ class Finding(NamedTuple):
     """What to do; "" when nothing is wrong."""
 
 
-def judged(check: str, faults: list[str], ok_detail: str, remedy: str) -> Finding:
+def judge(check: str, faults: list[str], ok_detail: str, remedy: str) -> Finding:
     """`ok_detail` is the detail when there are no faults."""
     return Finding(check, not faults, "; ".join(faults) or ok_detail, remedy if faults else "")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from actors.commands.finding import Finding, judged
+from actors.commands.finding import Finding, judge
 from bpf.build import HOOKS
 from bpf.cgroups.coverage import coverage_faults
 from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
@@ -58,14 +58,14 @@ def node_findings(settings: DatapathSettings) -> Iterator[Finding]:
 def _kernel() -> Finding:
     remedy = "docs/compatibility.md has the kernels and options that work; a container needs CAP_BPF and CAP_NET_ADMIN"
     faults = [f"missing: {each}" for each in missing_features()]
-    return judged("kernel", faults, f"{os.uname().release} has every feature that the programs use", remedy)
+    return judge("kernel", faults, f"{os.uname().release} has every feature that the programs use", remedy)
 
 
 def _rights() -> Finding:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
     effective = int(line.split()[1], 16)
     faults = [f"{name} is missing" for name, number in _RIGHTS.items() if not effective >> number & 1]
-    return judged("rights", faults, " and ".join(_RIGHTS), "add them to securityContext.capabilities, or run as root")
+    return judge("rights", faults, " and ".join(_RIGHTS), "add them to securityContext.capabilities, or run as root")
 
 
 def _cgroup(settings: DatapathSettings) -> Finding:
@@ -75,7 +75,7 @@ def _cgroup(settings: DatapathSettings) -> Finding:
         return Finding("cgroup", False, str(error), "mount the node's /sys/fs/cgroup (cgroup v2) into the container")
     faults = coverage_faults(cgroup)
     remedy = "change datapath.cgroup as the detail says"
-    return judged("cgroup", faults, f"{cgroup} has the kubelet's cgroups below it", remedy)
+    return judge("cgroup", faults, f"{cgroup} has the kubelet's cgroups below it", remedy)
 
 
 def _clocks() -> Finding:
@@ -85,7 +85,7 @@ def _clocks() -> Finding:
     shifted = [name for name, *offsets in (line.split() for line in lines) if any(map(int, offsets))]
     faults = [f"this container is in a time namespace, which shifts its clock {name}" for name in shifted]
     remedy = "run the agent in the node's time namespace; its lease means nothing in another one"
-    return judged("clocks", faults, "this command has the clocks of the node", remedy)
+    return judge("clocks", faults, "this command has the clocks of the node", remedy)
 
 
 def _trial() -> Finding:
@@ -95,7 +95,7 @@ def _trial() -> Finding:
         return Finding("redirect", True, f"not tried: {why}")
     ok_detail = "a test program of this command redirected a test call"
     remedy = "give this command the agent's rights (CAP_BPF, CAP_NET_ADMIN); `kernel` and `rights` say what is missing"
-    return judged("redirect", [fault] if fault else [], ok_detail, remedy)
+    return judge("redirect", [fault] if fault else [], ok_detail, remedy)
 
 
 def _bpffs(bpffs: Path) -> Finding:
@@ -106,7 +106,7 @@ def _bpffs(bpffs: Path) -> Finding:
         return Finding("bpffs", False, detail, _BPF_FS)
     faults = [f"{bpffs / name} is not ours" for name in pins.foreign(bpffs)]
     remedy = "give datapath.bpffs a directory of the agent's own, or remove these files if nobody needs them"
-    return judged("bpffs", faults, f"{bpffs} is on a bpffs, and holds only what is ours", remedy)
+    return judge("bpffs", faults, f"{bpffs} is on a bpffs, and holds only what is ours", remedy)
 
 
 def _attached(bpffs: Path) -> Finding:
@@ -116,7 +116,7 @@ def _attached(bpffs: Path) -> Finding:
         faults = ["no program is attached"]
     if len({each.build for each in found.values()}) > 1:
         faults.append("programs of two builds are attached")
-    return judged("attached", faults, f"all {len(HOOKS)} hooks, build {active_build(bpffs)}", f"start or {_RESTART}")
+    return judge("attached", faults, f"all {len(HOOKS)} hooks, build {active_build(bpffs)}", f"start or {_RESTART}")
 
 
 def _first(bpffs: Path) -> Finding:
@@ -131,7 +131,7 @@ def _first(bpffs: Path) -> Finding:
         "`bpftool prog show id ID` tells whose it is; run.py detach, stop the other software, start the agent, then "
         "start the other software again"
     )
-    return judged("first", faults, f"no other program runs before ours on {cgroup}", remedy)
+    return judge("first", faults, f"no other program runs before ours on {cgroup}", remedy)
 
 
 def _lease(maps: PinnedMaps) -> Finding:
@@ -141,7 +141,7 @@ def _lease(maps: PinnedMaps) -> Finding:
         return Finding("lease", True, "datapath.lease_seconds is 0: rows stay in force without an agent")
     faults = [f"it was renewed {age:.0f} s ago and lasts {length:g} s: no call is redirected"] if age > length else []
     remedy = "start the agent; if it runs, run.py status says what keeps it from renewing the lease"
-    return judged("lease", faults, f"renewed {max(age, 0):.1f} s ago, and lasts {length:g} s", remedy)
+    return judge("lease", faults, f"renewed {max(age, 0):.1f} s ago, and lasts {length:g} s", remedy)
 
 
 def _fill(maps: PinnedMaps) -> Finding:
@@ -152,4 +152,4 @@ def _fill(maps: PinnedMaps) -> Finding:
         if rows >= _FULL * capacity
     ]
     ok_detail = ", ".join(f"{name} {rows} of {capacity}" for name, (rows, capacity) in shares.items())
-    return judged("maps", faults, f"rows in use: {ok_detail}", "raise the key that is named, and restart the agent")
+    return judge("maps", faults, f"rows in use: {ok_detail}", "raise the key that is named, and restart the agent")

@@ -36,7 +36,7 @@ class StopSignals:
             pass
 
 
-class Waiting:
+class StoppableWait:
     """Waits between the rounds of a command that runs until a stop signal arrives or a number of seconds is over.
 
     Create it in the main thread before any other thread starts. It blocks the stop signals, so that they end only the

@@ -18,7 +18,6 @@ class LeaseProbe(Message):
     its end.
     """
 
-    round: int
     sent_ns: int
     """CLOCK_MONOTONIC at which QosTicker sent it."""
     passed_by: SourceName | None = None

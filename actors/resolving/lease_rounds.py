@@ -25,9 +25,6 @@ class LeaseRounds:
     def join(self, as_of: float) -> LeaseProbe | None:
         """Returns the probe to pass on, when every watcher has passed on a newer one than that of the last call, and
         otherwise None. `as_of` is the `LeaseProbe.as_of` to give it.
-
-        Compare the times, not the round numbers. A watcher may stay a round behind the others, and QosTicker starts
-        again from 1 after a restart, so an older round can have a higher number.
         """
         if len(self._newest) < len(SourceName):
             return None

@@ -27,16 +27,14 @@ class QosTicker(AgentActor):
     def __init__(self, *, read: Callable[[], QosReading]) -> None:
         super().__init__()
         self._read = read
-        self._round = 0
 
     def started(self) -> None:
         self.own(clock(self, TICK_SECONDS))
 
     def _on_tick_elapsed(self, _message: TickElapsed) -> None:
         now_ns = time.monotonic_ns()
-        self._round += 1
         for watcher in WATCHERS:
-            self.send(watcher, LeaseProbe(round=self._round, sent_ns=now_ns))
+            self.send(watcher, LeaseProbe(sent_ns=now_ns))
         # The present second counts as well: a policy that is at its limit usually exceeds it before the second is over.
         reading, second = self._read(), now_ns // 1_000_000_000
         limited = limited_in(second - 1, reading) | limited_in(second, reading)

@@ -253,8 +253,8 @@ def test_p9_invalid_and_disabled_policies_have_conditions(resolving: Resolving) 
     assert found == {"invalid": PolicyState.INVALID, "disabled": PolicyState.DISABLED}
 
 
-def probe(source: SourceName, second: int, number: int = 0) -> LeaseProbe:
-    return LeaseProbe(round=number or second, sent_ns=second * 10**9, passed_by=source)
+def probe(source: SourceName, second: int) -> LeaseProbe:
+    return LeaseProbe(sent_ns=second * 10**9, passed_by=source)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_the_lease_is_renewed_as_of_the_slowest_watcher(
     resolving: Resolving, probes: list[tuple[SourceName, int]], renewed: list[int]
 ) -> None:
     resolving.tell(*(probe(source, second) for source, second in probes))
-    assert resolving.writer.heard() == [LeaseProbe(round=second, sent_ns=second * 10**9) for second in renewed]
+    assert resolving.writer.heard() == [LeaseProbe(sent_ns=second * 10**9) for second in renewed]
 
 
 def synced(source: SourceName, as_of: float, listing: int) -> SourceSynced:
@@ -333,12 +333,6 @@ def test_a_probe_waits_until_the_facts_before_it_are_decided_and_sent(resolving:
 
 def replace_pod() -> Message:
     return fact(replace(pod(), ready=False))
-
-
-def test_the_lease_is_renewed_when_a_restarted_qos_ticker_counts_from_one_again(resolving: Resolving) -> None:
-    for second, number in ((50, 50), (51, 1)):
-        resolving.tell(*(probe(source, second, number) for source in SourceName))
-    assert [each.round for each in resolving.writer.heard() if isinstance(each, LeaseProbe)] == [50, 1]
 
 
 def test_one_subscription_has_the_services_of_both_kinds_of_policies(resolving: Resolving) -> None:

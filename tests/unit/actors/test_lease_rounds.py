@@ -12,7 +12,7 @@ AS_OF = 7.0
 
 
 def probe(source: SourceName, sent_ns: int) -> LeaseProbe:
-    return LeaseProbe(round=sent_ns, sent_ns=sent_ns, passed_by=source)
+    return LeaseProbe(sent_ns=sent_ns, passed_by=source)
 
 
 def passed(rounds: LeaseRounds, *probes: LeaseProbe) -> list[int]:

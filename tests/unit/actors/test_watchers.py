@@ -172,7 +172,7 @@ def test_a_request_to_resync_makes_the_source_list_again() -> None:
 
 @pytest.mark.parametrize("watcher", [PolicyWatcher, ServiceWatcher, EndpointWatcher])
 def test_a_lease_probe_is_stamped_and_passed_on(watcher: type[Watcher]) -> None:
-    probe = LeaseProbe(round=4, sent_ns=99)
+    probe = LeaseProbe(sent_ns=99)
     assert Watched(watcher).tell(probe) == [replace(probe, passed_by=watcher.SOURCE)]
 
 
@@ -194,7 +194,7 @@ def test_the_contact_of_the_source_is_reported_each_second_for_reporters_that_we
     watched = Watched(EndpointWatcher)
     watched.deliver(Heard(3.0))
     watched.exporter.heard()
-    watched.tell(LeaseProbe(round=1, sent_ns=1))
+    watched.tell(LeaseProbe(sent_ns=1))
     assert watched.exporter.heard() == [SourceHeard(source=SourceName.ENDPOINTS, heard_at=3.0)]
 
 
