@@ -52,6 +52,13 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert {path for path in DOCUMENTS if ROOT / "docs" in path.parents} <= reached
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_code_blocks_begin_and_end_on_lines_of_their_own(path: Path) -> None:
+    fences = [line.strip() for line in path.read_text().splitlines() if "```" in line]
+    assert all(re.fullmatch(r"```\w*", fence) for fence in fences)
+    assert len(fences) % 2 == 0
+
+
 def test_the_readme_shows_lost_lookups_as_the_page_has_them() -> None:
     def rows(page: str) -> list[str]:
         return [line for line in (ROOT / page).read_text().splitlines() if re.search(r"\d of \d.*\d ms", line)]
