@@ -11,10 +11,12 @@ class Backoff(NamedTuple):
     first: float
     longest: float
 
-    def seconds(self, failures: int, jitter: float) -> float:
+    def seconds(self, failures: int, jitter: float, *, retry_after: float = 0.0) -> float:
         """The wait after `failures` failures in a row (1 or more), which doubles with each failure.
 
         `jitter` (0 to 1) spreads it between one half and the whole, so that clients that failed together do not all
-        come back at the same moment.
+        come back at the same moment. `retry_after` is the time that the server asks for, 0 if it asks for none: the
+        wait is never shorter than this, and `jitter` makes it up to a quarter longer.
         """
-        return float(min(self.first * 2 ** min(failures - 1, 16), self.longest) * (0.5 + jitter / 2))
+        wait = min(self.first * 2 ** min(failures - 1, 16), self.longest) * (0.5 + jitter / 2)
+        return float(max(wait, retry_after * (1 + jitter / 4)))

@@ -22,5 +22,4 @@ class OutagePause:
             self.failures, self.until = 0, 0.0
             return
         self.failures += 1
-        # The server may ask for a longer pause. Spread that as well, so that many clients do not come back together.
-        self.until = now + max(_BACKOFF.seconds(self.failures, jitter), answer.retry_after * (1 + jitter / 4))
+        self.until = now + _BACKOFF.seconds(self.failures, jitter, retry_after=answer.retry_after)

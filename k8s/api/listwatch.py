@@ -58,9 +58,11 @@ _PROBATION_SECONDS = 5.0
 counts as well again, and the watch is requested again."""
 _ABSENCES = 3
 """How many times in a row a kind must be found absent before its objects count as gone."""
-_ABSENT_FIRST_SECONDS = 4.0
-_ABSENT_SECONDS = 60.0
-"""The longest time until an absent CRD is looked for again."""
+_ABSENT_BACKOFF = Backoff(first=5.0, longest=10.0)
+"""The wait until a kind that was found absent is looked for again. The server may be starting, so the _ABSENCES must
+not follow each other at once."""
+_ABSENT_OPTIONAL_BACKOFF = Backoff(first=5.0, longest=60.0)
+"""The same for an optional kind, which is absent in most clusters."""
 _MAX_TOO_LARGE = 3
 """How many times in a row a server may say that it does not know our newest version yet. After that we take what it
 has: its etcd was probably restored from a backup, so it will never know the version."""
@@ -142,7 +144,7 @@ class ListWatch:
             self._version = ""
             self._failures += 1
             if self._failures > 1:  # the server refuses the version that it has just given us
-                self._wait(self._backoff(), error.retry_after)
+                self._wait(_BACKOFF, self._failures, error.retry_after)
             return "expired"
         if error.status == _NOT_FOUND:
             self._version = ""
@@ -173,9 +175,8 @@ class ListWatch:
                 self._trouble.end()
             else:
                 self._report(TroubleKind.ABSENT, f"{error.status} absent", why, "until then there are no policies")
-        longest = _ABSENT_SECONDS if self._resource.optional else _BACKOFF.longest
-        delay = min(longest, _ABSENT_FIRST_SECONDS * 2 ** min(self._absences - 1, 8))
-        self._wait(delay * (0.8 + 0.4 * random.random()), error.retry_after)  # noqa: S311  (jitter)
+        backoff = _ABSENT_OPTIONAL_BACKOFF if self._resource.optional else _ABSENT_BACKOFF
+        self._wait(backoff, self._absences, error.retry_after)
 
     # --- one listing -----------------------------------------------------------------------------------------------
 
@@ -305,19 +306,16 @@ class ListWatch:
         """Reports a failure, and waits until the next attempt."""
         self._failures += 1
         self._report(kind, cause, why, self._consequence)
-        self._wait(self._backoff(), retry_after)
+        self._wait(_BACKOFF, self._failures, retry_after)
 
     def _report(self, kind: TroubleKind, cause: str, why: str, consequence: str) -> None:
         self._deliver(Failed(self._trouble.add(kind, cause, why, consequence)))
 
-    def _backoff(self) -> float:
-        return _BACKOFF.seconds(self._failures, random.random())  # noqa: S311  (jitter)
-
-    def _wait(self, seconds: float, retry_after: float = 0.0) -> None:
-        """Ends early when there is something to do, except for the time that the server asked us to wait."""
+    def _wait(self, backoff: Backoff, failures: int, retry_after: float) -> None:
+        """Ends early when there is something to do, unless the server asked us to wait (`retry_after`, in seconds)."""
+        seconds = backoff.seconds(failures, random.random(), retry_after=retry_after)  # noqa: S311  (jitter)
         if retry_after:
-            # Up to a quarter longer than the server asked for, so that not all clients come back together.
-            self._stopping.wait(max(seconds, retry_after * (1 + random.random() / 4)))  # noqa: S311
+            self._stopping.wait(seconds)
         elif not self._stopping.is_set():
             self._awake.wait(seconds)
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from config.backoff import Backoff
 from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import RedirectSettings
 from k8s.api import listwatch
@@ -221,7 +222,7 @@ def test_only_this_nodes_pods_and_labels_are_delivered(cluster: ControlPlane, st
 def test_policies_of_both_kinds_are_delivered_and_one_crd_may_come_later(
     cluster: ControlPlane, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listwatch, "_ABSENT_SECONDS", 0.5)
+    monkeypatch.setattr(listwatch, "_ABSENT_OPTIONAL_BACKOFF", Backoff(first=0.5, longest=0.5))
     address, of_service = policies()
     cluster.apply(address)
     running = start(*map(resources.policies, PolicyKind))

@@ -120,8 +120,8 @@ def server(tmp_path: Path) -> Iterator[ApiServer]:
 @pytest.fixture
 def start(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
     monkeypatch.setattr(listwatch, "_BACKOFF", Backoff(first=0.01, longest=10.0))
-    monkeypatch.setattr(listwatch, "_ABSENT_FIRST_SECONDS", 0.01)
-    monkeypatch.setattr(listwatch, "_ABSENT_SECONDS", 0.01)
+    monkeypatch.setattr(listwatch, "_ABSENT_BACKOFF", Backoff(first=0.01, longest=10.0))
+    monkeypatch.setattr(listwatch, "_ABSENT_OPTIONAL_BACKOFF", Backoff(first=0.01, longest=0.01))
     monkeypatch.setattr(listwatch, "_WELL_SECONDS", 0.0)
     made: list[Running] = []
 
