@@ -32,13 +32,13 @@ class EndpointWatcher(Watcher):
             self._pod_peers = (*self._pod_peers, "DecisionRecorder")
             self.synced_peers = (*self.synced_peers, "DecisionRecorder")
 
-    def report_upserted(self, event: Upserted) -> None:
+    def report_upserted(self, event: Upserted, listing: int) -> None:
         if isinstance(event.object, Pod):
-            self._send_pod_fact(PodUpserted(pod=event.object, listing=event.listing, received_at=event.received_at))
+            self._send_pod_fact(PodUpserted(pod=event.object, listing=listing, received_at=event.received_at))
         elif isinstance(event.object, Node):
             self.send(
                 "ConflictResolver",
-                NodeUpserted(node=event.object, listing=event.listing, received_at=event.received_at),
+                NodeUpserted(node=event.object, listing=listing, received_at=event.received_at),
             )
 
     def report_removed(self, event: Removed) -> None:

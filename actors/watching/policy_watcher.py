@@ -20,14 +20,14 @@ from k8s.sources.source import Removed, Upserted
 class PolicyWatcher(Watcher):
     SOURCE: ClassVar[SourceName] = SourceName.POLICIES
 
-    def report_upserted(self, event: Upserted) -> None:
+    def report_upserted(self, event: Upserted, listing: int) -> None:
         policy = event.object
         if not isinstance(policy, Policy):
             return
         if policy.status is not None:
             self.send("StatusWriter", PolicyStatusSeen(key=policy.key, uid=policy.uid, status=policy.status))
             policy = replace(policy, status=None)
-        fact = PolicyUpserted(policy=policy, listing=event.listing, received_at=event.received_at)
+        fact = PolicyUpserted(policy=policy, listing=listing, received_at=event.received_at)
         self.send("ConflictResolver", fact)
 
     def report_removed(self, event: Removed) -> None:

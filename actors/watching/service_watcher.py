@@ -29,11 +29,11 @@ class ServiceWatcher(Watcher):
         """Every Service of the source, subscribed or not -> its last state, and the listing under which it was seen."""
         self._subscribed: frozenset[NamespacedName] = frozenset()
 
-    def report_upserted(self, event: Upserted) -> None:
+    def report_upserted(self, event: Upserted, listing: int) -> None:
         if isinstance(event.object, Service):
-            self._known[event.object.key] = event.object, event.listing
+            self._known[event.object.key] = event.object, listing
             if event.object.key in self._subscribed:
-                self._report(event.object, event.listing, event.received_at)
+                self._report(event.object, listing, event.received_at)
 
     def report_removed(self, event: Removed) -> None:
         if not isinstance(event.key, NamespacedName) or event.key not in self._known:

@@ -54,7 +54,8 @@ class Watcher(AgentActor):
     def started(self) -> None:
         self.own(OwnedThread(self, f"{self.name}-source", self.source.run, self.source.stop))
 
-    def report_upserted(self, event: Upserted) -> None:
+    def report_upserted(self, event: Upserted, listing: int) -> None:
+        """`listing` is the number of the listing under which the object was delivered."""
         raise NotImplementedError
 
     def report_removed(self, event: Removed) -> None:
@@ -89,7 +90,7 @@ class Watcher(AgentActor):
             self._listing = time.monotonic_ns()
             self._report_heard(event.reason)
         elif isinstance(event, Upserted):
-            self.report_upserted(replace(event, listing=self._listing))
+            self.report_upserted(event, self._listing)
         elif isinstance(event, Removed):
             self.report_removed(event)
         elif isinstance(event, Heard):

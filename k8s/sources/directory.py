@@ -45,8 +45,6 @@ class DirectorySource:
         self._directory = Path(os.path.abspath(directory))
         self._deliver = deliver
         self._reports_files = reports_files
-        # It starts at the time, so that the source that replaces a failed one has higher numbers.
-        self._listing = time.monotonic_ns()
         self._links = LinkWatcher(self._directory)
         self._watcher = DirectoryWatcher(self._directory, self._links)
         self._files = ManifestFiles(
@@ -129,13 +127,12 @@ class DirectorySource:
 
     def _list(self, reason: str) -> None:
         as_of = time.monotonic()
-        self._listing += 1
-        self._deliver(ListingStarted(self._listing, reason))
+        self._deliver(ListingStarted(reason))
         self._read_all()
         received_at = time.monotonic()
         for found in self._files.objects():
-            self._deliver(Upserted(found, self._listing, received_at))
-        self._deliver(ListingEnded(self._listing, as_of))
+            self._deliver(Upserted(found, received_at))
+        self._deliver(ListingEnded(as_of))
         self._hear(received_at)
         self._has_listed = True
 
@@ -152,7 +149,7 @@ class DirectorySource:
             return
         # New objects before removals, so that a backend that moves leaves no gap.
         for found in delta.upserted:
-            self._deliver(Upserted(found, self._listing, received_at))
+            self._deliver(Upserted(found, received_at))
         for kind, key in delta.removed:
             self._deliver(Removed(kind, key, received_at))
         # Not with each change, since three sources report to two actors each.

@@ -83,8 +83,6 @@ class KubernetesSource:
         """Revision in the last ListingEnded; None before the first."""
         self._running: dict[Resource, tuple[ListWatch, threading.Thread]] = {}
         self._cache = ObjectCache()
-        # It starts at the time, so that the source that replaces a failed one has higher numbers.
-        self._listing = time.monotonic_ns()
         self._listed_at: dict[Resource, float] = {}
         """When the newest list of each resource was requested."""
         self._since = 0.0
@@ -201,7 +199,7 @@ class KubernetesSource:
             return  # the first listing will deliver everything
         # New objects before removals, so that a backend that moves leaves no gap.
         for found in change.upserted:
-            self._deliver(Upserted(found, self._listing, received_at))
+            self._deliver(Upserted(found, received_at))
         for kind, key in change.removed:
             self._deliver(Removed(kind, key, received_at))
 
@@ -253,17 +251,16 @@ class KubernetesSource:
             self._list("requested")
         elif self._confirmed != self._revision:
             self._confirmed = self._revision
-            self._deliver(ListingEnded(self._listing, self._as_of(), self._confirmed))
+            self._deliver(ListingEnded(self._as_of(), self._confirmed))
 
     def _list(self, reason: str) -> None:
         """Delivers everything that is held."""
         as_of = self._as_of()
-        self._listing += 1
-        self._deliver(ListingStarted(self._listing, reason))
+        self._deliver(ListingStarted(reason))
         received_at = time.monotonic()
         for found in self._cache.objects():
-            self._deliver(Upserted(found, self._listing, received_at))
-        self._deliver(ListingEnded(self._listing, as_of, self._confirmed))
+            self._deliver(Upserted(found, received_at))
+        self._deliver(ListingEnded(as_of, self._confirmed))
 
 
 def _is_news(heard: Heard, last: Heard) -> bool:

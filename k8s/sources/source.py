@@ -19,16 +19,14 @@ Topic: TypeAlias = NamespacedName | PodQuery
 
 @dataclass(frozen=True, slots=True)
 class ListingStarted:
-    """A new listing begins, number `listing`. `reason` is `start`, `requested` or `overflow`."""
+    """A new listing begins: all objects follow, then ListingEnded. `reason` is `start`, `requested` or `overflow`."""
 
-    listing: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
     object: KubeObject
-    listing: int
     received_at: float
     """time.monotonic() when the event reached us."""
 
@@ -43,12 +41,11 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class ListingEnded:
-    """All objects that exist were delivered under the number `listing`; those that came only under older ones are gone.
+    """All objects that exist were delivered since the last ListingStarted; those that came only before it are gone.
 
-    It is delivered again with the same number when the source has completed a newer subscription.
+    It is delivered again, without a ListingStarted, when the source has completed a newer subscription.
     """
 
-    listing: int
     as_of: float
     """time.monotonic() at which the oldest part of the listing was requested. Later changes are delivered one by one.
     While the whole process is stopped, the source may miss some."""
@@ -87,7 +84,7 @@ class Source(Interface):
         """From any thread: makes `run` return soon."""
 
     def relist(self, since: float = 0.0) -> None:
-        """From any thread: delivers everything again, under the next listing number.
+        """From any thread: delivers everything again, as a new listing.
 
         Everything was read at time.monotonic() `since` or later; 0: at any time.
         """

@@ -121,21 +121,21 @@ class MemorySource:
         def grant() -> None:
             self._topics, self._revision = topics, revision
             self.compare()
-            self._deliver(ListingEnded(1, time.monotonic(), revision))
+            self._deliver(ListingEnded(time.monotonic(), revision))
 
         self.requests.put(grant)
 
     def _list(self) -> None:
-        self._deliver(ListingStarted(1, "start"))
+        self._deliver(ListingStarted("start"))
         self._seen = {}
         self.compare()
-        self._deliver(ListingEnded(1, time.monotonic(), self._revision))
+        self._deliver(ListingEnded(time.monotonic(), self._revision))
 
     def compare(self) -> None:
         there = {name: each for name, each in list(self._cluster.objects.items()) if self._is_watched(each)}
         for name, each in there.items():
             if self._seen.get(name) != each:
-                self._deliver(Upserted(each, 1, time.monotonic()))
+                self._deliver(Upserted(each, time.monotonic()))
         for kind, key in self._seen.keys() - there.keys():
             self._deliver(Removed(kind, key, time.monotonic()))
         self._seen = there

@@ -94,8 +94,8 @@ class Watched:
 
 
 def listed(*objects: KubeObject, reason: str = "start") -> list[SourceEvent]:
-    upserts = [Upserted(object=each, listing=1, received_at=2.5) for each in objects]
-    return [ListingStarted(listing=1, reason=reason), *upserts, ListingEnded(listing=1, as_of=2.0)]
+    upserts = [Upserted(object=each, received_at=2.5) for each in objects]
+    return [ListingStarted(reason=reason), *upserts, ListingEnded(as_of=2.0)]
 
 
 DNS = NamespacedName("kube-system", "dns")
@@ -246,17 +246,17 @@ def test_a_subscription_before_the_listing_is_answered_with_the_listing() -> Non
 
 def test_a_subscription_is_passed_on_to_the_source_and_confirmed_once_the_source_covers_it() -> None:
     watched = Watched(ServiceWatcher)
-    watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 2.0, 0))
+    watched.deliver(ListingStarted("start"), ListingEnded(2.0, 0))
     assert watched.tell(WatchServices(names=frozenset({DNS}), revision=5)) == []
     assert (watched.source.topics, watched.source.revision) == (frozenset({DNS}), 5)
-    heard = watched.deliver(Upserted(SERVICE, 1, 2.5), ListingEnded(1, 2.0, 5))
+    heard = watched.deliver(Upserted(SERVICE, 2.5), ListingEnded(2.0, 5))
     assert (_names(heard), _revisions(heard)) == ([DNS], [5])
 
 
 def test_a_listing_that_covers_an_older_subscription_confirms_nothing() -> None:
     watched = Watched(ServiceWatcher)
     watched.tell(WatchServices(names=frozenset({DNS, WEB}), revision=5))
-    assert watched.deliver(ListingStarted(1, "start"), ListingEnded(1, 2.0, 4)) == []
+    assert watched.deliver(ListingStarted("start"), ListingEnded(2.0, 4)) == []
 
 
 def test_a_restarted_resolver_that_subscribes_again_gets_everything_again() -> None:
@@ -289,7 +289,7 @@ QUERY, OTHER = (PodQuery(namespace=each, selector=LabelSelector()) for each in (
 
 
 def ended(revision: int | None) -> ListingEnded:
-    return ListingEnded(listing=1, as_of=2.0, revision=revision)
+    return ListingEnded(as_of=2.0, revision=revision)
 
 
 def watch_pods(*queries: PodQuery, revision: int = 1) -> WatchPods:
@@ -298,10 +298,10 @@ def watch_pods(*queries: PodQuery, revision: int = 1) -> WatchPods:
 
 def test_subscribed_pods_are_requested_from_the_source_and_confirmed_once_it_covers_them() -> None:
     watched = Watched(EndpointWatcher)
-    watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))
+    watched.deliver(ListingStarted(reason="start"), ended(0))
     assert _revisions(watched.tell(watch_pods(QUERY, revision=7))) == []
     assert watched.source.topics == {QUERY}
-    upserted = Upserted(object=POD, listing=1, received_at=2.5)
+    upserted = Upserted(object=POD, received_at=2.5)
     heard = watched.deliver(upserted, ended(7))
     assert isinstance(heard[0], PodUpserted)
     assert _revisions(heard) == [7]
@@ -310,14 +310,14 @@ def test_subscribed_pods_are_requested_from_the_source_and_confirmed_once_it_cov
 def test_pods_subscribed_before_the_first_listing_are_confirmed_by_the_listing_that_covers_them() -> None:
     watched = Watched(EndpointWatcher)
     watched.tell(watch_pods(QUERY))
-    assert _revisions(watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))) == []
+    assert _revisions(watched.deliver(ListingStarted(reason="start"), ended(0))) == []
     assert _revisions(watched.deliver(ended(1))) == [1]
 
 
 def test_a_subscription_that_was_made_twice_is_confirmed_by_the_answer_to_its_newest_revision_only() -> None:
     """The source may have dropped in between what it delivered for the older revision."""
     watched = Watched(EndpointWatcher)
-    watched.deliver(ListingStarted(listing=1, reason="start"), ended(0))
+    watched.deliver(ListingStarted(reason="start"), ended(0))
     for revision, queries in enumerate(((QUERY,), (), (QUERY,)), start=1):
         watched.tell(watch_pods(*queries, revision=revision))
     assert [_revisions(watched.deliver(ended(revision))) for revision in (1, 2, 3)] == [[], [], [3]]
@@ -325,7 +325,7 @@ def test_a_subscription_that_was_made_twice_is_confirmed_by_the_answer_to_its_ne
 
 def test_a_source_that_delivers_everything_confirms_at_once() -> None:
     watched = Watched(EndpointWatcher)
-    watched.deliver(ListingStarted(listing=1, reason="start"), ended(None))
+    watched.deliver(ListingStarted(reason="start"), ended(None))
     assert _revisions(watched.tell(watch_pods(QUERY, revision=2))) == [2]
 
 
@@ -338,7 +338,7 @@ def test_a_policys_status_goes_to_the_status_writer_and_the_policy_to_the_resolv
     watched = Watched(PolicyWatcher)
     status = PolicyStatus(reason="Accepted", version=4)
     seen = replace(POLICY, uid="u-1", status=status)
-    heard = watched.deliver(Upserted(object=seen, listing=1, received_at=2.5))
+    heard = watched.deliver(Upserted(object=seen, received_at=2.5))
     assert writer.heard() == [PolicyStatusSeen(key=POLICY.key, uid="u-1", status=status)]
     assert heard == [PolicyUpserted(policy=replace(POLICY, uid="u-1"), listing=0, received_at=2.5)]
 
@@ -353,5 +353,5 @@ def test_the_status_writer_hears_of_a_removed_policy() -> None:
 
 def test_nothing_is_sent_about_the_status_of_a_policy_whose_status_was_not_read() -> None:
     writer = Peer("StatusWriter")
-    Watched(PolicyWatcher).deliver(Upserted(object=POLICY, listing=1, received_at=2.5))
+    Watched(PolicyWatcher).deliver(Upserted(object=POLICY, received_at=2.5))
     assert writer.heard() == []
