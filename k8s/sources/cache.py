@@ -12,14 +12,7 @@ from dataclasses import dataclass, field
 from k8s.api.resource import Resource
 from k8s.objects.identity import Identity, identity
 from k8s.objects.model import KubeObject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectChange:
-    """What an event changes among the objects of a source."""
-
-    upserted: tuple[KubeObject, ...] = ()
-    removed: tuple[Identity, ...] = ()
+from k8s.sources.object_change import ObjectChange
 
 
 @dataclass(slots=True)

@@ -17,8 +17,8 @@ from config.settings import RedirectSettings
 from k8s.sources.directory_watcher import DirectoryWatcher, FileEvents
 from k8s.sources.links import LinkWatcher
 from k8s.sources.manifest_files import ManifestFiles
-from k8s.sources.source import Deliver, Heard, ListingEnded, ListingStarted, Removed, Topic, Upserted
-from k8s.sources.store import Delta
+from k8s.sources.object_change import ObjectChange, deliver_change
+from k8s.sources.source import Deliver, Heard, ListingEnded, ListingStarted, Topic, Upserted
 
 _log = logging.getLogger(__name__)
 
@@ -142,21 +142,17 @@ class DirectorySource:
 
     def _deliver_changes(self, events: FileEvents, received_at: float) -> None:
         if events.is_other_directory:
-            delta = self._read_all()
+            change = self._read_all()
         elif events.gone or events.ready:
-            delta = self._files.update(gone=events.gone, ready=events.ready)
+            change = self._files.update(gone=events.gone, ready=events.ready)
         else:
             return
-        # New objects before removals, so that a backend that moves leaves no gap.
-        for found in delta.upserted:
-            self._deliver(Upserted(found, received_at))
-        for kind, key in delta.removed:
-            self._deliver(Removed(kind, key, received_at))
+        deliver_change(change, received_at, self._deliver)
         # Not with each change, since three sources report to two actors each.
         if received_at - self._heard_at >= _HEARD_SECONDS:
             self._hear(received_at)
 
-    def _read_all(self) -> Delta:
+    def _read_all(self) -> ObjectChange:
         return self._files.update_all(self._watcher.manifests(), being_written=self._watcher.being_written)
 
     def _warn(self, text: str) -> None:

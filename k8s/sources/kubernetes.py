@@ -23,9 +23,10 @@ from k8s.api.listwatch import ListWatch
 from k8s.api.resource import Resource
 from k8s.api.stream_events import Changed, Deleted, Failed, Listed, StreamEvent
 from k8s.api.trouble import Trouble, TroubleKind
-from k8s.sources.cache import ObjectCache, ObjectChange
+from k8s.sources.cache import ObjectCache
+from k8s.sources.object_change import ObjectChange, deliver_change
 from k8s.sources.resources import reducer, resources_for
-from k8s.sources.source import NOTHING_TO_HEAR, Deliver, Heard, ListingEnded, ListingStarted, Removed, Topic, Upserted
+from k8s.sources.source import NOTHING_TO_HEAR, Deliver, Heard, ListingEnded, ListingStarted, Topic, Upserted
 
 _JOIN_SECONDS = 1.0
 _HEARD_SECONDS = 1.0
@@ -195,13 +196,8 @@ class KubernetesSource:
             self._end_listing()
 
     def _deliver_change(self, change: ObjectChange, received_at: float) -> None:
-        if self._confirmed is None:
-            return  # the first listing will deliver everything
-        # New objects before removals, so that a backend that moves leaves no gap.
-        for found in change.upserted:
-            self._deliver(Upserted(found, received_at))
-        for kind, key in change.removed:
-            self._deliver(Removed(kind, key, received_at))
+        if self._confirmed is not None:  # otherwise the first listing will deliver everything
+            deliver_change(change, received_at, self._deliver)
 
     def _deliver_heard(self, relist_reason: str = "") -> None:
         heard = Heard(self._oldest(self._heard_at), worst_trouble(self._troubles.values()), relist_reason)

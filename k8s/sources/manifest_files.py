@@ -20,7 +20,8 @@ from k8s.objects.identity import Identity, identity_text
 from k8s.objects.manifests import may_hold, read_manifest
 from k8s.objects.model import KubeObject
 from k8s.sources.links import LinkWatcher
-from k8s.sources.store import Delta, ManifestStore
+from k8s.sources.object_change import ObjectChange
+from k8s.sources.store import ManifestStore
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class ManifestFiles:
     def objects(self) -> list[KubeObject]:
         return self._store.objects()
 
-    def update(self, *, gone: Iterable[str], ready: Iterable[str]) -> Delta:
+    def update(self, *, gone: Iterable[str], ready: Iterable[str]) -> ObjectChange:
         """Reads the files that are `ready`."""
         changes: _Changes = {}
         for name in gone:
@@ -71,7 +72,7 @@ class ManifestFiles:
             self._read(name, changes)
         return self._apply(changes)
 
-    def update_all(self, names: set[str], *, being_written: set[str]) -> Delta:
+    def update_all(self, names: set[str], *, being_written: set[str]) -> ObjectChange:
         """Reads all files of the directory, except those that are being written; all others than `names` are gone."""
         changes: _Changes = {}
         for name in (self._store.files | self._warnings.keys() | self._links.followed) - names:
@@ -80,9 +81,9 @@ class ManifestFiles:
             self._read(name, changes)
         return self._apply(changes)
 
-    def _apply(self, changes: _Changes) -> Delta:
-        delta = self._store.apply(changes)
-        for duplicate in delta.duplicates:
+    def _apply(self, changes: _Changes) -> ObjectChange:
+        change, duplicates = self._store.apply(changes)
+        for duplicate in duplicates:
             _log.warning(
                 "%s is in both %s and %s of %s; the one in %s counts",
                 identity_text(duplicate.name),
@@ -91,7 +92,7 @@ class ManifestFiles:
                 self._directory,
                 duplicate.counts,
             )
-        return delta
+        return change
 
     def _forget(self, name: str, changes: _Changes) -> None:
         self._links.follow(name)  # the file may be a link whose target is gone, and may come back

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from k8s.objects.identity import Identity
 from k8s.objects.model import KubeObject
+from k8s.sources.object_change import ObjectChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,14 +21,6 @@ class Duplicate:
     counts: str
     """The file whose object counts."""
     ignored: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    upserted: tuple[KubeObject, ...] = ()
-    removed: tuple[Identity, ...] = ()
-    duplicates: tuple[Duplicate, ...] = ()
-    """Objects that are in two files, and were not before."""
 
 
 @dataclass(slots=True)
@@ -49,9 +42,12 @@ class ManifestStore:
         """All objects, each as the file that counts has it."""
         return [self._files[min(holders)][name] for name, holders in self._holders.items()]
 
-    def apply(self, changes: Mapping[str, Mapping[Identity, KubeObject] | None]) -> Delta:
+    def apply(
+        self, changes: Mapping[str, Mapping[Identity, KubeObject] | None]
+    ) -> tuple[ObjectChange, tuple[Duplicate, ...]]:
         """Takes new contents of files; None for a file that is gone. All changes are compared as one: an object that
-        moved from one file to another has not changed."""
+        moved from one file to another has not changed. Returns also the objects that are in two files now, and were not
+        before."""
         touched: dict[Identity, KubeObject | None] = {}
         for file, contents in changes.items():
             for name in {**self._files.get(file, {}), **(contents or {})}:
@@ -67,7 +63,7 @@ class ManifestStore:
             elif after != before:
                 upserted.append(after)
             duplicates.extend(self._new_duplicates(name))
-        return Delta(upserted=tuple(upserted), removed=tuple(removed), duplicates=tuple(duplicates))
+        return ObjectChange(upserted=tuple(upserted), removed=tuple(removed)), tuple(duplicates)
 
     def _winner(self, name: Identity) -> KubeObject | None:
         holders = self._holders.get(name)

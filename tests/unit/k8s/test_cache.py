@@ -6,7 +6,8 @@ from config.domain.ids import NamespacedName
 from k8s.api.resource import Resource
 from k8s.objects.identity import identity
 from k8s.objects.model import Pod
-from k8s.sources.cache import ObjectCache, ObjectChange
+from k8s.sources.cache import ObjectCache
+from k8s.sources.object_change import ObjectChange
 
 ONE = Resource(kind="Pod", path="/api/v1/pods", label_selector="a=1")
 OTHER = Resource(kind="Pod", path="/api/v1/pods", label_selector="b=2")
