@@ -20,5 +20,5 @@ def deliver_change(change: ObjectChange, received_at: float, deliver: Deliver) -
     # New objects before removals, so that a backend that moves leaves no gap.
     for found in change.upserted:
         deliver(Upserted(found, received_at))
-    for kind, key in change.removed:
-        deliver(Removed(kind, key, received_at))
+    for _, key in change.removed:
+        deliver(Removed(key, received_at))

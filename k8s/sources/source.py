@@ -33,9 +33,8 @@ class Upserted:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    kind: str
-    """`LocalRedirectPolicy`, `BalancingPolicy`, `Service`, `Pod` or `Node`."""
     key: ObjectKey
+    """It tells a policy, a Node, and a namespaced object apart. No source delivers both Services and Pods."""
     received_at: float
 
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from config.backoff import Backoff
-from config.domain.ids import NamespacedName, PolicyKind
+from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import RedirectSettings
 from k8s.api import listwatch
 from k8s.api.client import Api
@@ -79,8 +79,8 @@ class Running:
                     return f"started {reason}"
                 case Upserted(object=found):
                     return f"+ {identity_text(identity(found))}{_details(found)}"
-                case Removed(kind=kind, key=key):
-                    return f"- {identity_text((kind, key))}"
+                case Removed(key=key):
+                    return f"- {key.name if isinstance(key, PolicyKey) else key}"
                 case ListingEnded():
                     return "ended"
                 case Heard(relist_reason=reason) if reason:
@@ -189,11 +189,11 @@ def test_p5_an_object_that_can_no_longer_be_understood_counts_as_deleted(
     running.expect("+ Pod/default/p")  # an invalid annotation is ignored
     odd = {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
     cluster.api.patch(f"{PODS}/p/status", {"status": odd})
-    running.expect("- Pod/default/p")
+    running.expect("- default/p")
     make_ready(cluster, "p")
     running.expect("+ Pod/default/p ready")
     cluster.api.patch(f"{PODS}/p/status", {"status": odd})
-    running.expect("- Pod/default/p")
+    running.expect("- default/p")
     cluster.api.delete(f"{PODS}/p", grace_seconds=0)
     cluster.api.create(PODS, pod("q"))
     running.expect("+ Pod/default/q")
@@ -216,7 +216,7 @@ def test_only_this_nodes_pods_and_labels_are_delivered(cluster: ControlPlane, st
     cluster.api.patch("/api/v1/nodes/here", {"metadata": {"labels": {"zone": "b"}}})
     running.expect("+ Node/here b")
     cluster.api.delete(f"{PODS}/mine", grace_seconds=0)
-    running.expect("+ Pod/default/mine terminating", "- Pod/default/mine")
+    running.expect("+ Pod/default/mine terminating", "- default/mine")
 
 
 def test_policies_of_both_kinds_are_delivered_and_one_crd_may_come_later(
@@ -240,7 +240,7 @@ def test_policies_of_both_kinds_are_delivered_and_one_crd_may_come_later(
     cluster.kubectl("delete", "crd", "balancingpolicies.balancing.elf.io")
     while (event := running.next()) == "listed absent":
         pass
-    assert event == "- BalancingPolicy/theirs"
+    assert event == "- theirs"
 
 
 def test_subscribed_services_are_delivered_and_a_long_subscription_watches_all(
@@ -258,7 +258,7 @@ def test_subscribed_services_are_delivered_and_a_long_subscription_watches_all(
     other = cluster.api.get(f"{SERVICES}/other")["spec"]["clusterIP"]
     assert {running.next() for _ in range(2)} >= {f"+ Service/default/other {other}"}
     cluster.api.delete(f"{SERVICES}/one")
-    while (event := running.next()) != "- Service/default/one":
+    while (event := running.next()) != "- default/one":
         assert event == "ended" or event.startswith("+ Service/default/kubernetes")
 
 
@@ -285,10 +285,10 @@ def test_objects_stay_while_the_server_is_down_and_what_was_deleted_meanwhile_go
     running.source.relist()
     running.expect("started requested", "+ Pod/default/goes", "+ Pod/default/stays", "ended")
     cluster.start_apiserver()
-    assert "- Pod/default/goes" in {running.next(), running.next()}
+    assert "- default/goes" in {running.next(), running.next()}
     make_ready(cluster, "stays")
     while (event := running.next()) != "+ Pod/default/stays ready":
-        assert event in ("listed expired", "- Pod/default/goes")
+        assert event in ("listed expired", "- default/goes")
 
 
 def test_a_history_that_was_compacted_away_leads_to_a_new_list(
@@ -302,7 +302,7 @@ def test_a_history_that_was_compacted_away_leads_to_a_new_list(
     version = json.loads(etcdctl(cluster, "endpoint", "status", "-w", "json"))[0]["Status"]["header"]["revision"]
     etcdctl(cluster, "compact", str(version))
     cluster.start_apiserver()
-    assert {running.next(), running.next()} == {"- Pod/default/goes", "listed expired"}
+    assert {running.next(), running.next()} == {"- default/goes", "listed expired"}
 
 
 def test_a_silent_server_is_given_up_and_connected_to_again(
@@ -349,7 +349,7 @@ def test_a_right_that_is_taken_away_is_named_and_known_objects_stay(
     cluster.api.delete(f"{PODS}/p", grace_seconds=0)
     running.expect_silence(2)
     cluster.kubectl("create", *binding)
-    while (event := running.next()) != "- Pod/default/p":
+    while (event := running.next()) != "- default/p":
         assert event in ("+ Pod/default/p terminating", "listed expired")
 
 

@@ -136,8 +136,8 @@ class MemorySource:
         for name, each in there.items():
             if self._seen.get(name) != each:
                 self._deliver(Upserted(each, time.monotonic()))
-        for kind, key in self._seen.keys() - there.keys():
-            self._deliver(Removed(kind, key, time.monotonic()))
+        for _, key in self._seen.keys() - there.keys():
+            self._deliver(Removed(key, time.monotonic()))
         self._seen = there
 
     def _is_watched(self, each: KubeObject) -> bool:

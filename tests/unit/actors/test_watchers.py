@@ -130,21 +130,21 @@ def test_a_listing_becomes_facts_and_a_source_synced_with_the_same_number(
 
 
 @pytest.mark.parametrize(
-    ("watcher", "kind", "key", "fact"),
+    ("watcher", "key", "fact"),
     [
-        (PolicyWatcher, "LocalRedirectPolicy", POLICY.key, PolicyRemoved(key=POLICY.key, received_at=3.0)),
-        (EndpointWatcher, "Pod", POD.key, PodRemoved(key=POD.key, received_at=3.0)),
-        (EndpointWatcher, "Node", "node-a", NodeRemoved(name="node-a", received_at=3.0)),
+        (PolicyWatcher, POLICY.key, PolicyRemoved(key=POLICY.key, received_at=3.0)),
+        (EndpointWatcher, POD.key, PodRemoved(key=POD.key, received_at=3.0)),
+        (EndpointWatcher, "node-a", NodeRemoved(name="node-a", received_at=3.0)),
     ],
     ids=["policy", "pod", "node"],
 )
-def test_a_removal_becomes_a_fact(watcher: type[Watcher], kind: str, key: ObjectKey, fact: Message) -> None:
-    assert Watched(watcher).deliver(Removed(kind=kind, key=key, received_at=3.0)) == [fact]
+def test_a_removal_becomes_a_fact(watcher: type[Watcher], key: ObjectKey, fact: Message) -> None:
+    assert Watched(watcher).deliver(Removed(key=key, received_at=3.0)) == [fact]
 
 
 def test_an_endpoint_watcher_sends_the_recorder_facts_about_pods_if_there_is_one() -> None:
     watched, recorder = Watched(EndpointWatcher, has_recorder=True), Peer("DecisionRecorder")
-    watched.deliver(*listed(POD, NODE), Removed(kind="Pod", key=POD.key, received_at=3.0))
+    watched.deliver(*listed(POD, NODE), Removed(key=POD.key, received_at=3.0))
     upserted, synced, removed = recorder.heard()
     assert isinstance(synced, SourceSynced)
     assert upserted == PodUpserted(pod=POD, listing=synced.listing, received_at=2.5)
@@ -271,7 +271,7 @@ def test_the_removal_of_a_service_is_reported_if_there_is_a_subscription_to_it(*
     watched = Watched(ServiceWatcher)
     watched.deliver(*listed(SERVICE))
     watched.tell(WatchServices(names=frozenset({DNS} if subscribed else ()), revision=1))
-    heard = watched.deliver(Removed(kind="Service", key=DNS, received_at=3.0))
+    heard = watched.deliver(Removed(key=DNS, received_at=3.0))
     assert heard == ([ServiceRemoved(key=DNS, received_at=3.0)] if subscribed else [])
 
 
@@ -345,7 +345,7 @@ def test_a_policys_status_goes_to_the_status_writer_and_the_policy_to_the_resolv
 
 def test_the_status_writer_hears_of_a_removed_policy() -> None:
     writer = Peer("StatusWriter")
-    removed = Removed(PolicyKind.LOCAL_REDIRECT, POLICY.key, 2.5)
+    removed = Removed(POLICY.key, 2.5)
     heard = Watched(PolicyWatcher).deliver(removed)
     assert writer.heard() == [PolicyStatusGone(key=POLICY.key)]
     assert heard == [PolicyRemoved(key=POLICY.key, received_at=2.5)]

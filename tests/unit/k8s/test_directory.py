@@ -65,14 +65,14 @@ class Running:
             assert not self.thread.is_alive()
 
     def next(self) -> str:
-        """`started REASON`, `ended`, `+ POD LABEL` or `- POD`."""
+        """`started REASON`, `ended`, `+ POD LABEL` or `- KEY`."""
         match self.next_event():
             case ListingStarted(reason=reason):
                 return f"started {reason}"
             case ListingEnded():
                 return "ended"
-            case Removed(kind=kind, key=key):
-                return f"- {identity_text((kind, key)).removeprefix('Pod/default/')}"
+            case Removed(key=key):
+                return f"- {str(key).removeprefix('default/')}"
             case Upserted(object=Node(labels=labels)):
                 return f"tick {dict(labels)['tick']}"
             case Upserted(object=found):
@@ -246,7 +246,7 @@ def test_a_service_that_can_no_longer_be_understood_has_no_address_and_may_be_de
         assert bool(event.object.cluster_ips) is not bool(event.object.faults)
     assert "Service/default/s: spec.clusterIP: '10.0.0.x' is wrong" in caplog.text
     file.unlink()
-    running.expect("- Service/default/s")
+    running.expect("- s")
 
 
 def test_only_the_source_that_reports_files_reports_a_file(
@@ -629,7 +629,7 @@ def test_warnings_of_files_that_are_gone_are_forgotten(running: Running) -> None
     for number in range(10):
         (running.directory / f"broken-{number}.yaml").unlink()
     shutil.rmtree(running.directory)
-    assert {running.next(), running.next()} == {"- a", "- Node/here"}
+    assert {running.next(), running.next()} == {"- a", "- here"}
     running.directory.mkdir()
     running.expect_nothing_more()
     assert running.source._files._warnings == {}

@@ -92,8 +92,8 @@ class Running:
                 return f"started {reason}"
             case Upserted(object=found):
                 return f"+ {identity_text(identity(found))}"
-            case Removed(kind=kind, key=key):
-                return f"- {identity_text((kind, key))}"
+            case Removed(key=key):
+                return f"- {key}"
             case ListingEnded(revision=revision):
                 return f"ended {revision}"
             case Heard(relist_reason=reason):
@@ -166,7 +166,7 @@ def test_changes_are_delivered_as_they_come(make: Callable[..., Running]) -> Non
     events = [{"type": "ADDED", "object": added}, {"type": "MODIFIED", "object": added}]
     events += [{"type": "MODIFIED", "object": moved}, {"type": "DELETED", "object": moved}]
     running.cluster.happens("metadata.name=web", *events)
-    running.expect("+ Service/default/web", "+ Service/default/web", "- Service/default/web")
+    running.expect("+ Service/default/web", "+ Service/default/web", "- default/web")
 
 
 def test_an_old_subscription_ends_only_when_the_new_one_is_complete(make: Callable[..., Running]) -> None:
@@ -177,7 +177,7 @@ def test_an_old_subscription_ends_only_when_the_new_one_is_complete(make: Callab
     running.expect("started start", "ended 0")
     running.expect("+ Service/kube-system/kube-dns", "ended 1")
     running.subscribe(WEB)
-    running.expect("+ Service/default/web", "- Service/kube-system/kube-dns", "ended 2")
+    running.expect("+ Service/default/web", "- kube-system/kube-dns", "ended 2")
 
 
 def test_everything_is_delivered_again_while_the_api_server_is_away(make: Callable[..., Running]) -> None:
@@ -201,7 +201,7 @@ def test_a_new_list_after_an_expiry_is_delivered_as_changes(make: Callable[..., 
     running.cluster.objects.clear()
     expired = {"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}}
     running.cluster.happens("metadata.name=web", expired)
-    running.expect("- Service/default/web", "heard expired")
+    running.expect("- default/web", "heard expired")
 
 
 def test_more_than_twenty_subscribed_services_are_one_watch_without_a_gap(make: Callable[..., Running]) -> None:
@@ -304,7 +304,7 @@ def test_while_the_server_is_away_a_listing_as_of_now_waits_and_any_other_is_del
     assert ended_as_of(running) < woke
     running.cluster.objects.clear()
     running.cluster.answering.set()
-    running.expect("- Service/default/web", "heard resumed", "started requested")
+    running.expect("- default/web", "heard resumed", "started requested")
     assert ended_as_of(running) >= woke
 
 
