@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from actors.writing.map_tables import MapTables
-from bpf.maps.packing import pack_affinity, unpack_affinity
+from bpf.maps.packing import pack_affinity_key, unpack_affinity
 from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend
 
@@ -74,7 +74,7 @@ class AffinitySweep:
         """A program may renew the row at any time: after it was read, and even between a second reading and the
         removal. So check the row that was removed. If it had been renewed, put it back, unless the client has a new row
         by then."""
-        affinity, key = self._tables.maps["affinity"], pack_affinity(row)[0]
+        affinity, key = self._tables.maps["affinity"], pack_affinity_key(row.frontend, row.client_netns)
         if self._is_expired(key, affinity.lookup(key)):
             removed = affinity.take(key)
             if removed is not None and not self._is_expired(key, removed):

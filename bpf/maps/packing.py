@@ -203,12 +203,6 @@ def pack_affinity_key(frontend: Frontend, client_netns: int) -> bytes:
     return _AFFINITY_KEY.pack(pack_frontend(frontend), client_netns)
 
 
-def pack_affinity(row: AffinityRow) -> tuple[bytes, bytes]:
-    key = pack_affinity_key(row.frontend, row.client_netns)
-    sealed = pack_backend(row.generation, row.backend)
-    return key, _AFFINITY.pack(sealed[:32], row.last_used_ns, row.generation, sealed[32:])
-
-
 def unpack_counters(per_cpu: bytes) -> Counters:
     """Adds up the rows of all CPUs."""
     sums = [sum(column) for column in zip(*_COUNTERS.iter_unpack(per_cpu), strict=True)]

@@ -15,10 +15,11 @@ from actors.writing.map_writer import MapWriter
 from bpf.lifecycle import pins
 from bpf.lifecycle.datapath import Datapath
 from bpf.lifecycle.detaching import detach
-from bpf.maps.packing import POLICY_ID, pack_affinity
+from bpf.maps.packing import POLICY_ID
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow
 from config.domain.addresses import Endpoint
+from tests.lab.affinity import pack_affinity
 from tests.lab.lab import Lab
 from tests.lab.rows import backends, desired, frontend, out_of_force, pins_of, prepare_small, small_datapath
 from tests.unit.peers import Peer, fence

@@ -23,6 +23,7 @@ from bpf.maps import packing
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow, FrontendFlag, FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
+from tests.lab.affinity import pack_affinity
 from tests.lab.lab import Lab, PodProcess
 from tests.lab.rows import small_datapath, write_filter
 from tests.lab.worker import CLOCK_MONOTONIC_COARSE
@@ -184,7 +185,7 @@ class Case:
                 generation=choose((self._generation, self._generation - 1)),
                 last_used_ns=choose((now, now, now - 50 * NANOSECONDS, now - 200 * NANOSECONDS)),
             )
-            self._maps["affinity"].update(*packing.pack_affinity(row))
+            self._maps["affinity"].update(*pack_affinity(row))
 
     def explain(self, datapath: Datapath) -> Explanation:
         address = f"::ffff:{self.frontend.address}" if self.mapped else str(self.frontend.address)

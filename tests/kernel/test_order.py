@@ -19,6 +19,7 @@ from bpf.maps import packing
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
+from tests.lab.affinity import pack_affinity
 from tests.lab.lab import Lab, PodProcess
 from tests.lab.rows import small_datapath, write_filter
 from tests.lab.worker import CLOCK_MONOTONIC_COARSE
@@ -122,7 +123,7 @@ def test_an_affinity_that_is_of_two_writes_is_no_proof_that_its_backend_is_in_us
             generation=5,
             last_used_ns=time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE),
         )
-        return packing.pack_affinity(row)
+        return pack_affinity(row)
 
     key, whole = affinity_to(OUT_OF_USE)
     maps["affinity"].update(key, whole)

