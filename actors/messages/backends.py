@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.framework.messages import Message
-from config.domain.addresses import Address
 from config.domain.ids import NamespacedName, PolicyKey
 
 
@@ -20,7 +19,6 @@ class SelectedPod:
     """Ids of the regular containers in the Pod's status."""
     has_runtime_class: bool
     """Whether a RuntimeClass is set. Then the containers may have no cgroups on the node."""
-    addresses: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,7 +152,6 @@ def _selected(pod: Pod) -> SelectedPod:
         config_hash=pod.config_hash,
         containers=pod.containers,
         has_runtime_class=bool(pod.runtime_class),
-        addresses=pod.ips,
     )
 
 

@@ -180,6 +180,14 @@ def test_only_pods_that_are_usable_otherwise_are_checked() -> None:
     assert state.sent()[-1] == checks(A)
 
 
+def test_a_new_ip_is_news_for_the_checks_and_not_for_the_watches_of_containers() -> None:
+    state = State(CHECKED, A)
+    state.sent()
+    moved = replace(A, ips=(ip_address("10.1.0.77"),))
+    state.put(moved)
+    assert state.sent() == [checks(moved)]
+
+
 def test_a_pod_is_checked_at_its_first_ip_of_a_frontends_family() -> None:
     state = State(CHECKED, pod("a", "fd01::1", "10.1.0.1", "10.1.0.9"))
     (wanted,) = state.sent()[-1].policies
