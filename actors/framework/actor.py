@@ -166,7 +166,7 @@ def clock(actor: AgentActor, interval: float) -> OwnedThread:
     def run() -> None:
         due = time.monotonic() + interval
         while not stopped.wait(max(0.0, due - time.monotonic())):
-            if not actor.tell_self(TickElapsed(due=due)):
+            if not actor.tell_self(TickElapsed()):
                 return
             # Ticks that were missed while the machine was suspended are skipped.
             due = max(due + interval, time.monotonic())

@@ -15,9 +15,6 @@ class Message:
 class TickElapsed(Message):
     """An actor's own clock thread -> that actor."""
 
-    due: float
-    """time.monotonic() at which the tick was due."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorFailed(Message):

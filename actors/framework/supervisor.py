@@ -146,7 +146,7 @@ class Supervisor(AgentActor):
 
     def _wake(self) -> None:
         """Runs in a timer's thread, so that a restart does not wait for the next tick."""
-        self.tell_self(TickElapsed(due=time.monotonic()))
+        self.tell_self(TickElapsed())
 
     def _restart(self, child: _Child) -> None:
         child.restart_at = None

@@ -49,11 +49,6 @@ class ChangeLog:
         self._recent: dict[Subject, _Recent] = {}
         """The subjects about which something was logged recently or was deferred."""
 
-    @property
-    def remembered(self) -> int:
-        """The number of subjects that the log keeps something about."""
-        return len(self._recent)
-
     def changed(self, subject: Subject, line: Line, now: float) -> Iterable[Line]:
         """Notes a change, and returns what to log now."""
         recent = self._recent.setdefault(subject, _Recent())

@@ -9,8 +9,6 @@ from k8s.objects.metadata import key_name
 from k8s.objects.model import KubeObject, Node, Pod, Policy, Service
 
 POLICY_KINDS = frozenset(str(kind) for kind in PolicyKind)
-CORE_KINDS = frozenset({"Service", "Pod", "Node"})
-ALL_KINDS = POLICY_KINDS | CORE_KINDS
 
 Identity: TypeAlias = tuple[str, ObjectKey]
 """Kind and key."""

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from bpf.inspecting.views import view
 from config.settings import RedirectSettings
-from k8s.objects.identity import ALL_KINDS
 from k8s.objects.manifests import read_manifest
 from k8s.objects.model import Policy
 from tests.lab import manifests
 from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, wait_until
+from tests.unit.objects import ALL_KINDS
 
 BAD = "169.254.0.91"
 Change = Callable[[Manifest], object]

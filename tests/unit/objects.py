@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from config.domain.addresses import Protocol
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
+from k8s.objects.identity import POLICY_KINDS
 from k8s.objects.model import (
     AddressFrontend,
     LabelSelector,
@@ -17,6 +18,8 @@ from k8s.objects.model import (
     ServiceFrontend,
 )
 
+ALL_KINDS = POLICY_KINDS | {"Service", "Pod", "Node"}
+"""The kinds that a directory of manifests may hold."""
 UDP, TCP = Protocol.UDP, Protocol.TCP
 NAME = NamespacedName("kube-system", "dns")
 SELECTOR = LabelSelector(match_labels=(("app", "cache"),))

@@ -15,7 +15,7 @@ from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.unit.peers import Peer, fence
 
-TICK = TickElapsed(due=0.0)
+TICK = TickElapsed()
 GONE = BackendsRemoved()
 
 

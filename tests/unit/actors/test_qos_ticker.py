@@ -51,7 +51,7 @@ def test_each_tick_sends_a_probe_to_every_watcher_and_reports_the_policies_at_th
     policies = {policy_id: PolicyRow(name=f"p{policy_id}", limit=2) for policy_id in windows}
     ref = QosTicker.start(read=lambda: QosReading(windows, policies))
     for _ in range(2):
-        ref.tell(TickElapsed(due=0.0))
+        ref.tell(TickElapsed())
     fence(ref)
     for watcher in watchers:
         assert watcher.heard() == [LeaseProbe(sent_ns=101_200_000_000)] * 2

@@ -24,7 +24,7 @@ from tests.unit.verdicts import HELD, KEY, LOST, VERDICT
 
 WRITTEN = WriteAnswer(result=WriteResult.WRITTEN, version=11)
 AWAY = WriteAnswer(result=WriteResult.UNAVAILABLE, error="connection refused")
-TICK = TickElapsed(due=0.0)
+TICK = TickElapsed()
 REFUSED = WriteAnswer(result=WriteResult.REFUSED, error="422 Invalid: no")
 
 

@@ -82,7 +82,7 @@ class Supervised:
         """Sends a tick and returns what the supervisor reports then, by actor."""
         fence(self.ref)
         self.reporter.heard()
-        self.ref.tell(TickElapsed(due=0.0))
+        self.ref.tell(TickElapsed())
         fence(self.ref)
         message = self.reporter.heard()[-1]
         assert isinstance(message, ActorsReported)

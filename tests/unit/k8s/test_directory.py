@@ -18,12 +18,13 @@ from inotify_simple import Event, INotify, flags
 
 from actors.watching.sources import agent_sources
 from config.settings import RedirectSettings, Settings, SourceSettings
-from k8s.objects.identity import ALL_KINDS, identity, identity_text
+from k8s.objects.identity import identity, identity_text
 from k8s.objects.manifests import Manifest, read_manifest
 from k8s.objects.model import Node, Service
 from k8s.sources import manifest_files
 from k8s.sources.directory import DirectorySource
 from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Upserted
+from tests.unit.objects import ALL_KINDS
 
 TIMEOUT = 5.0
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from config.input.parsing import FileFault
 from config.settings import RedirectSettings
-from k8s.objects.identity import ALL_KINDS
 from k8s.objects.manifests import read_manifest
 from k8s.objects.metadata import ObjectError
 from k8s.objects.model import Policy
@@ -18,6 +17,7 @@ from k8s.objects.pod import parse_node, parse_pod
 from k8s.objects.policy import parse_policy
 from k8s.objects.service import parse_service
 from tests.unit.k8s.generated_manifests import others, policies
+from tests.unit.objects import ALL_KINDS
 
 REDIRECT = RedirectSettings()
 

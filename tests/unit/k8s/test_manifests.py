@@ -7,8 +7,9 @@ import json
 import pytest
 
 from config.settings import RedirectSettings
-from k8s.objects.identity import ALL_KINDS, identity_text
+from k8s.objects.identity import identity_text
 from k8s.objects.manifests import Manifest, read_manifest
+from tests.unit.objects import ALL_KINDS
 
 SERVICE = "{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {}}"
 POD = "{apiVersion: v1, kind: Pod, metadata: {name: %s}, spec: {nodeName: %s}}"
