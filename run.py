@@ -132,6 +132,7 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
     from actors.agent_wiring import agent_specs  # noqa: PLC0415
     from actors.framework.process import ActorProcess  # noqa: PLC0415
+    from actors.messages.reports import REPORTERS  # noqa: PLC0415
     from actors.watching.sources import agent_sources  # noqa: PLC0415
     from bpf.lifecycle.startup import prepare  # noqa: PLC0415
 
@@ -141,7 +142,7 @@ def _agent(_options: argparse.Namespace, settings: Settings) -> int:
     _log.info(
         "LocalRedirect %s: node %s, build %s, cgroup %s", VERSION, settings.node_name, datapath.build, datapath.cgroup
     )
-    return 0 if process.run(agent_specs(settings, sources, datapath)) else FAILURE
+    return 0 if process.run(agent_specs(settings, sources, datapath), REPORTERS) else FAILURE
 
 
 def _controller(_options: argparse.Namespace, settings: Settings) -> int:
@@ -151,10 +152,11 @@ def _controller(_options: argparse.Namespace, settings: Settings) -> int:
     configure(settings.log)
     from actors.controller_wiring import controller_specs  # noqa: PLC0415
     from actors.framework.process import ActorProcess  # noqa: PLC0415
+    from actors.messages.reports import REPORTERS  # noqa: PLC0415
 
     _log.info("LocalRedirect %s: controller", VERSION)
     process = ActorProcess("redirects do not depend on the controller, and statuses that it wrote stay")
-    return 0 if process.run(controller_specs(settings, process.end)) else FAILURE
+    return 0 if process.run(controller_specs(settings, process.end), REPORTERS) else FAILURE
 
 
 def _closer(_options: argparse.Namespace, settings: Settings) -> int:

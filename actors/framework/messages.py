@@ -26,10 +26,6 @@ class ActorFailed(Message):
     error: str
 
 
-REPORTERS = ("StatusReporter", "MetricsExporter")
-"""The actors that show operators what the others report."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorReport:
     name: str
@@ -42,7 +38,7 @@ class ActorReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorsReported(Message):
-    """Supervisor -> StatusReporter, MetricsExporter, each second."""
+    """Supervisor -> its reporters, each second."""
 
     actors: tuple[ActorReport, ...]
 

@@ -34,9 +34,10 @@ class ActorProcess:
         self._fatal.append(reason)
         self._signals.end()
 
-    def run(self, specs: Sequence[ChildSpec]) -> bool:
-        """Runs the actors until the process ends. Returns False when it failed."""
-        supervisor = Supervisor.start(specs=specs, on_fatal=self.end)
+    def run(self, specs: Sequence[ChildSpec], reporters: Sequence[str]) -> bool:
+        """Runs the actors until the process ends; `reporters` hear each second how they are. Returns False when the
+        process failed."""
+        supervisor = Supervisor.start(specs=specs, reporters=reporters, on_fatal=self.end)
         self._signals.wait()
         fatal = self._fatal[:1]  # stopping Supervisor below adds a reason of its own
         for reason in fatal:

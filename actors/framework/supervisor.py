@@ -1,6 +1,6 @@
 """Supervisor: owns the actors. It starts them in order, notices when one exits or is stuck, and restarts it.
 
-In: ActorFailed (every actor), TickElapsed (own clock). Out: ActorsReported (StatusReporter, MetricsExporter).
+In: ActorFailed (every actor), TickElapsed (own clock). Out: ActorsReported (its reporters).
 
 An actor that was restarted asks its peers again for what it needs. Too many restarts of one actor are fatal: the
 process exits with code 1, and the kubelet starts it again. Meanwhile the attached programs keep working with the maps
@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import pykka
 
 from actors.framework.actor import AgentActor, clock
-from actors.framework.messages import REPORTERS, ActorFailed, ActorReport, ActorsReported, Message, Ping, TickElapsed
+from actors.framework.messages import ActorFailed, ActorReport, ActorsReported, Message, Ping, TickElapsed
 from config.backoff import Backoff
 
 _log = logging.getLogger(__name__)
@@ -72,13 +72,17 @@ def restart_delay(recent: int, jitter: float) -> float | None:
 
 
 class Supervisor(AgentActor):
-    """`on_fatal` is called with a reason, in any thread, when the supervisor gives up, fails, or is stopped."""
+    """`reporters` are the names of the actors that receive ActorsReported. `on_fatal` is called with a reason, in any
+    thread, when the supervisor gives up, fails, or is stopped."""
 
     HANDLERS: ClassVar[Mapping[type[Message], str]] = {ActorFailed: "_on_actor_failed", TickElapsed: "_on_tick_elapsed"}
 
-    def __init__(self, *, specs: Sequence[ChildSpec], on_fatal: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, specs: Sequence[ChildSpec], reporters: Sequence[str], on_fatal: Callable[[str], None]
+    ) -> None:
         super().__init__()
         self._children = {spec.name: _Child(spec) for spec in specs}
+        self._reporters = reporters
         self._on_fatal = on_fatal
         self._timers: list[threading.Timer] = []
 
@@ -185,7 +189,7 @@ class Supervisor(AgentActor):
                 state = "stuck"
             mailbox = _waiting(child.ref.actor_inbox) if child.ref is not None else 0
             reports.append(ActorReport(name=child.spec.name, state=state, restarts=child.restarts, mailbox=mailbox))
-        for peer in REPORTERS:
+        for peer in self._reporters:
             self.send(peer, ActorsReported(actors=tuple(reports)))
 
 

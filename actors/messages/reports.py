@@ -11,6 +11,9 @@ from config.domain.addresses import Endpoint, Frontend
 from config.domain.ids import PolicyKey
 from k8s.api.trouble import Trouble
 
+REPORTERS = ("StatusReporter", "MetricsExporter")
+"""The actors that show operators what the others report."""
+
 
 class PolicyState(StrEnum):
     ACTIVE = "Active"

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from actors.framework.messages import REPORTERS, Message
-from actors.messages.reports import PoliciesResolved, PolicyCondition
+from actors.framework.messages import Message
+from actors.messages.reports import REPORTERS, PoliciesResolved, PolicyCondition
 from actors.resolving.policy_facts import PolicyFacts
 from config.domain.addresses import Address
 from config.domain.ids import PolicyKey

@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import ClassVar
 
 from actors.framework.actor import AgentActor, OwnedThread
-from actors.framework.messages import REPORTERS, Message
+from actors.framework.messages import Message
 from actors.messages.facts import SourceDelivered, SourceName, SourceSynced
-from actors.messages.reports import SourceHeard
+from actors.messages.reports import REPORTERS, SourceHeard
 from actors.messages.subscriptions import ResyncSource
 from actors.messages.upkeep import LeaseProbe
 from actors.watching.sources import SourceFactory

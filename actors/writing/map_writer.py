@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from actors.framework.actor import AgentActor
-from actors.framework.messages import REPORTERS, Message
+from actors.framework.messages import Message
 from actors.messages.desired import ApplyDesiredState, ResyncDesiredState
-from actors.messages.reports import DesiredStateApplied, WriteFault
+from actors.messages.reports import REPORTERS, DesiredStateApplied, WriteFault
 from actors.messages.subscriptions import WATCHERS, ResyncSource
 from actors.messages.upkeep import AffinitySliceDue, BackendsRemoved, LeaseProbe, SweepAffinity
 from actors.writing.affinity import AffinitySweep

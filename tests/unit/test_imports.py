@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "actors",
         "actors.commands",
         "actors.framework",
+        "actors.messages",
         "actors.watching",
         "bpf",
         "bpf.closing",

@@ -17,6 +17,7 @@ from actors.controller_wiring import specs_with
 from actors.framework.actor import send
 from actors.framework.messages import TickElapsed
 from actors.framework.supervisor import Supervisor
+from actors.messages.reports import REPORTERS
 from actors.watching.sources import SourceFactory, Sources
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import HealthSettings, MetricsSettings, Settings
@@ -185,7 +186,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     sources = Sources(policies=made.source(Policy), services=made.source(Service), endpoints=made.source(Pod, Node))
     specs = specs_with(settings, sources, Leader(), made.write)  # type: ignore[arg-type]
     assert tuple(each.name for each in specs) == ACTORS
-    supervisor = Supervisor.start(specs=specs, on_fatal=lambda _: None)
+    supervisor = Supervisor.start(specs=specs, reporters=REPORTERS, on_fatal=lambda _: None)
     yield made
     supervisor.stop(timeout=WAIT_SECONDS)
 

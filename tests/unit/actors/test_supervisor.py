@@ -65,7 +65,7 @@ class Supervised:
         self.fatal: SimpleQueue[str] = SimpleQueue()
         self.reporter = Peer("StatusReporter")
         specs = [ChildSpec(name, self._factory(name, flush)) for name in names]
-        self.ref = Supervisor.start(specs=specs, on_fatal=self.fatal.put)
+        self.ref = Supervisor.start(specs=specs, reporters=["StatusReporter"], on_fatal=self.fatal.put)
 
     def _factory(self, name: str, flush: Callable[[], object]) -> Callable[[], pykka.ActorRef[AgentActor]]:
         kind: Any = type(name, (_Child,), {})
@@ -151,7 +151,7 @@ def test_a_start_that_fails_is_retried() -> None:
         def started(self) -> None:
             started.set()
 
-    Supervisor.start(specs=[ChildSpec("First", First.start)], on_fatal=lambda _: None)
+    Supervisor.start(specs=[ChildSpec("First", First.start)], reporters=(), on_fatal=lambda _: None)
     assert started.wait(WAIT_SECONDS)
 
 
