@@ -21,7 +21,8 @@ from actors.watching.policy_watcher import PolicyWatcher
 from actors.watching.service_watcher import ServiceWatcher
 from actors.watching.sources import Sources
 from actors.writing.affinity_ager import AffinityAger
-from actors.writing.lease import LeaseKeeper, read_clock
+from actors.writing.clocks import read_clock
+from actors.writing.lease import LeaseKeeper
 from actors.writing.map_writer import MapWriter
 from actors.writing.qos_ticker import QosTicker
 from actors.writing.qos_windows import read_windows

@@ -12,24 +12,14 @@ The lease stays in force while the API server is away or refuses us (`k8s.api.tr
 
 from __future__ import annotations
 
-import time
 from enum import Enum, auto
-from typing import NamedTuple
+
+from actors.writing.clocks import Clock
 
 _GAP_SECONDS = 30.0
 """If the configuration turns the lease off, the sources are listed again after a pause of this length."""
 _SHORTEST_GAP_SECONDS = 2.5
 """A shorter interval between two probes, which come each second, is no pause."""
-
-
-class Clock(NamedTuple):
-    monotonic_ns: int
-    boottime_ns: int
-    """Advances even while the machine sleeps."""
-
-
-def read_clock() -> Clock:
-    return Clock(time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 
 class Judgement(Enum):

@@ -24,9 +24,10 @@ from actors.messages.subscriptions import WATCHERS, ResyncSource
 from actors.messages.upkeep import AffinitySliceDue, BackendsRemoved, LeaseProbe, SweepAffinity
 from actors.writing.affinity import AffinitySweep
 from actors.writing.backend_usage import BackendUsage
+from actors.writing.clocks import read_clock
 from actors.writing.desired_policies import DesiredPolicies
 from actors.writing.excluded_pods import ExcludedPods
-from actors.writing.lease import Judgement, LeaseKeeper, read_clock
+from actors.writing.lease import Judgement, LeaseKeeper
 from actors.writing.map_tables import MapTables
 from actors.writing.policy_write import PolicyWrite, policy_row
 from actors.writing.room import Refusal

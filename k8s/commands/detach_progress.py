@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import yaml
-
 Raw: TypeAlias = dict[str, Any]
-
-PATCH: Raw = yaml.safe_load((Path(__file__).parents[1] / "detach.yaml").read_text())
 
 
 class Remaining(NamedTuple):
@@ -33,9 +28,12 @@ def unfinished(daemon_set: Raw) -> str:
     return "" if done >= desired else f"{done} of {desired} nodes are done"
 
 
-def remaining(daemon_set: Raw, pods: Sequence[Raw], does_not_report: Callable[[str], bool]) -> Remaining:
-    """From the Pods that the DaemonSet selects. `does_not_report` is called only for nodes that are not done."""
-    found = {_node_name(pod): _obstacle(pod) for pod in pods}
+def remaining(
+    daemon_set: Raw, pods: Sequence[Raw], detach: list[str], does_not_report: Callable[[str], bool]
+) -> Remaining:
+    """From the Pods that the DaemonSet selects. `detach` is the command that the patch gives them. `does_not_report` is
+    called only for nodes that are not done."""
+    found = {_node_name(pod): _obstacle(pod, detach) for pod in pods}
     undone = {node: obstacle for node, obstacle in sorted(found.items()) if obstacle}
     not_reporting = tuple(node for node in undone if does_not_report(node))
     waiting = [each for each in undone.items() if each[0] not in not_reporting]
@@ -49,13 +47,12 @@ def _node_name(pod: Raw) -> str:
     return str(pod["spec"].get("nodeName") or "(not scheduled yet)")
 
 
-def _obstacle(pod: Raw) -> str:
+def _obstacle(pod: Raw, detach: list[str]) -> str:
     """Why this Pod's node is not done; "" when it is."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     if "deletionTimestamp" in pod["metadata"]:
         return f"Pod {name} is Terminating"
-    (patched,) = PATCH["spec"]["template"]["spec"]["containers"]
-    if all(container.get("command") != patched["command"] for container in pod["spec"]["containers"]):
+    if all(container.get("command") != detach for container in pod["spec"]["containers"]):
         return f"Pod {name} is still an agent"
     if any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ())):
         return ""

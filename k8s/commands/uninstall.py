@@ -12,14 +12,20 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from urllib.parse import quote
+
+import yaml
 
 from k8s.api.client import Api
 from k8s.api.errors import ApiError, Unreachable
 from k8s.api.trouble import SourceConfigError
-from k8s.commands.detach_progress import PATCH, Remaining, kubelet_is_silent, remaining, unfinished
+from k8s.commands.detach_progress import Raw, Remaining, kubelet_is_silent, remaining, unfinished
 
 _log = logging.getLogger(__name__)
+PATCH: Raw = yaml.safe_load((Path(__file__).parents[1] / "detach.yaml").read_text())
+DETACH: list[str] = PATCH["spec"]["template"]["spec"]["containers"][0]["command"]
+"""The command of a Pod that detaches."""
 LOOK_SECONDS = 10.0
 """Pods and nodes are read only after this time without progress, since in a large cluster they are many."""
 _STRATEGIC = "application/strategic-merge-patch+json"
@@ -70,7 +76,7 @@ class Uninstall:
             labels = daemon_set["spec"]["selector"]["matchLabels"]
             selector = ",".join(f"{key}={value}" for key, value in labels.items())
             pods = self._api.get(self._pods, {"labelSelector": selector})["items"]
-            return remaining(daemon_set, pods, self._does_not_report)
+            return remaining(daemon_set, pods, DETACH, self._does_not_report)
         except (ApiError, Unreachable) as error:
             return Remaining(waiting=(("(unknown)", f"{progress}; {_trouble(error)}"),))
 

@@ -10,7 +10,8 @@ import pytest
 from actors.messages.desired import ApplyDesiredState, DesiredPolicy
 from actors.messages.upkeep import AffinitySliceDue, SweepAffinity
 from actors.writing.affinity import SWEEP_SLICE
-from actors.writing.lease import LeaseKeeper, read_clock
+from actors.writing.clocks import read_clock
+from actors.writing.lease import LeaseKeeper
 from actors.writing.map_writer import MapWriter
 from bpf.lifecycle import pins
 from bpf.lifecycle.datapath import Datapath

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from actors.messages.desired import ApplyDesiredState, BackendPod, DesiredPolicy
 from actors.messages.reports import DesiredStateApplied
-from actors.writing.lease import LeaseKeeper, read_clock
+from actors.writing.clocks import read_clock
+from actors.writing.lease import LeaseKeeper
 from actors.writing.map_tables import MapTables
 from actors.writing.map_writer import MapWriter
 from actors.writing.policy_write import PolicyWrite

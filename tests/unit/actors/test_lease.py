@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from actors.writing.lease import Clock, Judgement, LeaseKeeper
+from actors.writing.clocks import Clock
+from actors.writing.lease import Judgement, LeaseKeeper
 
 RENEW, RELIST, WAIT = Judgement.RENEW, Judgement.RELIST, Judgement.WAIT
 

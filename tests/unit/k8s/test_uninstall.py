@@ -10,13 +10,12 @@ import pytest
 
 from k8s.api.client import Api, Raw
 from k8s.api.errors import ApiError, Unreachable
-from k8s.commands.detach_progress import PATCH, Remaining, kubelet_is_silent, remaining, unfinished
-from k8s.commands.uninstall import LOOK_SECONDS, main
+from k8s.commands.detach_progress import Remaining, kubelet_is_silent, remaining, unfinished
+from k8s.commands.uninstall import DETACH, LOOK_SECONDS, PATCH, main
 
 SECONDS = 30
 ARGUMENTS = ("elf", "balancing-agent", str(SECONDS))
 PATH = "/apis/apps/v1/namespaces/elf/daemonsets/balancing-agent"
-DETACH = PATCH["spec"]["template"]["spec"]["containers"][0]["command"]
 AGENT = ["python", "run.py"]
 T = TypeVar("T")
 
@@ -132,13 +131,13 @@ REMAINING = {
 
 @pytest.mark.parametrize(("pods", "expected"), REMAINING.values(), ids=REMAINING)
 def test_what_remains_is_reported_by_node(pods: list[Raw], expected: Remaining | tuple[str, str]) -> None:
-    found = remaining(daemon_set(wanted=2), pods, lambda _node: False)
+    found = remaining(daemon_set(wanted=2), pods, DETACH, lambda _node: False)
     assert found == (expected if isinstance(expected, Remaining) else Remaining(waiting=(expected,)))
 
 
 def test_a_silent_node_is_not_waited_for_unless_it_is_done() -> None:
     pods = [pod("a", ready=True), pod("b", command=AGENT, going=True), pod("c")]
-    found = remaining(daemon_set(), pods, lambda node: node in {"a", "b"})
+    found = remaining(daemon_set(), pods, DETACH, lambda node: node in {"a", "b"})
     assert found == Remaining(waiting=(("c", "Pod agent-c is not ready: Pending"),), not_reporting=("b",))
 
 
