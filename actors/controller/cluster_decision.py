@@ -64,7 +64,7 @@ class ClusterDecision:
         selected = facts.nodes.selected(spec.node_selector) if spec else frozenset[str]()
         why = why_out_of_force(policy, facts.loss)
         if why is not None:
-            return _assessment(policy, *why, selected=len(selected))
+            return _assessment(facts, *why, selected=len(selected))
         assert spec is not None
         frontends = with_server_remark(policy, facts.frontends, self._servers)
         selected_backends = selected_pods(spec, facts.pods)
@@ -83,7 +83,7 @@ class ClusterDecision:
         in_force = redirected(number, f"on {_WHERE}", spec)
         message = f"{why_not}; clients take the normal way" if why_not else in_force
         return _assessment(
-            policy,
+            facts,
             state,
             message + also(frontends.remark),
             selected=len(selected),
@@ -115,7 +115,7 @@ class ClusterDecision:
 
 
 def _assessment(
-    policy: Policy,
+    facts: PolicyFacts,
     state: PolicyState,
     message: str,
     *,
@@ -124,7 +124,9 @@ def _assessment(
     frontends: Frontends | None = None,
     usable_pods: int = 0,
 ) -> Assessment:
-    message = shortened(message)
+    """`frontends` are those of a policy that is accepted; None for any other policy."""
+    policy, message = facts.policy, shortened(message)
+    in_force = policy.spec if frontends else None
     endpoints = tuple(frontend for frontend, _ in frontends.ports) if frontends else ()
     verdict = PolicyVerdict(
         key=policy.key,
@@ -143,7 +145,10 @@ def _assessment(
         state=state,
         reason=verdict.reason.value,
         message=message,
+        shadow=in_force is not None and in_force.shadow,
+        percentage=in_force.percentage if in_force else 100,
         frontends=endpoints,
+        named_frontends=facts.frontends.named,
         usable_pods=usable_pods,
     )
     return Assessment(verdict=verdict, condition=condition)

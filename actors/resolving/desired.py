@@ -21,7 +21,7 @@ from actors.resolving.backends import (
 from actors.resolving.frontends import Frontends
 from actors.resolving.policy_facts import PolicyFacts
 from actors.resolving.wording import also, count, redirected
-from config.domain.addresses import Frontend, endpoint_order
+from config.domain.addresses import endpoint_order
 from config.domain.ids import NamespacedName, PolicyKey
 from config.settings import RedirectSettings
 from k8s.objects.claims import Loss
@@ -98,7 +98,7 @@ def decide(facts: PolicyFacts, redirect: RedirectSettings) -> Outcome:
         shadow=spec.shadow,
         percentage=spec.percentage,
         frontends=tuple(frontend for frontend, _ in frontends.ports),
-        named_frontends=_named(frontends),
+        named_frontends=frontends.named,
         backends=tuple(sorted({b for each in installed for b in each.backends}, key=endpoint_order)),
         usable_pods=len(serving),
         unhealthy_pods=len(candidates) - len(usable),
@@ -129,16 +129,11 @@ def _out_of_force(policy: Policy, frontends: Frontends, state: PolicyState, mess
             state=state,
             reason=state.value,
             message=message,
-            named_frontends=_named(frontends),
+            named_frontends=frontends.named,
         ),
         backends=PolicyBackends(key=policy.key),
         checks=PolicyChecks(key=policy.key),
     )
-
-
-def _named(frontends: Frontends) -> tuple[Frontend, ...]:
-    """Sorted, so that conditions with the same frontends are equal."""
-    return tuple(sorted(frontends.claimed, key=str))
 
 
 def _selects_node(selector: LabelSelector | None, node: Node | None) -> bool:

@@ -32,6 +32,11 @@ class Frontends:
     remark: str = ""
     """What else an operator must know, such as entries that give no frontend; "" for nothing."""
 
+    @property
+    def named(self) -> tuple[Frontend, ...]:
+        """Those that are claimed, sorted, so that conditions with the same frontends are equal."""
+        return tuple(sorted(self.claimed, key=str))
+
 
 def named_service(policy: Policy) -> NamespacedName | None:
     """The Service that a policy of either kind matches."""

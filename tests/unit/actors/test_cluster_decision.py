@@ -240,6 +240,33 @@ def test_a_policy_that_is_not_accepted_serves_no_node_and_has_no_frontend(case: 
         assert found.verdict.nodes_selected == (0 if reason == Acceptance.INVALID else 4)
 
 
+def test_the_condition_has_the_mode_and_the_percentage_of_a_policy_in_force() -> None:
+    found = assess(replace(DNS, shadow=True, percentage=5), [on("n0")]).condition
+    assert (found.state, found.shadow, found.percentage) == (PolicyState.ACTIVE, True, 5)
+
+
+def test_a_policy_out_of_force_has_no_mode_and_no_percentage() -> None:
+    found = assess(replace(DNS, shadow=True, percentage=5), [on("n0")], loss=LOSS).condition
+    assert (found.state, found.shadow, found.percentage) == (PolicyState.CONFLICT, False, 100)
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        pytest.param(assess(DNS, [on("n0")]), ("10.96.0.10:53/UDP", "[fd00::a]:53/UDP"), id="Active"),
+        pytest.param(assess(DNS, loss=LOSS), ("10.96.0.10:53/UDP", "[fd00::a]:53/UDP"), id="Conflict"),
+        pytest.param(assess(replace(address_spec(), enabled=False)), ("169.254.0.90:53/UDP",), id="Disabled"),
+        pytest.param(
+            assess(address_spec("fd00::90"), datapath=DatapathSettings(ipv6=False)), ("[fd00::90]:53/UDP",), id="IPv6"
+        ),
+        pytest.param(assess(DNS, service=None), (), id="no Service"),
+        pytest.param(assess(None, faults=("spec: is missing",)), (), id="Invalid"),
+    ],
+)
+def test_the_condition_names_the_frontends_that_the_policy_asks_for(found: Assessment, named: tuple[str, ...]) -> None:
+    assert tuple(map(str, found.condition.named_frontends)) == named
+
+
 def test_a_change_of_counts_does_not_change_the_message() -> None:
     few, many = assess(DNS, [on("n0")]), assess(DNS, [on(f"n{number}") for number in range(4)])
     assert few.verdict.message == many.verdict.message
