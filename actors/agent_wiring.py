@@ -16,6 +16,7 @@ from actors.reporting.status_endpoint import DatapathView
 from actors.reporting.status_reporter import StatusReporter
 from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.conflict_resolver import ConflictResolver
+from actors.resolving.subscriptions import Subscriptions
 from actors.watching.endpoint_watcher import EndpointWatcher
 from actors.watching.policy_watcher import PolicyWatcher
 from actors.watching.service_watcher import ServiceWatcher
@@ -73,6 +74,7 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
                 datapath=settings.datapath,
                 redirect=settings.redirect,
                 decision=AgentDecision(settings.redirect, sources.servers),
+                subscriptions=Subscriptions(),
             ),
         ),
         ChildSpec("ContainerWatcher", lambda: ContainerWatcher.start(cgroup=datapath.cgroup)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from actors.controller.cluster_decision import ClusterDecision
+from actors.controller.cluster_subscriptions import ClusterSubscriptions
 from actors.controller.leader_elector import LeaderElector
 from actors.controller.status_writer import StatusWriter
 from actors.controller.waiting_source import WaitingSource
@@ -69,7 +70,6 @@ def specs_with(
 ) -> Sequence[ChildSpec]:
     """The elector starts first, so that it stops last; the others start as in the agent: reporters, writer,
     watchers."""
-    decision = ClusterDecision(settings.redirect, sources.servers)
     return (
         ChildSpec("LeaderElector", lambda: LeaderElector.start(election=election)),
         ChildSpec(
@@ -86,7 +86,12 @@ def specs_with(
         ChildSpec("StatusWriter", lambda: StatusWriter.start(write=write, leads=election.leads)),
         ChildSpec(
             "ConflictResolver",
-            lambda: ConflictResolver.start(datapath=settings.datapath, redirect=settings.redirect, decision=decision),
+            lambda: ConflictResolver.start(
+                datapath=settings.datapath,
+                redirect=settings.redirect,
+                decision=ClusterDecision(settings.redirect, sources.servers),
+                subscriptions=ClusterSubscriptions(settings.redirect),
+            ),
         ),
         ChildSpec("EndpointWatcher", lambda: EndpointWatcher.start(source=sources.endpoints)),
         ChildSpec("ServiceWatcher", lambda: ServiceWatcher.start(source=sources.services)),

@@ -13,14 +13,14 @@ from actors.framework.messages import Message
 from actors.messages.reports import PolicyCondition, PolicyState
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyVerdict
 from actors.resolving.backends import namespaces_of, selected_pods, serving_pods, why_no_backend
-from actors.resolving.decision import OF_CLUSTER, Decided, reports
+from actors.resolving.decision import Decided, reports
 from actors.resolving.desired import why_out_of_force
+from actors.resolving.facts import Facts
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.policy_facts import PolicyFacts
 from actors.resolving.wording import also, count, redirected
-from config.domain.ids import PolicyKind
 from config.settings import RedirectSettings
-from k8s.objects.model import AddressFrontend, Pod, PodQuery, Policy, PolicySpec
+from k8s.objects.model import AddressFrontend, Pod, PolicySpec
 from k8s.status.write_bodies import shortened
 
 _WHERE = "every node that has a usable Pod of its own"
@@ -39,23 +39,12 @@ class Assessment:
 
 
 class ClusterDecision:
-    scope = OF_CLUSTER
+    counts_nodes = True
 
     def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
         """`servers`: the addresses of the API server, for `with_server_remark`."""
         self._redirect = redirect
         self._servers = servers
-
-    def pod_queries(self, policy: Policy) -> Iterator[PodQuery]:
-        """A policy that has lost a conflict has queries, too, since it may take over at any time."""
-        spec = policy.spec
-        if spec is None or not spec.enabled or policy.key.kind != PolicyKind.LOCAL_REDIRECT:
-            return
-        namespaces = namespaces_of(spec, self._redirect)
-        if namespaces is None or len(namespaces) > 1:
-            yield PodQuery(namespace="", selector=spec.backend_selector)
-        elif namespaces:
-            yield PodQuery(namespace=next(iter(namespaces)), selector=spec.backend_selector)
 
     def decide(self, facts: PolicyFacts) -> Assessment:
         """Counts Pods that are Ready: only agents know which of them are `ended` or `unhealthy`."""
@@ -107,6 +96,9 @@ class ClusterDecision:
         if not namespaces:
             return "redirect.address_backend_namespaces of the configuration allows no namespace"
         return f"no Pod in namespace {' or '.join(sorted(namespaces))} matches spec.backend.endpointSelector"
+
+    def pod_addresses(self, _facts: Facts) -> None:
+        return None
 
     def messages(self, decided: Decided[Assessment]) -> Iterator[tuple[str, Message]]:
         verdicts = tuple(each.verdict for each in decided.outcomes)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from actors.framework.messages import Message
 from actors.messages.backends import BackendsSelected, PolicyBackends
 from actors.messages.checks import ChecksSelected, PolicyChecks
 from actors.messages.desired import ApplyDesiredState
-from actors.resolving.decision import OF_NODE, Decided, reports
+from actors.resolving.decision import Decided, reports
 from actors.resolving.desired import Outcome, decide
+from actors.resolving.facts import Facts
 from actors.resolving.frontends import Servers, with_server_remark
 from actors.resolving.last_sent import LastSent
 from actors.resolving.policy_facts import PolicyFacts
+from config.domain.addresses import Address
 from config.settings import RedirectSettings
-from k8s.objects.model import PodQuery, Policy
 
 
 class AgentDecision:
-    scope = OF_NODE
+    counts_nodes = False
 
     def __init__(self, redirect: RedirectSettings, servers: Servers | None = None) -> None:
         """`servers` are those of `with_server_remark`."""
@@ -30,12 +31,12 @@ class AgentDecision:
         self._checks = LastSent(lambda key: PolicyChecks(key=key))
         """For HealthChecker."""
 
-    def pod_queries(self, _policy: Policy) -> Iterable[PodQuery]:
-        return ()  # this node's Pods are sent anyway
-
     def decide(self, facts: PolicyFacts) -> Outcome:
         frontends = with_server_remark(facts.policy, facts.frontends, self._servers)
         return decide(replace(facts, frontends=frontends), self._redirect)
+
+    def pod_addresses(self, facts: Facts) -> frozenset[Address]:
+        return facts.pod_addresses
 
     def messages(self, decided: Decided[Outcome]) -> Iterator[tuple[str, Message]]:
         # If none of these changed, only the number of conflicts did: a BalancingPolicy, which has no rows, won or lost.

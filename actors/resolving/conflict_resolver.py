@@ -40,14 +40,12 @@ from actors.messages.facts import (
 from actors.messages.subscriptions import WATCHERS, ResyncSource
 from actors.messages.upkeep import LeaseProbe
 from actors.resolving.decision import Decided, Decision
-from actors.resolving.frontends import named_service
 from actors.resolving.lease_rounds import LeaseRounds
 from actors.resolving.resolver_state import ResolverState
-from actors.resolving.subscriptions import Answer, Subscriptions
+from actors.resolving.subscriptions import Coverage, Subscriptions
 from actors.resolving.sync_gate import SyncGate
 from config.domain.addresses import Address
 from config.settings import DatapathSettings, RedirectSettings
-from k8s.objects.model import Policy
 
 
 class ConflictResolver(AgentActor):
@@ -68,13 +66,20 @@ class ConflictResolver(AgentActor):
         Flush: "_on_flush",
     }
 
-    def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[Any]) -> None:
+    def __init__(
+        self,
+        *,
+        datapath: DatapathSettings,
+        redirect: RedirectSettings,
+        decision: Decision[Any],
+        subscriptions: Subscriptions,
+    ) -> None:
+        """`subscriptions` must be new."""
         super().__init__()
         self._decision = decision
         self._state = ResolverState[Any](datapath=datapath, redirect=redirect, decision=decision)
         self._facts = self._state.facts
-        self._subscriptions = Subscriptions(pods=decision.scope.asks_for_pods)
-        self._is_known = self._has_its_facts if decision.scope.waits_for_facts else None
+        self._subscriptions = subscriptions
         self._gate = SyncGate()
         self._rounds = LeaseRounds()
         self._complete = True
@@ -133,10 +138,10 @@ class ConflictResolver(AgentActor):
         self._wake(message.received_at)
 
     def _on_source_synced(self, message: SourceSynced) -> None:
-        answer = self._subscriptions.answer(message)
-        if answer == Answer.UNKNOWN:
+        coverage = self._subscriptions.answer(message)
+        if coverage == Coverage.UNKNOWN:
             self._request(message.source)
-        if answer != Answer.COVERS:
+        if coverage != Coverage.WHOLE:
             # The listing does not cover what we ask for, so an object that is not in it may still exist.
             return
         self._facts.end_listing(message.source, message.listing)
@@ -147,7 +152,7 @@ class ConflictResolver(AgentActor):
     def _subscribe(self) -> None:
         if not self._gate.is_synced(SourceName.POLICIES):
             return
-        for source in self._subscriptions.change(self._facts.named_services, self._facts.pod_queries):
+        for source in self._subscriptions.change(self._facts):
             self._request(source)
             if source == SourceName.SERVICES:
                 self._facts.drop_unnamed_services()
@@ -157,9 +162,6 @@ class ConflictResolver(AgentActor):
         request = self._subscriptions.request(source)
         if request is not None:
             self.send(*request)
-
-    def _has_its_facts(self, policy: Policy) -> bool:
-        return self._subscriptions.confirms(named_service(policy), frozenset(self._decision.pod_queries(policy)))
 
     def _on_resync_desired_state(self, _message: ResyncDesiredState) -> None:
         self._complete = True
@@ -190,7 +192,7 @@ class ConflictResolver(AgentActor):
         self._subscribe()
         if not self._gate.is_open:
             return
-        changes = self._state.decide_changes(is_known=self._is_known)
+        changes = self._state.decide_changes(is_known=self._subscriptions.is_known)
         complete, self._complete = self._complete, False
         outcomes = self._state.all_outcomes() if complete else changes.outcomes
         addresses = self._changed_addresses(complete=complete)
@@ -211,7 +213,5 @@ class ConflictResolver(AgentActor):
             self.send(peer, message)
 
     def _changed_addresses(self, *, complete: bool) -> frozenset[Address] | None:
-        if not self._decision.scope.sends_pod_addresses:
-            return None
-        before, self._addresses = self._addresses, self._facts.pod_addresses
+        before, self._addresses = self._addresses, self._decision.pod_addresses(self._facts)
         return self._addresses if complete or self._addresses != before else None

@@ -21,7 +21,7 @@ from config.domain.addresses import Address
 from config.domain.checks import HealthCheck
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import RedirectSettings
-from k8s.objects.model import Node, Pod, PodQuery, Policy, Service
+from k8s.objects.model import Node, Pod, Policy, Service
 
 _Key = TypeVar("_Key")
 
@@ -29,9 +29,8 @@ _Key = TypeVar("_Key")
 class Facts:
     """Call the method for each fact, then `take_concerned` for the policies that must be decided again."""
 
-    def __init__(self, *, pod_queries: Callable[[Policy], Iterable[PodQuery]], counts_nodes: bool) -> None:
-        """`pod_queries` and `counts_nodes` are those of `Decision` and its `Scope`."""
-        self._pod_queries = pod_queries
+    def __init__(self, *, counts_nodes: bool) -> None:
+        """`counts_nodes` is that of `Decision`."""
         self._counts_nodes = counts_nodes
         self.nodes = NodeIndex()
         self._policies: dict[PolicyKey, Policy] = {}
@@ -39,12 +38,13 @@ class Facts:
         self._pods = PodIndex()
         self._pod_addresses: frozenset[Address] | None = None
         """The addresses of the Pods in `_pods`; None when they have to be collected again."""
+        self._all_policies: tuple[Policy, ...] | None = None
+        """The policies in `_policies`; None when they have to be collected again."""
         self._named_services: frozenset[NamespacedName] | None = None
         """The keys of `_by_service`; None when they have to be collected again."""
         self._listings: dict[SourceName, dict[object, int]] = {source: {} for source in SourceName}
         """Source -> key -> number of the newest listing that had the object."""
         self._by_service: defaultdict[NamespacedName, set[PolicyKey]] = defaultdict(set)
-        self._by_query: defaultdict[PodQuery, set[PolicyKey]] = defaultdict(set)
         self._by_label: defaultdict[Label | None, set[PolicyKey]] = defaultdict(set)
         """What `_demanded` returns -> the policies."""
         self._health = PodHealth()
@@ -98,8 +98,6 @@ class Facts:
         service = named_service(policy)
         if service is not None:
             self._by_service[service].add(policy.key)
-        for query in self._pod_queries(policy):
-            self._by_query[query].add(policy.key)
         for label in _demanded(policy):
             self._by_label[label].add(policy.key)
         self._concerned.add(policy.key)
@@ -111,30 +109,30 @@ class Facts:
         self._concerned.add(key)
 
     def _unindex(self, policy: Policy | None) -> None:
-        self._named_services = None
+        self._all_policies = self._named_services = None
         if policy is None:
             return
         service = named_service(policy)
         if service is not None:
             _discard(self._by_service, service, policy.key)
-        for query in self._pod_queries(policy):
-            _discard(self._by_query, query, policy.key)
         for label in _demanded(policy):
             _discard(self._by_label, label, policy.key)
         if policy.spec and policy.spec.node_selector:
             self.nodes.forget(policy.spec.node_selector)
 
     @property
-    def named_services(self) -> frozenset[NamespacedName]:
+    def policies(self) -> tuple[Policy, ...]:
         """Returns the same object until a policy changes, so that comparing it with the last one takes no time."""
+        if self._all_policies is None:
+            self._all_policies = tuple(self._policies.values())
+        return self._all_policies
+
+    @property
+    def named_services(self) -> frozenset[NamespacedName]:
+        """Returns the same object until a policy changes, too."""
         if self._named_services is None:
             self._named_services = frozenset(self._by_service)
         return self._named_services
-
-    @property
-    def pod_queries(self) -> frozenset[PodQuery]:
-        """What must be asked for to decide the policies; nothing in an agent."""
-        return frozenset(self._by_query)
 
     # services
 
@@ -196,17 +194,17 @@ class Facts:
         former = self.nodes.get(node.name)
         if former != node:
             self.nodes.put(node)
-            self._touch_nodes(counted=former is None)
+            self._touch_nodes(is_another=former is None)
 
     def remove_node(self, name: str) -> None:
         self._listings[SourceName.ENDPOINTS].pop(name, None)
         if self.nodes.get(name):
             self.nodes.drop(name)
-            self._touch_nodes(counted=True)
+            self._touch_nodes(is_another=True)
 
-    def _touch_nodes(self, *, counted: bool) -> None:
-        """`counted`: a Node came or went. Otherwise only labels changed."""
-        all_of_them = counted and self._counts_nodes
+    def _touch_nodes(self, *, is_another: bool) -> None:
+        """`is_another`: a Node came or went. Otherwise only its labels changed."""
+        all_of_them = is_another and self._counts_nodes
         self._concerned |= {
             key for key, policy in self._policies.items() if all_of_them or (policy.spec and policy.spec.node_selector)
         }

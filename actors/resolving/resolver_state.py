@@ -28,7 +28,7 @@ class ResolverState(Generic[T]):
     """Pass each fact to `facts`, then call `decide_changes` once."""
 
     def __init__(self, *, datapath: DatapathSettings, redirect: RedirectSettings, decision: Decision[T]) -> None:
-        self.facts = Facts(pod_queries=decision.pod_queries, counts_nodes=decision.scope.counts_nodes)
+        self.facts = Facts(counts_nodes=decision.counts_nodes)
         self._datapath = datapath
         self._redirect = redirect
         self._decision = decision

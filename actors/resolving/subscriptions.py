@@ -9,26 +9,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from actors.framework.messages import Message
 from actors.messages.facts import SourceName, SourceSynced
-from actors.messages.subscriptions import WatchPods, WatchServices
+from actors.messages.subscriptions import WatchServices
+from actors.resolving.facts import Facts
 from config.domain.ids import NamespacedName
-from k8s.objects.model import PodQuery
+from k8s.objects.model import PodQuery, Policy
 
 T = TypeVar("T", NamespacedName, PodQuery)
 
 
-class Answer(Enum):
-    """What a listing says about the subscription of its source."""
+class Coverage(Enum):
+    """What a listing covers of the subscription of its source."""
 
-    COVERS = auto()
-    """It covers the whole subscription, or there is no subscription for this source."""
+    WHOLE = auto()
+    """The whole subscription, or there is no subscription for this source."""
     STALE = auto()
-    """It answers a resolver that ran before us; the answer to our own request follows."""
+    """Nothing, since it answers a resolver that ran before us; the answer to our own request follows."""
     UNKNOWN = auto()
-    """The watcher does not know our newest request, for instance after a restart, and must be asked again."""
+    """That is not known: the watcher does not know our newest request, for instance after a restart, and must be asked
+    again."""
 
 
 class Subscription(Generic[T]):
@@ -52,43 +54,41 @@ class Subscription(Generic[T]):
         self.confirmed &= wanted
         return True
 
-    def answer(self, revision: int) -> Answer:
+    def answer(self, revision: int) -> Coverage:
         """A listing has ended that covers the request with this revision."""
         if revision != self.revision:
-            return Answer.UNKNOWN if revision < self.revision else Answer.STALE
+            return Coverage.UNKNOWN if revision < self.revision else Coverage.STALE
         self.confirmed = self.subscribed or frozenset()
-        return Answer.COVERS
+        return Coverage.WHOLE
 
 
 class Subscriptions:
-    """The Services that policies name; with `pods`, the Pods that they select as well."""
+    """The agent's: it asks for the Services that policies name. Its source delivers this node's Pods unasked.
 
-    def __init__(self, *, pods: bool) -> None:
+    In the controller: `actors.controller.cluster_subscriptions`.
+    """
+
+    def __init__(self) -> None:
         self._services = Subscription[NamespacedName]()
-        self._pods = Subscription[PodQuery]() if pods else None
 
-    def change(self, services: frozenset[NamespacedName], queries: frozenset[PodQuery]) -> Iterator[SourceName]:
+    def change(self, facts: Facts) -> Iterator[SourceName]:
         """Yields the sources whose watchers must be asked."""
-        if self._services.change(services):
+        if self._services.change(facts.named_services):
             yield SourceName.SERVICES
-        if self._pods is not None and self._pods.change(queries):
-            yield SourceName.ENDPOINTS
 
     def request(self, source: SourceName) -> tuple[str, Message] | None:
         """Returns the watcher of this source and the message for it; None when there is nothing to ask for yet."""
-        services, pods = self._services, self._pods
+        services = self._services
         if source == SourceName.SERVICES and services.subscribed is not None:
             return "ServiceWatcher", WatchServices(names=services.subscribed, revision=services.revision)
-        if source == SourceName.ENDPOINTS and pods is not None and pods.subscribed is not None:
-            return "EndpointWatcher", WatchPods(queries=pods.subscribed, revision=pods.revision)
         return None
 
-    def answer(self, synced: SourceSynced) -> Answer:
+    def answer(self, synced: SourceSynced) -> Coverage:
         subscription = self._of(synced.source)
-        return Answer.COVERS if subscription is None else subscription.answer(synced.revision)
+        return Coverage.WHOLE if subscription is None else subscription.answer(synced.revision)
 
     def is_requested(self, source: SourceName) -> bool:
-        """Whether a listing of this source can cover what the policies need, as asked for or delivered anyway."""
+        """Whether a listing of this source can cover what the policies need, as asked for or delivered unasked."""
         subscription = self._of(source)
         return subscription is None or subscription.revision > 0
 
@@ -97,12 +97,11 @@ class Subscriptions:
         newest request, and will not report the removal."""
         return self._services.subscribed is not None and service not in self._services.subscribed
 
-    def confirms(self, service: NamespacedName | None, queries: frozenset[PodQuery]) -> bool:
-        """Whether the sources have covered all of these."""
-        pods = self._pods.confirmed if self._pods is not None else frozenset()
-        return (service is None or service in self._services.confirmed) and queries <= pods
+    def is_known(self, _policy: Policy) -> bool:
+        """Whether the policy can be decided. An agent waits for nothing: a subscription is confirmed as a whole, so a
+        policy would wait until the Services of other policies are listed, too."""
+        return True
 
-    def _of(self, source: SourceName) -> Subscription[NamespacedName] | Subscription[PodQuery] | None:
-        if source == SourceName.SERVICES:
-            return self._services
-        return self._pods if source == SourceName.ENDPOINTS else None
+    def _of(self, source: SourceName) -> Subscription[Any] | None:
+        """None for a source that is not asked for anything."""
+        return self._services if source == SourceName.SERVICES else None

@@ -19,6 +19,7 @@ from actors.messages.subscriptions import WatchServices
 from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.conflict_resolver import ConflictResolver
 from actors.resolving.decision import Decision
+from actors.resolving.subscriptions import Subscriptions
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.model import Node, Pod, Policy, Service
 from tests.unit.peers import Peer, fence
@@ -42,12 +43,17 @@ def fact(thing: Policy | Service | Pod | Node, listing: int = 1) -> Message:
 class Resolving:
     """A resolver, and peers that record what they hear."""
 
-    def __init__(self, decision: Decision[Any] | None = None) -> None:
+    def __init__(self, decision: Decision[Any] | None = None, subscriptions: Subscriptions | None = None) -> None:
         self.watchers = {name: Peer(name) for name in ("PolicyWatcher", "ServiceWatcher", "EndpointWatcher")}
         self.writer = Peer("MapWriter")
         self.reporters = [Peer("StatusReporter"), Peer("MetricsExporter")]
         decision = decision or AgentDecision(RedirectSettings())
-        self.ref = ConflictResolver.start(datapath=DatapathSettings(), redirect=RedirectSettings(), decision=decision)
+        self.ref = ConflictResolver.start(
+            datapath=DatapathSettings(),
+            redirect=RedirectSettings(),
+            decision=decision,
+            subscriptions=subscriptions or Subscriptions(),
+        )
         self._revision = 0
 
     def tell(self, *messages: Message) -> None:

@@ -16,9 +16,9 @@ from config.domain.addresses import Frontend, Protocol
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.claims import Loss
-from k8s.objects.model import LabelSelector, Node, Pod, PodQuery, PolicySpec, Service, ServiceFrontend
+from k8s.objects.model import LabelSelector, Node, Pod, PolicySpec, Service
 from tests.unit.actors.policy_facts import policy_facts
-from tests.unit.objects import KEY, SELECTOR, SERVICE, address_spec, pod, policy, port, service_spec
+from tests.unit.objects import KEY, SERVICE, address_spec, pod, policy, port, service_spec
 
 ZONE_B = LabelSelector(match_labels=(("zone", "b"),))
 NODES = [Node(name=f"n{number}", labels=frozenset({("zone", "ab"[number % 2])})) for number in range(4)]
@@ -276,32 +276,6 @@ def test_a_change_of_counts_does_not_change_the_message() -> None:
 def test_a_very_long_message_is_cut() -> None:
     found = assess(None, faults=tuple(f"spec.x{number}: " + "is wrong " * 200 for number in range(32)))
     assert len(found.verdict.message) == 32_000
-
-
-@pytest.mark.parametrize(
-    ("spec", "namespaces", "expected"),
-    [
-        pytest.param(DNS, {"*"}, {"kube-system"}, id="of a Service: its namespace"),
-        pytest.param(replace(DNS, backend_namespace="web"), {"*"}, {"web"}, id="of a Service: unless it says so"),
-        pytest.param(address_spec(), {"*"}, {""}, id="of an address: all"),
-        pytest.param(replace(address_spec(), backend_namespace="web"), {"*"}, {"web"}, id="of an address: its own"),
-        pytest.param(address_spec(), {"web"}, {"web"}, id="the one that is allowed"),
-        pytest.param(address_spec(), {"web", "dns"}, {""}, id="several that are allowed: one watch"),
-        pytest.param(address_spec(), set[str](), set[str](), id="none that is allowed"),
-        pytest.param(replace(DNS, enabled=False), {"*"}, set[str](), id="disabled"),
-        pytest.param(None, {"*"}, set[str](), id="invalid"),
-    ],
-)
-def test_the_pods_to_ask_for_are_those_of_the_namespaces_that_a_policy_may_use(
-    spec: PolicySpec | None, namespaces: set[str], expected: set[str]
-) -> None:
-    decision = ClusterDecision(RedirectSettings(address_backend_namespaces=frozenset(namespaces)))
-    assert set(decision.pod_queries(policy(spec))) == {PodQuery(namespace=each, selector=SELECTOR) for each in expected}
-
-
-def test_a_balancing_policy_needs_no_pods() -> None:
-    other = policy(PolicySpec(frontend=ServiceFrontend(service=LOSS.claim)), kind=PolicyKind.BALANCING)  # type: ignore[arg-type]
-    assert list(ClusterDecision(RedirectSettings()).pod_queries(other)) == []
 
 
 def test_verdicts_go_to_the_status_writer_and_conditions_to_the_reporters() -> None:

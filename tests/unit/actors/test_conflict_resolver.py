@@ -24,6 +24,7 @@ from actors.messages.subscriptions import ResyncSource, WatchPods, WatchServices
 from actors.messages.upkeep import LeaseProbe
 from actors.resolving.agent_decision import AgentDecision
 from actors.resolving.conflict_resolver import ConflictResolver
+from actors.resolving.subscriptions import Subscriptions
 from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
 from k8s.objects.model import LabelSelector, Node, PolicySpec, ServiceFrontend
@@ -94,7 +95,10 @@ def test_a_listing_that_answers_a_former_resolver_does_not_count(resolving: Reso
     former = resolving.revision()
     resolving.ref.stop(timeout=10)
     resolving.ref = ConflictResolver.start(
-        datapath=DatapathSettings(), redirect=RedirectSettings(), decision=AgentDecision(RedirectSettings())
+        datapath=DatapathSettings(),
+        redirect=RedirectSettings(),
+        decision=AgentDecision(RedirectSettings()),
+        subscriptions=Subscriptions(),
     )
     resolving.tell(fact(VIP))
     resolving.sync(SourceName.POLICIES, SourceName.ENDPOINTS)
@@ -171,7 +175,10 @@ def test_a_burst_is_decided_once_and_timed_from_its_oldest_event() -> None:
     writer = Peer("MapWriter")
     watcher = Peer("ServiceWatcher")
     resolver = ConflictResolver(
-        datapath=DatapathSettings(), redirect=RedirectSettings(), decision=AgentDecision(RedirectSettings())
+        datapath=DatapathSettings(),
+        redirect=RedirectSettings(),
+        decision=AgentDecision(RedirectSettings()),
+        subscriptions=Subscriptions(),
     )  # it runs in the thread of this test
 
     def handle(*messages: Message) -> None:

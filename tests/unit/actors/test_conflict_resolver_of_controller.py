@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from actors.controller.cluster_decision import ClusterDecision
+from actors.controller.cluster_subscriptions import ClusterSubscriptions
 from actors.messages.desired import ResyncDesiredState
 from actors.messages.facts import (
     NodeUpserted,
@@ -31,7 +32,7 @@ class ResolvingCluster(Resolving):
     """The resolver of a controller, which sends verdicts to StatusWriter and subscribes to Pods."""
 
     def __init__(self) -> None:
-        super().__init__(ClusterDecision(RedirectSettings()))
+        super().__init__(ClusterDecision(RedirectSettings()), ClusterSubscriptions(RedirectSettings()))
         self.status_writer = Peer("StatusWriter")
         self._pod_revision = 0
 

@@ -20,7 +20,7 @@ from actors.resolving.desired import Outcome, decide
 from actors.resolving.resolver_state import ResolverState
 from config.domain.ids import PolicyKey, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings
-from k8s.objects.model import LabelSelector, Node, Pod, PodQuery, Policy, PolicySpec, Requirement, Service
+from k8s.objects.model import LabelSelector, Node, Pod, Policy, PolicySpec, Requirement, Service
 from tests.unit.objects import NAME, SELECTOR, SERVICE, address_spec, pod, policy, port, service_spec
 
 ZONE_B = LabelSelector(match_labels=(("zone", "b"),))
@@ -347,22 +347,6 @@ def test_agents_and_controller_agree_on_who_is_in_force() -> None:
         assert (each.condition.state in out) == (of_agent.state in out)
         if of_agent.state in out:
             assert (each.condition.state, each.condition.message) == (of_agent.state, of_agent.message)
-
-
-def test_the_pods_to_ask_for_are_those_of_all_policies() -> None:
-    state = tell(new_cluster(), policy(DNS, name="a"), policy(DNS, name="b"), policy(address_spec(), name="c"))
-    of_service, everywhere = (PodQuery(namespace=each, selector=SELECTOR) for each in ("kube-system", ""))
-    assert state.facts.pod_queries == {of_service, everywhere}
-    state.facts.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "a"))
-    assert state.facts.pod_queries == {of_service, everywhere}
-    state.facts.remove_policy(PolicyKey(PolicyKind.LOCAL_REDIRECT, "b"))
-    assert state.facts.pod_queries == {everywhere}
-    tell(state, policy(None, name="c", faults=("spec: is wrong",)))
-    assert state.facts.pod_queries == frozenset()
-
-
-def test_an_agent_asks_for_no_pods() -> None:
-    assert tell(new_state(), policy(DNS)).facts.pod_queries == frozenset()
 
 
 def test_a_policy_that_waits_is_decided_later_and_holds_up_no_other() -> None:
