@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from actors.framework.messages import Message
 from actors.messages.reports import PolicyCondition, PolicyState
 from actors.messages.verdicts import Acceptance, ApplyVerdicts, PolicyVerdict
-from actors.resolving.backends import namespaces_of, selected_pods, serving_pods, why_no_backend
+from actors.resolving.backends import namespaces_of, selected_pods, serving_pods
 from actors.resolving.decision import Decided, reports
-from actors.resolving.desired import why_out_of_force
 from actors.resolving.facts import Facts
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.policy_facts import PolicyFacts
+from actors.resolving.reasons import why_no_backend, why_none_is_selected, why_out_of_force
 from actors.resolving.wording import also, count, redirected
 from config.settings import RedirectSettings
 from k8s.objects.model import AddressFrontend, Pod, PolicySpec
@@ -84,18 +84,12 @@ class ClusterDecision:
     def _why_no_backend(self, spec: PolicySpec, selected: list[Pod], serving: list[Pod]) -> str:
         if serving:
             return "no usable Pod is on a node that spec.config.nodeLabelSelector matches"
-        not_ready = "no Pod that spec.backend.endpointSelector matches is Ready"
         return why_no_backend(
-            selected, (), none_selected=self._why_none_is_selected(spec), none_usable=lambda _pods: not_ready
+            selected,
+            (),
+            none_selected=why_none_is_selected(namespaces_of(spec, self._redirect)),
+            none_usable="no Pod that spec.backend.endpointSelector matches is Ready",
         )
-
-    def _why_none_is_selected(self, spec: PolicySpec) -> str:
-        namespaces = namespaces_of(spec, self._redirect)
-        if namespaces is None:
-            return "no Pod matches spec.backend.endpointSelector"
-        if not namespaces:
-            return "redirect.address_backend_namespaces of the configuration allows no namespace"
-        return f"no Pod in namespace {' or '.join(sorted(namespaces))} matches spec.backend.endpointSelector"
 
     def pod_addresses(self, _facts: Facts) -> None:
         return None

@@ -1,12 +1,11 @@
-"""Which Pods are a policy's backends (rules P4, P5 and P6), or why none is. Pure."""
+"""Which Pods are a policy's backends (rules P4, P5 and P6). Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 
 from actors.resolving.frontends import Frontends
 from config.domain.addresses import Address, Endpoint, Frontend, endpoint_order
-from config.domain.ids import NamespacedName
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.model import Pod, PolicySpec, ServiceFrontend
 from k8s.objects.selector import matches
@@ -64,20 +63,3 @@ def unusable_backends(
         for frontend, port in frontends.ports
         for endpoint in {*backend_endpoints(unusable, frontend, port)} - {*backend_endpoints(usable, frontend, port)}
     )
-
-
-def why_no_backend(
-    selected: Sequence[Pod],
-    out_of_use: Container[NamespacedName],
-    *,
-    none_selected: str,
-    none_usable: Callable[[Sequence[Pod]], str],
-) -> str:
-    """Returns why none of a policy's Pods serves a frontend.
-
-    `out_of_use` are the Pods that do not serve although the API says that they are usable. `none_selected` is the
-    reason when the policy selects no Pod, and `none_usable` makes the reason when it selects some.
-    """
-    if any(pod.usable and pod.key not in out_of_use for pod in selected):
-        return "no usable Pod has an IP of the frontends' address family"
-    return none_usable(selected) if selected else none_selected

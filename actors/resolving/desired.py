@@ -1,8 +1,8 @@
-"""What one policy asks of this node, and the message that says so to operators (P7, P9, P11 to P14, P21). Pure."""
+"""What one policy asks of this node, and its state there (P7, P9, P11 to P14, P21). Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from actors.messages.backends import PolicyBackends, SelectedPod
@@ -16,15 +16,20 @@ from actors.resolving.backends import (
     serving_addresses,
     serving_pods,
     unusable_backends,
-    why_no_backend,
 )
 from actors.resolving.frontends import Frontends
 from actors.resolving.policy_facts import PolicyFacts
+from actors.resolving.reasons import (
+    out_of_use_remark,
+    why_no_backend,
+    why_none_is_selected,
+    why_none_is_usable,
+    why_out_of_force,
+)
 from actors.resolving.wording import also, count, redirected
 from config.domain.addresses import endpoint_order
 from config.domain.ids import NamespacedName, PolicyKey
 from config.settings import RedirectSettings
-from k8s.objects.claims import Loss
 from k8s.objects.model import (
     DEFAULT_AFFINITY_SECONDS,
     LabelSelector,
@@ -36,9 +41,6 @@ from k8s.objects.model import (
     ServiceFrontend,
 )
 from k8s.objects.selector import matches
-
-_NAMED_PODS = 3
-"""Number of Pods that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def decide(facts: PolicyFacts, redirect: RedirectSettings) -> Outcome:
         for frontend, port in frontends.ports
         if (endpoints := backend_endpoints(usable, frontend, port))
     )
-    none_selected = _why_none_is_selected(namespaces_of(spec, redirect))
+    none_selected = why_none_is_selected(namespaces_of(spec, redirect), "on this node")
     state, message = _state(spec, frontends, selected, out_of_use, serving, installed, none_selected)
     excluded = selected if spec.skip_redirect_from_backend else []
     desired = DesiredPolicy(
@@ -107,17 +109,6 @@ def decide(facts: PolicyFacts, redirect: RedirectSettings) -> Outcome:
     running = [pod for pod in candidates if pod.key not in facts.ended]
     checks = _checks(policy.key, spec, frontends, running, facts.unhealthy)
     return Outcome(desired=desired, condition=condition, backends=backends, checks=checks)
-
-
-def why_out_of_force(policy: Policy, loss: Loss | None) -> tuple[PolicyState, str] | None:
-    """State and message of a policy that is out of force in the whole cluster; None for any other policy."""
-    if policy.spec is None:
-        return PolicyState.INVALID, "; ".join(policy.faults)
-    if not policy.spec.enabled:
-        return PolicyState.DISABLED, "spec.enabled is false"
-    if loss is not None:
-        return PolicyState.CONFLICT, f"{loss.what} is held by {loss.winner.kind} {loss.winner.name}, which is older"
-    return None
 
 
 def _out_of_force(policy: Policy, frontends: Frontends, state: PolicyState, message: str) -> Outcome:
@@ -179,52 +170,13 @@ def _state(
     if not frontends.ports:
         return PolicyState.NO_FRONTEND, frontends.why_none
     if not installed:
-        why = why_no_backend(
-            selected,
-            out_of_use,
-            none_selected=none_selected,
-            none_usable=lambda pods: _why_none_is_usable(pods, out_of_use),
-        )
+        none_usable = why_none_is_usable(selected, out_of_use)
+        why = why_no_backend(selected, out_of_use, none_selected=none_selected, none_usable=none_usable)
         return PolicyState.NO_BACKEND, f"{why}; clients take the normal way" + also(frontends.remark)
     number = len(frontends.ports)
     which = count(number, "frontend") if len(installed) == number else f"{len(installed)} of {number} frontends"
     message = redirected(which, f"to {count(len(serving), 'local Pod')}", spec)
-    return PolicyState.ACTIVE, message + also(_out_of_use_remark(selected, out_of_use)) + also(frontends.remark)
-
-
-def _why_none_is_selected(namespaces: frozenset[str] | None) -> str:
-    """`namespaces` are those that count (P6); None means all."""
-    why = "no Pod on this node matches spec.backend.endpointSelector"
-    if namespaces is None:
-        return why
-    names = ", ".join(sorted(namespaces)) or "none"
-    return f"{why} in the namespaces that count ({names}; spec.backend.namespace names another one)"
-
-
-def _out_of_use_remark(selected: Sequence[Pod], out_of_use: Mapping[NamespacedName, str]) -> str:
-    names = [f"{pod.key} ({out_of_use[pod.key]})" for pod in selected if pod.usable and pod.key in out_of_use]
-    if not names:
-        return ""
-    are = "Pod is" if len(names) == 1 else "Pods are"
-    return f"{len(names)} Ready {are} out of use: {_listed(names)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join([*names[:_NAMED_PODS], *(["..."] if len(names) > _NAMED_PODS else [])])
-
-
-def _why_none_is_usable(selected: Sequence[Pod], out_of_use: Mapping[NamespacedName, str]) -> str:
-    names = [f"{pod.key} ({_why_unusable(pod, out_of_use)})" for pod in selected]
-    matching = "1 Pod matches" if len(selected) == 1 else f"{len(selected)} Pods match"
-    return f"{matching}, none is usable: {_listed(names)}"
-
-
-def _why_unusable(pod: Pod, out_of_use: Mapping[NamespacedName, str]) -> str:
-    if pod.terminating:
-        return "being deleted"
-    if not pod.ips:
-        return "no IP"
-    return out_of_use.get(pod.key, "not Ready") if pod.ready else "not Ready"
+    return PolicyState.ACTIVE, message + also(out_of_use_remark(selected, out_of_use)) + also(frontends.remark)
 
 
 def affinity_seconds(spec: PolicySpec, service: Service | None) -> int:

@@ -203,6 +203,14 @@ STATES: Mapping[str, tuple[Outcome, PolicyState, str]] = {
         PolicyState.NO_BACKEND,
         "no Pod on this node matches spec.backend.endpointSelector; clients take the normal way",
     ),
+    "NoBackend, no Pod in the namespace": (
+        outcome(service_spec(), service=SERVICE),
+        PolicyState.NO_BACKEND,
+        (
+            "no Pod on this node matches spec.backend.endpointSelector in the namespaces that count "
+            "(kube-system; spec.backend.namespace names another one); clients take the normal way"
+        ),
+    ),
     "NoBackend, one Pod": (
         outcome(address_spec(), [pod("a", ready=False)]),
         PolicyState.NO_BACKEND,
