@@ -45,7 +45,7 @@ def agent_specs(settings: Settings, sources: Sources, datapath: Datapath) -> Seq
         lease_age_seconds=datapath.lease_age_seconds,
         before_us=datapath.programs_before_us,
         closer=closer,
-        warnings=datapath.warnings,
+        warnings=datapath.coverage_faults,
     )
     recorder = ChildSpec(
         "DecisionRecorder",

@@ -1,4 +1,5 @@
-"""What the policies ask of the kernel: ConflictResolver -> MapWriter."""
+"""What the policies ask of the kernel (ConflictResolver -> MapWriter), and the messages by which ConflictResolver is
+asked for everything again, and tells itself to decide."""
 
 from __future__ import annotations
 

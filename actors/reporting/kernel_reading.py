@@ -59,7 +59,7 @@ def read_kernel(datapath: Datapath, closer: CloserState) -> KernelReading:
 
 def _faults(datapath: Datapath) -> frozenset[DatapathFault]:
     found = {
-        DatapathFault.NO_PODS_COVERED: datapath.warnings(),
+        DatapathFault.NO_PODS_COVERED: datapath.coverage_faults(),
         DatapathFault.OTHER_PROGRAM_FIRST: datapath.programs_before_us(),
     }
     return frozenset(fault for fault, causes in found.items() if causes)

@@ -2,7 +2,8 @@
 
 The order of writes keeps promise 2 and rule P10: everything that a frontend's row needs is written before the row, and
 removed after it.
-    counters, windows, policies, cgroups -> backends -> filter -> frontends;  removals in reverse order.
+    counters, windows, policies, backend_cgroups -> backends, members, filter -> frontends
+Removals go from right to left.
 Which policies get room when not all of them fit is decided before the first write (`actors.writing.room`). The part of
 the order that concerns frontends is in `actors.writing.frontend_rows`.
 """

@@ -1,4 +1,6 @@
-"""MapWriter: owns every row of the kernel maps that the programs do not write themselves, and attaches the programs.
+"""MapWriter: writes what the policies ask of the kernel into its maps, renews the lease, and attaches the programs.
+
+It owns the rows that the table of kernel maps in docs/architecture.md gives to `actors/writing/`.
 
 In: ApplyDesiredState (ConflictResolver), LeaseProbe (from QosTicker, through the watchers and ConflictResolver),
 SweepAffinity (AffinityAger), AffinitySliceDue (itself). Out: ResyncDesiredState (ConflictResolver), at start;

@@ -75,8 +75,8 @@ class Datapath:
         """Hook -> other software's programs that run before ours (see `bpf.lifecycle.attachments.programs_before`)."""
         return programs_before(self.bpffs, self.cgroup)
 
-    def warnings(self) -> list[str]:
-        """Reasons why calls may not be redirected although the agent works, each with its remedy."""
+    def coverage_faults(self) -> list[str]:
+        """Why no Pod's calls would be redirected, with the remedy (see `bpf.cgroups.coverage.coverage_faults`)."""
         return coverage_faults(self.cgroup)
 
     def lease_age_seconds(self) -> float:

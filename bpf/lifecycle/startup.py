@@ -54,8 +54,8 @@ def prepare(settings: DatapathSettings) -> Datapath:
         _warn_of_lost_lease(settings)
     _exempt_agent(settings.bpffs)
     datapath = Datapath(bpffs=settings.bpffs, build=build, cgroup=cgroup, lock=lock)
-    for warning in datapath.warnings():
-        _log.warning("%s", warning)
+    for fault in datapath.coverage_faults():
+        _log.warning("%s", fault)
     return datapath
 
 
