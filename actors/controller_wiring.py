@@ -29,7 +29,7 @@ from k8s.sources import resources
 from k8s.sources.kubernetes import KubernetesSource
 from k8s.sources.source import Deliver, Source
 from k8s.status.api_writer import ApiWriter
-from k8s.status.election import LEASE_SECONDS, Election
+from k8s.status.election import LEASE_DURATION_SECONDS, Election
 from k8s.status.installations import Installations
 from k8s.status.process_identity import new_identity, own_namespace
 from k8s.status.write_requests import Write, WriteAnswer
@@ -44,7 +44,7 @@ def controller_specs(settings: Settings, on_lost: Callable[[str], None]) -> Sequ
         namespace=namespace,
         identity=new_identity(),
         on_lost=on_lost,
-        installations=Installations(api, namespace, LEASE_SECONDS),
+        installations=Installations(api, namespace, LEASE_DURATION_SECONDS),
     )
 
     def source(*fixed: Resource) -> SourceFactory:

@@ -14,7 +14,7 @@ from bpf.cgroups.hierarchy import find_cgroup
 from bpf.explaining.call import Call, ClientKind, ClientName, parse_call, parse_client
 from bpf.explaining.checks import AGENT, NOT_ATTACHED, NOT_COVERED, Explanation, Verdict, explain
 from bpf.explaining.clients import KnownPod, find_client, with_namespace
-from bpf.explaining.facts import Client, Facts, Neighbour
+from bpf.explaining.facts import CallFacts, Client, Neighbour
 from bpf.explaining.installed import calling_namespaces, neighbours, read_attached, read_facts
 from bpf.inspecting.tables import table
 from bpf.lifecycle.opened_maps import opened_maps
@@ -27,10 +27,10 @@ _NOT_THE_POLICY = (AGENT, NOT_ATTACHED, NOT_COVERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ExplainedCall:
     call: Call
     client: Client
-    facts: Facts
+    facts: CallFacts
     explanation: Explanation
     installed: bool
     """Whether the kernel holds anything of ours."""
@@ -41,7 +41,7 @@ class Answer:
     """Why no agent answers; "" when one does."""
 
 
-def answer(client_text: str, call_text: str, settings: Settings) -> Answer:
+def answer(client_text: str, call_text: str, settings: Settings) -> ExplainedCall:
     """Raises WrongUsage, NoSuchPod and DatapathError."""
     call, name = parse_call(call_text), parse_client(client_text)
     pod, remark = _pod(name, settings)
@@ -53,11 +53,11 @@ def answer(client_text: str, call_text: str, settings: Settings) -> Answer:
             client = with_namespace(client, calling_namespaces(maps), host_netns)
         attached = read_attached(settings.datapath.bpffs, call.hooks, client)
         if maps is None:
-            facts = Facts(frontend=call.frontend, hooks=call.hooks, attached=attached, client=client)
+            facts = CallFacts(frontend=call.frontend, hooks=call.hooks, attached=attached, client=client)
         else:
             facts = read_facts(maps, call, client, attached)
         near = tuple(neighbours(maps, call.frontend)) if maps and facts.row is None else ()
-    return Answer(
+    return ExplainedCall(
         call=call,
         client=client,
         facts=facts,
@@ -95,7 +95,7 @@ def _policies(settings: Settings) -> tuple[list[dict[str, Any]] | None, str]:
         return None, str(error)
 
 
-def document(found: Answer) -> dict[str, object]:
+def document(found: ExplainedCall) -> dict[str, object]:
     """The JSON of `explain -o json` (docs/commands.md)."""
     explanation = found.explanation
     possible = candidates(found.call.frontend, found.policies or ()) if found.facts.row is None else ()
@@ -115,7 +115,7 @@ def document(found: Answer) -> dict[str, object]:
     }
 
 
-def text(found: Answer) -> str:
+def text(found: ExplainedCall) -> str:
     steps: list[dict[str, object]] = [
         {"check": step.check, "result": str(step.result), "detail": step.detail} for step in found.explanation.steps
     ]
@@ -123,7 +123,7 @@ def text(found: Answer) -> str:
     return f"from {found.client.name}{place}\nto {found.call}\n\n{table(steps)}\n{summary(found)}"
 
 
-def summary(found: Answer) -> str:
+def summary(found: ExplainedCall) -> str:
     """Returns one sentence that says what happens, and which policy and field cause it."""
     steps, policy = found.explanation.steps, found.facts.policy
     why = steps[-1].why
@@ -140,7 +140,7 @@ def summary(found: Answer) -> str:
     return f"policy {policy} leaves the call alone, since {why}{unless}"
 
 
-def _redirect(found: Answer) -> str:
+def _redirect(found: ExplainedCall) -> str:
     policy, backends = found.facts.policy, found.explanation.backends
     if found.explanation.affinity:
         kept = f"{found.explanation.affinity}, which the client keeps by spec.config.sessionAffinity"
@@ -150,7 +150,7 @@ def _redirect(found: Answer) -> str:
     return f"policy {policy} redirects the call to {which}, as spec.backend says"
 
 
-def _left_behind(found: Answer) -> str:
+def _left_behind(found: ExplainedCall) -> str:
     """What the answer adds when no agent maintains the rows; "" when one does."""
     if not found.silence:
         return ""

@@ -11,7 +11,7 @@ from typing import Protocol
 from actors.framework.actor import AgentActor, OwnedThread
 
 
-class Election(Protocol):
+class RunnableElection(Protocol):
     """The part of `k8s.status.election.Election` that runs and ends the election; only this actor uses it."""
 
     def run(self) -> None: ...
@@ -22,7 +22,7 @@ class Election(Protocol):
 
 
 class LeaderElector(AgentActor):
-    def __init__(self, *, election: Election) -> None:
+    def __init__(self, *, election: RunnableElection) -> None:
         super().__init__()
         self._election = election
 

@@ -48,7 +48,7 @@ class _Child:
     spec: ChildSpec
     ref: pykka.ActorRef[Any] | None = None
     restarts: int = 0
-    planned: tuple[float, ...] = ()
+    planned_at: tuple[float, ...] = ()
     """time.monotonic() at which each restart within the window was planned."""
     restart_at: float | None = None
     """time.monotonic() of the restart that is due next; None while the actor runs."""
@@ -56,9 +56,9 @@ class _Child:
     pinged_at: float = 0.0
 
 
-def within_window(planned: Iterable[float], now: float) -> tuple[float, ...]:
+def within_window(times: Iterable[float], now: float) -> tuple[float, ...]:
     """Returns those of these times that RESTART_WINDOW_SECONDS before `now` include."""
-    return tuple(each for each in planned if each > now - RESTART_WINDOW_SECONDS)
+    return tuple(each for each in times if each > now - RESTART_WINDOW_SECONDS)
 
 
 def restart_delay(recent: int, jitter: float) -> float | None:
@@ -134,13 +134,13 @@ class Supervisor(AgentActor):
 
     def _plan_restart(self, child: _Child) -> None:
         now = time.monotonic()
-        child.planned = within_window(child.planned, now)
-        delay = restart_delay(len(child.planned), random.random())  # noqa: S311  (jitter, no secret)
+        child.planned_at = within_window(child.planned_at, now)
+        delay = restart_delay(len(child.planned_at), random.random())  # noqa: S311  (jitter, no secret)
         if delay is None:
             limit = f"{RESTART_LIMIT} times within {RESTART_WINDOW_SECONDS:g} s"
             self._on_fatal(f"{child.spec.name} failed more than {limit}")
             return
-        child.planned += (now,)
+        child.planned_at += (now,)
         child.restart_at = now + delay
         _log.warning("restarting %s in %.2f s", child.spec.name, delay)
         timer = threading.Timer(delay, self._wake)

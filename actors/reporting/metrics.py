@@ -45,7 +45,7 @@ class AgentMetrics:
                 conditions=conditions,
                 read=read,
                 restarts=lambda: self.restarts,
-                heard=lambda: self.heard,
+                heard_at=lambda: self.heard_at,
                 on_read_error=self._count_read_error,
             )
         )
@@ -102,7 +102,7 @@ class AgentMetrics:
         self.restarts: dict[str, int] = {}
         """Actor -> number of restarts. The dict is replaced and never changed, since a scrape reads it in another
         thread."""
-        self.heard: dict[SourceName, float] = {}
+        self.heard_at: dict[SourceName, float] = {}
         """Source -> the newest `k8s.sources.source.Heard.heard_at`. The dict is replaced as well."""
 
     def count_checks(self, count: CheckCount) -> None:

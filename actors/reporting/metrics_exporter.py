@@ -82,7 +82,7 @@ class MetricsExporter(AgentActor):
 
     def _on_source_heard(self, message: SourceHeard) -> None:
         if message.heard_at is not None:  # None: a part of the source is new; keep the former time
-            self._metrics.heard = {**self._metrics.heard, message.source: message.heard_at}
+            self._metrics.heard_at = {**self._metrics.heard_at, message.source: message.heard_at}
         if message.relist_reason:
             self._metrics.source_relists.labels(message.source.value, message.relist_reason).inc()
 

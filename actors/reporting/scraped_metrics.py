@@ -32,13 +32,13 @@ class ScrapedMetrics(Collector):
         conditions: Callable[[], list[PolicyCondition]],
         read: Callable[[], KernelReading] | None,
         restarts: Callable[[], Mapping[str, int]],
-        heard: Callable[[], Mapping[SourceName, float]],
+        heard_at: Callable[[], Mapping[SourceName, float]],
         on_read_error: Callable[[], None],
     ) -> None:
         self._conditions = conditions
         self._read = read
         self._restarts = restarts
-        self._heard = heard
+        self._heard_at = heard_at
         self._on_read_error = on_read_error
         self._stale_closed = StaleClosed()
 
@@ -52,7 +52,7 @@ class ScrapedMetrics(Collector):
         for actor, count in self._restarts().items():
             restarts.add_metric([actor], count)
         yield restarts
-        yield _last_events(self._heard())
+        yield _last_events(self._heard_at())
         if self._read is None:
             return
         yield _unhealthy_backends(conditions)  # only an agent knows them
@@ -75,7 +75,7 @@ class ScrapedMetrics(Collector):
         return closed
 
 
-def _last_events(heard: Mapping[SourceName, float]) -> Metric:
+def _last_events(heard_at: Mapping[SourceName, float]) -> Metric:
     """A source that has nothing to hear about counts as heard now."""
     found = GaugeMetricFamily(
         f"{PREFIX}_source_last_event_seconds",
@@ -83,8 +83,8 @@ def _last_events(heard: Mapping[SourceName, float]) -> Metric:
         labels=["source"],
     )
     epoch = time.time() - time.monotonic()
-    for source, heard_at in heard.items():
-        found.add_metric([source.value], time.time() if heard_at == NOTHING_TO_HEAR else epoch + heard_at)
+    for source, at in heard_at.items():
+        found.add_metric([source.value], time.time() if at == NOTHING_TO_HEAR else epoch + at)
     return found
 
 

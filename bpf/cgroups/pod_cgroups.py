@@ -95,12 +95,12 @@ class PodCgroups:
     def _search_within_pods(self) -> None:
         """Takes thirty times as long as the ordinary search, some 20 ms for 250 Pods. So it is not repeated each time
         for a Pod whose directory does not appear."""
-        started = time.monotonic()
-        if started < self._next_nested_search:
+        started_at = time.monotonic()
+        if started_at < self._next_nested_search:
             return
         self._nested = _indexed(_walk(self._top(), into_pods=True))
-        ended = time.monotonic()
-        self._next_nested_search = ended + (ended - started) * _NESTED_PAUSE
+        ended_at = time.monotonic()
+        self._next_nested_search = ended_at + (ended_at - started_at) * _NESTED_PAUSE
 
     def _top(self) -> Directory:
         return Directory(self._level, self._root.stat().st_ino, os.fspath(self._root))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bpf.cgroups.pod_cgroups import MAX_LEVELS
-from bpf.explaining.facts import Facts
+from bpf.explaining.facts import CallFacts
 from bpf.maps.packing import client_place
 from bpf.maps.rows import FrontendFlag, FrontendRow, PassReason
 from config.domain.addresses import Endpoint
@@ -70,7 +70,7 @@ class Explanation:
     steps: tuple[Step, ...]
 
 
-def explain(facts: Facts) -> Explanation:
+def explain(facts: CallFacts) -> Explanation:
     """Checks in order, up to the first one that keeps the call from being redirected."""
     steps: list[Step] = []
     affinity: Endpoint | None = None
@@ -92,7 +92,7 @@ def explain(facts: Facts) -> Explanation:
     )
 
 
-def _attached(facts: Facts) -> Step:
+def _attached(facts: CallFacts) -> Step:
     hooks = " and ".join(facts.hooks)
     if not facts.attached.missing:
         detail = f"{hooks} on cgroup {_place(facts)}"
@@ -107,7 +107,7 @@ def _attached(facts: Facts) -> Step:
     )
 
 
-def _covered(facts: Facts) -> Step:
+def _covered(facts: CallFacts) -> Step:
     client, cgroup = facts.client, facts.attached.cgroup_id
     if client.runtime_class:
         kernel = f"spec.runtimeClassName ({client.runtime_class}) gives the Pod a kernel of its own"
@@ -136,7 +136,7 @@ def _covered(facts: Facts) -> Step:
     return Step(check="covered", result=Result.NO, detail=where, ends=NOT_COVERED, why=why)
 
 
-def _first(facts: Facts) -> Step:
+def _first(facts: CallFacts) -> Step:
     found = {hook: names for hook, names in facts.attached.before.items() if hook in facts.hooks}
     if not found:
         return Step(check="first", result=Result.YES, detail="no program of other software runs before ours")
@@ -150,20 +150,20 @@ def _first(facts: Facts) -> Step:
     )
 
 
-def _port(facts: Facts) -> Step:
+def _port(facts: CallFacts) -> Step:
     port = facts.frontend.port
     if facts.port_bit:
         return Step(check="port", result=Result.YES, detail=f"a frontend or backend has port {port}")
     return _no_frontend("port", f"no frontend or backend has port {port}")
 
 
-def _address(facts: Facts) -> Step:
+def _address(facts: CallFacts) -> Step:
     if facts.frontend_bit:
         return Step(check="address", result=Result.YES, detail="the filter lets address, port and protocol through")
     return _no_frontend("address", f"no frontend or backend is {facts.frontend}")
 
 
-def _frontend(facts: Facts) -> Step:
+def _frontend(facts: CallFacts) -> Step:
     if facts.row is not None:
         return Step(check="frontend", result=Result.YES, detail=f"a frontend of policy {facts.policy}")
     return _no_frontend("frontend", f"{facts.frontend} is not a frontend")
@@ -173,7 +173,7 @@ def _no_frontend(check: str, detail: str) -> Step:
     return Step(check=check, result=Result.NO, detail=detail, ends=NO_FRONTEND, why=detail)
 
 
-def _agent(facts: Facts) -> Step:
+def _agent(facts: CallFacts) -> Step:
     why = "the client is the agent itself, which no policy redirects (rule P17)"
     within, agent = facts.client.within, facts.agent_cgroup
     if within is None:
@@ -187,7 +187,7 @@ def _agent(facts: Facts) -> Step:
     return Step(check="agent", result=Result.UNKNOWN, detail=detail, unless="the call is the agent's own (rule P17)")
 
 
-def _lease(facts: Facts) -> Step:
+def _lease(facts: CallFacts) -> Step:
     if not facts.lease_ns:
         return Step(check="lease", result=Result.NO, detail="datapath.lease_seconds is 0: there is no lease")
     seconds = facts.lease_ns / NANOSECONDS
@@ -199,7 +199,7 @@ def _lease(facts: Facts) -> Step:
     return Step(check="lease", result=Result.YES, detail=detail, ends=PassReason.LEASE.label, why=why)
 
 
-def _from_host(facts: Facts) -> Step:
+def _from_host(facts: CallFacts) -> Step:
     if not _row(facts).flags & FrontendFlag.NO_HOST:
         detail = "the policy redirects processes of the host as well"
         return Step(check="from_host", result=Result.NO, detail=detail)
@@ -224,7 +224,7 @@ def _from_host(facts: Facts) -> Step:
     )
 
 
-def _from_backend(facts: Facts) -> Step:
+def _from_backend(facts: CallFacts) -> Step:
     row, client = _row(facts), facts.client
     if row.skip_from > row.skip_to:
         detail = "the policy exempts no Pods (spec.config.skipRedirectFromBackend), or selects none"
@@ -258,7 +258,7 @@ def _looked_up(row: FrontendRow, ancestors: tuple[int, ...], top_level: int | No
     return ancestors[first : last + 1] if last >= 0 else ()
 
 
-def _percentage(facts: Facts) -> Step:
+def _percentage(facts: CallFacts) -> Step:
     percentage = _row(facts).percentage
     if percentage == 100:
         return Step(check="percentage", result=Result.YES, detail="the policy redirects all clients")
@@ -277,19 +277,19 @@ def _percentage(facts: Facts) -> Step:
     return Step(check="percentage", result=Result.NO, detail=why, ends=PassReason.PERCENTAGE.label, why=why)
 
 
-def _bound(_facts: Facts) -> Step:
+def _bound(_facts: CallFacts) -> Step:
     detail = "depends on the socket: one that is bound to a device is left alone; this explains one that is not"
     return Step(check="bound", result=Result.UNKNOWN, detail=detail)
 
 
-def _socket(_facts: Facts) -> Step:
+def _socket(_facts: CallFacts) -> Step:
     detail = (
         "depends on the socket: one that was redirected before keeps its backend (rule P16); this explains a new one"
     )
     return Step(check="socket", result=Result.UNKNOWN, detail=detail)
 
 
-def _affinity(facts: Facts) -> Step:
+def _affinity(facts: CallFacts) -> Step:
     row, held = _row(facts), facts.affinity
     if not row.affinity_seconds:
         return Step(check="affinity", result=Result.NO, detail="the policy has no session affinity")
@@ -306,13 +306,13 @@ def _affinity(facts: Facts) -> Step:
     return Step(check="affinity", result=Result.YES, detail=detail, chosen=held.backend)
 
 
-def _backend(facts: Facts) -> Step:
+def _backend(facts: CallFacts) -> Step:
     names = ", ".join(map(str, facts.backends))
     detail = names if len(facts.backends) == 1 else f"one of {names}"
     return Step(check="backend", result=Result.YES, detail=f"the frontend leads to {detail}")
 
 
-def _limit(facts: Facts) -> Step:
+def _limit(facts: CallFacts) -> Step:
     limit = _row(facts).limit
     if not limit:
         return Step(check="limit", result=Result.NO, detail="the policy has no limit")
@@ -329,7 +329,7 @@ def _limit(facts: Facts) -> Step:
     return Step(check="limit", result=Result.YES, detail=detail, ends=PassReason.QOS.label, why=why)
 
 
-def _shadow(facts: Facts) -> Step:
+def _shadow(facts: CallFacts) -> Step:
     if not _row(facts).flags & FrontendFlag.SHADOW:
         return Step(check="shadow", result=Result.NO, detail="the policy is in mode Redirect")
     why = "spec.config.mode is Shadow; in mode Redirect it would redirect the call"
@@ -338,20 +338,20 @@ def _shadow(facts: Facts) -> Step:
     )
 
 
-def _row(facts: Facts) -> FrontendRow:
+def _row(facts: CallFacts) -> FrontendRow:
     assert facts.row is not None  # otherwise the check `frontend` was the last one
     return facts.row
 
 
-def _place(facts: Facts) -> str:
+def _place(facts: CallFacts) -> str:
     return facts.attached.cgroup or f"with the id {facts.attached.cgroup_id}"
 
 
-def _unknown(facts: Facts, what: str) -> str:
+def _unknown(facts: CallFacts, what: str) -> str:
     return f"{what} is unknown" + (f": {facts.client.remark}" if facts.client.remark else "")
 
 
-CHECKS: tuple[Callable[[Facts], Step], ...] = (
+CHECKS: tuple[Callable[[CallFacts], Step], ...] = (
     # before our programs
     _attached,
     _covered,

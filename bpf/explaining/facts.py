@@ -61,7 +61,7 @@ class Attached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class CallFacts:
     frontend: Frontend
     hooks: tuple[str, ...]
     attached: Attached

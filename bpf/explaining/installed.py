@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
 from bpf.explaining.call import Call
-from bpf.explaining.facts import Attached, Client, Facts, Neighbour
+from bpf.explaining.facts import Attached, CallFacts, Client, Neighbour
 from bpf.lifecycle.attachments import attachments, programs_before
 from bpf.maps import packing
 from bpf.maps.pinned_maps import PinnedMaps
@@ -53,14 +53,14 @@ def read_attached(bpffs: Path, hooks: tuple[str, ...], client: Client) -> Attach
     )
 
 
-def read_facts(maps: PinnedMaps, call: Call, client: Client, attached: Attached) -> Facts:
+def read_facts(maps: PinnedMaps, call: Call, client: Client, attached: Attached) -> CallFacts:
     frontend, filtered = call.frontend, maps["filter"].lookup(packing.ONLY_KEY) or bytes(maps["filter"].value_size)
     port_bit, frontend_bit = (bool(filtered[i // 8] >> i % 8 & 1) for i in packing.filter_bits(frontend))
     config = maps.config()
     row, backends = _read_row(maps, frontend)
     policy = maps.policy(row.policy_id) if row else None
     affinity, clients = _affinity(maps, row, client) if row and row.affinity_seconds else (None, 0)
-    return Facts(
+    return CallFacts(
         frontend=frontend,
         hooks=call.hooks,
         attached=attached,

@@ -75,9 +75,9 @@ class _Build:
             yield lost
 
     def _named(self, decision: Decision) -> NamedDecision:
-        since = time.monotonic_ns() - decision.time_ns
+        age_ns = time.monotonic_ns() - decision.time_ns
         return NamedDecision(
-            time=rfc3339((time.time_ns() - since) / 1e9),
+            time=rfc3339((time.time_ns() - age_ns) / 1e9),
             hook=decision.hook,
             client=self._clients.name(decision.cgroup_id, is_host=self._is_host(decision)),
             client_netns=decision.client_netns,

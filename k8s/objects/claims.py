@@ -40,7 +40,7 @@ class Claimant:
 
 def age(policy: Policy) -> Age:
     """A sort key that puts older policies first: by creation time (none counts as oldest), then name, then kind."""
-    return policy.created, policy.key.name, policy.key.kind
+    return policy.created_at, policy.key.name, policy.key.kind
 
 
 def claims_of(policy: Policy, frontends: Iterable[Frontend]) -> frozenset[Claim]:

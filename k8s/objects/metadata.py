@@ -42,7 +42,7 @@ def derived_policy_id(kind: str, uid: str, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest()) or 1
 
 
-def read_created(metadata: Fields) -> str:
+def read_created_at(metadata: Fields) -> str:
     """creationTimestamp in UTC and whole seconds, as the API server keeps it, so that strings sort by time.
 
     "" when it is absent or faulty.

@@ -126,7 +126,7 @@ class Policy:
     policy_id: int
     """1 to 2^32-1: from the annotation, else derived from the uid, else from the name."""
     policy_id_explicit: bool = False
-    created: str = ""
+    created_at: str = ""
     """creationTimestamp (RFC 3339 in UTC, so that strings sort by time); "" counts as oldest."""
     spec: PolicySpec | None
     faults: tuple[str, ...] = ()

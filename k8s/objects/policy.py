@@ -16,7 +16,7 @@ from config.keys import MAX_UINT32
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.addresses import why_no_target
 from k8s.objects.health_check import read_health_check
-from k8s.objects.metadata import MAX_POLICY_ID, check_name, derived_policy_id, key_name, read_created
+from k8s.objects.metadata import MAX_POLICY_ID, check_name, derived_policy_id, key_name, read_created_at
 from k8s.objects.model import MAX_AFFINITY_SECONDS, AddressFrontend, Policy, PolicySpec, ServiceFrontend
 from k8s.objects.ports import check_partners, read_ports
 from k8s.objects.selector import read_selector
@@ -51,7 +51,7 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
     if metadata.report is report:
         check_name(metadata)
     name = key_name(metadata.get("name"))
-    created = read_created(metadata)
+    created_at = read_created_at(metadata)
     asked_id = None if is_balancing else _read_policy_id(metadata)
     spec = _read_balancing_spec(fields, redirect) if is_balancing else _read_spec(fields, redirect)
     uid, generation = metadata.get("uid"), metadata.get("generation")
@@ -62,7 +62,7 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
         generation=generation if isinstance(generation, int) else 0,
         policy_id=asked_id or derived_policy_id(kind, uid, name),
         policy_id_explicit=asked_id is not None,
-        created=created,
+        created_at=created_at,
         spec=None if report.faults else spec,
         faults=report.all_faults(),
         unknown_fields=tuple(map(str, report.unknown)),

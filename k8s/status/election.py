@@ -1,10 +1,10 @@
 """Which of the controller's processes leads: an election over a Lease, as client-go does it, on our own API access.
 
-Whoever holds the Lease leads, and renews it. A process that sees a Lease unchanged for LEASE_SECONDS by its own clock
-takes it; the API server lets only one of several do so, by the object's resourceVersion. While the API server is away
-nobody can take the Lease, so an outage only suspends the leader: it stops writing before its Lease could end, and goes
-on as soon as it has renewed it, unless another process took it first. At most one installation in the cluster leads
-(`k8s.status.installations`). Why this is not the client library's election: docs/decisions/0011-leader-election.md.
+Whoever holds the Lease leads, and renews it. A process that sees a Lease unchanged for LEASE_DURATION_SECONDS by its
+own clock takes it; the API server lets only one of several do so, by the object's resourceVersion. While the API server
+is away nobody can take the Lease, so an outage only suspends the leader: it stops writing before its Lease could end,
+and goes on as soon as it has renewed it, unless another process took it first. At most one installation in the cluster
+leads (`k8s.status.installations`). Why it is not the client library: docs/decisions/0011-leader-election.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from k8s.status.installations import Installations, Rival
 
 _log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15
+LEASE_DURATION_SECONDS = 15
 """Another process takes over when the leader has not renewed the Lease for this long."""
 LEADS_SECONDS = 10
 """A leader stops writing when it could not renew the Lease for this long."""
@@ -146,14 +146,16 @@ class Election:
         """Raises ApiError, Unreachable."""
         lease = self._read()
         if lease is None:
-            body = new_lease(self._namespace, self.identity, _now(), LEASE_SECONDS)
+            body = new_lease(self._namespace, self.identity, _now(), LEASE_DURATION_SECONDS)
             self._observe(read_record(self._api.send("POST", leases_path(self._namespace), body, timeouts=_TIMEOUTS)))
             return True
         self._observe(read_record(lease))
         is_held = self._record.holder not in ("", self.identity)
-        if is_held and time.monotonic() - self._changed_at < LEASE_SECONDS:
+        if is_held and time.monotonic() - self._changed_at < LEASE_DURATION_SECONDS:
             return False
-        self._observe(read_record(self._replace(held_lease(lease, self.identity, _now(), LEASE_SECONDS), _TIMEOUTS)))
+        self._observe(
+            read_record(self._replace(held_lease(lease, self.identity, _now(), LEASE_DURATION_SECONDS), _TIMEOUTS))
+        )
         return True
 
     def _read(self, timeouts: Timeouts = _TIMEOUTS) -> Raw | None:
@@ -218,7 +220,9 @@ class Election:
                 _log.info("gave up the Lease")
         except (ApiError, Unreachable) as error:
             _log.info(
-                "cannot give up the Lease, so the next leader waits up to %s s for its end: %s", LEASE_SECONDS, error
+                "cannot give up the Lease, so the next leader waits up to %s s for its end: %s",
+                LEASE_DURATION_SECONDS,
+                error,
             )
 
     def _log_change(self, what: str, failure: str = "") -> None:

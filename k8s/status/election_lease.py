@@ -45,17 +45,17 @@ def read_record(lease: Raw) -> LeaseRecord:
     )
 
 
-def new_lease(namespace: str, identity: str, now: datetime, lease_seconds: int) -> Raw:
+def new_lease(namespace: str, identity: str, now: datetime, lease_duration_seconds: int) -> Raw:
     """The body of a create request."""
     return {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {"name": NAME, "namespace": namespace},
-        "spec": _spec({}, LeaseRecord(holder=identity, acquired_at=now, renewed_at=now), lease_seconds),
+        "spec": _spec({}, LeaseRecord(holder=identity, acquired_at=now, renewed_at=now), lease_duration_seconds),
     }
 
 
-def held_lease(lease: Raw, identity: str, now: datetime, lease_seconds: int) -> Raw:
+def held_lease(lease: Raw, identity: str, now: datetime, lease_duration_seconds: int) -> Raw:
     """The body of an update by which `identity` takes or renews the Lease.
 
     It keeps the resourceVersion, so that the API server refuses the update (409) if somebody else was quicker.
@@ -68,7 +68,7 @@ def held_lease(lease: Raw, identity: str, now: datetime, lease_seconds: int) -> 
         renewed_at=now,
         transitions=record.transitions if is_ours else record.transitions + 1,
     )
-    return {**lease, "spec": _spec(lease, held, lease_seconds)}
+    return {**lease, "spec": _spec(lease, held, lease_duration_seconds)}
 
 
 def released_lease(lease: Raw, now: datetime) -> Raw:
@@ -78,12 +78,12 @@ def released_lease(lease: Raw, now: datetime) -> Raw:
     return {**lease, "spec": _spec(lease, released, 1)}
 
 
-def _spec(lease: Raw, record: LeaseRecord, lease_seconds: int) -> Raw:
+def _spec(lease: Raw, record: LeaseRecord, lease_duration_seconds: int) -> Raw:
     """Keeps the fields of the present spec that the election does not use."""
     return {
         **(lease.get("spec") or {}),
         "holderIdentity": record.holder,
-        "leaseDurationSeconds": lease_seconds,
+        "leaseDurationSeconds": lease_duration_seconds,
         "acquireTime": _written_time(record.acquired_at),
         "renewTime": _written_time(record.renewed_at),
         "leaseTransitions": record.transitions,

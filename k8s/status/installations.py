@@ -44,10 +44,10 @@ class Rival:
 class Installations:
     """For one thread."""
 
-    def __init__(self, api: Api, namespace: str, lease_seconds: float) -> None:
+    def __init__(self, api: Api, namespace: str, lease_duration_seconds: float) -> None:
         self._api = api
         self._namespace = namespace
-        self._lease_seconds = lease_seconds
+        self._lease_duration_seconds = lease_duration_seconds
         self._seen: dict[str, tuple[Rival, float]] = {}
         """Namespace -> its leader as seen last, and time.monotonic() at which that last changed. So the clocks of other
         machines are not compared with ours."""
@@ -71,7 +71,7 @@ class Installations:
             namespace: self._seen[namespace] if self._is_known(rival) else (rival, now)
             for namespace, rival in found.items()
         }
-        live = [rival for rival, since in self._seen.values() if now - since < self._lease_seconds]
+        live = [rival for rival, since in self._seen.values() if now - since < self._lease_duration_seconds]
         return tuple(sorted(live, key=lambda rival: rival.seniority))
 
     def was_elected_before_us(self, rival: Rival) -> bool:

@@ -60,7 +60,7 @@ def policy(
     created: str = "",
     faults: tuple[str, ...] = (),
 ) -> Policy:
-    return Policy(key=PolicyKey(kind, name), policy_id=policy_id, created=created, spec=spec, faults=faults)
+    return Policy(key=PolicyKey(kind, name), policy_id=policy_id, created_at=created, spec=spec, faults=faults)
 
 
 def pod(

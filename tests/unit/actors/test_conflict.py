@@ -40,7 +40,7 @@ class Claimant:
 
     @property
     def age(self) -> Age:
-        return age(Policy(key=self.key, policy_id=1, created=self.created, spec=None))
+        return age(Policy(key=self.key, policy_id=1, created_at=self.created, spec=None))
 
 
 def claimant(name: str, *claims: Claim, created: str = "", kind: PolicyKind = PolicyKind.LOCAL_REDIRECT) -> Claimant:

@@ -10,7 +10,7 @@ import pytest
 
 from k8s.api.errors import ApiError, Unreachable
 from k8s.status import election, installations
-from k8s.status.election import LEASE_SECONDS, Election
+from k8s.status.election import LEASE_DURATION_SECONDS, Election
 from k8s.status.installations import Installations
 
 LEASES = "/apis/coordination.k8s.io/v1/leases"
@@ -111,7 +111,7 @@ class Candidates:
                 namespace=self.namespace,
                 identity=name,
                 on_lost=self.lost[name].append,
-                installations=Installations(client, self.namespace, LEASE_SECONDS),
+                installations=Installations(client, self.namespace, LEASE_DURATION_SECONDS),
             )
             made.when_elected(lambda: self.elected.append(name))
             self.all[name] = made

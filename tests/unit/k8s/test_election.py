@@ -13,7 +13,7 @@ import pytest
 from k8s.api.client import Api, Timeouts
 from k8s.api.errors import ApiError, Unreachable
 from k8s.status import election as module
-from k8s.status.election import LEASE_SECONDS, Election
+from k8s.status.election import LEASE_DURATION_SECONDS, Election
 from k8s.status.installations import Installations
 from tests.unit.api_server import api_server, hang, page, refusal
 from tests.unit.k8s.candidates import Candidates, Client, LeaseServer, replace_clocks
@@ -26,7 +26,7 @@ def candidates(monkeypatch: pytest.MonkeyPatch) -> Candidates:
 
 
 def new_election(api: Any) -> Election:
-    installations = Installations(api, "elf", LEASE_SECONDS)
+    installations = Installations(api, "elf", LEASE_DURATION_SECONDS)
     return Election(api=api, namespace="elf", identity="a", on_lost=print, installations=installations)
 
 

@@ -282,7 +282,7 @@ def test_without_annotation_the_number_comes_from_the_uid_else_from_the_name() -
     ],
 )
 def test_p8_creation_times_are_normalised_so_that_they_sort(value: object) -> None:
-    assert parse(changed("metadata/creationTimestamp", value)).created == "2026-01-31T12:00:00Z"
+    assert parse(changed("metadata/creationTimestamp", value)).created_at == "2026-01-31T12:00:00Z"
 
 
 def test_of_a_balancing_policy_only_the_frontend_is_read() -> None:
