@@ -10,10 +10,8 @@ from typing import Any
 
 from config.domain.names import DNS_LABEL, DNS_SUBDOMAIN
 from config.input.faults import WrongValue
-from config.input.values import Reader, boolean, list_of, one_of, text, whole_number
+from config.input.values import MAX_UINT32, Reader, boolean, list_of, one_of, text, whole_number
 from config.settings import ANY_NAMESPACE
-
-MAX_UINT32 = 2**32 - 1
 
 
 def node_name(raw: object) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from config.input.faults import Report, shown
 from config.input.fields import Fields
 from config.input.parsing import FileFault, parse_yaml
-from config.keys import ENVIRONMENT, MAX_UINT32, READERS, names_in
+from config.input.values import MAX_UINT32
+from config.keys import ENVIRONMENT, READERS, names_in
 from config.settings import (
     DatapathSettings,
     HealthSettings,

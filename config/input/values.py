@@ -11,6 +11,8 @@ from config.input.faults import WrongValue
 T = TypeVar("T")
 Reader: TypeAlias = Callable[[object], T]
 
+MAX_UINT32 = 2**32 - 1
+
 _DIGITS = re.compile(r"[0-9]{1,12}")
 
 

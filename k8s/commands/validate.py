@@ -22,7 +22,8 @@ from k8s.objects.documents import Document, read_documents
 from k8s.objects.identity import POLICY_KINDS, identity, identity_text
 from k8s.objects.metadata import display_name
 from k8s.objects.model import AddressFrontend, Policy
-from k8s.objects.policy import API_VERSION, SERVICE_ID_ANNOTATION, parse_policy
+from k8s.objects.policy import API_VERSION, parse_policy
+from k8s.objects.policy_id import SERVICE_ID_ANNOTATION
 from k8s.sources.manifest_files import read_file
 
 GROUP, _, _ = API_VERSION.partition("/")

@@ -1,4 +1,4 @@
-"""Object metadata: names, creation time, labels, and the derived id of a policy. Pure."""
+"""Object metadata: names, creation time and labels. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from config.domain.names import DNS_LABEL, DNS_SUBDOMAIN
 from config.input.faults import Report, WrongValue, shown
 from config.input.fields import Fields
 
-MAX_POLICY_ID = 2**32 - 1
-"""Kernel rows have 32 bits for it."""
 MAX_NAME = 253
 
 
@@ -34,12 +32,6 @@ def key_name(raw: object) -> str:
     # Two names that differ only after the cut must stay two objects.
     digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
     return f"{name[:40]}...{digest}"
-
-
-def derived_policy_id(kind: str, uid: str, name: str) -> int:
-    """The same on every node and after every restart, and never 0."""
-    seed = uid or f"{kind}/{name}"
-    return int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest()) or 1
 
 
 def read_created_at(metadata: Fields) -> str:

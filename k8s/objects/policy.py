@@ -12,17 +12,17 @@ from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.domain.names import DNS_LABEL
 from config.input.faults import Report, shown
 from config.input.fields import Fields
-from config.keys import MAX_UINT32
+from config.input.values import MAX_UINT32
 from config.settings import ANY_NAMESPACE, RedirectSettings
 from k8s.objects.addresses import why_no_target
 from k8s.objects.health_check import read_health_check
-from k8s.objects.metadata import MAX_POLICY_ID, check_name, derived_policy_id, key_name, read_created_at
+from k8s.objects.metadata import check_name, key_name, read_created_at
 from k8s.objects.model import MAX_AFFINITY_SECONDS, AddressFrontend, Policy, PolicySpec, ServiceFrontend
+from k8s.objects.policy_id import derived_policy_id, read_policy_id
 from k8s.objects.ports import check_partners, read_ports
 from k8s.objects.selector import read_selector
 
 API_VERSION = "balancing.elf.io/v1beta1"
-SERVICE_ID_ANNOTATION = "balancing.elf.io/serviceId"
 _LABEL_RULE = "a DNS label (up to 63 lower-case letters, digits or '-')"
 _TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 _CONFIG_FIELDS = (
@@ -52,7 +52,7 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
         check_name(metadata)
     name = key_name(metadata.get("name"))
     created_at = read_created_at(metadata)
-    asked_id = None if is_balancing else _read_policy_id(metadata)
+    asked_id = None if is_balancing else read_policy_id(metadata)
     spec = _read_balancing_spec(fields, redirect) if is_balancing else _read_spec(fields, redirect)
     uid, generation = metadata.get("uid"), metadata.get("generation")
     uid = uid if isinstance(uid, str) else ""
@@ -67,13 +67,6 @@ def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
         faults=report.all_faults(),
         unknown_fields=tuple(map(str, report.unknown)),
     )
-
-
-def _read_policy_id(metadata: Fields) -> int | None:
-    annotations = metadata.mapping("annotations")
-    if annotations is None:
-        return None
-    return annotations.integer(SERVICE_ID_ANNOTATION, 1, MAX_POLICY_ID, quoted=True)
 
 
 def _read_balancing_spec(fields: Fields, redirect: RedirectSettings) -> PolicySpec | None:
