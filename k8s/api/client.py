@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
@@ -24,10 +24,10 @@ from kubernetes.config import ConfigException, load_incluster_config, load_kube_
 from config.domain.addresses import Address
 from k8s.api.errors import Silence, Unreachable, api_error
 from k8s.api.trouble import SourceConfigError
+from k8s.objects.raw import Raw
 
 _log = logging.getLogger(__name__)
 
-Raw: TypeAlias = dict[str, Any]
 _POOL_SIZE = 32
 """Connections that are kept open. Each watch holds one, and there are seldom more watches than this."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1"

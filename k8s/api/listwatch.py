@@ -30,7 +30,7 @@ from collections.abc import Callable
 
 from config.backoff import Backoff
 from k8s.api.absence import is_absent
-from k8s.api.client import Api, Raw, WatchStream
+from k8s.api.client import Api, WatchStream
 from k8s.api.errors import REFUSALS, ApiError, Silence, Unreachable, api_error
 from k8s.api.object_reader import ObjectReader
 from k8s.api.resource import Reduce, Resource
@@ -39,6 +39,7 @@ from k8s.api.trouble import TroubleKind
 from k8s.api.trouble_log import TroubleLog, advice
 from k8s.objects.identity import Identity, raw_identity
 from k8s.objects.model import KubeObject
+from k8s.objects.raw import Raw
 
 _log = logging.getLogger(__name__)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from config.domain.ids import PolicyKind
 from k8s.objects.model import KubeObject
 from k8s.objects.policy import API_VERSION
+from k8s.objects.raw import Raw
 
-Reduce: TypeAlias = Callable[[dict[str, Any]], KubeObject]
+Reduce: TypeAlias = Callable[[Raw], KubeObject]
 """Raises ObjectError."""
 
 _PLURALS = {PolicyKind.LOCAL_REDIRECT: "localredirectpolicies", PolicyKind.BALANCING: "balancingpolicies"}

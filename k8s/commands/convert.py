@@ -23,6 +23,7 @@ from k8s.objects.documents import Document, read_documents
 from k8s.objects.identity import POLICY_KINDS
 from k8s.objects.metadata import key_name
 from k8s.objects.policy import parse_policy
+from k8s.objects.raw import raw_metadata
 from k8s.sources.manifest_files import read_file
 
 _WIDTH = 118
@@ -94,8 +95,7 @@ def _checked(conversion: Conversion, redirect: RedirectSettings) -> Conversion:
 
 
 def _metadata(document: Document, name: str) -> str:
-    metadata = document.raw.get("metadata")
-    return key_name(metadata.get(name)) if isinstance(metadata, dict) else ""
+    return key_name(raw_metadata(document.raw).get(name))
 
 
 def _text(conversion: Conversion) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from config.domain.ids import PolicyKind
 from config.domain.names import DNS_LABEL
@@ -20,6 +19,7 @@ from k8s.objects.metadata import check_name
 from k8s.objects.model import AddressFrontend, LabelSelector, PortSpec, ServiceFrontend
 from k8s.objects.policy import API_VERSION, read_frontend
 from k8s.objects.ports import check_partners, read_ports
+from k8s.objects.raw import Raw
 from k8s.objects.selector import read_selector
 
 KIND = "CiliumLocalRedirectPolicy"
@@ -72,7 +72,7 @@ def convert_cilium_policy(document: Document, name: str, redirect: RedirectSetti
     return Conversion(source=source, objects=(policy,), remarks=remarks)
 
 
-def port_entries(ports: Iterable[PortSpec]) -> list[dict[str, Any]]:
+def port_entries(ports: Iterable[PortSpec]) -> list[Raw]:
     return [
         {"port": each.port, "protocol": str(each.protocol), **({"name": each.name} if each.name else {})}
         for each in ports
@@ -84,7 +84,7 @@ def _in_small_letters(ports: tuple[PortSpec, ...]) -> tuple[PortSpec, ...]:
     return tuple(replace(each, name=each.name.lower()) for each in ports)
 
 
-def _matcher(frontend: ServiceFrontend | AddressFrontend, ports: tuple[PortSpec, ...]) -> dict[str, Any]:
+def _matcher(frontend: ServiceFrontend | AddressFrontend, ports: tuple[PortSpec, ...]) -> Raw:
     to_ports = {"toPorts": port_entries(ports)} if ports else {}
     if isinstance(frontend, AddressFrontend):
         return {"addressMatcher": {"ip": str(frontend.ip), **to_ports}}
@@ -92,8 +92,8 @@ def _matcher(frontend: ServiceFrontend | AddressFrontend, ports: tuple[PortSpec,
     return {"serviceMatcher": {"serviceName": service.name, "namespace": service.namespace, **to_ports}}
 
 
-def _selector(selector: LabelSelector) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _selector(selector: LabelSelector) -> Raw:
+    found: Raw = {}
     if selector.match_labels:
         found["matchLabels"] = dict(selector.match_labels)
     if selector.match_expressions:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-Raw: TypeAlias = dict[str, Any]
+from k8s.objects.raw import Raw
 
 
 class Remaining(NamedTuple):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from config.input.faults import Report, WrongValue, shown
 from config.input.fields import Fields
+from k8s.objects.raw import raw_metadata
 from k8s.objects.selector import LABEL_KEY_RULE, LABEL_VALUE_RULE, is_label_key, is_label_value
 
 _METADATA = {
@@ -46,9 +47,7 @@ _MAX_VALUES = 64
 def api_faults(raw: object) -> tuple[str, ...]:
     """One line each, with the path of the field."""
     report = Report()
-    metadata = raw.get("metadata") if isinstance(raw, dict) else None
-    if isinstance(metadata, dict):
-        _check_metadata(Fields(metadata, "metadata", report, tuple(_METADATA)))
+    _check_metadata(Fields(raw_metadata(raw), "metadata", report, tuple(_METADATA)))
     for path in _PORTS:
         _check_size(raw, path, _MAX_PORTS, report)
     for path in _SELECTORS:

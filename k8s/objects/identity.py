@@ -7,6 +7,7 @@ from typing import TypeAlias
 from config.domain.ids import NamespacedName, ObjectKey, PolicyKey, PolicyKind
 from k8s.objects.metadata import key_name
 from k8s.objects.model import KubeObject, Node, Pod, Policy, Service
+from k8s.objects.raw import raw_metadata
 
 POLICY_KINDS = frozenset(str(kind) for kind in PolicyKind)
 
@@ -29,9 +30,9 @@ def identity(found: KubeObject) -> Identity:
 def raw_identity(kind: str, raw: object) -> Identity | None:
     """The identity of a raw object. It is read from the metadata only, so that it is known even when the rest of the
     object can't be understood. None when the metadata has no name."""
-    metadata = raw.get("metadata") if isinstance(raw, dict) else None
-    name = key_name(metadata.get("name")) if isinstance(metadata, dict) else ""
-    if not isinstance(metadata, dict) or not name:
+    metadata = raw_metadata(raw)
+    name = key_name(metadata.get("name"))
+    if not name:
         return None
     if kind in POLICY_KINDS:
         return kind, PolicyKey(PolicyKind(kind), name)

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from config.input.faults import shown
+from config.input.faults import Report
+from config.input.fields import Fields
 from config.settings import RedirectSettings
 from k8s.objects.documents import Document, read_documents
 from k8s.objects.identity import POLICY_KINDS, Identity, identity, identity_text
-from k8s.objects.metadata import ObjectError, display_name
+from k8s.objects.metadata import ObjectError, refuse_faulty
 from k8s.objects.model import KubeObject, Policy, Service
 from k8s.objects.pod import node_of_pod, parse_node, parse_pod
 from k8s.objects.policy import parse_policy
+from k8s.objects.raw import raw_metadata
 from k8s.objects.service import read_service
 
 
@@ -77,13 +79,10 @@ def _is_ours(document: Document) -> bool:
 def _parse(document: Document, node_name: str, redirect: RedirectSettings) -> KubeObject | None:
     """None for objects of other nodes. Raises ObjectError."""
     raw = document.raw
-    metadata = raw.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    if not isinstance(name, str) or not name:
-        # Without a name, not even an invalid object can be kept.
-        wrong = "is missing" if name in (None, "") else f"{shown(name)} is wrong"
-        fault = f"metadata.name: {wrong}; it must be a DNS name"
-        raise ObjectError(f"{document.kind}/{display_name(raw)}", (fault,))
+    # Without a name, not even an invalid object can be kept.
+    report = Report()
+    name = Fields(raw_metadata(raw), "metadata", report).text("name", bool, "a DNS name", needed=True)
+    refuse_faulty(document.kind, raw, report)
     match document.kind:
         case "Service":
             return read_service(raw)

@@ -9,6 +9,7 @@ from config.domain.ids import NamespacedName
 from config.domain.names import DNS_LABEL, DNS_SUBDOMAIN
 from config.input.faults import Report, WrongValue, shown
 from config.input.fields import Fields
+from k8s.objects.raw import raw_metadata
 
 MAX_NAME = 253
 
@@ -80,9 +81,7 @@ def read_namespaced_name(metadata: Fields) -> NamespacedName:
 
 def display_name(raw: object) -> str:
     """`name` or `namespace/name` of a raw object, for messages."""
-    metadata = raw.get("metadata") if isinstance(raw, dict) else None
-    if not isinstance(metadata, dict):
-        return "(no name)"
+    metadata = raw_metadata(raw)
     name, namespace = key_name(metadata.get("name")), key_name(metadata.get("namespace"))
     return "/".join(part for part in (namespace, name or "(no name)") if part)
 

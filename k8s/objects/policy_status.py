@@ -9,6 +9,7 @@ from config.input.fields import Fields
 from config.settings import RedirectSettings
 from k8s.objects.model import Policy, PolicyStatus
 from k8s.objects.policy import parse_policy
+from k8s.objects.raw import raw_metadata
 
 CONDITION = "Accepted"
 
@@ -42,8 +43,7 @@ def parse_status(raw: object) -> PolicyStatus:
 
 def version_of(raw: object) -> int:
     """resourceVersion, which the API server guarantees to be a growing number (KEP-5504); 0 if there is none."""
-    metadata = raw.get("metadata") if isinstance(raw, dict) else None
-    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    version = raw_metadata(raw).get("resourceVersion")
     return int(version) if isinstance(version, str) and version.isascii() and version.isdecimal() else 0
 
 

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from k8s.api.client import Api, Raw, Timeouts
+from k8s.api.client import Api, Timeouts
 from k8s.api.errors import ApiError, Unreachable
+from k8s.objects.raw import Raw
 from k8s.status.election_lease import (
     NAME,
     LeaseRecord,

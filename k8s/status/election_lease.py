@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
 
-Raw: TypeAlias = dict[str, Any]
+from k8s.objects.raw import Raw
 
 NAME = "balancing-controller"
 LEASES_PATH = "/apis/coordination.k8s.io/v1/leases"

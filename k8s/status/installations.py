@@ -14,8 +14,9 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from k8s.api.client import Api, Raw, Timeouts
+from k8s.api.client import Api, Timeouts
 from k8s.api.errors import REFUSALS, ApiError, Unreachable
+from k8s.objects.raw import Raw
 from k8s.status.election_lease import LEASES_PATH, NAME, read_record
 
 _log = logging.getLogger(__name__)

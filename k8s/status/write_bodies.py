@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 from k8s.objects.model import PolicyStatus
 from k8s.objects.policy import API_VERSION
 from k8s.objects.policy_status import CONDITION
+from k8s.objects.raw import Raw
 from k8s.status.write_requests import EventWrite
-
-Raw: TypeAlias = dict[str, Any]
 
 COMPONENT = "balancing-controller"
 EVENT_NAMESPACE = "default"

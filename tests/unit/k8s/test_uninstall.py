@@ -8,10 +8,11 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from k8s.api.client import Api, Raw
+from k8s.api.client import Api
 from k8s.api.errors import ApiError, Unreachable
 from k8s.commands.detach_progress import Remaining, kubelet_is_silent, remaining, unfinished
 from k8s.commands.uninstall import DETACH, LOOK_SECONDS, PATCH, main
+from k8s.objects.raw import Raw
 
 SECONDS = 30
 ARGUMENTS = ("elf", "balancing-agent", str(SECONDS))
