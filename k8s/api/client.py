@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -128,7 +129,7 @@ class Api:
         """Returns once the server has accepted the watch. Raises ApiError, Unreachable."""
         accept = _METADATA_ONLY.format(list="") if metadata_only else "application/json"
         response = self._request("GET", _url(path, parameters), headers={"Accept": accept})
-        if response.status >= 400:
+        if response.status >= HTTPStatus.BAD_REQUEST:
             _decode(response)
         connection = getattr(response, "connection", None)
         if connection is not None and connection.sock is not None:
@@ -160,7 +161,7 @@ class Api:
             )
         except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
             raise Unreachable(_why(error)) from error
-        if response.status == 401:
+        if response.status == HTTPStatus.UNAUTHORIZED:
             self._reconnect(client)
         return response
 
@@ -227,9 +228,9 @@ def _decode(response: urllib3.BaseHTTPResponse) -> Raw:
         answer = json.loads(data)
     except ValueError:
         answer = {"reason": response.reason, "message": data[:200].decode(errors="replace")}
-        if response.status < 400:
+        if response.status < HTTPStatus.BAD_REQUEST:
             raise Unreachable(f"the answer is not JSON: {data[:80]!r}") from None
-    if response.status >= 400:
+    if response.status >= HTTPStatus.BAD_REQUEST:
         raise api_error(response.status, answer, retry_after=response.headers.get("Retry-After"))
     if not isinstance(answer, dict):
         raise Unreachable(f"the answer is not a JSON object: {data[:80]!r}")

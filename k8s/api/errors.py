@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
-REFUSALS = (401, 403)
+REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 """HTTP codes with which a server that is well refuses our credentials, or a request for which we have no right."""
 MAX_RETRY_AFTER_SECONDS = 300.0
 """A longer `Retry-After` is cut to this, so that a misconfigured proxy can't leave an agent blind for a day."""

@@ -27,6 +27,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from config.backoff import Backoff
 from k8s.api.absence import is_absent
@@ -67,8 +68,6 @@ _ABSENT_OPTIONAL_BACKOFF = Backoff(first=5.0, longest=60.0)
 _MAX_TOO_LARGE = 3
 """How many times in a row a server may say that it does not know our newest version yet. After that we take what it
 has: its etcd was probably restored from a backup, so it will never know the version."""
-_GONE = 410
-_NOT_FOUND = 404
 _TOO_LARGE = "ResourceVersionTooLarge"
 
 
@@ -139,15 +138,15 @@ class ListWatch:
 
     def _handle_refusal(self, error: ApiError) -> str:
         """Waits until the next attempt. Returns why a new listing is needed; "" when none is."""
-        if error.status != _NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             self._absences = 0
-        if error.status == _GONE:
+        if error.status == HTTPStatus.GONE:
             self._version = ""
             self._failures += 1
             if self._failures > 1:  # the server refuses the version that it has just given us
                 self._wait(_BACKOFF, self._failures, error.retry_after)
             return "expired"
-        if error.status == _NOT_FOUND:
+        if error.status == HTTPStatus.NOT_FOUND:
             self._version = ""
             self._handle_not_found(error)
             return "absent"

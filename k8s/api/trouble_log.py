@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from http import HTTPStatus
 
 from k8s.api.errors import ApiError
 from k8s.api.resource import Resource
@@ -39,11 +40,11 @@ class TroubleLog:
 
 def advice(error: ApiError, resource: Resource, verb: str) -> str:
     """Why a request was refused, and what to do about it."""
-    if error.status == 403:
+    if error.status == HTTPStatus.FORBIDDEN:
         missing = f"the right to {verb} {resource.name} is missing"
         return f"{missing} ({error}); the service account needs get, list and watch for {resource.name}"
-    if error.status == 401:
+    if error.status == HTTPStatus.UNAUTHORIZED:
         return f"the API server does not accept our credentials, so we cannot {verb} {resource.name} ({error})"
-    if error.status == 404:
+    if error.status == HTTPStatus.NOT_FOUND:
         return f"the API server has no {resource.name} ({error}); is the CRD installed? (kubectl apply -f k8s/crd.yaml)"
     return f"{error} ({resource.kind})"

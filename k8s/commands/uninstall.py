@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,8 +30,7 @@ DETACH: list[str] = PATCH["spec"]["template"]["spec"]["containers"][0]["command"
 LOOK_SECONDS = 10.0
 """Pods and nodes are read only after this time without progress, since in a large cluster they are many."""
 _STRATEGIC = "application/strategic-merge-patch+json"
-_NOT_FOUND = 404
-_SERVER_TROUBLE = 429
+_SERVER_TROUBLE = HTTPStatus.TOO_MANY_REQUESTS
 """From this HTTP status on, the server is the problem: too many requests, or a failure of its own."""
 
 
@@ -84,7 +84,7 @@ class Uninstall:
         try:
             return kubelet_is_silent(self._api.get(f"/api/v1/nodes/{quote(node, safe='')}", {}))
         except ApiError as error:
-            if error.status != _NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             return False
 
@@ -107,7 +107,7 @@ def main(
     try:
         found = Uninstall(connect(""), namespace, name).detach(float(seconds), clock, sleep)
     except ApiError as error:
-        if error.status == _NOT_FOUND:
+        if error.status == HTTPStatus.NOT_FOUND:
             _log.info("there is no DaemonSet %s/%s", namespace, name)
             return 0
         _log.error("%s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from http import HTTPStatus
 
 from k8s.api.client import Api
 from k8s.api.errors import ApiError, Unreachable
@@ -15,9 +16,8 @@ from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswe
 _JSON_PATCH = "application/json-patch+json"
 _TEST_FAILED = "rejected our request"
 """Part of the API server's message when the `test` of a JSON patch fails."""
-_CONCERN_ALL_WRITES = (401, 403, 429)
+_CONCERN_ALL_WRITES = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 """Refusals that are about us, not about what is written."""
-_FORBIDDEN = 403
 
 
 class ApiWriter:
@@ -43,14 +43,15 @@ class ApiWriter:
         except Unreachable as error:
             return WriteAnswer(result=WriteResult.UNAVAILABLE, error=str(error))
         except ApiError as error:
-            unavailable = error.status in _CONCERN_ALL_WRITES or error.status >= 500
-            if isinstance(write, EventWrite) and error.status == _FORBIDDEN:
+            unavailable = error.status in _CONCERN_ALL_WRITES or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            if isinstance(write, EventWrite) and error.status == HTTPStatus.FORBIDDEN:
                 # Perhaps only the namespace's quota of Events is used up. Then statuses can still be written, so this
                 # Event is given up.
                 unavailable = False
             return WriteAnswer(
                 result=WriteResult.UNAVAILABLE if unavailable else WriteResult.REFUSED,
-                gone=error.status == 404 or (isinstance(write, StatusWrite) and _has_another_uid(error)),
+                gone=error.status == HTTPStatus.NOT_FOUND
+                or (isinstance(write, StatusWrite) and _has_another_uid(error)),
                 error=str(error),
                 retry_after=error.retry_after,
             )
@@ -62,4 +63,5 @@ def _has_another_uid(error: ApiError) -> bool:
     Then the `test` of the patch failed (422; for a status that breaks a rule of the CRD, the API server names the rule
     instead), or the policy was replaced at that very moment (409).
     """
-    return error.status == 409 or (error.status == 422 and _TEST_FAILED in error.message)
+    failed = error.status == HTTPStatus.UNPROCESSABLE_ENTITY and _TEST_FAILED in error.message
+    return failed or error.status == HTTPStatus.CONFLICT

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from k8s.api.client import Api, Timeouts
 from k8s.api.errors import ApiError, Unreachable
@@ -40,8 +41,6 @@ RETRY_SECONDS = 2.0
 _TIMEOUTS = Timeouts(connect=3.0, read=4.0)
 """For one request. They are short, so that there is time for a second attempt before LEADS_SECONDS are over."""
 _RELEASE_TIMEOUTS = Timeouts(connect=0.3, read=0.4)
-_NOT_FOUND = 404
-_CONFLICT = 409
 
 
 class Election:
@@ -137,7 +136,7 @@ class Election:
             return self._try_lease()
         except ApiError as error:
             self._retry_after = error.retry_after
-            if error.status != _CONFLICT:
+            if error.status != HTTPStatus.CONFLICT:
                 self._failure = str(error)
         except Unreachable as error:
             self._failure = str(error)
@@ -164,7 +163,7 @@ class Election:
         try:
             return self._api.get(f"{leases_path(self._namespace)}/{NAME}", {}, timeouts=timeouts)
         except ApiError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
