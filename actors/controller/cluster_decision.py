@@ -18,8 +18,9 @@ from actors.resolving.facts import Facts
 from actors.resolving.frontends import Frontends, Servers, with_server_remark
 from actors.resolving.policy_facts import PolicyFacts
 from actors.resolving.reasons import why_no_backend, why_none_is_selected, why_out_of_force
-from actors.resolving.wording import also, count, redirected
+from actors.resolving.wording import also, redirected
 from config.settings import RedirectSettings
+from config.wording import count
 from k8s.objects.model import AddressFrontend, Pod, PolicySpec
 from k8s.status.write_bodies import shortened
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from actors.framework.rates import TokenBucket
 from config.domain.ids import PolicyKey
+from config.wording import count
 
 BURST = 5.0
 LINES_PER_SECOND = 1 / 10
@@ -75,8 +76,9 @@ class ChangeLog:
             return []
         recent.logged.add(line.text)
         if recent.skipped:
-            changes = "1 change" if recent.skipped == 1 else f"{recent.skipped} changes"
-            text = f"{line.text} ({changes} before this one not logged, because they are frequent)"
+            text = (
+                f"{line.text} ({count(recent.skipped, 'change')} before this one not logged, because they are frequent)"
+            )
             line = replace(line, text=text, level=max(line.level, recent.level))
         recent.deferred, recent.skipped, recent.level = None, 0, 0
         return [line]

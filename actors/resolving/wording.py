@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from config.wording import count
 from k8s.objects.model import PolicySpec
+
+__all__ = ["also", "count", "redirected"]  # desired.py takes `count` from here
 
 
 def also(remark: str) -> str:
     """The end of a sentence that a remark follows; "" for no remark."""
     return f"; {remark}" if remark else ""
-
-
-def count(number: int, what: str) -> str:
-    """`1 frontend`, `2 frontends`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def redirected(frontends: str, where: str, spec: PolicySpec) -> str:

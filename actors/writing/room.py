@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from config.domain.addresses import Endpoint
+from config.wording import count
 
 
 class Room(NamedTuple):
@@ -81,10 +82,9 @@ def _rank(present: Room, need: Room) -> int:
 
 def _no_room_message(size: Room, free: Room, need: Room) -> str:
     name = next(name for name in Room._fields if getattr(need, name) > getattr(free, name))
-    number = getattr(need, name)
     return (
         f"the kernel map {name} ({getattr(size, name)} rows, set by {SIZE_KEYS[name]}) has no room for the "
-        f"{'1 row' if number == 1 else f'{number} rows'} that the policy needs; the agent retries when rows become free"
+        f"{count(getattr(need, name), 'row')} that the policy needs; the agent retries when rows become free"
     )
 
 

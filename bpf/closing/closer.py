@@ -20,6 +20,7 @@ from bpf.closing.staleness import Candidates, Usage, is_stale
 from bpf.maps.rows import CloserFault
 from bpf.netns import NamespaceGone, entered, find_namespaces, finds_others, is_own_address
 from config.domain.addresses import Endpoint, Frontend, Protocol
+from config.wording import count
 
 _log = logging.getLogger(__name__)
 
@@ -105,8 +106,7 @@ class Closer:
             for namespace in namespaces:
                 closed += _close_in(namespace, protocol, candidates, usage, installed)
         for (frontend, backend), number in closed.items():
-            sockets = "socket" if number == 1 else "sockets"
-            _log.info("closed %d %s to %s, which is out of use for %s", number, sockets, backend, frontend)
+            _log.info("closed %s to %s, which is out of use for %s", count(number, "socket"), backend, frontend)
         if self._fault != CloserFault.NO_NAMESPACES:
             self._set_fault(CloserFault.NONE)
 
