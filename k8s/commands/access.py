@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from config.domain.ids import PolicyKind
 from config.settings import Settings
 from k8s.api.errors import ApiError, Unreachable
-from k8s.api.resource import policies_path
+from k8s.api.resource import Resource
 from k8s.api.trouble import SourceConfigError
+from k8s.sources.resources import ALL_SERVICES, node, pods_of_node, policies
 
 if TYPE_CHECKING:
     from k8s.api.client import Api  # takes a second to import, and a directory does not need it
@@ -28,31 +29,29 @@ def access_faults(settings: Settings) -> tuple[list[str], str]:
 def _of_cluster(settings: Settings) -> tuple[list[str], str]:
     from k8s.api.client import Api  # noqa: PLC0415  (as above)
 
-    needed = {
-        "localredirectpolicies": (policies_path(PolicyKind.LOCAL_REDIRECT), ""),
-        "services": ("/api/v1/services", ""),
-        "pods": ("/api/v1/pods", f"spec.nodeName={settings.node_name}"),
-        "nodes": ("/api/v1/nodes", f"metadata.name={settings.node_name}"),
-    }
+    name = settings.node_name
+    listed = (policies(PolicyKind.LOCAL_REDIRECT), ALL_SERVICES, pods_of_node(name), node(name))
+    needed = {each.name.partition(".")[0]: each for each in listed}
     faults = []
     try:
         api = Api(settings.source.kubeconfig)
-        for name, (path, selector) in needed.items():
-            found = _fault(api, path, selector)
+        for plural, resource in needed.items():
+            found = _fault(api, resource, name)
             if found:
-                faults.append(f"{name}: {found}")
+                faults.append(f"{plural}: {found}")
     except (SourceConfigError, Unreachable) as error:
         faults.append(f"cannot connect to the API server: {error}")
     return faults, f"the API server lets us list {', '.join(needed)}"
 
 
-def _fault(api: Api, path: str, selector: str) -> str:
+def _fault(api: Api, resource: Resource, node_name: str) -> str:
     """Why the collection cannot be listed; "" if it can. Raises Unreachable."""
+    selector = resource.field_selector
     parameters: dict[str, str | int] = {"limit": 1} | ({"fieldSelector": selector} if selector else {})
     try:
-        answer = api.get(path, parameters)
+        answer = api.get(resource.path, parameters)
     except ApiError as error:
         return str(error)
-    if path == "/api/v1/nodes" and not answer.get("items"):
-        return f"there is no Node {selector.removeprefix('metadata.name=')} (node_name, NODE_NAME)"
+    if resource.kind == "Node" and not answer.get("items"):
+        return f"there is no Node {node_name} (node_name, NODE_NAME)"
     return ""

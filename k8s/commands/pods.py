@@ -16,6 +16,7 @@ from k8s.objects.metadata import ObjectError
 from k8s.objects.model import Pod
 from k8s.objects.pod import parse_pod
 from k8s.sources.manifest_files import is_manifest, read_file
+from k8s.sources.resources import pods_of_node
 
 
 class NoSuchPod(Exception):
@@ -46,8 +47,9 @@ def _pods_in_cluster(kubeconfig: str, node: str) -> list[Pod]:
     """Of this node."""
     from k8s.api.client import Api  # noqa: PLC0415  (as in _in_cluster)
 
+    listed = pods_of_node(node)
     try:
-        answer = Api(kubeconfig).get("/api/v1/pods", {"fieldSelector": f"spec.nodeName={node}"})
+        answer = Api(kubeconfig).get(listed.path, {"fieldSelector": listed.field_selector})
     except (ApiError, Unreachable, SourceConfigError) as error:
         msg = f"cannot list the Pods of this node at the API server: {error}"
         raise SourceUnreadable(msg) from error
