@@ -56,7 +56,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         path = INSTALLED if INSTALLED.exists() else SHIPPED
     report = Report()
     found = _read_keys(_read_file(path), report)
-    faults = [f"{path}: {fault}" for fault in (*_unknown_keys(report), *report.all_faults())]
+    faults = [f"{path}: {fault}" for fault in (*report.unknown, *report.all_faults())]
     for variable, key in ENVIRONMENT.items():
         if environ.get(variable):
             place = f"environment variable {variable}"
@@ -109,14 +109,6 @@ def _read_keys(content: dict[Any, Any], report: Report) -> dict[str, Any]:
 def _allowed(section: str) -> tuple[str, ...]:
     """The names that may stand in a section; "" is the top of the file."""
     return names_in(section) if section else (*names_in(""), *_SECTIONS)
-
-
-def _unknown_keys(report: Report) -> list[str]:
-    return [
-        f"{found.path}: is not a known key{f' (did you mean {found.suggestion}?)' if found.suggestion else ''}; "
-        f"it must be one of {', '.join(found.known)}"
-        for found in report.unknown
-    ]
 
 
 def _read_variable(key: str, raw: str, found: dict[str, Any]) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """The faults of one piece of input: how they are worded, and a report that collects them. Pure.
 
-Every fault, of the configuration and of a manifest alike, reads `PATH: VALUE is wrong; it must be ALLOWED`.
+Every fault, of the configuration and of a manifest alike, reads `PATH: VALUE is wrong; it must be ALLOWED`, and for
+a field that nobody knows `PATH: is unknown (did you mean FIELD?); it must be one of ALLOWED`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import NamedTuple
 
 MAX_SHOWN = 60
@@ -31,15 +33,16 @@ class Fault(NamedTuple):
         return f"{self.path}: {self.text}"
 
 
-class UnknownField(NamedTuple):
-    path: str
-    suggestion: str
-    """A known field with a similar name; "" when there is none."""
-    known: tuple[str, ...]
-    """The fields that may stand there."""
+def unknown_field(parent: str, name: object, known: tuple[str, ...]) -> Fault:
+    """The fault of a field, or of a key of the configuration, that is not among those that its parent may have.
 
-    def __str__(self) -> str:
-        return f"{self.path} (did you mean {self.suggestion}?)" if self.suggestion else self.path
+    `parent` is the path of the mapping; "" at the top."""
+    is_plain = isinstance(name, str) and name.isprintable() and len(name) <= MAX_SHOWN
+    text = str(name) if is_plain else shown(name)
+    near = get_close_matches(text, known, n=1) if is_plain else []
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    allowed = f"it must be one of {', '.join(known)}" if known else "the mapping must be empty"
+    return Fault(f"{parent}.{text}" if parent else text, f"is unknown{meant}; {allowed}")
 
 
 def shown(value: object) -> str:
@@ -66,7 +69,8 @@ class Report:
     """What was found in one object or one file."""
 
     faults: list[Fault] = field(default_factory=list)
-    unknown: list[UnknownField] = field(default_factory=list)
+    unknown: list[Fault] = field(default_factory=list)
+    """Unknown fields. Whether one is a fault depends on the reader: an agent only warns of those of a policy."""
     dropped: int = 0
     """Faults beyond MAX_FAULTS."""
 
@@ -76,9 +80,10 @@ class Report:
         else:
             self.dropped += 1
 
-    def unknown_field(self, found: UnknownField) -> None:
+    def unknown_field(self, parent: str, name: object, known: tuple[str, ...]) -> None:
+        """Parameters as for the function."""
         if len(self.unknown) < MAX_FAULTS:
-            self.unknown.append(found)
+            self.unknown.append(unknown_field(parent, name, known))
 
     def all_faults(self) -> tuple[str, ...]:
         more = (f"and {self.dropped} more faults",) if self.dropped else ()

@@ -6,11 +6,10 @@ Nothing here raises, whatever the input holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from typing import TypeVar
 
 from config.input import values
-from config.input.faults import MAX_SHOWN, Report, UnknownField, WrongValue, shown
+from config.input.faults import Report, WrongValue, shown
 
 _T = TypeVar("_T")
 
@@ -32,11 +31,8 @@ class Fields:
 
     def _report_unknown(self, known: tuple[str, ...]) -> None:
         for key in self._raw:
-            if isinstance(key, str) and key in known:
-                continue
-            near = get_close_matches(key, known, n=1) if isinstance(key, str) and len(key) <= MAX_SHOWN else []
-            name = key if isinstance(key, str) and key.isprintable() and len(key) <= MAX_SHOWN else shown(key)
-            self.report.unknown_field(UnknownField(self.at(name), near[0] if near else "", known))
+            if not isinstance(key, str) or key not in known:
+                self.report.unknown_field(self.path, key, known)
 
     def at(self, name: str) -> str:
         """The path of a field of this mapping."""

@@ -59,7 +59,7 @@ def convert(paths: Sequence[Path], redirect: RedirectSettings) -> Converted:
             faults.append(f"{path}: {error.strerror if isinstance(error, OSError) else error}")
             continue
         documents.extend(found)
-        faults.extend(f"{path}: {each}" for each in wrong)
+        faults.extend(f"{path}: {each}" for each in wrong.all_faults())
     conversions = list(convert_all(documents, redirect))
     faults += [f"{each.source}: {fault}" for each in conversions for fault in each.faults]
     if not conversions and not faults:

@@ -68,7 +68,8 @@ def convert_cilium_policy(document: Document, name: str, redirect: RedirectSetti
             "config": {"skipRedirectFromBackend": skip},
         },
     }
-    remarks = (*_remarks(metadata, spec, frontend, namespace, name=name, skip=skip), *_unknown(report))
+    unknown = (f"{each}; it is left out" for each in report.unknown)
+    remarks = (*_remarks(metadata, spec, frontend, namespace, name=name, skip=skip), *unknown)
     return Conversion(source=source, objects=(policy,), remarks=remarks)
 
 
@@ -134,8 +135,3 @@ def _remarks(
     annotations = metadata.mapping("annotations")
     if annotations and any(key != _OF_KUBECTL for key, _ in annotations.entries()):
         yield "metadata.annotations: are left out, since they are for other programs"
-
-
-def _unknown(report: Report) -> Iterator[str]:
-    for each in report.unknown:
-        yield f"{each.path}: is not a field of a {KIND} that we know, and is left out"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config.domain.addresses import Frontend
 from config.domain.ids import PolicyKey, PolicyKind
-from config.input.faults import shown
+from config.input.faults import Fault, Report, shown
 from config.input.parsing import FileFault
 from config.settings import RedirectSettings
 from k8s.objects.api_rules import api_faults
@@ -22,7 +22,7 @@ from k8s.objects.documents import Document, read_documents
 from k8s.objects.identity import POLICY_KINDS, identity, identity_text
 from k8s.objects.metadata import display_name
 from k8s.objects.model import AddressFrontend, Policy
-from k8s.objects.policy import API_VERSION, parse_policy
+from k8s.objects.policy import API_VERSION, read_policy
 from k8s.objects.policy_id import SERVICE_ID_ANNOTATION
 from k8s.sources.manifest_files import read_file
 
@@ -47,22 +47,23 @@ def validate(paths: Sequence[Path], redirect: RedirectSettings) -> list[str]:
     for path in paths:
         try:
             data = read_file(path)
-            documents, faults = read_documents(data, is_json=path.suffix == ".json")
+            documents, report = read_documents(data, is_json=path.suffix == ".json")
             as_kubectl, _ = read_documents(data, is_json=path.suffix == ".json", as_kubectl=True)
         except (FileFault, OSError) as error:
             lines.append(f"{path}: {error.strerror if isinstance(error, OSError) else error}")
             continue
-        lines.extend(f"{path}: {fault}" for fault in faults)
-        if not documents and not faults:
+        lines.extend(f"{path}: {fault}" for fault in report.all_faults())
+        if not documents and not report.faults:
             lines.append(f"{path}: is empty; it must hold at least one {PolicyKind.LOCAL_REDIRECT}")
         lines.extend(f"{path}: {fault}" for document in documents if (fault := _misspelt(document)))
         for document, other in zip(_policies(documents), _policies(as_kubectl), strict=True):
-            policy = parse_policy(document.raw, redirect)
-            all_faults = _all_faults(policy, other.raw, redirect)
+            own = Report()
+            policy = read_policy(document.raw, redirect, own)
+            all_faults = _all_faults(own, other.raw, redirect)
             found.append(_Found(place=f"{path}: {_label(policy)}", policy=policy, faults=all_faults))
     for entry in found:
         lines.extend(f"{entry.place}: {fault}" for fault in entry.faults)
-        lines.extend(f"{entry.place}: {field}: is not a known field" for field in entry.policy.unknown_fields)
+        lines.extend(f"{entry.place}: {fault}" for fault in entry.policy.unknown_fields)
     if not found and not lines:
         names = ", ".join(map(str, paths))
         lines.append(f"{names}: there is no {PolicyKind.LOCAL_REDIRECT}; objects of other kinds are not checked")
@@ -73,20 +74,18 @@ def _policies(documents: list[Document]) -> list[Document]:
     return [document for document in documents if document.kind in POLICY_KINDS]
 
 
-def _all_faults(policy: Policy, as_kubectl: Mapping[object, object], redirect: RedirectSettings) -> tuple[str, ...]:
-    """The faults that an agent finds when it reads the file, and those that the API server finds when kubectl sends it.
-    Each field is named once."""
-    faults = list(policy.faults)
-    named = {_path(fault) for fault in faults}
-    others = parse_policy(as_kubectl, redirect).faults
-    faults.extend(fault + _IN_QUOTES for fault in others if _path(fault) not in named)
-    named = {_path(fault) for fault in faults}
-    faults.extend(fault for fault in api_faults(as_kubectl) if _path(fault) not in named)
-    return tuple(faults)
-
-
-def _path(fault: str) -> str:
-    return fault.partition(": ")[0]
+def _all_faults(own: Report, as_kubectl: Mapping[object, object], redirect: RedirectSettings) -> tuple[str, ...]:
+    """The faults that an agent finds when it reads the file (`own`), and those that the API server finds when kubectl
+    sends it. Each field is named once."""
+    quoted = Report()
+    read_policy(as_kubectl, redirect, quoted)
+    of_api = api_faults(as_kubectl)
+    faults = list(own.faults)
+    named = {fault.path for fault in faults}
+    faults.extend(Fault(path, text + _IN_QUOTES) for path, text in quoted.faults if path not in named)
+    named = {fault.path for fault in faults}
+    faults.extend(fault for fault in of_api.faults if fault.path not in named)
+    return Report(faults=faults, dropped=max(own.dropped, quoted.dropped) + of_api.dropped).all_faults()
 
 
 def _misspelt(document: Document) -> str:

@@ -44,8 +44,8 @@ _MAX_VALUES = 64
 """The three limits of lists and mappings in k8s/crd.yaml (maxItems, maxProperties)."""
 
 
-def api_faults(raw: object) -> tuple[str, ...]:
-    """One line each, with the path of the field."""
+def api_faults(raw: object) -> Report:
+    """Unknown fields of the metadata are among the faults."""
     report = Report()
     _check_metadata(Fields(raw_metadata(raw), "metadata", report, tuple(_METADATA)))
     for path in _PORTS:
@@ -58,8 +58,9 @@ def api_faults(raw: object) -> tuple[str, ...]:
             values = expression.get("values") if isinstance(expression, dict) else None
             if isinstance(values, list) and len(values) > _MAX_VALUES:
                 report.fault(f"{path}.matchExpressions[{index}].values", _too_many(values, _MAX_VALUES))
-    unknown = (f"{field}: is not a field of metadata" for field in report.unknown)
-    return (*report.all_faults(), *unknown)
+    for path, text in report.unknown:
+        report.fault(path, text)
+    return report
 
 
 def _check_metadata(metadata: Fields) -> None:

@@ -12,7 +12,8 @@ from config.settings import RedirectSettings
 from k8s.objects.documents import Document, read_documents
 from k8s.objects.identity import POLICY_KINDS, Identity, identity, identity_text
 from k8s.objects.metadata import ObjectError, refuse_faulty
-from k8s.objects.model import KubeObject, Policy, Service
+from k8s.objects.model import KubeObject, Policy
+from k8s.objects.object_warnings import warning_of_deletion, warnings_about
 from k8s.objects.pod import node_of_pod, parse_node, parse_pod
 from k8s.objects.policy import parse_policy
 from k8s.objects.raw import raw_metadata
@@ -45,7 +46,7 @@ def read_manifest(
     data: bytes, *, is_json: bool, kinds: frozenset[str], node_name: str, redirect: RedirectSettings
 ) -> Manifest:
     """Of Pods and Nodes, only those of `node_name`. Raises FileFault, nothing else."""
-    documents, document_faults = read_documents(data, is_json=is_json)
+    documents, report = read_documents(data, is_json=is_json)
     objects: dict[Identity, KubeObject] = {}
     faults: list[str] = []
     for document in documents:
@@ -54,7 +55,7 @@ def read_manifest(
         try:
             found = _parse(document, node_name, redirect)
         except ObjectError as error:
-            faults.append(str(error))
+            faults.append(warning_of_deletion(error))
             continue
         if found is None:
             continue
@@ -63,11 +64,10 @@ def read_manifest(
             faults.append(f"{identity_text(name)}: appears twice in this file; the first one counts")
             continue
         objects[name] = found
-        if isinstance(found, (Policy, Service)):
-            faults.extend(f"{identity_text(name)}: {fault}" for fault in found.faults)
         if isinstance(found, Policy):
-            faults.extend(f"{identity_text(name)}: unknown field {field}" for field in found.unknown_fields)
-    return Manifest(objects=objects, document_faults=tuple(document_faults), object_faults=tuple(faults))
+            faults.extend(f"{identity_text(name)}: {fault}" for fault in found.faults)
+        faults.extend(warnings_about(found))
+    return Manifest(objects=objects, document_faults=report.all_faults(), object_faults=tuple(faults))
 
 
 def _is_ours(document: Document) -> bool:

@@ -132,7 +132,7 @@ class Policy:
     faults: tuple[str, ...] = ()
     """One sentence each: which field, what is wrong, what is allowed."""
     unknown_fields: tuple[str, ...] = ()
-    """Paths of fields that we do not know. They do not make the policy invalid."""
+    """One sentence for each field that we do not know, as in `faults`. They do not make the policy invalid."""
     status: PolicyStatus | None = None
     """Read only in the controller; None in an agent."""
 

@@ -40,7 +40,11 @@ _CONFIG_FIELDS = (
 
 def parse_policy(raw: object, redirect: RedirectSettings) -> Policy:
     """`raw` may be any value; `redirect` says which addresses and namespaces policies may use (P6)."""
-    report = Report()
+    return read_policy(raw, redirect, Report())
+
+
+def read_policy(raw: object, redirect: RedirectSettings, report: Report) -> Policy:
+    """As `parse_policy`. The faults also go into `report`, which must be empty, for a caller that needs their paths."""
     is_balancing = isinstance(raw, dict) and raw.get("kind") == PolicyKind.BALANCING
     kind = PolicyKind.BALANCING if is_balancing else PolicyKind.LOCAL_REDIRECT
     # A BalancingPolicy belongs to another product. We read only its frontend, so any other fields are allowed.

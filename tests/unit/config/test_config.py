@@ -188,11 +188,11 @@ def test_a_wrong_value_is_reported_with_file_key_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("metrics: {prt: 1}", "metrics.prt: is not a known key (did you mean port?); it must be one of address, port"),
-        ("nodename: a", "nodename: is not a known key (did you mean node_name?); it must be one of node_name, source"),
-        ("zzz: 1", "zzz: is not a known key; it must be one of node_name, source"),
-        ("7: 1", "7: is not a known key; it must be one of node_name, source"),
-        ("log.level: debug", "log.level: is not a known key"),
+        ("metrics: {prt: 1}", "metrics.prt: is unknown (did you mean port?); it must be one of address, port"),
+        ("nodename: a", "nodename: is unknown (did you mean node_name?); it must be one of node_name, source"),
+        ("zzz: 1", "zzz: is unknown; it must be one of node_name, source"),
+        ("7: 1", "7: is unknown; it must be one of node_name, source"),
+        ("log.level: debug", "log.level: is unknown"),
         ("log: debug", "log: 'debug' is wrong; it must be a mapping with the keys level, format"),
     ],
 )

@@ -45,7 +45,10 @@ def test_a_wrong_entry_of_a_list_is_named_by_its_index() -> None:
 
 def test_an_unknown_field_is_not_a_fault_and_names_a_similar_one() -> None:
     _, report = read({"prot": 1, "port": 2, "zzz": 3}, known=("port", "protocol"))
-    assert [str(each) for each in report.unknown] == ["spec.prot (did you mean port?)", "spec.zzz"]
+    assert [str(each) for each in report.unknown] == [
+        "spec.prot: is unknown (did you mean port?); it must be one of port, protocol",
+        "spec.zzz: is unknown; it must be one of port, protocol",
+    ]
     assert report.all_faults() == ()
 
 

@@ -90,7 +90,7 @@ def test_everything_without_a_counterpart_has_a_remark() -> None:
         "spec.skipRedirectFromBackend: false is Cilium's default and is kept",
         "spec.description: has no counterpart and is left out.",
         "metadata.annotations: are left out",
-        "spec.future: is not a field of a CiliumLocalRedirectPolicy that we know",
+        "spec.future: is unknown; it must be one of description, redirectFrontend, redirectBackend, skipRedirect",
     ):
         assert part in printed
 

@@ -186,7 +186,13 @@ def test_a_check_whose_protocol_no_backend_port_has_needs_a_port(check: str, pro
 
 def test_misspelt_fields_are_reported() -> None:
     policy = parsed("{dns: {nam: a}, tcp: null, failuresThreshold: 3}")
+    known = "dns, tcp, http, port, interval, timeout, failureThreshold, successThreshold"
     assert policy.unknown_fields == (
-        f"{PATH}.failuresThreshold (did you mean failureThreshold?)",
-        f"{PATH}.dns.nam (did you mean name?)",
+        f"{PATH}.failuresThreshold: is unknown (did you mean failureThreshold?); it must be one of {known}",
+        f"{PATH}.dns.nam: is unknown (did you mean name?); it must be one of name, type",
     )
+
+
+def test_a_field_of_a_mapping_that_has_none_is_reported() -> None:
+    (unknown,) = parsed("{tcp: {port: 1}}").unknown_fields
+    assert unknown == f"{PATH}.tcp.port: is unknown; the mapping must be empty"

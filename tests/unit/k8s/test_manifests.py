@@ -71,7 +71,10 @@ def test_an_invalid_policy_is_an_object_and_its_faults_are_reported() -> None:
     assert manifest.object_faults == (
         "LocalRedirectPolicy/p: spec.frontend: is missing; it is required",
         "LocalRedirectPolicy/p: spec.backend: is missing; it is required",
-        "LocalRedirectPolicy/p: unknown field spec.x",
+        (
+            "LocalRedirectPolicy/p: spec.x: is unknown; it must be one of enabled, frontend, backend, config; "
+            "it has no effect"
+        ),
     )
 
 
@@ -97,7 +100,10 @@ def test_the_first_of_two_documents_of_one_object_counts() -> None:
         ("kind: 3", "document 1: kind: 3 is wrong"),
         ("kind: List", "document 1: items: null is wrong; it must be a list"),
         ("{kind: List, items: [3]}", "document 1, items[0]: 3 is not an object"),
-        ("{kind: List, items: [{kind: List, items: []}]}", "document 1, items[0]: a list within a list"),
+        (
+            "{kind: List, items: [{kind: List, items: []}]}",
+            "document 1, items[0]: is a list within a list; it must be an object",
+        ),
     ],
 )
 def test_a_document_that_is_no_object_is_a_fault(text: str, says: str) -> None:

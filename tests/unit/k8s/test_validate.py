@@ -50,7 +50,10 @@ def test_each_fault_and_each_unknown_field_is_one_line(tmp_path: Path) -> None:
             "LocalRedirectPolicy/p: spec.frontend.addressMatcher.ip: '10.0.0' is not an IP address; "
             "it must be the IPv4 or IPv6 address of one host, in quotes"
         ),
-        "LocalRedirectPolicy/p: spec.enable (did you mean enabled?): is not a known field",
+        (
+            "LocalRedirectPolicy/p: spec.enable: is unknown (did you mean enabled?); "
+            "it must be one of enabled, frontend, backend, config"
+        ),
     ]
 
 
@@ -160,7 +163,10 @@ METADATA: dict[str, tuple[dict[str, Any], str]] = {
         {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x"}]},
         "metadata.ownerReferences[0].uid: is missing",
     ),
-    "an unknown field": ({"label": {}}, "metadata.label (did you mean labels?): is not a field of metadata"),
+    "an unknown field": (
+        {"label": {}},
+        "metadata.label: is unknown (did you mean labels?); it must be one of name, generateName, namespace",
+    ),
 }
 
 
