@@ -26,10 +26,11 @@ from actors.resolving.reasons import (
     why_none_is_usable,
     why_out_of_force,
 )
-from actors.resolving.wording import also, count, redirected
+from actors.resolving.wording import also, redirected
 from config.domain.addresses import endpoint_order
 from config.domain.ids import NamespacedName, PolicyKey
 from config.settings import RedirectSettings
+from config.wording import count
 from k8s.objects.model import (
     DEFAULT_AFFINITY_SECONDS,
     LabelSelector,

@@ -49,7 +49,7 @@ def why_none_is_selected(namespaces: frozenset[str] | None, where: str = "") -> 
     if not namespaces:
         return "redirect.address_backend_namespaces of the configuration allows no namespace"
     names = ", ".join(sorted(namespaces))
-    return f"{why} in the namespaces that count ({names}; spec.backend.namespace names another one)"
+    return f"{why} in the namespaces that the agent searches ({names}); set spec.backend.namespace to use another one"
 
 
 def why_none_is_usable(selected: Sequence[Pod], out_of_use: Mapping[NamespacedName, str]) -> str:

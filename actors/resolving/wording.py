@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from config.wording import count
 from k8s.objects.model import PolicySpec
-
-__all__ = ["also", "count", "redirected"]  # desired.py takes `count` from here
 
 
 def also(remark: str) -> str:

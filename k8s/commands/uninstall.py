@@ -21,7 +21,8 @@ import yaml
 from k8s.api.client import Api
 from k8s.api.errors import ApiError, Unreachable
 from k8s.api.trouble import SourceConfigError
-from k8s.commands.detach_progress import Raw, Remaining, kubelet_is_silent, remaining, unfinished
+from k8s.commands.detach_progress import Remaining, kubelet_is_silent, remaining, unfinished
+from k8s.objects.raw import Raw
 
 _log = logging.getLogger(__name__)
 PATCH: Raw = yaml.safe_load((Path(__file__).parents[1] / "detach.yaml").read_text())

@@ -156,7 +156,7 @@ CASES = {
         assess(DNS),
         PolicyState.NO_BACKEND,
         Acceptance.ACCEPTED,
-        f"{NO_POD} in the namespaces that count (kube-system; spec.backend.namespace names another one); {NORMAL}",
+        f"{NO_POD} in the namespaces that the agent searches (kube-system); set spec.backend.namespace to use another one; {NORMAL}",
     ),
     "no Pod anywhere": (
         assess(address_spec()),
@@ -168,7 +168,7 @@ CASES = {
         assess(address_spec(), namespaces=frozenset({"b", "a"})),
         PolicyState.NO_BACKEND,
         Acceptance.ACCEPTED,
-        f"{NO_POD} in the namespaces that count (a, b; spec.backend.namespace names another one); {NORMAL}",
+        f"{NO_POD} in the namespaces that the agent searches (a, b); set spec.backend.namespace to use another one; {NORMAL}",
     ),
     "no namespace is allowed": (
         assess(address_spec(), namespaces=frozenset()),

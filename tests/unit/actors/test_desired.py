@@ -207,8 +207,8 @@ STATES: Mapping[str, tuple[Outcome, PolicyState, str]] = {
         outcome(service_spec(), service=SERVICE),
         PolicyState.NO_BACKEND,
         (
-            "no Pod on this node matches spec.backend.endpointSelector in the namespaces that count "
-            "(kube-system; spec.backend.namespace names another one); clients take the normal way"
+            "no Pod on this node matches spec.backend.endpointSelector in the namespaces that the agent searches "
+            "(kube-system); set spec.backend.namespace to use another one; clients take the normal way"
         ),
     ),
     "NoBackend, one Pod": (

@@ -11,9 +11,10 @@ import yaml
 from config.settings import RedirectSettings
 from k8s.api.object_reader import ObjectReader
 from k8s.api.resource import Resource
-from k8s.objects.identity import ALL_KINDS, raw_identity
+from k8s.objects.identity import raw_identity
 from k8s.objects.manifests import read_manifest
 from k8s.sources.resources import reducer
+from tests.unit.objects import ALL_KINDS
 
 EXAMPLE = Path(__file__).parents[3] / "k8s" / "examples" / "address-frontend.yaml"
 SERVICE = {
