@@ -12,13 +12,15 @@ _PROGRAMS = Path(__file__).parent / "programs"
 KERNEL_TREE = _PROGRAMS / "kernel"
 _HEADERS = ("consts.h", "types.h", "sockets.h", "maps.h")
 _SOURCES = (
-    "lib_order.c",
     "lib_context.c",
+    "lib_order.c",
     "lib_frontend.c",
     "lib_count.c",
     "lib_exemptions.c",
     "lib_limit.c",
     "lib_socket.c",
+    "lib_way_back.c",
+    "lib_affinity.c",
     "lib_watch.c",
     "lib_redirect.c",
     "hooks.c",

@@ -1,4 +1,4 @@
-/* Which callers are exempt from redirects. */
+/* Which calls are exempt from redirects: all of them when the lease is over, otherwise those of some callers. */
 
 /* Compares signed numbers: the clocks of two CPUs may differ by a tick, so the lease may have been renewed "later" than
  * now. */

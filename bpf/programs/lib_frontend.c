@@ -21,24 +21,6 @@ static __always_inline bool may_be_ours(const struct frontend_key *call) {
     return is_set(filter->frontends, mixed >> 48);
 }
 
-/* A row is read in place, between begin_reading and end_reading. The kernel writes a row from its head to its tail. A
- * reader that sees the same generation first in the tail and then in the head has read one complete row. */
-static __always_inline u64 begin_reading(const struct frontend_row *row) {
-    u64 generation = *(volatile u64 *)&row->generation_tail;
-
-    barrier();
-    return generation;
-}
-
-/* Whether everything that was read since begin_reading is of that generation, and of the row for `call`. */
-static __always_inline bool end_reading(const struct frontend_row *row, u64 generation,
-                                        const struct frontend_key *call) {
-    bool same_key = same_address(row->key.address, call->address) && row->key.port_protocol == call->port_protocol;
-
-    barrier();
-    return same_key && *(volatile u64 *)&row->generation == generation;
-}
-
 /* Copies one of the row's backends, chosen at random. -EAGAIN: the agent has replaced the row, and given the place
  * of this backend to another generation. */
 static __always_inline int read_any_backend(const struct frontend_row *row, struct endpoint *backend) {
@@ -60,6 +42,15 @@ union call_keys {
     struct frontend_key frontend;
     struct affinity_key client;
     struct member_key member;
+};
+
+/* One attempt to redirect a call by the row that we found for it. */
+struct attempt {
+    const struct frontend_row *row;
+    u64 generation; /* of the row, as begin_reading saw it */
+    union call_keys *keys;
+    struct backend_cgroup_key *caller;
+    struct socket_state *state; /* of the socket */
 };
 
 /* Whether the frontend still uses this backend. */

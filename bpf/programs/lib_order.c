@@ -57,3 +57,21 @@ static __always_inline bool open_row(const struct frontend_row **row, struct fro
     return true;
 #endif
 }
+
+/* A row is read in place, between begin_reading and end_reading. The kernel writes a row from its head to its tail. A
+ * reader that sees the same generation first in the tail and then in the head has read one complete row. */
+static __always_inline u64 begin_reading(const struct frontend_row *row) {
+    u64 generation = *(volatile u64 *)&row->generation_tail;
+
+    barrier();
+    return generation;
+}
+
+/* Whether everything that was read since begin_reading is of that generation, and of the row for `call`. */
+static __always_inline bool end_reading(const struct frontend_row *row, u64 generation,
+                                        const struct frontend_key *call) {
+    bool same_key = same_address(row->key.address, call->address) && row->key.port_protocol == call->port_protocol;
+
+    barrier();
+    return same_key && *(volatile u64 *)&row->generation == generation;
+}
