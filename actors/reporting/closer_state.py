@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from bpf.maps.closer_faults import describe_fault
 from bpf.maps.rows import CloserFault, CloserRow
 
 SILENCE_SECONDS = 10.0
@@ -37,4 +38,4 @@ def closer_report(row: CloserRow, *, enabled: bool, now_ns: int) -> CloserReport
         return CloserReport(CloserState.ABSENT, f"the closer (run.py closer) {heard}: {_CONSEQUENCE}")
     if row.fault == CloserFault.NONE:
         return CloserReport(CloserState.RUNNING, "")
-    return CloserReport(CloserState.FAILING, f"{row.fault.reason}: {_CONSEQUENCE}")
+    return CloserReport(CloserState.FAILING, f"{describe_fault(row.fault)}: {_CONSEQUENCE}")

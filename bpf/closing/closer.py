@@ -17,6 +17,7 @@ from bpf.closing.installed import Installed, attached_program, build_of_program
 from bpf.closing.schedule import Schedule
 from bpf.closing.sock_diag import SockDiag, check_that_sockets_can_be_closed
 from bpf.closing.staleness import Candidates, Usage, is_stale
+from bpf.maps.closer_faults import describe_fault
 from bpf.maps.rows import CloserFault
 from bpf.netns import NamespaceGone, entered, find_namespaces, finds_others, is_own_address
 from config.domain.addresses import Endpoint, Frontend, Protocol
@@ -124,9 +125,11 @@ class Closer:
         if fault == CloserFault.NONE:
             _log.info("stale sockets are closed again")
         elif fault == CloserFault.NO_NAMESPACES:
-            _log.warning("stale sockets of Pods stay open: %s", fault.reason)
+            _log.warning("stale sockets of Pods stay open: %s", describe_fault(fault))
         else:
-            _log.error("stale sockets stay open: %s (%s); retrying every %g s", fault.reason, error, RETRY_SECONDS)
+            _log.error(
+                "stale sockets stay open: %s (%s); retrying every %g s", describe_fault(fault), error, RETRY_SECONDS
+            )
 
 
 def wait_for_signal(seconds: float | None = None) -> bool:

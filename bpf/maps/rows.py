@@ -39,7 +39,7 @@ DECIDING_HOOKS = ("connect4", "connect6", "sendmsg4", "sendmsg6")
 
 
 class CloserFault(IntEnum):
-    """What keeps the closer from closing stale sockets."""
+    """What keeps the closer from closing stale sockets (in words: `bpf.maps.closer_faults`)."""
 
     NONE = 0
     NO_RIGHT = 1
@@ -49,27 +49,11 @@ class CloserFault(IntEnum):
     FAILED = 4
     """Its log says more."""
 
-    @property
-    def reason(self) -> str:
-        """With what to do; "" when there is no fault."""
-        return _CLOSER_REASONS[self]
-
     @classmethod
     def _missing_(cls, value: object) -> CloserFault:
         """A closer of a later version wrote this number."""
         del value
         return cls.FAILED
-
-
-_CLOSER_REASONS = {
-    CloserFault.NONE: "",
-    CloserFault.NO_RIGHT: "the closer lacks CAP_SYS_ADMIN or CAP_NET_ADMIN; give its container both",
-    CloserFault.NOT_SUPPORTED: "this kernel cannot list or close sockets; it needs CONFIG_INET_DIAG, "
-    "CONFIG_INET_UDP_DIAG and CONFIG_INET_DIAG_DESTROY",
-    CloserFault.NO_NAMESPACES: "the closer finds no network namespaces of Pods; mount the node's /run/netns into its "
-    "container",
-    CloserFault.FAILED: "the closer failed, and its log says why; it tries again",
-}
 
 
 class FrontendFlag(IntFlag):

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from bpf.maps.closer_faults import describe_fault
 from bpf.maps.rows import CloserFault
 from tests.lab import manifests
 from tests.lab.closer import CLOSER_RIGHTS, Closer
@@ -267,7 +268,7 @@ def test_without_its_right_the_closer_says_so_once_and_harms_nothing(
     limited = Closer(lab, agent, rights=("setpriv", rights))
     limited.await_line("the closer lacks CAP_SYS_ADMIN or CAP_NET_ADMIN")
     wait_until(lambda: agent.status()["closer"]["state"] == "failing", "the agent's status says so")
-    assert CloserFault.NO_RIGHT.reason in agent.status()["closer"]["message"]
+    assert describe_fault(CloserFault.NO_RIGHT) in agent.status()["closer"]["message"]
     place(lab, agent, pods[0])
     assert connect(client, "kept", VIP) == pods[0].name
     place(lab, agent, pods[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.reporting.closer_state import closer_report
+from bpf.maps.closer_faults import describe_fault
 from bpf.maps.packing import pack_closer, unpack_closer
 from bpf.maps.rows import CloserFault, CloserRow
 
@@ -28,7 +29,9 @@ HEALTHY = CloserRow(alive_ns=NOW - 500_000_000, fault=CloserFault.NONE)
             id="ended or hangs",
         ),
         *(
-            pytest.param(CloserRow(alive_ns=NOW, fault=fault), True, "failing", f"{fault.reason}: ", id=fault.name)
+            pytest.param(
+                CloserRow(alive_ns=NOW, fault=fault), True, "failing", f"{describe_fault(fault)}: ", id=fault.name
+            )
             for fault in CloserFault
             if fault
         ),
