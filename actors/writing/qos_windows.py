@@ -27,7 +27,5 @@ def limited_in(second: int, reading: QosReading) -> frozenset[int]:
     return frozenset(
         policy_id
         for policy_id, window in reading.windows.items()
-        if policy_id in reading.policies
-        and window.second == second & 0xFFFFFFFF
-        and window.calls > reading.policies[policy_id].limit > 0
+        if policy_id in reading.policies and window.calls_in(second) > reading.policies[policy_id].limit > 0
     )

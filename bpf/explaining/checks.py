@@ -320,8 +320,7 @@ def _limit(facts: CallFacts) -> Step:
     if facts.window is None:
         detail = "the policy's calls cannot be counted, so they are left alone"
         return Step(check="limit", result=Result.YES, detail=detail, ends=PassReason.QOS.label, why=why)
-    second = facts.now_ns // NANOSECONDS & 0xFFFFFFFF
-    calls = facts.window.calls if facts.window.second >= second else 0
+    calls = facts.window.calls_seen_at(facts.now_ns // NANOSECONDS)
     if calls < limit:
         detail = f"{calls} of {limit} redirects of this second are used"
         return Step(check="limit", result=Result.NO, detail=detail)

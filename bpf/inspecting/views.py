@@ -129,7 +129,7 @@ def _qos(maps: PinnedMaps) -> list[Row]:
 def redirects_in(window: Window | None, limit: int, second: int) -> int:
     """Redirects within the given second (CLOCK_MONOTONIC). A window counts the calls of one second, including
     those over the limit."""
-    return min(window.calls, limit) if window and window.second == second & 0xFFFFFFFF else 0
+    return min(window.calls_in(second), limit) if window else 0
 
 
 def _programs(bpffs: Path) -> list[Row]:

@@ -121,6 +121,15 @@ class Window:
     calls: int
     """Calls in that second, including those over the limit."""
 
+    def calls_in(self, second: int) -> int:
+        """Calls in that second (CLOCK_MONOTONIC); 0 if the last call was in another one."""
+        return self.calls if self.second == second & 0xFFFFFFFF else 0
+
+    def calls_seen_at(self, second: int) -> int:
+        """How many calls a program whose clock is in that second finds counted. If its clock is behind that of another
+        CPU, it counts in the newer second (bpf/programs/lib_limit.c)."""
+        return self.calls if self.second >= second & 0xFFFFFFFF else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRow:
