@@ -150,7 +150,7 @@ def processes_in(directory: Path) -> list[int]:
 
 def ancestors(directory: Path) -> tuple[tuple[int, ...], int | None]:
     """Ids of the cgroups from the mount point down to `directory`, and the level of the first one in the hierarchy:
-    None when the mount shows only a part of the hierarchy."""
+    None when the mount shows only a part of the hierarchy, as on a node that is itself a container."""
     path = directory.resolve()
     device, found = path.stat().st_dev, [path.stat().st_ino]
     while path.parent != path and path.parent.stat().st_dev == device:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf.cgroups.hierarchy import ROOT_ID, Directory, children
+from bpf.cgroups.hierarchy import Directory, ancestors, children
 
 MAX_LEVELS = 8
 """MAX_CGROUP_LEVELS of bpf/programs/consts.h."""
@@ -40,7 +40,9 @@ class PodCgroups:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._level, self._level_known = _level_of(root)
+        path, top_level = ancestors(root)
+        self._level, self._level_known = len(path) - 1, top_level is not None
+        """Depth below the mount point, and whether that is the level in the hierarchy."""
         self._index: dict[str, list[Directory]] = {}
         """Pod uid, or a static Pod's config hash -> its directories."""
         self._nested: dict[str, list[Directory]] = {}
@@ -114,16 +116,6 @@ class PodCgroups:
     def _cgroups_of(self, name: str) -> tuple[PodCgroup, ...]:
         uncertainty = 0 if self._level_known else MAX_LEVELS - 1
         return tuple(sorted(PodCgroup(each.inode, each.level, each.level + uncertainty) for each in self._known(name)))
-
-
-def _level_of(directory: Path) -> tuple[int, bool]:
-    """Depth below the mount point, and whether that is the level in the hierarchy. It is not when the mount shows only
-    a part of the hierarchy, as on a node that is itself a container."""
-    directory = directory.resolve()
-    level = 0
-    while directory.parent != directory and directory.parent.stat().st_dev == directory.stat().st_dev:
-        directory, level = directory.parent, level + 1
-    return level, directory.stat().st_ino == ROOT_ID
 
 
 def _indexed(directories: Iterable[Directory]) -> dict[str, list[Directory]]:
