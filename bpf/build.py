@@ -94,6 +94,16 @@ class MapSizes(NamedTuple):
     max_affinity: int
 
 
+SIZE_KEYS = {
+    "frontends": "datapath.max_frontends",
+    "backends": "datapath.max_backends",
+    "affinity": "datapath.max_affinity",
+    "policies": "datapath.max_frontends",
+    "backend_cgroups": "datapath.max_backends",
+}
+"""Map -> the configuration key that its size comes from (bpf/programs/consts.h), for the maps that messages name."""
+
+
 def program_text() -> str:
     """One text for BCC, which understands map methods only in its main text. So only types and maps are included."""
     parts = ["#include <uapi/linux/bpf.h>\n#include <linux/compiler.h>\n"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from actors.commands.finding import Finding, judge
-from bpf.build import HOOKS
+from bpf.build import HOOKS, SIZE_KEYS
 from bpf.cgroups.coverage import coverage_faults
 from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
 from bpf.errors import DatapathError
@@ -17,6 +16,7 @@ from bpf.lifecycle import pins
 from bpf.lifecycle.attachments import active_build, attachments, programs_before
 from bpf.lifecycle.kernel_features import missing_features
 from bpf.lifecycle.opened_maps import opened_maps
+from bpf.maps.lease import lease_age_seconds
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.mounts import file_system
 from config.settings import DatapathSettings
@@ -25,11 +25,8 @@ _RIGHTS = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
 """Capability -> its number (linux/capability.h)."""
 _FULL = 0.9
 """From this share on, a map counts as nearly full, as in the alerts."""
-_KEYS = {
-    "frontends": "datapath.max_frontends",
-    "backends": "datapath.max_backends",
-    "affinity": "datapath.max_affinity",
-}
+_CONFIGURED = ("frontends", "backends", "affinity")
+"""The maps that have exactly as many rows as the configuration says; others are larger if that is small."""
 _BPF_FS = (
     "mount a bpffs on the node (mount -t bpf bpf /sys/fs/bpf), and mount datapath.bpffs into the agent's container"
 )
@@ -135,8 +132,7 @@ def _first(bpffs: Path) -> Finding:
 
 
 def _lease(maps: PinnedMaps) -> Finding:
-    length, now = maps.config().lease_ns / 1e9, time.monotonic_ns()
-    age = (now - maps.lease_renewed_ns()) / 1e9
+    length, age = maps.config().lease_ns / 1e9, lease_age_seconds(maps["lease"])
     if not length:
         return Finding("lease", True, "datapath.lease_seconds is 0: rows stay in force without an agent")
     faults = [f"it was renewed {age:.0f} s ago and lasts {length:g} s: no call is redirected"] if age > length else []
@@ -145,9 +141,9 @@ def _lease(maps: PinnedMaps) -> Finding:
 
 
 def _fill(maps: PinnedMaps) -> Finding:
-    shares = {name: (maps.rows_in_use(name), maps[name].max_entries) for name in _KEYS}
+    shares = {name: (maps.rows_in_use(name), maps[name].max_entries) for name in _CONFIGURED}
     faults = [
-        f"{name} has {rows} of {capacity} rows in use ({_KEYS[name]})"
+        f"{name} has {rows} of {capacity} rows in use ({SIZE_KEYS[name]})"
         for name, (rows, capacity) in shares.items()
         if rows >= _FULL * capacity
     ]

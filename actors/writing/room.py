@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from bpf.build import SIZE_KEYS
 from config.domain.addresses import Endpoint
 from config.wording import count
 
@@ -35,15 +36,6 @@ class Room(NamedTuple):
     def exceeds(self, other: Room) -> bool:
         """Whether it is more than `other` in at least one map."""
         return any(mine > its for mine, its in zip(self, other, strict=True))
-
-
-SIZE_KEYS = {
-    "policies": "datapath.max_frontends",
-    "frontends": "datapath.max_frontends",
-    "backends": "datapath.max_backends",
-    "backend_cgroups": "datapath.max_backends",
-}
-"""Map -> the configuration key that its size comes from (bpf/programs/consts.h)."""
 
 
 class Refusal(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from pathlib import Path
 
 from bpf.cgroups.coverage import coverage_faults
@@ -16,6 +15,7 @@ from bpf.lifecycle import pins
 from bpf.lifecycle.attaching import HeldLink, attach
 from bpf.lifecycle.attachments import programs_before
 from bpf.lifecycle.carry_over import carry_over
+from bpf.maps.lease import lease_age_seconds
 from bpf.maps.pinned_maps import PinnedMaps
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Datapath:
 
     def lease_age_seconds(self) -> float:
         """Seconds since the lease was renewed."""
-        return (time.monotonic_ns() - self.maps.lease_renewed_ns()) / 1e9
+        return lease_age_seconds(self.maps["lease"])
 
     def close(self) -> None:
         """Lets another agent take over. Everything stays pinned and attached."""

@@ -11,7 +11,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from bpf.build import MapSizes, build_name, rows_layout, sockets_layout
@@ -24,7 +23,8 @@ from bpf.lifecycle.carry_over import start_with_former_counters
 from bpf.lifecycle.datapath import Datapath
 from bpf.lifecycle.kernel_features import missing_features
 from bpf.maps.kernel_map import KernelMap
-from bpf.maps.packing import ONLY_KEY, pack_number, unpack_number
+from bpf.maps.lease import lease_age_seconds
+from bpf.maps.packing import ONLY_KEY, pack_number
 from config.settings import DatapathSettings
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _warn_of_lost_lease(settings: DatapathSettings) -> None:
     """
     for build in attached_builds(settings.bpffs):
         lease = KernelMap(settings.bpffs / build / "maps" / "lease")  # another version may have other maps than ours
-        age = (time.monotonic_ns() - unpack_number(lease.lookup(ONLY_KEY))) / 1e9
+        age = lease_age_seconds(lease)
         lease.close()
         if 0 < settings.lease_seconds < age:
             _log.warning(
