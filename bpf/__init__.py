@@ -8,7 +8,7 @@
 | answer the commands `inspect` and `doctor` | `inspecting` |
 | close stale sockets; explain a call; show decisions as they happen | `closing`, `explaining`, `monitoring` |
 
-The modules here are what these share: what a build is, libbpf, mounts, network namespaces.
+The modules here are what these share: what a build is, libbpf, hand-written instructions, mounts, network namespaces.
 
 May import: `config`.
 """

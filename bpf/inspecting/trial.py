@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from bpf import libbpf
 from bpf.build import HOOKS
 from bpf.cgroups.hierarchy import ROOT_ID, cgroup_of_process, find_cgroup, opened_cgroup
+from bpf.instructions import instruction
 
 _FROM = "192.0.2.1"
 _TO = "127.0.0.1"
@@ -106,15 +106,11 @@ def translation(address: str, translated: str) -> bytes:
     before, after = (int.from_bytes(socket.inet_aton(each), "little", signed=True) for each in (address, translated))
     return b"".join(
         (
-            _instruction(0x61, to=2, of=1, offset=_USER_IP4),  # w2 = ctx->user_ip4
-            _instruction(0x56, to=2, offset=2, value=before),  # unless w2 == address: skip two
-            _instruction(0xB4, to=2, value=after),  # w2 = translated
-            _instruction(0x63, to=1, of=2, offset=_USER_IP4),  # ctx->user_ip4 = w2
-            _instruction(0xB7, to=0, value=1),  # r0 = 1
-            _instruction(0x95),  # return r0
+            instruction(0x61, to=2, of=1, offset=_USER_IP4),  # w2 = ctx->user_ip4
+            instruction(0x56, to=2, offset=2, value=before),  # unless w2 == address: skip two
+            instruction(0xB4, to=2, value=after),  # w2 = translated
+            instruction(0x63, to=1, of=2, offset=_USER_IP4),  # ctx->user_ip4 = w2
+            instruction(0xB7, to=0, value=1),  # r0 = 1
+            instruction(0x95),  # return r0
         )
     )
-
-
-def _instruction(code: int, *, to: int = 0, of: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    return struct.pack("<BBhi", code, to | of << 4, offset, value)

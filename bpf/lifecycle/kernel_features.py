@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import struct
 
 from bpf import libbpf
 from bpf.build import HOOKS
+from bpf.instructions import instruction
 
 KERNEL_FLOOR = (5, 15)
 
@@ -56,15 +56,16 @@ def missing_features() -> list[str]:
 
 
 def _has_atomic(operation: int) -> bool:
-    instructions = (
-        (0xB7, 0x00, 0, 0),  # r0 = 0
-        (0x7B, 0x0A, -8, 0),  # *(u64 *)(r10 - 8) = r0
-        (0xB7, 0x01, 0, 1),  # r1 = 1
-        (0xDB, 0x1A, -8, operation),  # the operation, with r1, on that word of the stack
-        (0xB7, 0x00, 0, 1),  # r0 = 1
-        (0x95, 0x00, 0, 0),  # return r0
+    text = b"".join(
+        (
+            instruction(0xB7, to=0, value=0),  # r0 = 0
+            instruction(0x7B, to=10, of=0, offset=-8),  # *(u64 *)(r10 - 8) = r0
+            instruction(0xB7, to=1, value=1),  # r1 = 1
+            instruction(0xDB, to=10, of=1, offset=-8, value=operation),  # the operation, with r1, on that word
+            instruction(0xB7, to=0, value=1),  # r0 = 1
+            instruction(0x95),  # return r0
+        )
     )
-    text = b"".join(struct.pack("=BBhi", *each) for each in instructions)
     try:
         os.close(libbpf.load_program("atomic", text, libbpf.PROG_TYPE_SOCK_ADDR, HOOKS["connect4"]))
     except libbpf.ProgramRefused:
