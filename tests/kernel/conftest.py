@@ -21,10 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--one-agent", action="store_true", help="start the agent once for all modules")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS * SLOWNESS))
+            if config.getoption("--one-agent") and hasattr(getattr(item, "module", None), "AGENT_OPTIONS"):
+                msg = f"{item.path} needs an agent of its own, and cannot run with --one-agent"
+                raise pytest.UsageError(msg)
 
 
 def _scope_of_agent(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:  # noqa: ARG001
@@ -59,10 +62,11 @@ def client(lab: Lab) -> PodProcess:
 
 
 @pytest.fixture(scope=_scope_of_agent)
-def agent(lab: Lab) -> Iterator[Agent]:
-    """An agent with the default configuration, for all tests of a module. Some modules have another one instead, so
-    they cannot run with `--one-agent`."""
-    with lab.running_agent() as made:
+def agent(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Agent]:
+    """An agent for all tests of a module, with the default configuration but for what the module's AGENT_OPTIONS set
+    (as in Lab.agent). Modules whose agent is another one give it another name; they cannot run with `--one-agent`."""
+    options = getattr(request.module, "AGENT_OPTIONS", {}) if request.scope == "module" else {}
+    with lab.running_agent(**options) as made:
         yield made
 
 

@@ -26,7 +26,8 @@ ACTORS = (
 
 
 @pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
+def failing_agent(lab: Lab) -> Iterator[Agent]:
+    """An agent that makes an actor fail when the test asks for it."""
     made = Agent(lab, {"log__redirects": "all"})  # or there would be no DecisionRecorder
     made.start(program=("-m", "tests.lab.failing_agent"))
     yield made
@@ -36,24 +37,24 @@ def agent(lab: Lab) -> Iterator[Agent]:
 
 @pytest.mark.parametrize("actor", ACTORS)
 def test_the_failure_of_an_actor_costs_no_call_and_changes_nothing(
-    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess], actor: str
+    lab: Lab, failing_agent: Agent, client: PodProcess, pods: list[PodProcess], actor: str
 ) -> None:
     lab.write("pods", *map(manifests.pod, pods[:2]))
     lab.write("service", manifests.service(ports=(("dns", 53, "UDP"),)))
     of_service = manifests.policy("of-service", service_name="http-server-v4", redirectQosLimit=7)
     lab.write("policies", manifests.policy("vip"), of_service)
-    wait_until(lambda: agent.states() == {"vip": "Active", "of-service": "Active"}, "both are active")
-    before = agent.inspect("frontends")
-    already = agent.restarts(actor)
+    wait_until(lambda: failing_agent.states() == {"vip": "Active", "of-service": "Active"}, "both are active")
+    before = failing_agent.inspect("frontends")
+    already = failing_agent.restarts(actor)
     assert already is not None, "the agent lists the actor"
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
-    agent.fail(actor)
-    wait_until(lambda: agent.restarts(actor) == already + 1, f"{actor} was restarted")
+    failing_agent.fail(actor)
+    wait_until(lambda: failing_agent.restarts(actor) == already + 1, f"{actor} was restarted")
     lab.write("pods", manifests.pod(pods[0]))
-    wait_until(lambda: len(agent.inspect("backends")) == 3, "a change after the failure is installed")
+    wait_until(lambda: len(failing_agent.inspect("backends")) == 3, "a change after the failure is installed")
     lab.write("pods", *map(manifests.pod, pods[:2]))
-    wait_until(lambda: agent.inspect("frontends") == before, "the same frontends are installed")
+    wait_until(lambda: failing_agent.inspect("frontends") == before, "the same frontends are installed")
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
-    wait_until(lambda: agent.fetch("/readyz") == "ok\n", "the agent is ready again")
-    agent.wait_states({"vip": "Active", "of-service": "Active"})
+    wait_until(lambda: failing_agent.fetch("/readyz") == "ok\n", "the agent is ready again")
+    failing_agent.wait_states({"vip": "Active", "of-service": "Active"})

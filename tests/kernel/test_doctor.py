@@ -22,12 +22,8 @@ from tests.lab.rows import installed_maps
 
 CHECKS = ["kernel", "rights", "cgroup", "clocks", "redirect", "bpffs", "attached", "first", "lease", "maps", "api"]
 CHECKS_OF_THE_AGENT = ["agent", "sources", "actors", "closer", "policies"]
-
-
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    with lab.running_agent(datapath__max_backends=8) as made:
-        yield made
+AGENT_OPTIONS = {"datapath__max_backends": 8}
+"""Its map of backends is soon full."""
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ WHOLE_EXCHANGE = 60.0
 
 
 @pytest.fixture
-def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
-    """Not started yet. Every Pod will be able to reach both of its servers."""
+def unstarted_agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
+    """The test starts it. Every Pod will be able to reach both of its servers."""
     lab.write("pod", manifests.pod(pods[0]))
     lab.write("policies", manifests.policy("dns"))
     made = Agent(lab, {"metrics__address": "0.0.0.0", "health__address": "0.0.0.0"})
@@ -50,58 +50,58 @@ def assert_unharmed(lab: Lab, agent: Agent, client: PodProcess, pods: list[PodPr
 
 @pytest.mark.parametrize("connections", [100, 1000])
 def test_clients_that_never_end_their_requests_exhaust_neither_memory_nor_descriptors(
-    connections: int, lab: Lab, agent: Agent, attacker: PodProcess, client: PodProcess, pods: list[PodProcess]
+    connections: int, lab: Lab, unstarted_agent: Agent, attacker: PodProcess, client: PodProcess, pods: list[PodProcess]
 ) -> None:
-    agent.start()
-    assert agent.process
-    resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    unstarted_agent.start()
+    assert unstarted_agent.process
+    resource.prlimit(unstarted_agent.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
     kilobytes = 5800 if connections == 100 else 4
-    for port in (agent.metrics, agent.health):
+    for port in (unstarted_agent.metrics, unstarted_agent.health):
         attacker.do("hold_connections", address=NODE_ADDRESS, port=port, connections=connections, kilobytes=kilobytes)
-    assert_unharmed(lab, agent, client, pods)
-    assert resident_megabytes(agent.process.pid) < MAX_RESIDENT
+    assert_unharmed(lab, unstarted_agent, client, pods)
+    assert resident_megabytes(unstarted_agent.process.pid) < MAX_RESIDENT
     wait_until(
         lambda: attacker.do("open_connections")["number"] == 0,
         "all are closed, although they send",
         WHOLE_EXCHANGE,
     )
-    assert resident_megabytes(agent.process.pid) < MAX_RESIDENT
+    assert resident_megabytes(unstarted_agent.process.pid) < MAX_RESIDENT
 
 
 @pytest.mark.parametrize("section", ["metrics", "health"])
 def test_a_port_in_use_ends_no_redirect_and_is_taken_once_it_is_free(
-    section: str, lab: Lab, agent: Agent, client: PodProcess
+    section: str, lab: Lab, unstarted_agent: Agent, client: PodProcess
 ) -> None:
-    port = getattr(agent, section)
+    port = getattr(unstarted_agent, section)
     taker = lab.host_process("taker")
     taker.do("serve", address="127.0.0.1", port=port, protocol="TCP")
-    agent.start(ready=section == "metrics")
+    unstarted_agent.start(ready=section == "metrics")
     wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == "pod0", "calls are redirected", 30)
     fault = f"{section}.address, {section}.port: cannot listen on 0.0.0.0 port {port}: Address already in use"
     if section == "metrics":
-        assert agent.status()["metrics"] == {"fault": fault}
+        assert unstarted_agent.status()["metrics"] == {"fault": fault}
     taker.kill()
     path = "/metrics" if section == "metrics" else "/readyz"
-    wait_until(lambda: agent.fetch(path) != "", "it listens")
-    assert {each["name"]: each["restarts"] for each in agent.status()["actors"] if each["restarts"]} == {}
-    wait_until(lambda: "metrics" not in agent.status(), "/status shows no fault")
-    assert agent.log.read_text().count(fault) == 1
+    wait_until(lambda: unstarted_agent.fetch(path) != "", "it listens")
+    assert {each["name"]: each["restarts"] for each in unstarted_agent.status()["actors"] if each["restarts"]} == {}
+    wait_until(lambda: "metrics" not in unstarted_agent.status(), "/status shows no fault")
+    assert unstarted_agent.log.read_text().count(fault) == 1
 
 
 def test_the_agent_resolves_no_name_at_its_start_and_takes_the_host_name_in_small_letters(
-    lab: Lab, agent: Agent, client: PodProcess
+    lab: Lab, unstarted_agent: Agent, client: PodProcess
 ) -> None:
-    settings = yaml.safe_load(agent.config.read_text())
+    settings = yaml.safe_load(unstarted_agent.config.read_text())
     del settings["node_name"]
-    agent.config.write_text(yaml.safe_dump(settings))
+    unstarted_agent.config.write_text(yaml.safe_dump(settings))
     resolver = lab.host_process("resolver")
     resolver.do("listen", address="127.0.0.1", port=53)
     names = lab.folder / "resolv.conf"
     names.write_text("nameserver 127.0.0.1\n")
     node = 'mount --bind "$0" /etc/resolv.conf && hostname NODE && exec "$@"'
-    agent.start(within=("unshare", "--mount", "--uts", "sh", "-c", node, str(names)))
-    assert agent.status()["node"] == "node"
+    unstarted_agent.start(within=("unshare", "--mount", "--uts", "sh", "-c", node, str(names)))
+    assert unstarted_agent.status()["node"] == "node"
     assert client.do("udp", address=VIP, port=53)["who"] == "pod0"
-    assert agent.fetch("/metrics") != ""
+    assert unstarted_agent.fetch("/metrics") != ""
     assert resolver.do("heard")["heard"] == []
     resolver.kill()

@@ -12,7 +12,8 @@ from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
 
 
 @pytest.fixture
-def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
+def fresh_agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
+    """Started for one test. Both of its policies are in force."""
     lab.write("pods", *map(manifests.pod, pods[:2]))
     lab.write("policies", manifests.policy("vip", ports=((53, "UDP"), (80, "TCP")), backend_port=53))
     policy = manifests.policy("web", ports=((80, "TCP"),), backend_port=80)
@@ -24,41 +25,45 @@ def agent(lab: Lab, pods: list[PodProcess]) -> Iterator[Agent]:
     made.command("detach")
 
 
-def test_kill_9_and_restart_under_load_fail_no_call_and_move_no_connection(agent: Agent, client: PodProcess) -> None:
+def test_kill_9_and_restart_under_load_fail_no_call_and_move_no_connection(
+    fresh_agent: Agent, client: PodProcess
+) -> None:
     kept = client.do("keep", key="k", address=VIP, port=80)
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
-    agent.kill()
-    before = agent.inspect("programs")
-    agent.start()
+    fresh_agent.kill()
+    before = fresh_agent.inspect("programs")
+    fresh_agent.start()
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
-    assert agent.inspect("programs") == before, "the pins were adopted"
-    assert "adopting" in agent.log.read_text()
+    assert fresh_agent.inspect("programs") == before, "the pins were adopted"
+    assert "adopting" in fresh_agent.log.read_text()
     assert client.do("use", key="k") == kept
 
 
-def test_sigterm_leaves_the_programs_and_detach_leaves_nothing(lab: Lab, agent: Agent, client: PodProcess) -> None:
-    assert agent.terminate() == 0
+def test_sigterm_leaves_the_programs_and_detach_leaves_nothing(
+    lab: Lab, fresh_agent: Agent, client: PodProcess
+) -> None:
+    assert fresh_agent.terminate() == 0
     assert client.do("udp", address=VIP, port=53)["who"] != REMOTE
-    removed = agent.command("detach").stdout
+    removed = fresh_agent.command("detach").stdout
     assert "removed link connect4" in removed
     assert client.do("udp", address=VIP, port=53)["who"] == REMOTE
     assert not lab.bpffs.exists()
     for view in ("policies", "frontends", "backends", "affinity", "qos", "programs"):
-        assert agent.inspect(view) == []
+        assert fresh_agent.inspect(view) == []
 
 
-def test_a_second_agent_says_so_and_leaves_the_first_alone(lab: Lab, agent: Agent, client: PodProcess) -> None:
+def test_a_second_agent_says_so_and_leaves_the_first_alone(lab: Lab, fresh_agent: Agent, client: PodProcess) -> None:
     second = Agent(lab, {})
     result = second.command()
     assert result.returncode == 1
     assert "another agent" in result.stderr
-    assert agent.fetch("/readyz") == "ok\n"
+    assert fresh_agent.fetch("/readyz") == "ok\n"
     assert client.do("udp", address=VIP, port=53)["who"] != REMOTE
 
 
-def test_a_stopped_agent_loses_its_lease_and_gets_it_back(lab: Lab, agent: Agent, client: PodProcess) -> None:
-    agent.terminate()
+def test_a_stopped_agent_loses_its_lease_and_gets_it_back(lab: Lab, fresh_agent: Agent, client: PodProcess) -> None:
+    fresh_agent.terminate()
     short = lab.agent(datapath__lease_seconds=3, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     assert short.process
     short.process.send_signal(signal.SIGSTOP)
@@ -71,11 +76,11 @@ def test_a_stopped_agent_loses_its_lease_and_gets_it_back(lab: Lab, agent: Agent
 
 
 def test_an_agent_that_was_stopped_sends_no_call_to_a_pod_that_was_deleted_meanwhile(
-    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+    lab: Lab, fresh_agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     """A listing that began after the end of the lease renews it, and not the first probe
     (docs/decisions/0006-lease.md)."""
-    agent.terminate()
+    fresh_agent.terminate()
     short = lab.agent(datapath__lease_seconds=3, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     assert short.process
     for gone, stays in ((0, 1), (1, 0)):
@@ -97,14 +102,14 @@ def test_an_agent_that_was_stopped_sends_no_call_to_a_pod_that_was_deleted_meanw
     short.terminate()
 
 
-def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client: PodProcess) -> None:
+def test_another_build_is_replaced_without_a_gap(lab: Lab, fresh_agent: Agent, client: PodProcess) -> None:
     """Other map sizes make another build, as other programs do. Open sockets still see the frontend (P15)."""
     kept = client.do("keep", key="upgrade", address=VIP, port=80)
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
-    old = {row["build"] for row in agent.inspect("programs")}
+    old = {row["build"] for row in fresh_agent.inspect("programs")}
     redirects = ("connect", "sendmsg")
-    kept_links = {row["link_id"] for row in agent.inspect("programs") if row["hook"].startswith(redirects)}
-    agent.terminate()
+    kept_links = {row["link_id"] for row in fresh_agent.inspect("programs") if row["hook"].startswith(redirects)}
+    fresh_agent.terminate()
     bigger = lab.agent(datapath__max_frontends=100, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
@@ -116,10 +121,10 @@ def test_another_build_is_replaced_without_a_gap(lab: Lab, agent: Agent, client:
 
 
 def test_while_a_build_is_compiled_for_longer_than_the_lease_calls_take_the_normal_way_and_the_log_says_why(
-    lab: Lab, agent: Agent, client: PodProcess
+    lab: Lab, fresh_agent: Agent, client: PodProcess
 ) -> None:
     """Nobody watches the Pods meanwhile, so nobody renews the lease of the attached build."""
-    agent.terminate()
+    fresh_agent.terminate()
     former = lab.agent(datapath__lease_seconds=1)
     former.terminate()
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
@@ -132,22 +137,22 @@ def test_while_a_build_is_compiled_for_longer_than_the_lease_calls_take_the_norm
 
 
 def test_fifty_changes_a_second_under_load_fail_nothing_and_reach_no_removed_backend(
-    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+    lab: Lab, fresh_agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
     client.do("load_start", address=VIP, port=53, protocol="UDP", threads=2)
     for i in range(100):
         lab.write("pods", manifests.pod(pods[0]), manifests.pod(pods[1], ready=i % 2 == 0))
-        wait_until(lambda i=i: len(agent.inspect("backends")) == 2 + 2 * (i % 2 == 0), "the change is installed")  # type: ignore[misc]
+        wait_until(lambda i=i: len(fresh_agent.inspect("backends")) == 2 + 2 * (i % 2 == 0), "the change is installed")  # type: ignore[misc]
     tally = client.do("load_stop")["tally"]
     assert set(tally) == {"pod0", "pod1"}, tally
     assert client.do("burst", targets=[(VIP, 53)], calls=200, threads=2)["tally"] == {"pod0": 200}
 
 
 def test_a_policy_that_does_not_fit_in_a_map_fails_until_there_is_room(
-    lab: Lab, agent: Agent, client: PodProcess
+    lab: Lab, fresh_agent: Agent, client: PodProcess
 ) -> None:
-    agent.terminate()
-    agent.command("detach")
+    fresh_agent.terminate()
+    fresh_agent.command("detach")
     small = lab.agent(datapath__max_frontends=2, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))
     lab.write("more", manifests.policy("zmore", ip="169.254.0.91"))
     wait_until(lambda: small.states().get("zmore") == "Failed", "it does not fit")
@@ -161,10 +166,10 @@ def test_a_policy_that_does_not_fit_in_a_map_fails_until_there_is_room(
 
 
 def test_a_policy_changes_without_a_failed_call_in_a_map_that_has_no_room_for_both_versions(
-    lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
+    lab: Lab, fresh_agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
-    agent.terminate()
-    agent.command("detach")
+    fresh_agent.terminate()
+    fresh_agent.command("detach")
     lab.write("policies", manifests.policy("dns"))
     lab.write("pods", *map(manifests.pod, pods))
     small = lab.agent(datapath__max_backends=4, datapath__cgroup=str(lab.cgroup), datapath__bpffs=str(lab.bpffs))

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,15 +25,10 @@ from tests.lab.rows import installed_maps
 from tests.lab.worker import SLOWNESS
 
 MAX_BACKENDS = 8
+AGENT_OPTIONS = {"datapath__max_backends": MAX_BACKENDS}
+"""Its map of backends is soon full."""
 TO = f"{VIP}:53/UDP"
 CLIENT = "default/client"
-
-
-@pytest.fixture(scope="module")
-def agent(lab: Lab) -> Iterator[Agent]:
-    """Its map of backends is soon full."""
-    with lab.running_agent(datapath__max_backends=MAX_BACKENDS) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)
