@@ -15,7 +15,9 @@ import yaml
 from bpf.errors import DatapathError
 from tests.kernel_ready import obstacles
 from tests.lab import manifests
-from tests.lab.lab import CLUSTER_IP, ROOT, VIP, Agent, Lab, Manifest, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import CLUSTER_IP, VIP, Lab, Manifest
+from tests.lab.processes import ROOT, wait_until
 
 FRONTENDS = ((VIP, 8080), (VIP, 80), (CLUSTER_IP, 8080), (CLUSTER_IP, 80))
 METRICS = ("redirects_total", "passes_total", "backends", "policy_state", "program_attached")

@@ -9,7 +9,8 @@ from tests.bench.losses import measuring
 from tests.cluster import ready
 from tests.kernel_ready import obstacles
 from tests.lab import manifests
-from tests.lab.lab import VIP, Lab, PodProcess, wait_until
+from tests.lab.lab import VIP, Lab, PodProcess
+from tests.lab.processes import wait_until
 
 LOOKUPS = 5000
 

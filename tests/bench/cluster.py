@@ -27,7 +27,7 @@ from tests.cluster.conftest import apply_crds
 from tests.cluster.node import Node
 from tests.cluster.places import CLUSTER_DNS
 from tests.lab import manifests
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 FLIPS = 300
 OWN = "bench-0"

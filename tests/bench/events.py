@@ -12,7 +12,9 @@ from bpf.maps.packing import pack_frontend
 from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Frontend, Protocol
 from tests.lab import manifests
-from tests.lab.lab import Agent, Lab, Manifest, uid_of, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import Lab, Manifest, uid_of
+from tests.lab.processes import wait_until
 from tests.process_usage import cpu_seconds, resident_megabytes
 
 POLICIES = 1000

@@ -16,7 +16,9 @@ from bpf.maps.pinned_maps import PinnedMaps
 from config.domain.addresses import Frontend, Protocol
 from tests.bench.events import FakePod
 from tests.lab import manifests
-from tests.lab.lab import VIP, Agent, Lab, PodProcess, run, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import VIP, Lab, PodProcess
+from tests.lab.processes import run, wait_until
 from tests.process_usage import cpu_seconds
 
 PODS = 250

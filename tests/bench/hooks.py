@@ -26,9 +26,11 @@ from bpf.build import HOOKS, KERNEL_TREE
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.bench import minimal
 from tests.bench.events import FakePod
-from tests.lab import lab as laboratory
+from tests.lab import agent as lab_agent
 from tests.lab import manifests
-from tests.lab.lab import ROOT, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import VIP, Lab, PodProcess
+from tests.lab.processes import ROOT, wait_until
 
 CALLS = 50_000
 FRESH_CALLS = 10_000
@@ -119,7 +121,7 @@ def minimal_programs(lab: Lab, backend: PodProcess) -> Iterator[dict[str, int]]:
     directory = lab.bpffs.with_name(f"{lab.prefix}-minimal")
     directory.mkdir()
     try:
-        command = [*laboratory.RIGHTS, sys.executable, "-m", "tests.bench.minimal", str(directory)]
+        command = [*lab_agent.RIGHTS, sys.executable, "-m", "tests.bench.minimal", str(directory)]
         subprocess.run(command, cwd=ROOT, check=True)
         frontend = Frontend(ip_address(_MINIMAL), 53, Protocol.UDP)
         minimal.install(directory, frontend, Endpoint(ip_address(backend.address), 53))
@@ -145,7 +147,7 @@ def _attached(cgroup: Path, programs: Mapping[str, int]) -> Iterator[None]:
 @contextmanager
 def _watched(lab: Lab, agent: Agent) -> Iterator[None]:
     """Runs `run.py monitor`."""
-    node = ("nsenter", f"--net=/run/netns/{lab.node}", *laboratory.RIGHTS)
+    node = ("nsenter", f"--net=/run/netns/{lab.node}", *lab_agent.RIGHTS)
     command = [*node, sys.executable, "run.py", "monitor", "--config", str(agent.config)]
     monitor = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
@@ -171,7 +173,7 @@ def measure(lab: Lab, agent: Agent, backend: PodProcess, clients: Sequence[PodPr
     """`agent` redirects the VIP's port 53 over UDP. It has the container's rights before and after."""
     with policies_of_the_bench(lab, agent):
         rows = _measure(lab, agent, backend, clients, "as in the container")
-        with patch.object(laboratory, "RIGHTS", ()):
+        with patch.object(lab_agent, "RIGHTS", ()):
             _load_again(agent)
             rows += _measure(lab, agent, backend, clients, "with all of root's rights")
         _load_again(agent)

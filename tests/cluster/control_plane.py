@@ -26,7 +26,7 @@ from tests.cluster import binaries
 from tests.cluster.api import Api
 from tests.cluster.processes import checked, run
 from tests.cluster.sandbox import Sandbox
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0

@@ -14,7 +14,7 @@ import yaml
 from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.install_yaml import INSTALL, NAMESPACE
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 from tests.process_usage import cpu_seconds, resident_megabytes
 from tests.unit.peers import free_port
 

@@ -18,7 +18,7 @@ from tests.cluster.binaries import CACHE, forget_old, locked, new_folder
 from tests.cluster.processes import PRIVATE_MOUNTS, run
 from tests.cluster.progress import step
 from tests.cluster.sandbox import Sandbox
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 FOLDER = CACHE / "containerd"
 KEPT_STORES = 3

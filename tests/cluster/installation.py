@@ -16,7 +16,7 @@ from tests.cluster.install_yaml import INSTALL, NAMESPACE
 from tests.cluster.machine import Machine, arguments_of
 from tests.cluster.node_view import NodeView
 from tests.cluster.ready import AGENT, DOCKERFILE
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 DAEMONSET = "balancing-agent"
 CONTROLLER = "balancing-controller"

@@ -26,7 +26,7 @@ from tests.cluster.places import UPSTREAM_DNS, Place, addresses_of, routes_to
 from tests.cluster.processes import checked, run
 from tests.cluster.sandbox import Sandbox
 from tests.cluster.switched import SWITCH
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 Proxy = Literal["nftables", "iptables-nft", "iptables-legacy"]
 """Mode of kube-proxy. `iptables` is there twice, since the program of that name writes one of two kinds of rules."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.cluster.api import Api
 from tests.cluster.control_plane import Manifest, WholeControlPlane
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 
 def is_ready(pod: Manifest) -> bool:

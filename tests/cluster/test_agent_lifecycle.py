@@ -11,8 +11,8 @@ from tests.cluster import workers
 from tests.cluster.install_yaml import NAMESPACE
 from tests.cluster.installation import DAEMONSET, LEASE_SECONDS, Installation
 from tests.cluster.machine import Machine
-from tests.lab.lab import WorkerProcess, wait_until
 from tests.lab.manifests import policy
+from tests.lab.processes import WorkerProcess, wait_until
 
 VIP = "169.254.1.1"
 STICKY_VIP = "169.254.1.2"

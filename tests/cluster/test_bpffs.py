@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.install_yaml import NAMESPACE
 from tests.cluster.installation import DAEMONSET, Installation
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 BPFFS = "/sys/fs/bpf"
 WHOLE = {

@@ -12,7 +12,7 @@ from tests.cluster.control_plane import Manifest
 from tests.cluster.examples import SERVICE, example
 from tests.cluster.install_yaml import NAMESPACE
 from tests.cluster.installation import DAEMONSET, Installation
-from tests.lab.lab import WorkerProcess, wait_until
+from tests.lab.processes import WorkerProcess, wait_until
 
 POLICY = examples.NAMES["service-frontend"]
 DNS_PORT = 53

@@ -23,7 +23,7 @@ from tests.cluster.conftest import apply_crds
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.controller import Controller, install_rights
 from tests.cluster.install_yaml import NAMESPACE
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 LR = "/apis/balancing.elf.io/v1beta1/localredirectpolicies"
 PODS = "/api/v1/namespaces/default/pods"

@@ -23,7 +23,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.crd_cases import ANNOTATION, BAD, GOOD, METADATA, SELECTOR, Bad, address_policy, changed
 from tests.cluster.generated import policies
 from tests.cluster.install_yaml import CRD, INSTALL
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 # Strict, as kubectl asks for it; nothing is kept.
 CREATE = "/apis/balancing.elf.io/v1beta1/localredirectpolicies?dryRun=All&fieldValidation=Strict"

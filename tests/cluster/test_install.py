@@ -28,7 +28,7 @@ from tests.cluster.machine import Machine
 from tests.cluster.node import Node
 from tests.cluster.node_view import is_ready
 from tests.cluster.ready import AGENT
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
 

@@ -21,7 +21,7 @@ from tests.cluster.machine import Machine
 from tests.cluster.node_view import is_ready
 from tests.cluster.overflows import Overflows
 from tests.cluster.places import CLUSTER_DNS
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 NAMESPACE = "kube-system"
 OUTAGE_SECONDS = 5.0

@@ -27,8 +27,8 @@ from tests.cluster.node_view import is_ready
 from tests.cluster.nodes import NETWORKS, Cluster, Member
 from tests.cluster.overflows import Overflows
 from tests.cluster.ready import build_all
-from tests.lab.lab import wait_until
 from tests.lab.manifests import policy
+from tests.lab.processes import wait_until
 
 pytestmark = pytest.mark.timeout(600)  # the first one unpacks the images and starts three nodes
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.cluster import binaries
 from tests.cluster.load import Result, parse
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 RATE = 200
 TIMEOUT_MS = 300

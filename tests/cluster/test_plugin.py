@@ -26,7 +26,7 @@ from tests.cluster.install_yaml import NAMESPACE
 from tests.cluster.installation import Installation
 from tests.cluster.machine import arguments_of
 from tests.cluster.node import NODE_NAME
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 PLUGIN = ROOT / "k8s" / "plugin" / "kubectl-lr"
 COMMANDS = "docs/commands.md"

@@ -15,7 +15,7 @@ from tests.cluster.control_plane import Manifest
 from tests.cluster.examples import VIP, example
 from tests.cluster.install_yaml import NAMESPACE
 from tests.cluster.installation import ALLOWED_ADDRESSES, DAEMONSET, Installation
-from tests.lab.lab import WorkerProcess, wait_until
+from tests.lab.processes import WorkerProcess, wait_until
 
 
 def renamed(policy: Manifest, name: str) -> Manifest:

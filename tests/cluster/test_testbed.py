@@ -18,7 +18,7 @@ from tests.cluster.binaries import ROOT
 from tests.cluster.control_plane import ControlPlane, Manifest
 from tests.cluster.node import PLACE, Node
 from tests.cluster.places import CLUSTER_DNS
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 SERVICE_ADDRESS = "10.96.1.1"
 SERVICE_ADDRESS6 = "fd00:96::101"

@@ -17,7 +17,7 @@ from tests.cluster.control_plane import Manifest
 from tests.cluster.machine import Machine
 from tests.cluster.ready import AGENT
 from tests.lab import worker
-from tests.lab.lab import WorkerProcess
+from tests.lab.processes import WorkerProcess
 
 NOT_READY = "/tmp/not-ready"  # noqa: S108  (in a container of ours)
 _SCRIPT = "/worker.py"

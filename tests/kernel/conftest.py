@@ -8,8 +8,9 @@ from typing import Literal
 
 import pytest
 
+from tests.lab.agent import Agent
 from tests.lab.closer import Closer
-from tests.lab.lab import CLUSTER_IP6, VIPS, Agent, Lab, PodProcess
+from tests.lab.lab import CLUSTER_IP6, VIPS, Lab, PodProcess
 from tests.lab.worker import SLOWNESS
 
 TIMEOUT_SECONDS = 300

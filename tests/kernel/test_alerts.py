@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tests.expressions import OF_CONTROLLER_ONLY, complaints, exported, selected
 from tests.lab import manifests
-from tests.lab.lab import VIP, Agent, Lab, Manifest, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import VIP, Lab, Manifest, PodProcess
+from tests.lab.processes import wait_until
 
 
 def checked_policy() -> Manifest:

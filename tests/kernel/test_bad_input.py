@@ -17,7 +17,9 @@ from config.settings import RedirectSettings
 from k8s.objects.manifests import read_manifest
 from k8s.objects.model import Policy
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import REMOTE, VIP, Lab, Manifest, PodProcess
+from tests.lab.processes import wait_until
 from tests.unit.objects import ALL_KINDS
 
 BAD = "169.254.0.91"

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab import manifests
+from tests.lab.agent import Agent
 from tests.lab.api import ApiServer, api_server
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, Manifest, PodProcess, answerer, wait_until
+from tests.lab.lab import REMOTE, VIP, Lab, Manifest, PodProcess, answerer
+from tests.lab.processes import wait_until
 
 LEASE_SECONDS = 3
 

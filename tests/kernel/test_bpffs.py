@@ -12,7 +12,9 @@ from bpf.lifecycle.attachments import attached_builds
 from bpf.lifecycle.bpffs import prepare_directory
 from bpf.lifecycle.detaching import detach
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, run
+from tests.lab.agent import Agent
+from tests.lab.lab import REMOTE, VIP, Lab, PodProcess
+from tests.lab.processes import run
 
 BUILD = "0123456789ab-65536-65536-65536"
 

@@ -15,7 +15,9 @@ import pytest
 
 from bpf.cgroups.hierarchy import find_cgroup
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, RIGHTS, ROOT, VIP, Agent, Lab, PodProcess, remove_cgroups
+from tests.lab.agent import RIGHTS, Agent
+from tests.lab.lab import REMOTE, VIP, Lab, PodProcess, remove_cgroups
+from tests.lab.processes import ROOT
 
 ENTER_NODE = "echo $$ > $node/cgroup.procs"
 ENTER_AGENT = "echo $$ > $agent/cgroup.procs"

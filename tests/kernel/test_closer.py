@@ -9,8 +9,10 @@ import pytest
 from bpf.maps.closer_faults import describe_fault
 from bpf.maps.rows import CloserFault
 from tests.lab import manifests
+from tests.lab.agent import Agent
 from tests.lab.closer import CLOSER_RIGHTS, Closer
-from tests.lab.lab import CLUSTER_IP6, REMOTE, VIP, Agent, Lab, PodProcess, run, wait_until
+from tests.lab.lab import CLUSTER_IP6, REMOTE, VIP, Lab, PodProcess
+from tests.lab.processes import run, wait_until
 
 ABORTED = {"reported": "ECONNABORTED"}
 

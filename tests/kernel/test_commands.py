@@ -9,7 +9,9 @@ import pytest
 from bpf.lifecycle.pins import LAYOUT
 from run import VIEWS
 from tests.lab import manifests
-from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import VIP, Lab, PodProcess
+from tests.lab.processes import wait_until
 
 
 def within(lab: Lab) -> tuple[str, ...]:

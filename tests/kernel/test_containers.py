@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, Agent, Lab, Manifest, PodProcess, answerer, uid_of, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import REMOTE, Lab, Manifest, PodProcess, answerer, uid_of
+from tests.lab.processes import wait_until
 
 FIRST, SECOND = "a" * 64, "b" * 64
 PLACES = {

@@ -15,9 +15,11 @@ from bpf.maps import packing
 from bpf.maps.rows import CloserFault, CloserRow
 from config.version import VERSION
 from tests.lab import manifests
+from tests.lab.agent import RIGHTS, Agent
 from tests.lab.closer import Closer
-from tests.lab.lab import RIGHTS, Agent, Lab, PodProcess, wait_until
+from tests.lab.lab import Lab, PodProcess
 from tests.lab.neighbours import foreign_programs
+from tests.lab.processes import wait_until
 from tests.lab.rows import installed_maps
 
 CHECKS = ["kernel", "rights", "cgroup", "clocks", "redirect", "bpffs", "attached", "first", "lease", "maps", "api"]

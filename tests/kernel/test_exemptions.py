@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, Agent, Lab, Manifest, PodProcess, answerer, uid_of, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import REMOTE, Lab, Manifest, PodProcess, answerer, uid_of
+from tests.lab.processes import wait_until
 
 SYSTEMD = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-c0ffee.scope"
 CGROUPS = {

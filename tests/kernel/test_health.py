@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, Agent, Lab, Manifest, PodProcess, answerer, run, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import REMOTE, Lab, Manifest, PodProcess, answerer
+from tests.lab.processes import run, wait_until
 
 FAST = {"interval": "250ms"}
 DNS, TCP, HTTP = 5300, 5301, 5302

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import REMOTE, VIP, Lab, PodProcess
+from tests.lab.processes import wait_until
 from tests.process_usage import resident_megabytes
 
 NODE_ADDRESS = "10.77.0.1"

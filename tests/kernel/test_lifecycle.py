@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import REMOTE, VIP, Lab, PodProcess
+from tests.lab.processes import wait_until
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import RIGHTS, ROOT, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.agent import RIGHTS, Agent
+from tests.lab.lab import VIP, Lab, PodProcess
+from tests.lab.processes import ROOT, wait_until
 
 
 class Monitor:

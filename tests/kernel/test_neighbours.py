@@ -10,9 +10,11 @@ import pytest
 
 from bpf import libbpf
 from tests.lab import manifests
+from tests.lab.agent import Agent
 from tests.lab.foreign import can_come_first
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.lab import REMOTE, VIP, Lab, PodProcess
 from tests.lab.neighbours import dnsmasq, foreign_programs
+from tests.lab.processes import wait_until
 
 NAME = "answer.test"
 ADDRESS = "192.0.2.7"

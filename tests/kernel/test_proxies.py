@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.lab import manifests
+from tests.lab.agent import Agent
 from tests.lab.closer import Closer
-from tests.lab.lab import VIP, Agent, Lab, PodProcess, run, wait_until
+from tests.lab.lab import VIP, Lab, PodProcess
 from tests.lab.neighbours import dnsmasq
+from tests.lab.processes import run, wait_until
 from tests.lab.worker import SLOWNESS
 
 DNS_PORT, PROXY_PORT, WEB_PORT = 5353, 8080, 8081

@@ -19,8 +19,10 @@ from bpf import libbpf
 from bpf.maps import packing
 from bpf.monitoring.shared_rows import SharedRows
 from tests.lab import manifests
-from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, VIP, Agent, Lab, Manifest, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import CLUSTER_IP, CLUSTER_IP6, REMOTE, VIP, Lab, Manifest, PodProcess
 from tests.lab.neighbours import foreign_programs
+from tests.lab.processes import wait_until
 from tests.lab.rows import installed_maps
 from tests.lab.worker import SLOWNESS
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import VIP, Lab, PodProcess
+from tests.lab.processes import wait_until
 
 FAILING = ("-m", "tests.lab.failing_agent")
 

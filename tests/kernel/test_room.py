@@ -26,7 +26,8 @@ from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend
 from config.domain.ids import NamespacedName
-from tests.lab.lab import Lab, wait_until
+from tests.lab.lab import Lab
+from tests.lab.processes import wait_until
 from tests.lab.rows import backends, desired, frontend, small_datapath, write
 from tests.unit.held import held
 from tests.unit.peers import Peer, fence

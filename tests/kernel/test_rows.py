@@ -23,7 +23,8 @@ from bpf.maps.pinned_maps import PinnedMaps
 from bpf.monitoring import shared_rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.lab.affinity import pack_affinity
-from tests.lab.lab import ROOT, Lab
+from tests.lab.lab import Lab
+from tests.lab.processes import ROOT
 from tests.lab.rows import small_datapath
 
 V4 = Frontend(IPv4Address("10.96.0.10"), 53, Protocol.UDP)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import CLUSTER_IP, REMOTE, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import CLUSTER_IP, REMOTE, VIP, Lab, PodProcess
+from tests.lab.processes import wait_until
 
 DNS = ("dns", 53, "UDP")
 WEB = ("web", 80, "TCP")

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, run, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import REMOTE, VIP, Lab, PodProcess
+from tests.lab.processes import run, wait_until
 
 MANY_PORTS = tuple(range(1000, 1040))
 """More frontends than a socket has room for."""

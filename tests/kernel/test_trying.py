@@ -9,8 +9,10 @@ import pytest
 
 from bpf.maps.packing import client_place
 from tests.lab import manifests
+from tests.lab.agent import Agent
 from tests.lab.closer import Closer
-from tests.lab.lab import REMOTE, VIP, Agent, Lab, PodProcess, answerer, wait_until
+from tests.lab.lab import REMOTE, VIP, Lab, PodProcess, answerer
+from tests.lab.processes import wait_until
 
 CALLS = 20
 

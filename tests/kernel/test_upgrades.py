@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab import manifests
-from tests.lab.lab import ROOT, VIP, Agent, Lab, PodProcess, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import VIP, Lab, PodProcess
+from tests.lab.processes import ROOT, wait_until
 
 _numbers = itertools.count(1000)
 

@@ -21,7 +21,9 @@ from bpf.build import FIND_REDIRECT, HOOKS
 from bpf.lifecycle.kernel_features import ATOMICS, HELPERS, PACKET_HELPERS, missing_features
 from bpf.maps.kernel_map import KernelMap
 from bpf.maps.rows import DECIDING_HOOKS
-from tests.lab.lab import RIGHTS, ROOT, Agent, Lab
+from tests.lab.agent import RIGHTS, Agent
+from tests.lab.lab import Lab
+from tests.lab.processes import ROOT
 
 SOURCES = ROOT / "bpf" / "programs"
 MACROS = {"bpf_htonl", "bpf_htons", "bpf_ntohs", "bpf_ntohll", "bpf_pseudo_fd"}

@@ -12,7 +12,7 @@ import pytest
 
 from tests.kernels import debian
 from tests.kernels.vm import ROOT, VirtualMachine, VirtualMachineError
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 SECONDS = 300.0
 

@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.kubeconfig import write_kubeconfig
-from tests.lab.lab import Lab, Manifest, in_netns
+from tests.lab.lab import Lab, Manifest
+from tests.lab.processes import in_netns
 
 _PLURALS = {"Pod": "pods", "Service": "services", "Node": "nodes", "LocalRedirectPolicy": "localredirectpolicies"}
 

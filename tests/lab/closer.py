@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.lab.lab import ROOT, Agent, Lab, wait_until
+from tests.lab.agent import Agent
+from tests.lab.lab import Lab
+from tests.lab.processes import ROOT, wait_until
 from tests.lab.worker import SLOWNESS
 
 CLOSER_RIGHTS = ("setpriv", "--bounding-set=-all,+sys_admin,+net_admin")

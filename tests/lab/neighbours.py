@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.lab import ROOT, PodProcess
+from tests.lab.lab import PodProcess
+from tests.lab.processes import ROOT
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.bench.losses.ways import NAMESPACE, KubeProxy, NodeLocal, Ours, Way
 from tests.cluster import dns, faults, install_yaml, installation
 from tests.cluster.leftovers import hierarchies
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 FAULT_SECONDS = 10.0
 FAST_CHECK = {"spec": {"backend": {"healthCheck": {"dns": {}, "interval": "100ms", "timeout": "100ms"}}}}

@@ -11,7 +11,7 @@ from tests.cluster.control_plane import Manifest
 from tests.cluster.installation import Installation
 from tests.cluster.node_view import is_ready
 from tests.cluster.places import CLUSTER_DNS
-from tests.lab.lab import wait_until
+from tests.lab.processes import wait_until
 
 NAMESPACE = "kube-system"
 LOCAL_ADDRESS = "169.254.20.10"
