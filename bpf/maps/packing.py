@@ -56,7 +56,7 @@ _CONFIG = struct.Struct("=QQ")
 _CGROUP_KEY = struct.Struct("=QQ")
 _REDIRECT_QUERY = struct.Struct("=24s16s2s6x16s2s6x")  # peer, local address and port, frontend address and port
 _CLOSER = struct.Struct("=QQ")
-_DECISION = struct.Struct("=QQ24s16s2s6xQQIIIHH")  # number ... thread, process, policy, passed, hook
+_DECISION = struct.Struct("=QQ24s16s2s6xQQIIIHH")  # number ... thread, process, policy, reason, hook
 DECISION_SIZE = _DECISION.size
 
 POLICY_ID = struct.Struct("=Q")
@@ -276,13 +276,13 @@ def is_recorded(raw: bytes) -> bool:
 
 
 def unpack_decision(raw: bytes) -> Decision:
-    _, time_ns, frontend, address, port, netns, cgroup_id, _, pid, policy_id, passed, hook = _DECISION.unpack(raw)
+    _, time_ns, frontend, address, port, netns, cgroup_id, _, pid, policy_id, reason, hook = _DECISION.unpack(raw)
     return Decision(
         time_ns=time_ns,
         hook=DECIDING_HOOKS[hook],
         frontend=unpack_frontend(frontend),
         target=Endpoint(unpack_address(address), int.from_bytes(port, "big")),
-        reason=PassReason(passed - 1) if passed else None,
+        reason=PassReason(reason - 1) if reason else None,
         policy_id=policy_id,
         client_netns=netns,
         cgroup_id=cgroup_id,

@@ -31,8 +31,9 @@ static __always_inline u16 own_hook(void) {
     return hook;
 }
 
-/* `call` is the frontend that the program called. The context already has the address to which the call goes. */
-static __always_inline void record_decision(struct bpf_sock_addr *ctx, const struct frontend_key *call, u16 passed,
+/* `call` is the frontend that the program called, `reason` as in struct decision_row. The context already has the address
+ * to which the call goes. */
+static __always_inline void record_decision(struct bpf_sock_addr *ctx, const struct frontend_key *call, u16 reason,
                                             bool ipv6) {
     struct watch_row *watch = ONLY_ROW(WATCH);
     const struct frontend_row *frontend;
@@ -50,7 +51,7 @@ static __always_inline void record_decision(struct bpf_sock_addr *ctx, const str
     *(volatile u64 *)&row->number = 0;
     order();
     get_call(ctx, &target, ipv6);
-    row->time = now;
+    row->decided_at = now;
     row->frontend = *call;
     row->target.address[0] = target.address[0];
     row->target.address[1] = target.address[1];
@@ -58,7 +59,7 @@ static __always_inline void record_decision(struct bpf_sock_addr *ctx, const str
     row->client_netns = bpf_get_netns_cookie(ctx);
     row->cgroup_id = bpf_get_current_cgroup_id();
     row->thread_and_process = bpf_get_current_pid_tgid();
-    row->passed = passed;
+    row->reason = reason;
     row->hook = own_hook();
     frontend = frontends.lookup((void *)call);
     row->policy_id = frontend ? frontend->policy_id : 0;

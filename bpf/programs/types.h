@@ -1,4 +1,6 @@
-/* Keys and values of the maps. bpf/maps/packing.py packs and unpacks them, and tests/kernel/test_rows.py compares the two.
+/* Keys and values of the maps, except those of the socket storages (sockets.h); and redirect_query, which is in no map.
+ * bpf/maps/packing.py packs and unpacks them, and tests/kernel/test_rows.py compares the two.
+ *
  * Addresses and ports are always in network order, IPv4 as mapped IPv6 (::ffff:a.b.c.d).
  *
  * Whatever a program puts on its stack consists of words of eight bytes. Without CAP_PERFMON the verifier inserts a
@@ -31,7 +33,7 @@ struct frontend_row {
     u32 limit; /* redirects per second of the whole policy, 0: no limit */
     u32 affinity_seconds; /* 0: no affinity */
     u8 flags;
-    u8 skip_from, skip_to; /* cgroup levels at which the policy's Pods may be; from > to: it has none to skip */
+    u8 skip_from, skip_to; /* cgroup levels at which to look for the policy's Pods, whose calls pass; from > to: none */
     u8 percentage; /* of clients that are redirected, 1 to 100 */
     u64 cgroup_bits; /* one for each of the policy's rows in `backend_cgroups`: the low six bits of the cgroup's id */
     u64 generation_tail;
@@ -69,6 +71,7 @@ struct affinity_row {
 };
 _Static_assert(sizeof(struct affinity_row) == 56, "affinity_row");
 
+/* Of `members` (the frontend uses the backend) and of `unusable` (the backend is not usable). */
 struct member_key {
     struct frontend_key frontend;
     struct endpoint backend;
@@ -112,7 +115,7 @@ _Static_assert(sizeof(struct backend_cgroup_key) == 16, "backend_cgroup_key");
 struct policy_row {
     char name[256];
     u64 uid; /* digest of metadata.uid, 0: the object has none */
-    u32 limit;
+    u32 limit; /* as in its frontend rows */
     u32 in_force; /* 0: the policy has no rows but its counters and this one */
 };
 _Static_assert(sizeof(struct policy_row) == 272, "policy_row");
@@ -140,7 +143,7 @@ _Static_assert(sizeof(struct address_key) == 16, "address_key");
 
 /* What the closer says of itself. */
 struct closer_row {
-    u64 alive; /* ns, CLOCK_MONOTONIC */
+    u64 alive_at; /* ns, CLOCK_MONOTONIC; 0: no closer has run yet */
     u64 fault; /* as in bpf/maps/rows.py CloserFault */
 };
 _Static_assert(sizeof(struct closer_row) == 16, "closer_row");
@@ -161,14 +164,14 @@ _Static_assert(sizeof(struct watch_row) == 32, "watch_row");
  * after. */
 struct decision_row {
     u64 number;
-    u64 time; /* ns, CLOCK_MONOTONIC */
+    u64 decided_at; /* ns, CLOCK_MONOTONIC */
     struct frontend_key frontend;
     struct endpoint target; /* where the call goes: a backend, or the frontend when it passes */
     u64 client_netns; /* cookie */
     u64 cgroup_id; /* the caller's own */
     u64 thread_and_process; /* thread id, process id << 32, as the node's pid namespace has them */
     u32 policy_id; /* 0: the frontend's row was removed meanwhile */
-    u16 passed; /* 0 for a redirect, else the pass_reason + 1 */
+    u16 reason; /* 0 for a redirect, else enum pass_reason + 1 */
     u16 hook; /* enum calling_hook */
 };
 _Static_assert(sizeof(struct decision_row) == 96, "decision_row");

@@ -165,7 +165,7 @@ def test_programs_agent_and_closer_read_the_closers_rows_alike(maps: PinnedMaps)
     assert maps.stale_closed() == {V4: 2**40}
     row = rows.CloserRow(alive_ns=2**50, fault=rows.CloserFault.NO_NAMESPACES)
     maps["closer"].update(bytes(4), packing.pack_closer(row))
-    assert as_the_kernel_sees(maps["closer"].path)["value"] == {"alive": 2**50, "fault": 3}
+    assert as_the_kernel_sees(maps["closer"].path)["value"] == {"alive_at": 2**50, "fault": 3}
     assert maps.closer() == row
 
 
@@ -190,14 +190,14 @@ def test_a_decision_is_read_as_the_programs_lay_it_out(maps: PinnedMaps) -> None
     maps["decisions"].update(bytes(4), raw)
     assert as_the_kernel_sees(maps["decisions"].path)["value"] == {
         "number": 5,
-        "time": 2**40,
+        "decided_at": 2**40,
         "frontend": key_of(V4),
         "target": {"address": words(BACKEND.address), "port": socket.htons(BACKEND.port)},
         "client_netns": 2**33,
         "cgroup_id": 2**34,
         "thread_and_process": 7 << 32 | 9,
         "policy_id": 10091,
-        "passed": 4,
+        "reason": 4,
         "hook": 3,
     }
     assert packing.unpack_decision(raw) == rows.Decision(
