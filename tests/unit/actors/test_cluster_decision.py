@@ -27,6 +27,7 @@ DNS = service_spec(port(53), backend=(port(5353),))
 LOSS = Loss(PolicyKey(PolicyKind.LOCAL_REDIRECT, "elder"), NamespacedName("kube-system", "dns"))
 NORMAL = "clients take the normal way"
 NO_POD = "no Pod matches spec.backend.endpointSelector"
+SET_NAMESPACE = "set spec.backend.namespace to use another one"
 
 
 def on(node: str, name: str = "", *ips: str, ready: bool = True, **pod_fields: bool) -> Pod:
@@ -156,7 +157,7 @@ CASES = {
         assess(DNS),
         PolicyState.NO_BACKEND,
         Acceptance.ACCEPTED,
-        f"{NO_POD} in the namespaces that the agent searches (kube-system); set spec.backend.namespace to use another one; {NORMAL}",
+        f"{NO_POD} in the namespaces that the agent searches (kube-system); {SET_NAMESPACE}; {NORMAL}",
     ),
     "no Pod anywhere": (
         assess(address_spec()),
@@ -168,7 +169,7 @@ CASES = {
         assess(address_spec(), namespaces=frozenset({"b", "a"})),
         PolicyState.NO_BACKEND,
         Acceptance.ACCEPTED,
-        f"{NO_POD} in the namespaces that the agent searches (a, b); set spec.backend.namespace to use another one; {NORMAL}",
+        f"{NO_POD} in the namespaces that the agent searches (a, b); {SET_NAMESPACE}; {NORMAL}",
     ),
     "no namespace is allowed": (
         assess(address_spec(), namespaces=frozenset()),
