@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("-o", "--output", choices=("table", "json"), default="table")
     inspect.set_defaults(run=_inspect)
     status = commands.add_parser(
-        "status", parents=[common], help="print what the agent or controller of this machine says of itself"
+        "status", parents=[common], help="print what the agent or controller of this machine says about itself"
     )
     status.add_argument("-o", "--output", choices=("table", "json"), default="table")
     status.set_defaults(run=_status)

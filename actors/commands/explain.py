@@ -156,9 +156,9 @@ def _left_behind(found: ExplainedCall) -> str:
         return ""
     facts = found.facts
     if not facts.lease_ns:
-        return f"; {found.silence}, so nobody watches the backend, and datapath.lease_seconds is 0, so this never ends"
+        kept = "datapath.lease_seconds is 0, so the row stays without an agent"
+        return f"; {found.silence}, so nobody watches the backend, and {kept}"
     left = max(facts.lease_ns / 1e9 - facts.lease_age_seconds, 0.0)
     return (
-        f"; {found.silence}, so the row is what a stopped agent left, and it ends in {left:.0f} s "
-        "(datapath.lease_seconds)"
+        f"; {found.silence}, so a stopped agent left this row; its lease ends in {left:.0f} s (datapath.lease_seconds)"
     )

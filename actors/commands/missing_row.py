@@ -10,7 +10,7 @@ from config.domain.addresses import Endpoint, Frontend, Protocol
 
 _KEYS = {4: "datapath.ipv4", 6: "datapath.ipv6"}
 _MOST_TELLING = ("Failed", "Active", "NoBackend", "NodeNotSelected", "Conflict", "Disabled")
-"""States of policies that name the frontend, those that say most about why there is no row first."""
+"""States of policies that name the frontend, the most informative ones first."""
 _FRONTENDS_UNKNOWN = ("Invalid", "NoFrontend")
 """States in which it is not known which frontends the policy has."""
 

@@ -1,4 +1,4 @@
-"""`run.py status`: what the agent or controller of this machine says of itself, for people. Pure."""
+"""`run.py status`: what the agent or controller of this machine says about itself, for people. Pure."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class ConnectionLoop:
             self._warned_at = now
             _log.warning(
                 "%s: %d connections are open, and more are not allowed; closing the oldest ones of the client that has "
-                "the most, now %s",
+                "the most (at present %s)",
                 self._section,
                 MAX_CONNECTIONS,
                 connection.client,

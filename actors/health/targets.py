@@ -69,7 +69,7 @@ class Selection:
     begun: list[Target] = field(default_factory=list)
     ended: list[Target] = field(default_factory=list)
     disputed: list[Target] = field(default_factory=list)
-    """Targets for which ConflictResolver has another state than was found here, so that it needs a HealthChanged."""
+    """Targets for which ConflictResolver's state differs from what was found here, so that it needs a HealthChanged."""
 
 
 class Targets:

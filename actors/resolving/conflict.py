@@ -1,8 +1,8 @@
 """Which policies lose a conflict, kept up to date as policies come, change and go (rule P8). Pure.
 
-`k8s.objects.claims` has the rule. The outcome depends on what is claimed, never on the order in which it was heard. A
-change recomputes only the policies that are connected with it by claims, and a thousand changes at once recompute each
-of them once.
+`k8s.objects.claims` has the rule. The outcome depends on what is claimed, never on the order in which it was heard.
+After a change, only the policies that are linked to it by shared claims are decided again. If many changes come
+together, each policy is still decided once.
 """
 
 from __future__ import annotations

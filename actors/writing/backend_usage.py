@@ -33,8 +33,8 @@ class BackendUsage:
         self._pod_addresses: frozenset[Address] = frozenset()
         """ApplyDesiredState.pod_addresses, as it was sent last."""
         self._is_new = not self._pods
-        """Whether nobody has filled the maps before. Then all Pods get a row, because an earlier build may have
-        redirected sockets to Pods that no policy selects now."""
+        """Whether the maps are being filled for the first time. Then all Pods get a row, because an earlier build may
+        have redirected sockets to Pods that no policy selects now."""
 
     def apply(self, message: ApplyDesiredState) -> None:
         before = set(self._pods), set(self._unusable)

@@ -16,7 +16,7 @@ class Slots:
         """Start and length of each free range, sorted. No two of them are adjacent."""
         self._cursor = 0
         self._too_long = size + 1
-        """No free range has so many slots, so there is no need to search for one."""
+        """No free range has this many slots or more, so there is no need to search for one."""
         self.used = 0
 
     @property

@@ -1,7 +1,7 @@
 """The kernel's sock_diag (netlink): lists the connected sockets of a network namespace, and closes one of them.
 
-Closing is SOCK_DESTROY (kernel 4.5; CONFIG_INET_DIAG_DESTROY). The socket is disconnected, and its program hears of it
-by an error, as if the network had failed: ECONNABORTED from a call that waits or comes next, then EDESTADDRREQ or
+Closing is SOCK_DESTROY (kernel 4.5; CONFIG_INET_DIAG_DESTROY). The socket is disconnected, and its program gets an
+error, as if the network had failed: ECONNABORTED from a call that waits or comes next, then EDESTADDRREQ or
 EPIPE. The program that owns it still has to close its descriptor.
 
 Formats are those of the kernel's include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.

@@ -29,7 +29,7 @@ AGENT = "agent"
 
 
 class Verdict(StrEnum):
-    """What becomes of the call. NO_MATCH: there is no row for it, so that it is for no frontend."""
+    """What becomes of the call. NO_MATCH: there is no row for it, so it does not go to a frontend."""
 
     REDIRECT = "redirect"
     PASS = "pass"  # noqa: S105  (not a password)
@@ -79,7 +79,7 @@ def explain(facts: CallFacts) -> Explanation:
         steps.append(step)
         affinity = step.chosen or affinity
         if step.ends:
-            # Without a row the call matches no frontend, whatever else keeps it from us.
+            # Without a row the call matches no frontend, whatever else would keep it from being redirected.
             reason = step.ends if facts.row is not None else NO_FRONTEND
             verdict = Verdict.NO_MATCH if reason == NO_FRONTEND else Verdict.PASS
             return Explanation(verdict=verdict, reason=reason, backends=(), affinity=None, steps=tuple(steps))
@@ -114,7 +114,7 @@ def _covered(facts: CallFacts) -> Step:
         return Step(
             check="covered",
             result=Result.UNKNOWN,
-            detail=f"if {kernel}, the programs of this one see no call of it",
+            detail=f"if {kernel}, the programs in the node's kernel see none of its calls",
             unless=f"{kernel}, as Kata and gVisor do",
         )
     if facts.attached.covers_all:
@@ -295,7 +295,7 @@ def _affinity(facts: CallFacts) -> Step:
         return Step(check="affinity", result=Result.NO, detail="the policy has no session affinity")
     nothing = "the client has no backend yet, and keeps the one that it gets"
     if facts.client.netns is None and facts.affinity_clients:
-        detail = _unknown(facts, "the client's network namespace") + ", and so is the backend that it may have"
+        detail = "whether the client has a backend is unknown, since " + _unknown(facts, "its network namespace")
         return Step(check="affinity", result=Result.UNKNOWN, detail=detail)
     if held is None or facts.now_ns - held.last_used_ns > row.affinity_seconds * NANOSECONDS:
         return Step(check="affinity", result=Result.NO, detail=nothing)

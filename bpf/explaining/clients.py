@@ -23,7 +23,7 @@ _NOT_VISIBLE = "its processes are not visible from here; on the node itself, roo
 
 
 class KnownPod(NamedTuple):
-    """What the source of the agent's objects says of a Pod of this node."""
+    """What the source of the agent's objects says about a Pod of this node."""
 
     uid: str
     config_hash: str

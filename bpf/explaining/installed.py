@@ -18,7 +18,7 @@ from config.domain.addresses import Endpoint, Frontend
 _CLOCK_MONOTONIC_COARSE = 6
 """From linux/time.h: the clock that bpf_ktime_get_coarse_ns reads."""
 _READS = 3
-"""How often a row is read at most: again if it was replaced while we read its backends."""
+"""A row is read this often at most: again if it was replaced while we read its backends."""
 
 
 def calling_namespaces(maps: PinnedMaps) -> dict[int, int]:

@@ -1,10 +1,10 @@
 """Tries a real redirect, to see that this kernel and this process's rights allow it (`run.py doctor`).
 
-A program of six instructions, on a cgroup that nobody else is in, sends a `connect` to a documentation address (RFC
-5737) to the loopback address. This shows that a program can be loaded and attached, and rewrites a call; the agent's
-programs and maps are not touched. Where no cgroup can be made, as in the agent's container, the program is on this
-process's own cgroup for a moment. Nothing is pinned, so the kernel removes all of it when this process ends, at the
-latest.
+A program of six instructions, on a cgroup that nobody else is in, redirects a `connect` from a documentation address
+(RFC 5737) to the loopback address. This shows that a program can be loaded and attached, and rewrites a call; the
+agent's programs and maps are not touched. Where no cgroup can be made, as in the agent's container, the program is on
+this process's own cgroup for a moment. Nothing is pinned, so the kernel removes all of it when this process ends, at
+the latest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The agent's access to the kernel side: the maps of its build, attaching it, and what is attached now.
 
-`bpf.lifecycle.startup.prepare` makes it. Attaching is the commit: it comes last, once MapWriter has filled the maps.
-Until then an earlier build's programs go on with their own maps. Why: docs/decisions/0002-pinned-and-adopted.md.
+`bpf.lifecycle.startup.prepare` makes it. Attaching comes last, once MapWriter has filled the maps, and puts everything
+into effect. Until then an earlier build's programs go on with their own maps. Why:
+docs/decisions/0002-pinned-and-adopted.md.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def pack_frontend(frontend: Frontend) -> bytes:
 
 
 def filter_bits(frontend: Frontend) -> tuple[int, int]:
-    """Indices of the frontend's two bits in the row of `filter`: one from its port, one mixed from its whole key."""
+    """Indices of the frontend's two bits in the row of `filter`: one from its port, one from a 16-bit hash of its whole
+    key."""
     high, low, port_protocol = _KEY_WORDS.unpack(pack_frontend(frontend))
     mixed = (high ^ low ^ port_protocol) * HASH_FACTOR % 2**64
     return frontend.port, 65536 + (mixed >> 48)

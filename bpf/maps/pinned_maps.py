@@ -63,8 +63,8 @@ class PinnedMaps:
         self["filter"].update(packing.ONLY_KEY, bytes(bits))
 
     def rows_in_use(self, name: str) -> int:
-        """How many rows of the map something needs: of the array `backends`, in which every row exists, those that
-        frontends name."""
+        """Number of rows in use. Every row of the array `backends` exists, so there only the rows that frontends name
+        are counted."""
         if name == "backends":
             return sum(row.count for row in self.frontend_rows())
         return sum(1 for _ in self[name].items())

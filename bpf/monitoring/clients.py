@@ -54,7 +54,7 @@ class Clients:
         return HOST if is_host else ""
 
     def command(self, pid: int) -> str:
-        """The name of a process; "" when it has ended, or when we are in another pid namespace than the node's."""
+        """The name of a process; "" when it has ended, or when our pid namespace is not the node's."""
         if not self._sees_processes:
             return ""
         try:

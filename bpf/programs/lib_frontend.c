@@ -13,7 +13,7 @@ static __always_inline bool port_in_use(u32 port_be) {
 }
 
 /* Whether the address, port and protocol may be those of a frontend or backend. There are false positives, but no false
- * negatives. It saves nearly all other calls that do not concern us a hash look-up. */
+ * negatives. Thanks to it, nearly all of the other calls that are not for us need no hash look-up. */
 static __always_inline bool may_be_ours(const struct frontend_key *call) {
     const struct filter_row *filter = ONLY_ROW(FILTER);
     u64 mixed = (call->address[0] ^ call->address[1] ^ call->port_protocol) * HASH_FACTOR;

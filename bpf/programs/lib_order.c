@@ -8,7 +8,7 @@
  *   atomic operations that return the former value: the kernel orders them fully (Documentation/atomic_t.txt), and its
  *   JIT for arm64 makes LDADDAL of them, or a loop that ends with DMB ISH.
  * - Rows that the kernel copies into a map are written in any order, so barriers of the reader are not enough. Such a
- *   row has a seal, mixed from its other words (bpf/maps/packing.py seal). A program compares it with what it has read:
+ *   row has a seal, a checksum of its other words (bpf/maps/packing.py seal). A program compares it with what it has read:
  *   words of two rows do not have the seal of either. */
 
 static __always_inline void order(void) {

@@ -28,7 +28,7 @@ BPF_TABLE("array", u32, struct config_row, config, 1);
  * writes it. It is not a part of `config` because a starting agent also writes it for other builds, whose programs stay
  * attached until its own are. */
 BPF_TABLE("array", u32, u64, agent_cgroup, 1);
-/* 0 -> ns, CLOCK_MONOTONIC, at which the agent was last known to be well: the lease. */
+/* 0 -> ns, CLOCK_MONOTONIC: the time as of which the lease was last renewed. */
 BPF_TABLE("array", u32, u64, lease, 1);
 /* The next three tell the closer which sockets are stale; the programs do not read them.
  * address -> 1 for each Pod of this node that is or was a backend, as long as the Pod is there. */

@@ -141,7 +141,7 @@ struct address_key {
 };
 _Static_assert(sizeof(struct address_key) == 16, "address_key");
 
-/* What the closer says of itself. */
+/* What the closer reports about itself. */
 struct closer_row {
     u64 alive_at; /* ns, CLOCK_MONOTONIC; 0: no closer has run yet */
     u64 fault; /* as in bpf/maps/rows.py CloserFault */

@@ -7,9 +7,10 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-"""HTTP codes with which a server that is well refuses our credentials, or a request for which we have no right."""
+"""HTTP codes with which a server that works refuses our credentials, or a request for which we have no right."""
 MAX_RETRY_AFTER_SECONDS = 300.0
-"""A longer `Retry-After` is cut to this, so that a misconfigured proxy can't leave an agent blind for a day."""
+"""A longer `Retry-After` is cut to this, so that a misconfigured proxy can't keep an agent from seeing
+changes for a day."""
 _MAX_MESSAGE = 500
 
 

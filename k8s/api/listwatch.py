@@ -5,10 +5,10 @@ called. When a watch ends, breaks or falls silent, the next one goes on from the
 with back-off and jitter, and no less than the server asks for (`Retry-After`). What was delivered before stays valid.
 
 How it judges the server (`k8s.api.trouble.TroubleKind`):
-- The server is well as long as it gives good answers. A watch in which nothing happens for SILENCE_SECONDS is requested
+- The server works as long as it gives good answers. A watch in which nothing happens for SILENCE_SECONDS is requested
   again, and the answer to that request counts: a real API server sends no bookmarks for a kind that never changed.
 - An outage is anything that prevents a good answer and may pass by itself.
-- A refusal (401, 403) comes from a server that is well. Only a person can end it, so it is reported as such.
+- A refusal (401, 403) comes from a server that works. Only a person can end it, so it is reported as such.
 - Absent is a kind that the server does not have. One 404 does not prove that: an API server that is starting, or one
   whose CRD is being registered again, answers 404 for a moment. So the discovery documents must agree, several times in
   a row, before the objects count as gone. There is one exception: an optional kind that was never there counts as
@@ -53,11 +53,11 @@ _WATCH_SECONDS = (300, 600)
 together."""
 _BACKOFF = Backoff(first=0.25, longest=10.0)
 _WELL_SECONDS = 1.0
-"""If a watch lasts this long, the server was well during it. A server that is shutting down accepts a watch and ends it
+"""If a watch lasts this long, the server worked during it. A server that is shutting down accepts a watch and ends it
 at once."""
 _PROBATION_SECONDS = 5.0
 """In place of SILENCE_SECONDS for the watch that follows one that ended at once. When it passes in silence, the server
-counts as well again, and the watch is requested again."""
+counts as working again, and the watch is requested again."""
 _ABSENCES = 3
 """How many times in a row a kind must be found absent before its objects count as gone."""
 _ABSENT_BACKOFF = Backoff(first=5.0, longest=10.0)

@@ -37,7 +37,7 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Bookmarked:
-    """Nothing changed, and the server is well: it sent a bookmark, or accepted the watch."""
+    """Nothing changed, and the server works: it sent a bookmark, or accepted the watch."""
 
 
 @dataclass(frozen=True, slots=True)

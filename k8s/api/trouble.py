@@ -14,11 +14,11 @@ class TroubleKind(StrEnum):
     """Why a source hears nothing. Only ABSENT changes anything in the kernel."""
 
     OUTAGE = "outage"
-    """The server can't be reached, says that it is not well (5xx, 429), or gives an answer that makes no sense.
+    """The server can't be reached, says that it has a problem (5xx, 429), or gives an answer that makes no sense.
 
     The last known state is most probably still right, so it stays in force until the server is back."""
     REFUSED = "refused"
-    """The server is well, and refuses our credentials (401) or a request for which we lack the right (403). We see
+    """The server works, and refuses our credentials (401) or a request for which we lack the right (403). We see
     nothing while other clients do, and only a person can change that, so it must be reported.
 
     The last known state stays in force here, too. One mistake in the rights affects all nodes at once. If it ended all

@@ -108,7 +108,9 @@ def _about_others(documents: Sequence[Document]) -> str:
     if not documents:
         return ""
     names = ", ".join(source_name(each) for each in documents)
-    return "---\n" + _comment(f"Left out: {names}. Of these, the above needs only what a remark names.")
+    return "---\n" + _comment(
+        f"Not converted: {names}. The manifests above need only those of them that a remark mentions."
+    )
 
 
 def _comment(text: str) -> str:

@@ -127,8 +127,8 @@ def _remarks(
         )
     if not skip:
         yield (
-            "spec.skipRedirectFromBackend: false is Cilium's default and is kept; true, which is ours, lets a backend "
-            "reach the frontend the normal way, which a cache needs that forwards to the Service it stands in for"
+            "spec.skipRedirectFromBackend: false is Cilium's default and is kept; our default, true, lets a backend "
+            "reach the frontend the normal way. A cache that forwards to the Service it stands in for needs that"
         )
     if spec.has("description"):
         yield "spec.description: has no counterpart and is left out"

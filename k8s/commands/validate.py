@@ -129,7 +129,7 @@ def _contended(found: list[_Found]) -> Iterator[str]:
         for loss in losses:
             yield (
                 f"{entries[loser].place}: {fields[loss.claim]}: {loss.what} is also claimed by "
-                f"{entries[loss.winner].place}, which wins (older creation, then name)"
+                f"{entries[loss.winner].place}, which wins (the older one, or the first by name)"
             )
 
 

@@ -39,7 +39,8 @@ class Claimant:
 
 
 def age(policy: Policy) -> Age:
-    """A sort key that puts older policies first: by creation time (none counts as oldest), then name, then kind."""
+    """A sort key that puts older policies first: by creation time (a policy without one counts as the oldest), then
+    name, then kind."""
     return policy.created_at, policy.key.name, policy.key.kind
 
 

@@ -1,7 +1,7 @@
 """YAML as kubectl reads it, so that `validate` sees what the API server would be sent.
 
-kubectl (go.yaml.in/yaml/v2, then JSON) gives some unquoted words another type than PyYAML does: to kubectl `y` and `n`
-are booleans, `1e3` is a number, a date is a string, and keys that are numbers or booleans become strings.
+kubectl (go.yaml.in/yaml/v2, then JSON) gives some unquoted words a type that differs from PyYAML's: to kubectl `y` and
+`n` are booleans, `1e3` is a number, a date is a string, and keys that are numbers or booleans become strings.
 """
 
 from __future__ import annotations

@@ -60,11 +60,11 @@ class Heard:
     heard_at: float | None
     """time.monotonic() of the last good answer or event.
 
-    If the source has several parts, it is the time of the part that has been silent for longest, so that a part that is
-    well does not hide one that is not. None: at least one part has never heard anything. NOTHING_TO_HEAR: nothing is
+    If the source has several parts, it is the time of the part that has been silent for longest, so that a part that
+    works does not hide one that does not. None: at least one part has never heard anything. NOTHING_TO_HEAR: nothing is
     subscribed, so the source has no part."""
     trouble: Trouble | None = None
-    """The worst trouble of all parts; None when all is well."""
+    """The worst trouble of all parts; None when there is none."""
     relist_reason: str = ""
     """Why a part was listed again; "" when none was. What that changed is delivered as changes."""
 

@@ -27,7 +27,8 @@ class ApiWriter:
         """`instance` is this process, as Events name it in `reportingInstance`."""
         self._api = api
         self._instance = instance
-        # It starts at the time, so that the names of Events differ from those of other processes and of earlier runs.
+        # The numbers start at the current time, so that the names of Events differ from those of other processes and of
+        # earlier runs.
         self._numbers = itertools.count(time.time_ns())
 
     def write(self, write: Write) -> WriteAnswer:

@@ -17,7 +17,7 @@ APPLY = "application/apply-patch+yaml"  # JSON is YAML
 
 
 class ApiRefused(Exception):
-    """The API server answered with another status than 2xx: `code` is the status, `body` the answer."""
+    """The API server answered with a status that is not 2xx: `code` is the status, `body` the answer."""
 
     def __init__(self, method: str, path: str, code: int, body: str) -> None:
         super().__init__(f"{method} {path}: {code} {body[:2000]}")

@@ -18,8 +18,8 @@ VIP = "169.254.1.1"
 STICKY_VIP = "169.254.1.2"
 OUTAGE_SECONDS = 30.0
 LOST_IN_A_CRASH = 20
-"""The most calls that one thread loses, one after the other, until the kernel has told the agent that a container has
-ended: that takes some ten milliseconds, in which each call is refused at once."""
+"""The most calls that one thread may lose in a row before the kernel tells the agent that a container has ended. That
+takes some ten milliseconds, in which each call is refused at once."""
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +108,8 @@ def test_an_outage_of_the_api_server_changes_nothing_and_the_agent_catches_up_af
     installation: Installation, load: WorkerProcess
 ) -> None:
     """During the outage a backend Pod is deleted in the only way that is left: from etcd. The kubelet ends its
-    processes when it learns of that, after the outage. If the kubelet is faster than the agent, this is a crash to the
-    agent: the kernel tells it that the container has ended, and the calls of some milliseconds are lost."""
+    processes when it learns of that, after the outage. If the kubelet is faster than the agent, the agent sees this as
+    a crash: the kernel tells it that the container has ended, and the calls of some milliseconds are lost."""
     node = installation.node
     load.do("load_start", address=VIP, port=80, protocol="TCP", threads=1)
     node.plane.stop_apiserver()

@@ -26,7 +26,8 @@ def foreign_programs(cgroup: Path, address: str, translated: str, flags: int = 0
 
 @contextmanager
 def dnsmasq(pod: PodProcess, *, port: int, name: str, address: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A real DNS server in a Pod's namespace, once it serves: the name has that address. `#` is every name."""
+    """Runs a real DNS server in a Pod's namespace, and yields once it serves. It answers queries for the name with the
+    address; `#` stands for every name."""
     enter = ("nsenter", f"--net=/run/netns/{pod.netns}")
     options = ("--keep-in-foreground", f"--port={port}", f"--address=/{name}/{address}", "--no-resolv", "--no-hosts")
     files = ("--conf-file=/dev/null", "--pid-file=", "--user=root", "--log-facility=-")

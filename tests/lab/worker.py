@@ -201,8 +201,8 @@ class Worker:
         return {"peer": list(self._kept[key].getpeername()[:2])}
 
     def peer(self, address: str, port: int, protocol: str, *, mapped: bool = False) -> dict[str, Any]:
-        """Connects a new UDP socket: the address that the kernel has for its peer, where getpeername is not translated.
-        For TCP it only begins to connect, and returns nothing."""
+        """Connects a new UDP socket, and returns its peer's address as the kernel has it; call this where getpeername
+        is not translated. For TCP it only begins to connect, and returns nothing."""
         with _socket(address, socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM, mapped=mapped) as client:
             if protocol == "TCP":
                 client.setblocking(False)

@@ -69,7 +69,7 @@ class Way:
         return all(map(is_ready, self._all_pods()))
 
     def renew(self) -> None:
-        """Replaces Pods that had a container end: the kubelet would wait before it starts another one in them."""
+        """Replaces Pods in which a container was restarted, since the kubelet would wait before the next restart."""
         restarted = [pod for pod in self.pods() if any(each["restartCount"] for each in container_statuses(pod))]
         for pod in restarted:
             self.node.kubectl("delete", "pod", pod["metadata"]["name"], "-n", NAMESPACE, "--wait=true")

@@ -92,7 +92,7 @@ def test_an_honest_client_is_answered_while_a_hostile_one_opens_more_connections
         assert received(young).endswith(b"ok\n")
     (warning,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert warning.startswith(f"test: {MAX_CONNECTIONS} connections are open"), "once, not for each connection"
-    assert "now 127.0.0.1" in warning
+    assert "at present 127.0.0.1" in warning
 
 
 def test_the_client_with_the_most_connections_loses_its_oldest() -> None:

@@ -236,7 +236,7 @@ def test_the_service_and_the_link_local_address_get_a_policy_each() -> None:
     assert "-localip: 169.254.20.10 gets a policy of its own" in printed
     assert "-localip: 10.96.0.10 should be the address of kube-dns" in printed
     assert "-upstreamsvc: keep the Service kube-system/kube-dns-upstream" in printed
-    assert "Left out: ServiceAccount/kube-system/node-local-dns, Service/kube-system/kube-dns-upstream" in printed
+    assert "Not converted: ServiceAccount/kube-system/node-local-dns, Service/kube-system/kube-dns-upstream" in printed
 
 
 def test_the_template_with_its_placeholders_can_be_converted_before_they_are_filled_in(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_a_policy_without_a_name_is_a_fault(tmp_path: Path) -> None:
     assert line.startswith("LocalRedirectPolicy/(no name): metadata.name: is missing")
 
 
-WINS = " is also claimed by FILE: LocalRedirectPolicy/{}, which wins (older creation, then name)"
+WINS = " is also claimed by FILE: LocalRedirectPolicy/{}, which wins (the older one, or the first by name)"
 
 
 @pytest.mark.parametrize(
