@@ -137,7 +137,7 @@ SITUATIONS = {
     "wrong namespace": Situation(
         policies=lambda: [put(manifests.policy("vip"), backend__namespace="other")],
         state="NoBackend",
-        says=("policy vip", "NoBackend", "spec.backend.endpointSelector", "(other; spec.backend.namespace"),
+        says=("policy vip", "NoBackend", "spec.backend.endpointSelector", "(other); set spec.backend.namespace"),
     ),
     "conflict": Situation(
         policies=lambda: [
