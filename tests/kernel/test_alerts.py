@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.expressions import OF_CONTROLLER_ONLY, complaints, exported, selected
+from tests.expressions import OF_CONTROLLER_ONLY, Selected, complaints, exported, selected
 from tests.lab import manifests
 from tests.lab.agent import Agent
 from tests.lab.lab import VIP, Lab, Manifest, PodProcess
@@ -22,7 +22,11 @@ def test_every_metric_and_label_that_an_alert_or_a_panel_names_is_exported(
     lab.write("policies", checked_policy())
     named = {each for each in selected() if each.metric not in OF_CONTROLLER_ONLY}
     wait_until(lambda: client.do("udp", address=VIP, port=53)["who"] == "pod0", "calls are redirected")
-    wait_until(lambda: named <= exported(agent.fetch("/metrics")), "all of them are there")
+
+    def missing() -> set[Selected]:
+        return named - exported(agent.fetch("/metrics"))
+
+    wait_until(lambda: not missing(), lambda: f"all of them are exported; missing: {missing()}")
 
 
 def test_promtool_has_no_complaint_about_an_agents_metrics(lab: Lab, agent: Agent, pods: list[PodProcess]) -> None:
