@@ -11,6 +11,7 @@ import pytest
 from tests.lab.agent import Agent
 from tests.lab.closer import Closer
 from tests.lab.lab import CLUSTER_IP6, VIPS, Lab, PodProcess
+from tests.lab.processes import wait_until
 from tests.lab.worker import SLOWNESS
 
 TIMEOUT_SECONDS = 300
@@ -80,7 +81,12 @@ def closer(lab: Lab, agent: Agent) -> Iterator[Closer]:
 
 
 @pytest.fixture(autouse=True)
-def no_manifests_left(lab: Lab) -> Iterator[None]:
+def no_manifests_left(lab: Lab, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Removes the test's manifests, and waits until the module's agent has noticed. Otherwise it may read the directory
+    only when the next test has written its own: a policy of the same name then goes on, with its state and counts."""
     yield
     for path in lab.manifests.iterdir():
         path.unlink()
+    if "agent" in request.fixturenames:
+        agent = request.getfixturevalue("agent")
+        wait_until(lambda: not (agent.fetch("/status") and agent.states()), "the agent has no policy any longer")

@@ -45,8 +45,6 @@ def policy(check: dict[str, Any], name: str = "vip", **fields: Any) -> Manifest:
 
 def checked(lab: Lab, agent: Agent, client: PodProcess, server: PodProcess, check: dict[str, Any]) -> None:
     """Puts a policy with this check in force, and waits until its first check succeeded."""
-    # If the agent read the directory only now, the former test's policy would go on with another check, and its counts.
-    wait_until(lambda: not agent.states(), "the policy of the former test is gone")
     lab.write("pods", manifests.pod(server))
     lab.write("policies", policy(check))
     wait_until(lambda: agent.states() == {"vip": "Active"}, "active")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from bpf.errors import DatapathError
 from bpf.inspecting.views import view as installed_view
 from bpf.maps.kernel_map import KernelMap
 from bpf.maps.packing import ONLY_KEY
@@ -118,8 +119,20 @@ class Agent:
         return found
 
     def states(self) -> dict[str, str]:
-        """Policy -> state."""
-        return {policy["name"]: policy["state"] for policy in self.status()["policies"]}
+        """Policy -> state; for a moment "Active, ..." or the like, while the kernel has not the rows of that state.
+
+        ConflictResolver sends a condition to StatusReporter and the rows to MapWriter at the same time, and either may
+        be first. A policy that Failed may have some rows or none.
+        """
+        found = {policy["name"]: str(policy["state"]) for policy in self.status()["policies"]}
+        try:
+            installed = {str(row["policy"]) for row in self.inspect("frontends")}
+        except DatapathError:  # the agent is of another version, and lays out its rows differently
+            return found
+        return {
+            name: state if state == "Failed" or (state == "Active") is (name in installed) else f"{state}, rows differ"
+            for name, state in found.items()
+        }
 
     def wait_states(self, states: dict[str, str]) -> None:
         """Waits until the agent reports these states, which it does a moment after the kernel's maps have changed."""
