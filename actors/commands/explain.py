@@ -156,8 +156,8 @@ def _left_behind(found: ExplainedCall) -> str:
         return ""
     facts = found.facts
     if not facts.lease_ns:
-        kept = "datapath.lease_seconds is 0, so the row stays without an agent"
-        return f"; {found.silence}, so nobody watches the backend, and {kept}"
+        never_ends = "datapath.lease_seconds is 0, so the row stays without an agent"
+        return f"; {found.silence}, so no agent watches the backend, and {never_ends}"
     left = max(facts.lease_ns / 1e9 - facts.lease_age_seconds, 0.0)
     return (
         f"; {found.silence}, so a stopped agent left this row; its lease ends in {left:.0f} s (datapath.lease_seconds)"

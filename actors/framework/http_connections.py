@@ -1,9 +1,10 @@
 """The loop over one listening socket and its connections. Each connection has one request and its answer.
 
-Whoever can reach the port may be hostile, so everything that a client can use up is bounded: the number of connections,
-the size of a request, the time of a whole exchange, the memory for answers that nobody reads, and the work, since
-requests that are waiting for the same path share one answer. A single thread serves all connections and never blocks on
-one of them.
+Whoever can reach the port may be hostile, so the server limits everything that a client can use up:
+- the number of connections, the size of a request, and the time from accepting a connection to closing it;
+- the memory for answers that clients do not read;
+- the work: requests for the same path that are complete at the same time share one answer.
+A single thread serves all connections and never blocks on one of them.
 
 The servers of the standard library, waitress and cheroot bound the time of each read but not of a whole request, and
 with them an honest client has to wait while hostile ones hold all connections.

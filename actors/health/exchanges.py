@@ -1,7 +1,7 @@
 """What one check sends and receives, on a non-blocking socket of its own.
 
-A new socket for each check has a random port. It is connected, so it receives only from the Pod that is checked, and
-fails at once when nobody listens there.
+Each check has a new socket, so its port is random. The socket is connected, so it receives only from the Pod that is
+checked, and the check fails at once if the Pod has no socket at that port.
 """
 
 from __future__ import annotations

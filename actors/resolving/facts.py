@@ -30,7 +30,7 @@ class Facts:
     """Call the method for each fact, then `take_concerned` for the policies that must be decided again."""
 
     def __init__(self, *, counts_nodes: bool) -> None:
-        """`counts_nodes` is that of `Decision`."""
+        """`counts_nodes`: see `Decision.counts_nodes`."""
         self._counts_nodes = counts_nodes
         self.nodes = NodeIndex()
         self._policies: dict[PolicyKey, Policy] = {}

@@ -23,9 +23,8 @@ class LeaseRounds:
             self._newest[probe.passed_by] = probe
 
     def join(self, as_of: float) -> LeaseProbe | None:
-        """Returns the probe to pass on, when every watcher has passed on a newer one than that of the last call, and
-        otherwise None. `as_of` is the `LeaseProbe.as_of` to give it.
-        """
+        """Returns the next probe for MapWriter. Returns None until each watcher has passed on a probe that is newer
+        than the one that was returned last. The returned probe gets this `as_of`."""
         if len(self._newest) < len(SourceName):
             return None
         oldest = min(self._newest.values(), key=lambda probe: probe.sent_ns)

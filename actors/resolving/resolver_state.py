@@ -43,9 +43,9 @@ class ResolverState(Generic[T]):
         """Number of policies that are out of force because an older one holds what they claim."""
         return self._claims.losers
 
-    def decide_changes(self, *, is_known: Callable[[Policy], bool] | None = None) -> Changes[T]:
+    def decide_changes(self, *, is_known: Callable[[Policy], bool] = lambda _policy: True) -> Changes[T]:
         """Decides the policies that the facts since the last call may concern. If `is_known` says that not all facts
-        about a policy are known, the policy is left for a later call; None means that every policy is decided."""
+        about a policy are known, the policy is left for a later call."""
         concerned = self._undecided | self.facts.take_concerned()
         for key in concerned:
             self._claim(key)
@@ -59,7 +59,7 @@ class ResolverState(Generic[T]):
                 if self._outcomes.pop(key, None):
                     removed.append(key)
             elif key.kind == PolicyKind.LOCAL_REDIRECT:
-                if is_known and not is_known(policy):
+                if not is_known(policy):
                     undecided.add(key)
                     continue
                 outcome = self._decide(policy)

@@ -40,8 +40,9 @@ class Subscription(Generic[T]):
         self.subscribed: frozenset[T] | None = None
         """None before the first request."""
         self.revision = 0
-        """That of the newest request; 0 before the first. It also grows when the resolver is restarted, so that an
-        answer to the resolver before us is not taken for an answer to us."""
+        """The newest request has this number; 0 means that there was no request. A restarted resolver has higher
+        numbers than the resolver before it, so it does not take an answer to that one for an answer to its own
+        request."""
         self.confirmed: frozenset[T] = frozenset()
         """The part that a listing of the source has covered."""
 

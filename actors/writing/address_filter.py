@@ -56,7 +56,8 @@ class AddressFilter:
             self._maps.write_filter(self._row)
 
     def clear_unused(self, bits: Iterable[int]) -> None:
-        """Clears these bits in the kernel's row, and those of the oldest retired backends, if nobody needs them."""
+        """Clears these bits in the kernel's row, and the bits of the backends that were retired longest ago. Bits stay
+        if a frontend or a backend still needs them."""
         candidates = set(bits)
         while len(self._retired) > RETIRED:
             oldest = self._retired.popleft()

@@ -63,7 +63,7 @@ def test_the_resolver_holds_nothing_of_objects_that_are_gone(decision: Decision[
         state.facts.upsert_service(service, 1)
         state.facts.upsert_pod(backend, 1)
         state.facts.upsert_node(node, 1)
-        state.decide_changes(is_known=(lambda _policy: False) if waits else None)
+        state.decide_changes(is_known=lambda _policy: not waits)
         assert list(held(state)), "there is something while they exist"
         for each in policies:
             state.facts.remove_policy(each.key)
