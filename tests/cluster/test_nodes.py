@@ -176,6 +176,17 @@ class Bed:
         daemonset = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{DAEMONSET}"
         self.cluster.api.patch(daemonset, {"spec": {"updateStrategy": kind, "template": template}})
 
+    def replace_cache(self, name: str) -> None:
+        """Gives a node that had lost the cluster's DNS a node-local cache that remembers nothing.
+
+        The former one got its last failures seconds after the DNS was back. It answers with them when its good answer
+        has expired.
+        """
+        of_node = ("-l", f"app={dns.CACHE}", "--field-selector", f"spec.nodeName={name}")
+        self.cluster.kubectl("delete", "pods", "-n", "kube-system", *of_node)
+        self.cluster.kubectl("rollout", "status", f"daemonset/{dns.CACHE}", "-n", "kube-system", "--timeout=60s")
+        self.installed[name].wait_state(dns.POLICY, "Active")
+
     def builds(self) -> dict[str, str]:
         return {name: str(installed.status()["build"]) for name, installed in self.installed.items()}
 
@@ -364,6 +375,7 @@ def test_a_node_that_is_cut_off_serves_itself_and_nobody_else_notices(active: Be
     for enabled, state in ((False, "Disabled"), (True, "Active")):
         active.cluster.kubectl("patch", "lr", POLICY, "--type=merge", "-p", json.dumps({"spec": {"enabled": enabled}}))
         active.wait_states(state)
+    active.replace_cache(node)
 
 
 def looks_up(bed: Bed, node: str) -> bool:
