@@ -21,7 +21,7 @@ from k8s.sources.source import NOTHING_TO_HEAR
 
 REFUSAL_SECONDS = 60.0
 OUTAGE_SECONDS = 300.0
-"""A working server is heard from at least each 150 s, even when nothing changes (`k8s.api.listwatch`)."""
+"""A working server is heard from at least each 150 s, even when nothing changes (`k8s.api.server_judgement`)."""
 _SHOWN_AFTER = {
     TroubleKind.REFUSED: REFUSAL_SECONDS,
     TroubleKind.OUTAGE: OUTAGE_SECONDS,

@@ -3,16 +3,7 @@
 It lists, watches from the list's resourceVersion, and lists again only when that has expired (410) or `refresh` is
 called. When a watch ends, breaks or falls silent, the next one goes on from the same version. After an error it waits
 with back-off and jitter, and no less than the server asks for (`Retry-After`). What was delivered before stays valid.
-
-How it judges the server (`k8s.api.trouble.TroubleKind`):
-- The server works as long as it gives good answers. A watch in which nothing happens for SILENCE_SECONDS is requested
-  again, and the answer to that request counts: a real API server sends no bookmarks for a kind that never changed.
-- An outage is anything that prevents a good answer and may pass by itself.
-- A refusal (401, 403) comes from a server that works. Only a person can end it, so it is reported as such.
-- Absent is a kind that the server does not have. One 404 does not prove that: an API server that is starting, or one
-  whose CRD is being registered again, answers 404 for a moment. So the discovery documents must agree, several times in
-  a row, before the objects count as gone. There is one exception: an optional kind that was never there counts as
-  absent at once, because it is absent in most clusters and no agent should wait for it at its start.
+What an answer says about the server, and what follows from a failure, is decided in `k8s.api.server_judgement`.
 
 Where a list comes from, see `Resource.from_cache`. The first list from the cache takes whatever the server has (as
 kubelet and kube-proxy do). A later one is never older than the newest state that was seen before, so that a server that
@@ -29,15 +20,14 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
-from config.backoff import Backoff
 from k8s.api.absence import is_absent
 from k8s.api.client import Api, WatchStream
-from k8s.api.errors import REFUSALS, ApiError, Silence, Unreachable, api_error
+from k8s.api.errors import ApiError, Silence, Unreachable, api_error
 from k8s.api.object_reader import ObjectReader
 from k8s.api.resource import Reduce, Resource
+from k8s.api.server_judgement import ServerJudgement, Wait
 from k8s.api.stream_events import Bookmarked, Changed, Deleted, Failed, Listed, StreamEvent
-from k8s.api.trouble import TroubleKind
-from k8s.api.trouble_log import TroubleLog, advice
+from k8s.api.trouble_log import TroubleLog
 from k8s.objects.identity import Identity, raw_identity
 from k8s.objects.model import KubeObject
 from k8s.objects.raw import Raw
@@ -45,30 +35,9 @@ from k8s.objects.raw import Raw
 _log = logging.getLogger(__name__)
 
 PAGE_SIZE = 500
-SILENCE_SECONDS = 150.0
-"""An API server sends a bookmark about every minute, but none for a kind that never changed. After this time without
-any event the watch is requested again, which shows whether the server is still there."""
 _WATCH_SECONDS = (300, 600)
 """The API server is asked to end a watch after a random time in this range, so that a thousand agents do not come back
 together."""
-_BACKOFF = Backoff(first=0.25, longest=10.0)
-_WELL_SECONDS = 1.0
-"""If a watch lasts this long, the server worked during it. A server that is shutting down accepts a watch and ends it
-at once."""
-_PROBATION_SECONDS = 5.0
-"""In place of SILENCE_SECONDS for the watch that follows one that ended at once. When it passes in silence, the server
-counts as working again, and the watch is requested again."""
-_ABSENCES = 3
-"""How many times in a row a kind must be found absent before its objects count as gone."""
-_ABSENT_BACKOFF = Backoff(first=5.0, longest=10.0)
-"""The wait until a kind that was found absent is looked for again. The server may be starting, so the _ABSENCES must
-not follow each other at once."""
-_ABSENT_OPTIONAL_BACKOFF = Backoff(first=5.0, longest=60.0)
-"""The same for an optional kind, which is absent in most clusters."""
-_MAX_TOO_LARGE = 3
-"""How many times in a row a server may say that it does not know our newest version yet. After that we take what it
-has: its etcd was probably restored from a backup, so it will never know the version."""
-_TOO_LARGE = "ResourceVersionTooLarge"
 
 
 class ListWatch:
@@ -79,6 +48,7 @@ class ListWatch:
         self._resource = resource
         self._deliver = deliver
         self._reader = ObjectReader(reduce)
+        self._judgement = ServerJudgement(resource)
         self._trouble = TroubleLog(resource)
         self._stopping = threading.Event()
         self._awake = threading.Event()
@@ -89,17 +59,8 @@ class ListWatch:
         """resourceVersion up to which everything is delivered; "" when a listing is needed."""
         self._seen = ""
         """The newest resourceVersion so far, which a list must not be older than; "" before the first."""
-        self._known = False
-        """Whether a list was delivered while the server had this kind."""
         self._verb = "list"
         """The verb of the last request, as in an RBAC rule."""
-        self._failures = 0
-        """In a row."""
-        self._absences = 0
-        self._too_large = 0
-        self._ended_at_once = False
-        """The last watch was accepted and ended within _WELL_SECONDS. Until a watch lasts longer, the acceptance of a
-        watch does not count as a good answer."""
 
     def stop(self) -> None:
         self._stopping.set()
@@ -124,59 +85,46 @@ class ListWatch:
                 self._awake.clear()
                 self._refresh_asked.clear()
                 self._version = ""
-                reason = "resumed" if self._known else reason
+                reason = "resumed" if self._judgement.known else reason
             try:
                 if not self._version:
                     self._list(reason)
                 if not self._refresh_asked.is_set():
                     self._watch()
-            except ApiError as error:
-                reason = self._handle_refusal(error) or reason
-            except Unreachable as error:
-                self._absences = 0
-                self._fail(TroubleKind.OUTAGE, "unreachable", str(error))
+            except (ApiError, Unreachable) as error:
+                reason = self._recover(error) or reason
 
-    def _handle_refusal(self, error: ApiError) -> str:
-        """Waits until the next attempt. Returns why a new listing is needed; "" when none is."""
-        if error.status != HTTPStatus.NOT_FOUND:
-            self._absences = 0
-        if error.status == HTTPStatus.GONE:
-            self._version = ""
-            self._failures += 1
-            if self._failures > 1:  # the server refuses the version that it has just given us
-                self._wait(_BACKOFF, self._failures, error.retry_after)
-            return "expired"
-        if error.status == HTTPStatus.NOT_FOUND:
-            self._version = ""
-            self._handle_not_found(error)
-            return "absent"
-        if _TOO_LARGE in error.causes:
-            self._too_large += 1
-        kind = TroubleKind.REFUSED if error.status in REFUSALS else TroubleKind.OUTAGE
-        self._fail(kind, str(error.status), advice(error, self._resource, self._verb), error.retry_after)
-        return ""
+    # --- after a failed request ------------------------------------------------------------------------------------
 
-    def _handle_not_found(self, error: ApiError) -> None:
-        if not is_absent(self._api, self._resource):
-            self._absences = 0
-            why = f"{self._resource}: {error}, although the API server says that it has this kind"
-            self._fail(TroubleKind.OUTAGE, str(error.status), why, error.retry_after)
-            return
-        self._absences += 1
-        why = advice(error, self._resource, self._verb)
-        if self._absences < _ABSENCES and (self._known or not self._resource.optional):
-            why = f"{why}; it counts as absent only after {_ABSENCES} such answers"
-            self._report(TroubleKind.OUTAGE, str(error.status), why, self._consequence)
+    def _recover(self, error: ApiError | Unreachable) -> str:
+        """Does what the failure requires, and waits until the next attempt.
+
+        Returns why a new listing is needed; "" when none is."""
+        if isinstance(error, Unreachable):
+            reaction = self._judgement.was_unreachable(str(error))
         else:
-            self._known = False
+            absent = error.status == HTTPStatus.NOT_FOUND and is_absent(self._api, self._resource)
+            reaction = self._judgement.refused(error, self._verb, absent=absent)
+        if reaction.relist:
+            self._version = ""
+        if reaction.all_gone:
             now = time.monotonic()
-            self._deliver(Listed((), "absent", now, now))
-            if self._resource.optional:
-                self._trouble.end()
-            else:
-                self._report(TroubleKind.ABSENT, f"{error.status} absent", why, "until then there are no policies")
-        backoff = _ABSENT_OPTIONAL_BACKOFF if self._resource.optional else _ABSENT_BACKOFF
-        self._wait(backoff, self._absences, error.retry_after)
+            self._deliver(Listed((), reaction.relist, now, now))
+        if reaction.ends_trouble:
+            self._trouble.end()
+        if reaction.report:
+            self._deliver(Failed(self._trouble.add(reaction.report)))
+        if reaction.wait:
+            self._wait(reaction.wait)
+        return reaction.relist
+
+    def _wait(self, wait: Wait) -> None:
+        """Ends early when there is something to do, unless the server asked us to wait."""
+        seconds = wait.seconds(random.random())  # noqa: S311  (jitter)
+        if wait.retry_after:
+            self._stopping.wait(seconds)
+        elif not self._stopping.is_set():
+            self._awake.wait(seconds)
 
     # --- one listing -----------------------------------------------------------------------------------------------
 
@@ -199,8 +147,7 @@ class ListWatch:
             token = metadata.get("continue")
             if not token:
                 self._reader.forget_all_but(names)
-                self._absences = self._too_large = 0
-                self._known = True
+                self._judgement.listed()
                 self._trouble.end()
                 self._deliver(Listed(tuple(objects), reason, asked_at, received_at))
                 self._advance(metadata)
@@ -209,7 +156,7 @@ class ListWatch:
 
     def _freshness(self) -> dict[str, str | int]:
         """An API server before 1.32 answers a list with a limit, or without a version, from etcd."""
-        if not self._resource.from_cache or self._too_large > _MAX_TOO_LARGE:
+        if not self._resource.from_cache or self._judgement.lacks_our_version:
             return {"limit": PAGE_SIZE}
         if not self._seen:
             return {"resourceVersion": "0"}
@@ -231,7 +178,7 @@ class ListWatch:
             "timeoutSeconds": random.randint(*_WATCH_SECONDS),  # noqa: S311
         }
         began = time.monotonic()
-        silence_seconds = min(_PROBATION_SECONDS, SILENCE_SECONDS) if self._ended_at_once else SILENCE_SECONDS
+        silence_seconds = self._judgement.silence_seconds
         stream = self._api.watch(
             self._resource.path,
             parameters,
@@ -241,7 +188,7 @@ class ListWatch:
         self._stream = stream
         if self._is_interrupted:  # `stop` or `refresh` came before there was a stream that it could end
             stream.stop()
-        if not self._ended_at_once:
+        if not self._judgement.on_probation:
             self._trouble.end()
             self._deliver(Bookmarked())
         try:
@@ -249,14 +196,12 @@ class ListWatch:
                 received_at = time.monotonic()
                 if line.strip():
                     self._take(_decoded(line), received_at)
-                    self._failures = 0
+                    self._judgement.sent_event()
         except Silence:
             _log.debug("%s: nothing came for %s s; watching again", self._resource, silence_seconds)
         finally:
-            self._ended_at_once = time.monotonic() - began < _WELL_SECONDS
-            if not self._ended_at_once:
-                self._failures = 0
-        if self._ended_at_once and not self._is_interrupted:
+            self._judgement.ended_watch(time.monotonic() - began)
+        if self._judgement.on_probation and not self._is_interrupted:
             raise Unreachable("the server ended the watch at once")  # it is probably shutting down
 
     @property
@@ -297,27 +242,6 @@ class ListWatch:
     def _selectors(self) -> dict[str, str | int]:
         pairs = (("fieldSelector", self._resource.field_selector), ("labelSelector", self._resource.label_selector))
         return {name: value for name, value in pairs if value}
-
-    @property
-    def _consequence(self) -> str:
-        return "the last known state stays in force" if self._known else "its objects are not known yet"
-
-    def _fail(self, kind: TroubleKind, cause: str, why: str, retry_after: float = 0.0) -> None:
-        """Reports a failure, and waits until the next attempt."""
-        self._failures += 1
-        self._report(kind, cause, why, self._consequence)
-        self._wait(_BACKOFF, self._failures, retry_after)
-
-    def _report(self, kind: TroubleKind, cause: str, why: str, consequence: str) -> None:
-        self._deliver(Failed(self._trouble.add(kind, cause, why, consequence)))
-
-    def _wait(self, backoff: Backoff, failures: int, retry_after: float) -> None:
-        """Ends early when there is something to do, unless the server asked us to wait (`retry_after`, in seconds)."""
-        seconds = backoff.seconds(failures, random.random(), retry_after=retry_after)  # noqa: S311  (jitter)
-        if retry_after:
-            self._stopping.wait(seconds)
-        elif not self._stopping.is_set():
-            self._awake.wait(seconds)
 
 
 def _decoded(line: bytes) -> Raw:

@@ -21,7 +21,7 @@ import yaml
 from config.backoff import Backoff
 from config.domain.ids import NamespacedName, PolicyKey, PolicyKind
 from config.settings import RedirectSettings
-from k8s.api import listwatch
+from k8s.api import listwatch, server_judgement
 from k8s.api.client import Api
 from k8s.api.resource import Resource
 from k8s.api.stream_events import Listed, StreamEvent
@@ -222,7 +222,7 @@ def test_only_this_nodes_pods_and_labels_are_delivered(cluster: ControlPlane, st
 def test_policies_of_both_kinds_are_delivered_and_one_crd_may_come_later(
     cluster: ControlPlane, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listwatch, "_ABSENT_OPTIONAL_BACKOFF", Backoff(first=0.5, longest=0.5))
+    monkeypatch.setattr(server_judgement, "_ABSENT_OPTIONAL_BACKOFF", Backoff(first=0.5, longest=0.5))
     address, of_service = policies()
     cluster.apply(address)
     running = start(*map(resources.policies, PolicyKind))
@@ -308,7 +308,7 @@ def test_a_history_that_was_compacted_away_leads_to_a_new_list(
 def test_a_silent_server_is_given_up_and_connected_to_again(
     cluster: ControlPlane, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listwatch, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(server_judgement, "SILENCE_SECONDS", 2.0)
     cluster.api.create(PODS, pod("p"))
     running = start(resources.pods_of_node("here"))
     running.expect("started start", "+ Pod/default/p", "ended")

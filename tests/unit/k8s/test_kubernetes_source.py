@@ -18,7 +18,7 @@ import pytest
 from config.backoff import Backoff
 from config.domain.ids import NamespacedName
 from config.settings import RedirectSettings
-from k8s.api import listwatch
+from k8s.api import listwatch, server_judgement
 from k8s.api.client import Api
 from k8s.api.resource import Resource
 from k8s.api.stream_events import Changed, Listed
@@ -110,7 +110,7 @@ class Running:
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
-    monkeypatch.setattr(listwatch, "_BACKOFF", Backoff(first=0.01, longest=10.0))
+    monkeypatch.setattr(server_judgement, "_BACKOFF", Backoff(first=0.01, longest=10.0))
     made: list[Running] = []
     with api_server(tmp_path) as server:
 

@@ -20,7 +20,7 @@ import pytest
 from config.backoff import Backoff
 from config.domain.ids import NamespacedName, ObjectKey, PolicyKind
 from config.settings import RedirectSettings
-from k8s.api import listwatch
+from k8s.api import listwatch, server_judgement
 from k8s.api.client import Api, Timeouts
 from k8s.api.errors import ApiError, api_error
 from k8s.api.listwatch import ListWatch
@@ -119,10 +119,10 @@ def server(tmp_path: Path) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def start(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
-    monkeypatch.setattr(listwatch, "_BACKOFF", Backoff(first=0.01, longest=10.0))
-    monkeypatch.setattr(listwatch, "_ABSENT_BACKOFF", Backoff(first=0.01, longest=10.0))
-    monkeypatch.setattr(listwatch, "_ABSENT_OPTIONAL_BACKOFF", Backoff(first=0.01, longest=0.01))
-    monkeypatch.setattr(listwatch, "_WELL_SECONDS", 0.0)
+    monkeypatch.setattr(server_judgement, "_BACKOFF", Backoff(first=0.01, longest=10.0))
+    monkeypatch.setattr(server_judgement, "_ABSENT_BACKOFF", Backoff(first=0.01, longest=10.0))
+    monkeypatch.setattr(server_judgement, "_ABSENT_OPTIONAL_BACKOFF", Backoff(first=0.01, longest=0.01))
+    monkeypatch.setattr(server_judgement, "_WELL_SECONDS", 0.0)
     made: list[Running] = []
 
     def build(resource: Resource = PODS) -> Running:
@@ -213,7 +213,7 @@ def test_after_trouble_before_the_first_list_it_is_listed(
 def test_silence_ends_a_watch_and_it_goes_on(
     server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listwatch, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(server_judgement, "SILENCE_SECONDS", 0.1)
     server.will(page(), silent_stream(lines(event("ADDED", "a", 9))), silent_stream(lines(event("ADDED", "b"))))
     running = start()
     assert [running.next() for _ in range(3)] == ["start:", "+ a", "+ b"]
@@ -528,8 +528,8 @@ def test_a_refusal_names_the_right_and_lasts_from_its_first(
 def test_an_outage_is_reported_with_its_beginning_until_the_server_answers(
     what: str, server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listwatch, "_WELL_SECONDS", 0.5)
-    monkeypatch.setattr(listwatch, "_PROBATION_SECONDS", 1.0)
+    monkeypatch.setattr(server_judgement, "_WELL_SECONDS", 0.5)
+    monkeypatch.setattr(server_judgement, "_PROBATION_SECONDS", 1.0)
     server.will(page(), TROUBLES[what], TROUBLES[what], silent_stream(), silent_stream())
     running = start()
     first, second = (running.next_trouble() for _ in range(2))
@@ -540,7 +540,7 @@ def test_an_outage_is_reported_with_its_beginning_until_the_server_answers(
 def test_a_silent_watch_that_the_server_accepts_again_counts_as_heard(
     server: ApiServer, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listwatch, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(server_judgement, "SILENCE_SECONDS", 0.1)
     server.will(page(), silent_stream(), silent_stream(), silent_stream())
     running = start()
     assert [running.next_contact() for _ in range(3)] == ["heard"] * 3
