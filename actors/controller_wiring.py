@@ -25,13 +25,13 @@ from config.domain.ids import PolicyKind
 from config.settings import Settings
 from k8s.api.client import Api
 from k8s.api.resource import Resource
+from k8s.election.election import LEASE_DURATION_SECONDS, Election
+from k8s.election.installations import Installations
+from k8s.election.process_identity import new_identity, own_namespace
 from k8s.sources import resources
 from k8s.sources.kubernetes import KubernetesSource
 from k8s.sources.source import Deliver, Source
 from k8s.status.api_writer import ApiWriter
-from k8s.status.election import LEASE_DURATION_SECONDS, Election
-from k8s.status.installations import Installations
-from k8s.status.process_identity import new_identity, own_namespace
 from k8s.status.write_requests import Write, WriteAnswer
 
 

@@ -12,7 +12,7 @@ from actors.framework.actor import AgentActor, OwnedThread
 
 
 class RunnableElection(Protocol):
-    """The part of `k8s.status.election.Election` that runs and ends the election; only this actor uses it."""
+    """The part of `k8s.election.election.Election` that runs and ends the election; only this actor uses it."""
 
     def run(self) -> None: ...
 

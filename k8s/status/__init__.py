@@ -1,4 +1,4 @@
-"""What the controller writes, policy status and Events, and the election that decides which of its processes may.
+"""What the controller writes: policy status and Events.
 
 May import: `k8s.objects`, `k8s.api`, `config`.
 """

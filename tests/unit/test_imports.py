@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "k8s.objects": GROUND,
     "k8s.api": OBJECTS,
     "k8s.sources": API,
+    "k8s.election": API,
     "k8s.status": API,
     "k8s.commands": K8S,
     "actors.framework": {"config"},
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "actors": MESSAGES
     | {
         "bpf.lifecycle",
+        "k8s.election",
         "actors.watching",
         "actors.resolving",
         "actors.writing",

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from k8s.api.errors import ApiError, Unreachable
-from k8s.status import election, installations
-from k8s.status.election import LEASE_DURATION_SECONDS, Election
-from k8s.status.installations import Installations
+from k8s.election import election, installations
+from k8s.election.election import LEASE_DURATION_SECONDS, Election
+from k8s.election.installations import Installations
 
 LEASES = "/apis/coordination.k8s.io/v1/leases"
 

@@ -12,9 +12,9 @@ import pytest
 
 from k8s.api.client import Api, Timeouts
 from k8s.api.errors import ApiError, Unreachable
-from k8s.status import election as module
-from k8s.status.election import LEASE_DURATION_SECONDS, Election
-from k8s.status.installations import Installations
+from k8s.election import election as module
+from k8s.election.election import LEASE_DURATION_SECONDS, Election
+from k8s.election.installations import Installations
 from tests.unit.api_server import api_server, hang, page, refusal
 from tests.unit.k8s.candidates import Candidates, Client, LeaseServer, replace_clocks
 from tests.unit.peers import WAIT_SECONDS
@@ -185,11 +185,11 @@ def test_a_lease_that_makes_no_sense_is_taken(candidates: Candidates, spec: Any)
 
 
 def test_a_change_of_who_leads_is_one_line(candidates: Candidates, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="k8s.status.election"):
+    with caplog.at_level(logging.INFO, logger="k8s.election.election"):
         candidates.run(20, "a", "b")
         candidates.server.away = {"a": unreachable()}
         candidates.run(14, "a")
-    lines = [each.getMessage() for each in caplog.records if each.name == "k8s.status.election"]
+    lines = [each.getMessage() for each in caplog.records if each.name == "k8s.election.election"]
     assert lines == [
         "this process leads, as a (Lease elf/balancing-controller)",
         "standing by, since a leads (Lease elf/balancing-controller)",
@@ -200,7 +200,7 @@ def test_a_change_of_who_leads_is_one_line(candidates: Candidates, caplog: pytes
 def test_an_error_that_lasts_is_logged_once(candidates: Candidates, caplog: pytest.LogCaptureFixture) -> None:
     candidates.server.away = {"a": unreachable()}
     candidates.run(20, "a")
-    (line,) = [each for each in caplog.records if each.name == "k8s.status.election"]
+    (line,) = [each for each in caplog.records if each.name == "k8s.election.election"]
     assert line.levelname == "WARNING"
     expected = "standing by; it is not known who leads (Lease elf/balancing-controller: connection refused)"
     assert line.getMessage() == expected

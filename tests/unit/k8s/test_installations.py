@@ -40,7 +40,7 @@ def test_of_two_installations_the_second_stands_by_and_says_who_leads(
     two: TwoInstallations, caplog: pytest.LogCaptureFixture
 ) -> None:
     two.run(10, "elf")
-    with caplog.at_level(logging.INFO, logger="k8s.status.election"):
+    with caplog.at_level(logging.INFO, logger="k8s.election.election"):
         two.run(60, *BOTH)
     assert two.leading() == ["elf/a"]
     assert "standing by, since the installation in namespace elf leads (a)" in caplog.text
@@ -89,9 +89,9 @@ def test_without_the_right_to_list_leases_that_is_logged_once_and_only_the_own_n
     two: TwoInstallations, caplog: pytest.LogCaptureFixture
 ) -> None:
     two.server.may_list = False
-    with caplog.at_level(logging.WARNING, logger="k8s.status.installations"):
+    with caplog.at_level(logging.WARNING, logger="k8s.election.installations"):
         two.run(20, "elf")
     assert two.leading() == ["elf/a"]
-    warnings = [each.getMessage() for each in caplog.records if each.name == "k8s.status.installations"]
+    warnings = [each.getMessage() for each in caplog.records if each.name == "k8s.election.installations"]
     assert len(warnings) == 2, "one by each of the two processes"
     assert "the right to list leases.coordination.k8s.io" in warnings[0]

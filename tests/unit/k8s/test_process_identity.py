@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from k8s.status import process_identity
-from k8s.status.process_identity import new_identity, own_namespace
+from k8s.election import process_identity
+from k8s.election.process_identity import new_identity, own_namespace
 from tests.kubeconfig import write_kubeconfig
 
 

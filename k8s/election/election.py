@@ -4,7 +4,7 @@ Whoever holds the Lease leads, and renews it. A process that sees a Lease unchan
 own clock takes it; the API server lets only one of several do so, by the object's resourceVersion. While the API server
 is away nobody can take the Lease, so an outage only suspends the leader: it stops writing before its Lease could end,
 and goes on as soon as it has renewed it, unless another process took it first. At most one installation in the cluster
-leads (`k8s.status.installations`). Why it is not the client library: docs/decisions/0011-leader-election.md.
+leads (`k8s.election.installations`). Why it is not the client library: docs/decisions/0011-leader-election.md.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from http import HTTPStatus
 
 from k8s.api.client import Api, Timeouts
 from k8s.api.errors import ApiError, Unreachable
-from k8s.objects.raw import Raw
-from k8s.status.election_lease import (
+from k8s.election.election_lease import (
     NAME,
     LeaseRecord,
     held_lease,
@@ -29,7 +28,8 @@ from k8s.status.election_lease import (
     read_record,
     released_lease,
 )
-from k8s.status.installations import Installations, Rival
+from k8s.election.installations import Installations, Rival
+from k8s.objects.raw import Raw
 
 _log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from datetime import datetime
 
 from k8s.api.client import Api, Timeouts
 from k8s.api.errors import REFUSALS, ApiError, Unreachable
+from k8s.election.election_lease import LEASES_PATH, NAME, read_record
 from k8s.objects.raw import Raw
-from k8s.status.election_lease import LEASES_PATH, NAME, read_record
 
 _log = logging.getLogger(__name__)
 
