@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from actors.commands.finding import Finding, judge
-from actors.commands.own_status import ACTOR_WORKS, CLOSER_ABSENT, CLOSER_FAILING, Status
+from actors.commands.own_status import Status
+from actors.commands.status_faults import (
+    CLOSER_ABSENT,
+    CLOSER_FAILING,
+    FAULTY_STATES,
+    actor_faults,
+    closer_faults,
+    metrics_faults,
+    policy_faults,
+    source_faults,
+)
 from config.version import VERSION
 
-_FAULTY_STATES = ("Failed", "Conflict", "Invalid")
 _CLOSER_REMEDIES = {
     CLOSER_ABSENT: "run the container closer beside the agent, as k8s/install.yaml and the chart do, or set "
     "redirect.close_stale_sockets to false (feature.closeStaleSockets in the chart) if its work is not wanted",
@@ -21,6 +30,7 @@ def agent_findings(status: Status) -> Iterator[Finding]:
     yield _sources(status)
     yield _actors(status)
     yield _closer(status)
+    yield _metrics(status)
     yield _policies(status)
 
 
@@ -33,30 +43,27 @@ def _version(status: Status) -> Finding:
 
 
 def _sources(status: Status) -> Finding:
-    source = status["source"]
-    faults = [f"{each['name']}: {each['message']}" for each in source.get("streams", ()) if each["message"]]
-    if not source["synced"]:
-        faults.append("not every source has been listed yet")
     remedy = "restore what is named: the right, the connection to the API server, or the CRD"
-    return judge("sources", faults, f"{source['kind']}, synced", remedy)
+    return judge("sources", source_faults(status), f"{status['source']['kind']}, synced", remedy)
 
 
 def _actors(status: Status) -> Finding:
-    faults = [f"{each['name']} is {each['state']}" for each in status["actors"] if each["state"] != ACTOR_WORKS]
     remedy = "the agent's log says why; the agent restarts what failed, and the kubelet restarts an agent that is stuck"
-    return judge("actors", faults, f"{len(status['actors'])} running", remedy)
+    return judge("actors", actor_faults(status), f"{len(status['actors'])} running", remedy)
 
 
 def _closer(status: Status) -> Finding:
-    closer = status.get("closer", {"state": "absent", "message": "the agent does not know of a closer"})
+    closer = status.get("closer", {"state": "unknown to this agent", "message": ""})
     remedy = _CLOSER_REMEDIES.get(closer["state"], "")
-    return judge("closer", [closer["message"]] if remedy else [], closer["message"] or closer["state"], remedy)
+    return judge("closer", closer_faults(status), closer["message"] or closer["state"], remedy)
+
+
+def _metrics(status: Status) -> Finding:
+    remedy = "free the port that is named, or set another metrics.port; the agent goes on trying"
+    return judge("metrics", metrics_faults(status), "/metrics is served, or turned off", remedy)
 
 
 def _policies(status: Status) -> Finding:
-    policies = status["policies"]
-    faults = [
-        f"{each['name']} is {each['state']}: {each['message']}" for each in policies if each["state"] in _FAULTY_STATES
-    ]
     remedy = "change the policy as its message says; run.py explain says why one call is not redirected"
-    return judge("policies", faults, f"{len(policies)}, none of them {' or '.join(_FAULTY_STATES)}", remedy)
+    ok_detail = f"{len(status['policies'])}, none of them {' or '.join(FAULTY_STATES)}"
+    return judge("policies", policy_faults(status), ok_detail, remedy)

@@ -11,10 +11,6 @@ from config.domain.addresses import Endpoint
 from config.settings import HealthSettings
 
 Status: TypeAlias = dict[str, Any]
-ACTOR_WORKS = "running"
-"""The state of an actor; any other one is a fault."""
-CLOSER_ABSENT, CLOSER_FAILING = "absent", "failing"
-"""The states of the closer that are faults."""
 _TIMEOUT_SECONDS = 10.0
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 

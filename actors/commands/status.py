@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-from actors.commands.own_status import ACTOR_WORKS, CLOSER_ABSENT, CLOSER_FAILING, Status
+from actors.commands.own_status import Status
+from actors.commands.status_faults import (
+    actor_faults,
+    closer_faults,
+    datapath_faults,
+    metrics_faults,
+    source_faults,
+)
 from bpf.inspecting.tables import table
 
 
@@ -49,20 +55,8 @@ def _head(status: Status) -> Iterator[str]:
 
 def faults(status: Status) -> Iterator[str]:
     """What an operator should look at, one sentence each. A policy's state is not among them."""
-    for stream in status["source"].get("streams", ()):
-        if stream["message"]:
-            yield f"source {stream['name']}: {stream['message']}"
-    datapath = status.get("datapath", {})
-    if datapath.get("lease_withheld"):
-        yield datapath["lease_withheld"]
-    yield from datapath.get("warnings", ())
-    for hook, names in datapath.get("programs_before_us", {}).items():
-        yield f"{hook}: {', '.join(names)} runs before ours on {datapath['cgroup']}, and may translate an address first"
-    closer: dict[str, Any] = status.get("closer", {})
-    if closer.get("state") in (CLOSER_ABSENT, CLOSER_FAILING):
-        yield closer["message"]
-    if "metrics" in status:
-        yield f"/metrics cannot be served: {status['metrics']['fault']}"
-    for actor in status["actors"]:
-        if actor["state"] != ACTOR_WORKS:
-            yield f"actor {actor['name']} is {actor['state']}"
+    yield from source_faults(status)
+    yield from datapath_faults(status)
+    yield from closer_faults(status)
+    yield from metrics_faults(status)
+    yield from actor_faults(status)

@@ -23,7 +23,7 @@ from tests.lab.processes import wait_until
 from tests.lab.rows import installed_maps
 
 CHECKS = ["kernel", "rights", "cgroup", "clocks", "redirect", "bpffs", "attached", "first", "lease", "maps", "api"]
-CHECKS_OF_THE_AGENT = ["agent", "sources", "actors", "closer", "policies"]
+CHECKS_OF_THE_AGENT = ["agent", "sources", "actors", "closer", "metrics", "policies"]
 AGENT_OPTIONS = {"datapath__max_backends": 8}
 """Its map of backends is soon full."""
 

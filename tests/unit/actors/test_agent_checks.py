@@ -25,6 +25,7 @@ def test_an_agent_that_works_passes_every_check() -> None:
         ("sources", True, ""),
         ("actors", True, ""),
         ("closer", True, ""),
+        ("metrics", True, ""),
         ("policies", True, ""),
     ]
 
@@ -36,15 +37,16 @@ def test_an_agent_that_works_passes_every_check() -> None:
         (
             "sources",
             {"source": {"kind": "kubernetes", "synced": False, "streams": [{"name": "policies", "message": "403"}]}},
-            "policies: 403; not every source has been listed yet",
+            "source policies: 403; not every source has been listed yet",
         ),
-        ("actors", {"actors": [{"name": "MapWriter", "state": "stuck"}]}, "MapWriter is stuck"),
+        ("actors", {"actors": [{"name": "MapWriter", "state": "stuck"}]}, "actor MapWriter is stuck"),
         ("closer", {"closer": {"state": "absent", "message": "the closer does not run"}}, "the closer does not run"),
         ("closer", {"closer": {"state": "failing", "message": "it lacks rights"}}, "it lacks rights"),
+        ("metrics", {"metrics": {"fault": "port 5811 is taken"}}, "/metrics cannot be served: port 5811 is taken"),
         (
             "policies",
             {"policies": [{"name": "dns", "state": "Conflict", "message": "held by old"}]},
-            "dns is Conflict: held by old",
+            "policy dns is Conflict: held by old",
         ),
     ],
 )
