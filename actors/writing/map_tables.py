@@ -5,7 +5,7 @@ removed after it.
     counters, windows, policies, backend_cgroups -> backends, members, filter -> frontends
 Removals go from right to left.
 Which policies get room when not all of them fit is decided before the first write (`actors.writing.room`). The part of
-the order that concerns frontends is in `actors.writing.frontend_rows`.
+the order that concerns frontends is in `actors.writing.frontend_writer`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
-from actors.writing.frontend_rows import FrontendRows
+from actors.writing.frontend_installer import FrontendInstaller
+from actors.writing.frontend_writer import FrontendWriter
 from actors.writing.policy_write import FrontendChange, PolicyWrite
 from actors.writing.room import Refusal, Room, admit
 from bpf.maps.packing import POLICY_ID, PRESENT, pack_backend_cgroup, pack_policy
@@ -28,7 +29,9 @@ class MapTables:
 
     def __init__(self, maps: PinnedMaps) -> None:
         self.maps = maps
-        self._rows = FrontendRows(maps)
+        self._writer = FrontendWriter(maps)
+        self._mirror = self._writer.mirror
+        self._installer = FrontendInstaller(self._writer)
         self._policies = maps.counted_policies()
         """Policy id -> the row of `policies`: the policy that the counters with this id belong to."""
         self._limited = set(maps.windows())
@@ -45,19 +48,19 @@ class MapTables:
     @property
     def policy_ids(self) -> set[int]:
         """Policies that have a row in any map."""
-        return self._limited | set(self._policies) | set(self._rows.policy_ids) | set(self._cgroups)
+        return self._limited | set(self._policies) | set(self._mirror.policy_ids) | set(self._cgroups)
 
     @property
     def frontends(self) -> Mapping[Frontend, FrontendRow]:
-        return self._rows.rows
+        return self._mirror.rows
 
     @property
     def backends(self) -> Mapping[Frontend, tuple[Endpoint, ...]]:
-        return self._rows.backends
+        return self._mirror.backends
 
     @property
     def used(self) -> Room:
-        return Room(len(self._policies), len(self._rows.rows), self._rows.used_backends, self._used_cgroups)
+        return Room(len(self._policies), len(self._mirror.rows), self._mirror.slots.used, self._used_cgroups)
 
     def counted_policy(self, policy_id: int) -> PolicyRow | None:
         """Returns the policy that the counters of this id belong to."""
@@ -66,10 +69,10 @@ class MapTables:
     def has_frontends(self, write: PolicyWrite) -> bool:
         """Whether the policy has frontends in the kernel, or wants one that another policy has there now."""
         wanted = (desired.frontend for desired in write.policy.frontends)
-        return write.policy.policy_id in self._rows.policy_ids or any(each in self.frontends for each in wanted)
+        return write.policy.policy_id in self._mirror.policy_ids or any(each in self.frontends for each in wanted)
 
     def take_backends_removed(self) -> bool:
-        return self._rows.take_backends_removed()
+        return self._writer.take_backends_removed()
 
     def apply(self, targets: Mapping[int, PolicyWrite | None], known: Container[int]) -> dict[int, Refusal]:
         """Brings the rows of each policy to its target; a target of None means no rows.
@@ -81,14 +84,14 @@ class MapTables:
         admitted = {policy_id: target for policy_id, target in targets.items() if target and policy_id not in refused}
         wanted = {desired.frontend for target in admitted.values() for desired in target.policy.frontends}
         for policy_id in targets:
-            self._rows.remove(self._rows.owned_by(policy_id) - wanted)
+            self._writer.remove(self._mirror.owned_by(policy_id) - wanted)
         leaving = targets.keys() - admitted.keys()
         # A policy whose frontends another one takes over keeps its other rows until that is done.
-        for policy_id in leaving - self._rows.policy_ids:
+        for policy_id in leaving - self._mirror.policy_ids:
             self._remove_unneeded(policy_id, None, known)
         failed = self._write(admitted)
         for policy_id in failed:
-            self._rows.remove(self._rows.owned_by(policy_id))
+            self._writer.remove(self._mirror.owned_by(policy_id))
         for policy_id in leaving | admitted.keys() | failed.keys():
             self._remove_unneeded(policy_id, None if policy_id in failed else admitted.get(policy_id), known)
         return refused | {policy_id: Refusal(why, by_kernel=True) for policy_id, why in failed.items()}
@@ -104,11 +107,11 @@ class MapTables:
         return {policy_id: Refusal(why, by_kernel=False) for policy_id, why in full.items()}
 
     def _room_of(self, policy_id: int) -> Room:
-        frontends = self._rows.owned_by(policy_id)
+        frontends = self._mirror.owned_by(policy_id)
         return Room(
             policies=int(policy_id in self._policies),
             frontends=len(frontends),
-            backends=sum(self._rows.rows[frontend].count for frontend in frontends),
+            backends=sum(self._mirror.rows[frontend].count for frontend in frontends),
             backend_cgroups=len(self._cgroups.get(policy_id, ())),
         )
 
@@ -130,7 +133,7 @@ class MapTables:
                 failed[policy_id] = str(error)
             else:
                 changes += (FrontendChange(target, desired) for desired in target.policy.frontends)
-        return failed | self._rows.install(change for change in changes if not self._rows.is_installed(change))
+        return failed | self._installer.install(changes)
 
     def _write_policy(self, policy_id: int, write: PolicyWrite) -> None:
         """Writes what the policy's frontends need before they are written."""

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bpf.build import SIZE_KEYS
-from config.domain.addresses import Endpoint
 from config.wording import count
 
 
@@ -78,16 +77,3 @@ def _no_room_message(size: Room, free: Room, need: Room) -> str:
         f"the kernel map {name} ({getattr(size, name)} rows, set by {SIZE_KEYS[name]}) has no room for the "
         f"{count(getattr(need, name), 'row')} that the policy needs; the agent retries when rows become free"
     )
-
-
-def part_that_stays(present: tuple[Endpoint, ...], wanted: tuple[Endpoint, ...]) -> tuple[int, int] | None:
-    """Returns index and number of the present backends that a frontend can keep without a new place in the map.
-
-    These are all wanted backends if they are adjacent, otherwise one that is both present and wanted. None when there
-    is no such backend.
-    """
-    places = [i for i, backend in enumerate(present) if backend in wanted]
-    if not places:
-        return None
-    first = places[0]
-    return (first, len(wanted)) if present[first : first + len(wanted)] == wanted else (first, 1)

@@ -1,4 +1,4 @@
-"""Which ranges of the array `backends` are free. Pure; FrontendRows owns the only instance."""
+"""Which ranges of the array `backends` are free. Pure; FrontendMirror owns the only instance."""
 
 from __future__ import annotations
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 import pytest
 
-from actors.writing.room import Room, admit, part_that_stays
-from config.domain.addresses import Endpoint
+from actors.writing.room import Room, admit
 
 SIZE = Room(policies=10, frontends=10, backends=10, backend_cgroups=10)
 NOTHING = Room()
@@ -57,24 +54,3 @@ def test_the_message_names_the_map_and_the_key(need: Room, name: str, key: str, 
     assert f"the kernel map {name} (10 rows, set by {key})" in message
     assert rows in message
     assert "retries" in message
-
-
-def endpoints(text: str) -> tuple[Endpoint, ...]:
-    return tuple(Endpoint(ip_address("10.0.0.1"), ord(letter)) for letter in text)
-
-
-@pytest.mark.parametrize(
-    ("present", "wanted", "part"),
-    [
-        pytest.param("abc", "abc", (0, 3), id="all stay"),
-        pytest.param("abc", "ab", (0, 2), id="the last is removed"),
-        pytest.param("abc", "bc", (1, 2), id="the first is removed"),
-        pytest.param("abc", "ac", (0, 1), id="one between is removed: the others are not adjacent"),
-        pytest.param("abc", "bcd", (1, 1), id="one is removed and one is added"),
-        pytest.param("abc", "d", None, id="none stays"),
-    ],
-)
-def test_the_longest_run_of_backends_that_are_still_wanted_stays_in_its_place(
-    present: str, wanted: str, part: tuple[int, int] | None
-) -> None:
-    assert part_that_stays(endpoints(present), endpoints(wanted)) == part
