@@ -146,7 +146,35 @@ def test_a_full_map_is_no_failure_and_is_filled_when_there_is_room(caplog: Any) 
     maps, usage = begun(there=())
     maps.is_full = True
     usage.apply(message(policy("p", ONE), there=(ONE,)))
-    assert "stale sockets may stay open" in caplog.text
-    maps.is_full = False
     usage.apply(message(policy("p", ONE, TWO), there=(ONE, TWO)))
+    assert [each.getMessage().partition(";")[0] for each in caplog.records] == [
+        "cannot note all backends for the closer, so stale sockets may stay open"
+    ]
+    maps.is_full = False
+    usage.apply(message())
     assert maps.backend_pods() == {ONE, TWO}
+
+
+def test_a_backend_that_found_no_room_gets_its_row_although_its_policy_has_not_changed_since() -> None:
+    maps, usage = begun(policy("p"), there=(ONE,))
+    maps.is_full = True
+    usage.apply(message(policy("p", unusable=(ONE,))))
+    maps.is_full = False
+    usage.apply(message(policy("other")))
+    assert maps.unusable() == {(DNS, Endpoint(ONE, 53))}
+
+
+def test_a_backend_that_found_no_room_gets_no_row_once_it_is_usable_again() -> None:
+    maps, usage = begun(policy("p"), there=(ONE,))
+    maps.is_full = True
+    usage.apply(message(policy("p", unusable=(ONE,))))
+    maps.is_full = False
+    usage.apply(message(policy("p", ONE)))
+    assert maps.unusable() == set()
+
+
+def test_pods_that_are_gone_lose_their_rows_while_another_map_is_full() -> None:
+    maps, usage = begun(policy("p", ONE), there=(ONE, TWO))
+    maps.is_full = True
+    usage.apply(message(policy("p", unusable=(TWO,)), there=(TWO,)))
+    assert maps.backend_pods() == {TWO}
