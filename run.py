@@ -11,18 +11,15 @@ import json
 import logging
 import os
 import sys
-import threading
 from collections.abc import Sequence
-from http import HTTPStatus
 from pathlib import Path
 
-from actors.framework.stop_signals import StopSignals
 from bpf.errors import DatapathError
 from config.load import ConfigError, load
 from config.logs import configure
-from config.settings import HealthSettings, Settings
+from config.settings import Settings
 from config.version import VERSION
-from k8s.api.trouble import SourceConfigError
+from k8s.api.errors import SourceConfigError
 
 _log = logging.getLogger("run")
 
@@ -289,28 +286,12 @@ def _detach(options: argparse.Namespace, settings: Settings) -> int:
     for name in foreign(settings.datapath.bpffs):
         print(f"kept {settings.datapath.bpffs / name}: it is not ours")
     if options.stay:
+        from actors.commands.detached import stand_in  # noqa: PLC0415
+
         sys.stdout.flush()
         configure(settings.log)
-        _stay(settings.health)
+        stand_in(settings.health)
     return 0
-
-
-def _stay(health: HealthSettings) -> None:
-    """Answers the agent's health checks, so that k8s/detach.yaml has to change only the container's command."""
-    from actors.framework.http import HttpServer  # noqa: PLC0415
-    from actors.framework.http_exchange import Answer  # noqa: PLC0415
-
-    def detached() -> Answer:
-        return Answer(HTTPStatus.OK, "text/plain", b"detached\n")
-
-    routes = {"/healthz": detached, "/readyz": detached}
-    server = HttpServer(section="health", address=health.address, port=health.port, routes=routes)
-    signals = StopSignals()
-    serving = threading.Thread(target=server.run, name="health")
-    serving.start()
-    signals.wait()
-    server.stop()
-    serving.join()
 
 
 if __name__ == "__main__":

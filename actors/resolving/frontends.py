@@ -10,7 +10,7 @@ from actors.resolving.wording import also
 from config.domain.addresses import Address, Endpoint, Frontend, Protocol
 from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import DatapathSettings
-from k8s.objects.addresses import why_no_target
+from k8s.objects.addresses import why_unreachable
 from k8s.objects.model import AddressFrontend, Policy, PortSpec, Service, ServiceFrontend
 from k8s.objects.ports import partner_ports
 
@@ -89,7 +89,7 @@ def _service_addresses(name: NamespacedName, service: Service | None) -> tuple[t
         return (), f"Service {name} cannot be used: {'; '.join(service.faults)}"
     if not service.cluster_ips:
         return (), f"Service {name} has no cluster IP (it is headless or an ExternalName)"
-    reasons = {address: why_no_target(address) for address in service.cluster_ips}
+    reasons = {address: why_unreachable(address) for address in service.cluster_ips}
     unusable = [f"{address} {why}" for address, why in reasons.items() if why]
     remark = f"a cluster IP of Service {name} cannot be a frontend: {', '.join(unusable)}" if unusable else ""
     return tuple(address for address, why in reasons.items() if not why), remark

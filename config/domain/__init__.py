@@ -1,5 +1,4 @@
 """The domain's words: what is redirected, from where to where, and the keys that identify objects.
 
-Everything may import it, and it imports nothing of ours. It lives in `config/`, the lowest layer, because the top level
-of the repository is fixed.
+Everything may import it, and it imports nothing of ours.
 """

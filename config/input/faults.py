@@ -81,7 +81,7 @@ class Report:
             self.dropped += 1
 
     def unknown_field(self, parent: str, name: object, known: tuple[str, ...]) -> None:
-        """Parameters as for the function."""
+        """Adds the fault that the function `unknown_field` makes of these parameters."""
         if len(self.unknown) < MAX_FAULTS:
             self.unknown.append(unknown_field(parent, name, known))
 

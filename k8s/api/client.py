@@ -23,8 +23,7 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
 from config.domain.addresses import Address
-from k8s.api.errors import Silence, Unreachable, api_error
-from k8s.api.trouble import SourceConfigError
+from k8s.api.errors import Silence, SourceConfigError, Unreachable, api_error
 from k8s.objects.raw import Raw
 
 _log = logging.getLogger(__name__)

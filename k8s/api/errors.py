@@ -1,4 +1,4 @@
-"""How a request to the API server can fail."""
+"""How a request to the API server, or the attempt to find that server, can fail."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ MAX_RETRY_AFTER_SECONDS = 300.0
 """A longer `Retry-After` is cut to this, so that a misconfigured proxy can't keep an agent from seeing
 changes for a day."""
 _MAX_MESSAGE = 500
+
+
+class SourceConfigError(Exception):
+    """The source can't be used as it is configured. The text names the key and what is allowed."""
 
 
 class Unreachable(Exception):

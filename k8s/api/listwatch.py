@@ -56,7 +56,7 @@ class ListWatch:
         self._refresh_asked = threading.Event()
         self._stream: WatchStream | None = None
         self._version = ""
-        """resourceVersion up to which everything is delivered; "" when a listing is needed."""
+        """resourceVersion up to which everything is delivered; "" when a list is needed."""
         self._seen = ""
         """The newest resourceVersion so far, which a list must not be older than; "" before the first."""
         self._verb = "list"
@@ -99,7 +99,7 @@ class ListWatch:
     def _recover(self, error: ApiError | Unreachable) -> str:
         """Does what the failure requires, and waits until the next attempt.
 
-        Returns why a new listing is needed; "" when none is."""
+        Returns why a new list is needed; "" when none is."""
         if isinstance(error, Unreachable):
             reaction = self._judgement.was_unreachable(str(error))
         else:
@@ -126,27 +126,27 @@ class ListWatch:
         elif not self._stopping.is_set():
             self._awake.wait(seconds)
 
-    # --- one listing -----------------------------------------------------------------------------------------------
+    # --- one list --------------------------------------------------------------------------------------------------
 
     def _list(self, reason: str) -> None:
         self._verb = "list"
         objects: list[KubeObject] = []
-        names: set[Identity | None] = set()
-        parameters = self._selectors() | self._freshness()
+        object_ids: set[Identity | None] = set()
+        parameters = self._resource.selectors | self._freshness()
         asked_at = received_at = time.monotonic()
         while not self._stopping.is_set():
             page = self._api.get(self._resource.path, parameters, metadata_only=self._resource.metadata_only)
             received_at = time.monotonic()
             for raw in page.get("items") or ():
-                name = raw_identity(self._resource.kind, raw)
-                names.add(name)
-                found = self._reader.read(name, raw)
+                object_id = raw_identity(self._resource.kind, raw)
+                object_ids.add(object_id)
+                found = self._reader.read(object_id, raw)
                 if found is not None:
                     objects.append(found)
             metadata = page.get("metadata") or {}
             token = metadata.get("continue")
             if not token:
-                self._reader.forget_all_but(names)
+                self._reader.forget_all_but(object_ids)
                 self._judgement.listed()
                 self._trouble.end()
                 self._deliver(Listed(tuple(objects), reason, asked_at, received_at))
@@ -171,7 +171,7 @@ class ListWatch:
 
     def _watch(self) -> None:
         self._verb = "watch"
-        parameters = self._selectors() | {
+        parameters = self._resource.selectors | {
             "watch": "1",
             "resourceVersion": self._version,
             "allowWatchBookmarks": "true",
@@ -228,20 +228,14 @@ class ListWatch:
 
     def _deliver_change(self, raw: Raw, received_at: float, *, deleted: bool) -> None:
         """Of a deleted object, only the metadata is read."""
-        name = raw_identity(self._resource.kind, raw)
+        object_id = raw_identity(self._resource.kind, raw)
         if deleted:
-            self._reader.forget(name)
-        found = None if deleted else self._reader.read(name, raw)
+            self._reader.forget(object_id)
+        found = None if deleted else self._reader.read(object_id, raw)
         if found is not None:
             self._deliver(Changed(found, received_at))
-        elif name is not None:
-            self._deliver(Deleted(name, received_at))
-
-    # --- what listing and watching share ---------------------------------------------------------------------------
-
-    def _selectors(self) -> dict[str, str | int]:
-        pairs = (("fieldSelector", self._resource.field_selector), ("labelSelector", self._resource.label_selector))
-        return {name: value for name, value in pairs if value}
+        elif object_id is not None:
+            self._deliver(Deleted(object_id, received_at))
 
 
 def _decoded(line: bytes) -> Raw:

@@ -24,25 +24,25 @@ class ObjectReader:
         self._warnings: dict[Identity | None, tuple[str, ...]] = {}
         """Object -> the warnings about its present state."""
 
-    def read(self, name: Identity | None, raw: Any) -> KubeObject | None:
+    def read(self, object_id: Identity | None, raw: Any) -> KubeObject | None:
         """None for an object that can't be understood, which counts as deleted (P5)."""
         found: KubeObject | None = None
         try:
             found = self._reduce(raw)
-            warnings = warnings_about(found) if name else ()
+            warnings = warnings_about(found) if object_id else ()
         except ObjectError as error:
             warnings = (warning_of_deletion(error),)
-        known = self._warnings.pop(name, ())
+        known = self._warnings.pop(object_id, ())
         for warning in warnings:
             if warning not in known:
                 _log.warning("%s", warning)
         if warnings:
-            self._warnings[name] = warnings
+            self._warnings[object_id] = warnings
         return found
 
-    def forget(self, name: Identity | None) -> None:
+    def forget(self, object_id: Identity | None) -> None:
         """The object is gone: if it comes back, its warning is logged again."""
-        self._warnings.pop(name, None)
+        self._warnings.pop(object_id, None)
 
-    def forget_all_but(self, names: Collection[Identity | None]) -> None:
-        self._warnings = {name: warnings for name, warnings in self._warnings.items() if name in names}
+    def forget_all_but(self, object_ids: Collection[Identity | None]) -> None:
+        self._warnings = {each: warnings for each, warnings in self._warnings.items() if each in object_ids}

@@ -50,9 +50,15 @@ class Resource:
         parts = self.path.strip("/").split("/")
         return "/".join(parts[1:3]) if parts[0] == "apis" else parts[1]
 
+    @property
+    def selectors(self) -> dict[str, str | int]:
+        """The parameters of a request that choose among the objects of the path."""
+        pairs = (("fieldSelector", self.field_selector), ("labelSelector", self.label_selector))
+        return {name: value for name, value in pairs if value}
+
     def __str__(self) -> str:
-        selectors = [each for each in (self.field_selector, self.label_selector) if each]
-        return f"{self.path} ({', '.join(selectors)})" if selectors else self.path
+        selectors = ", ".join(map(str, self.selectors.values()))
+        return f"{self.path} ({selectors})" if selectors else self.path
 
 
 def policies_path(kind: PolicyKind) -> str:

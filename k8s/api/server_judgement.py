@@ -45,7 +45,7 @@ has: its etcd was probably restored from a backup, so it will never know the ver
 _TOO_LARGE = "ResourceVersionTooLarge"
 
 
-class Report(NamedTuple):
+class TroubleReport(NamedTuple):
     """A failure, for `TroubleLog`."""
 
     kind: TroubleKind
@@ -74,18 +74,18 @@ class Reaction:
     """What to do about a failed request, in this order."""
 
     relist: str = ""
-    """Why a new listing is needed, as in `Listed.reason`; "" when the last version is still good."""
+    """Why a new list is needed, as in `Listed.reason`; "" when the last version is still good."""
     all_gone: bool = False
     """The kind is absent, so all its objects count as gone."""
     ends_trouble: bool = False
     """The answer is a good one: nobody expects an optional kind to be there."""
-    report: Report | None = None
+    report: TroubleReport | None = None
     wait: Wait | None = None
     """None: try again at once."""
 
 
 class ServerJudgement:
-    """Is told of every answer. Its methods are named after what the server did."""
+    """ListWatch tells it of every answer. Its methods are named after what the server did."""
 
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
@@ -102,7 +102,7 @@ class ServerJudgement:
     @property
     def silence_seconds(self) -> float:
         """After this time without any event, the next watch is requested again."""
-        return min(_PROBATION_SECONDS, SILENCE_SECONDS) if self.on_probation else SILENCE_SECONDS
+        return _PROBATION_SECONDS if self.on_probation else SILENCE_SECONDS
 
     @property
     def lacks_our_version(self) -> bool:
@@ -148,12 +148,14 @@ class ServerJudgement:
         self._absences += 1
         gone = self._absences >= _ABSENCES or (optional and not self.known)
         why = self._advice(error, verb)
-        report: Report | None = None
+        report: TroubleReport | None = None
         if not gone:
             why = f"{why}; it counts as absent only after {_ABSENCES} such answers"
-            report = Report(TroubleKind.OUTAGE, str(error.status), why, self._consequence)
+            report = TroubleReport(TroubleKind.OUTAGE, str(error.status), why, self._consequence)
         elif not optional:
-            report = Report(TroubleKind.ABSENT, f"{error.status} absent", why, "until then there are no policies")
+            report = TroubleReport(
+                TroubleKind.ABSENT, f"{error.status} absent", why, "until then there are no policies"
+            )
         self.known = self.known and not gone
         return Reaction(
             relist="absent",
@@ -167,7 +169,7 @@ class ServerJudgement:
         self, kind: TroubleKind, cause: str, why: str, retry_after: float = 0.0, *, relist: str = ""
     ) -> Reaction:
         self._failures += 1
-        report = Report(kind, cause, why, self._consequence)
+        report = TroubleReport(kind, cause, why, self._consequence)
         return Reaction(relist=relist, report=report, wait=Wait(_BACKOFF, self._failures, retry_after))
 
     @property

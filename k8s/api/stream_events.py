@@ -31,7 +31,7 @@ class Changed:
 class Deleted:
     """The object is gone, or is no longer selected, or can no longer be understood (P5)."""
 
-    name: Identity
+    object_id: Identity
     received_at: float
 
 

@@ -6,10 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class SourceConfigError(Exception):
-    """The source can't be used as it is configured. The text names the key and what is allowed."""
-
-
 class TroubleKind(StrEnum):
     """Why a source hears nothing. Only ABSENT changes anything in the kernel."""
 

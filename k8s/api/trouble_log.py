@@ -6,7 +6,7 @@ import logging
 import time
 
 from k8s.api.resource import Resource
-from k8s.api.server_judgement import Report
+from k8s.api.server_judgement import TroubleReport
 from k8s.api.trouble import Trouble, TroubleKind
 
 _log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ class TroubleLog:
         self._cause = ""
         """The cause that was logged last; "" when all is well."""
 
-    def add(self, report: Report) -> Trouble:
+    def add(self, report: TroubleReport) -> Trouble:
         """Call it for every failure. Failures with the same cause are logged once, since a single outage breaks
         connections in many ways."""
         level = logging.DEBUG if report.cause == self._cause else logging.WARNING

@@ -2,5 +2,5 @@
 
 `pods` and `access` read the configured source for commands of `actors.commands`.
 
-May import: `k8s`, `config`.
+May import: `k8s.objects`, `k8s.api`, `k8s.sources`, `config`.
 """

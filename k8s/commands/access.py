@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from config.domain.ids import PolicyKind
 from config.settings import Settings
-from k8s.api.errors import ApiError, Unreachable
+from k8s.api.errors import ApiError, SourceConfigError, Unreachable
 from k8s.api.resource import Resource
-from k8s.api.trouble import SourceConfigError
 from k8s.sources.resources import ALL_SERVICES, node, pods_of_node, policies
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def access_faults(settings: Settings) -> tuple[list[str], str]:
 
 
 def _of_cluster(settings: Settings) -> tuple[list[str], str]:
-    from k8s.api.client import Api  # noqa: PLC0415  (as above)
+    from k8s.api.client import Api  # noqa: PLC0415  (a directory does not need it, and it takes a second)
 
     name = settings.node_name
     listed = (policies(PolicyKind.LOCAL_REDIRECT), ALL_SERVICES, pods_of_node(name), node(name))
@@ -46,10 +45,8 @@ def _of_cluster(settings: Settings) -> tuple[list[str], str]:
 
 def _fault(api: Api, resource: Resource, node_name: str) -> str:
     """Why the collection cannot be listed; "" if it can. Raises Unreachable."""
-    selector = resource.field_selector
-    parameters: dict[str, str | int] = {"limit": 1} | ({"fieldSelector": selector} if selector else {})
     try:
-        answer = api.get(resource.path, parameters)
+        answer = api.get(resource.path, {"limit": 1, **resource.selectors})
     except ApiError as error:
         return str(error)
     if resource.kind == "Node" and not answer.get("items"):

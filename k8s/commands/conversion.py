@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from k8s.objects.documents import Document
-from k8s.objects.metadata import display_name
+from k8s.objects.metadata import full_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    source: str
+    given: str
     """KIND/NAMESPACE/NAME of the object that was converted."""
     objects: tuple[Mapping[str, Any], ...] = ()
     """Ours, ready to be written as YAML; none when there are faults, or nothing to write."""
@@ -21,5 +21,5 @@ class Conversion:
     faults: tuple[str, ...] = ()
 
 
-def source_name(document: Document) -> str:
-    return f"{document.kind}/{display_name(document.raw)}"
+def given_name(document: Document) -> str:
+    return full_name(document.kind, document.raw)

@@ -16,15 +16,15 @@ import yaml
 from config.input.parsing import FileFault
 from config.settings import RedirectSettings
 from k8s.commands import convert_cilium
-from k8s.commands.conversion import Conversion, source_name
+from k8s.commands.conversion import Conversion, given_name
 from k8s.commands.convert_cilium import convert_cilium_policy
 from k8s.commands.convert_node_cache import convert_node_cache, is_node_cache
 from k8s.objects.documents import Document, read_documents
 from k8s.objects.identity import POLICY_KINDS
-from k8s.objects.metadata import key_name
+from k8s.objects.metadata import DEFAULT_NAMESPACE, key_name
 from k8s.objects.policy import parse_policy
 from k8s.objects.raw import raw_metadata
-from k8s.sources.manifest_files import read_file
+from k8s.sources.manifest_files import is_json, read_file, why_unreadable
 
 _WIDTH = 118
 _WANTED = f"a {convert_cilium.KIND}, or a DaemonSet of NodeLocal DNSCache (a container with -localip)"
@@ -54,21 +54,21 @@ def convert(paths: Sequence[Path], redirect: RedirectSettings) -> Converted:
     faults: list[str] = []
     for path in paths:
         try:
-            found, wrong = read_documents(read_file(path), is_json=path.suffix == ".json")
+            found, wrong = read_documents(read_file(path), is_json=is_json(path.name))
         except (FileFault, OSError) as error:
-            faults.append(f"{path}: {error.strerror if isinstance(error, OSError) else error}")
+            faults.append(f"{path}: {why_unreadable(error)}")
             continue
         documents.extend(found)
         faults.extend(f"{path}: {each}" for each in wrong.all_faults())
     conversions = list(convert_all(documents, redirect))
-    faults += [f"{each.source}: {fault}" for each in conversions for fault in each.faults]
+    faults += [f"{each.given}: {fault}" for each in conversions for fault in each.faults]
     if not conversions and not faults:
         names = ", ".join(map(str, paths))
         faults.append(f"{names}: there is nothing to convert; it must have {_WANTED}")
     if faults:
         return Converted(manifests="", faults=tuple(faults))
-    converted = {each.source for each in conversions}
-    others = [each for each in documents if source_name(each) not in converted]
+    converted = {each.given for each in conversions}
+    others = [each for each in documents if given_name(each) not in converted]
     return Converted(manifests="".join((*map(_text, conversions), _about_others(others))), faults=())
 
 
@@ -79,7 +79,7 @@ def convert_all(documents: Sequence[Document], redirect: RedirectSettings) -> It
     for each in policies:
         name = _metadata(each, "name")
         # Cilium's policies have a namespace and ours have none, so two of them may have the same name.
-        unique = name if names[name] == 1 else f"{_metadata(each, 'namespace') or 'default'}-{name}"
+        unique = name if names[name] == 1 else f"{_metadata(each, 'namespace') or DEFAULT_NAMESPACE}-{name}"
         yield _checked(convert_cilium_policy(each, unique, redirect), redirect)
     for each in documents:
         if is_node_cache(each):
@@ -91,7 +91,7 @@ def _checked(conversion: Conversion, redirect: RedirectSettings) -> Conversion:
     allow."""
     policies = [parse_policy(each, redirect) for each in conversion.objects if each["kind"] in POLICY_KINDS]
     faults = tuple(f"the new policy {each.key.name} has a fault: {fault}" for each in policies for fault in each.faults)
-    return Conversion(source=conversion.source, faults=faults) if faults else conversion
+    return Conversion(given=conversion.given, faults=faults) if faults else conversion
 
 
 def _metadata(document: Document, name: str) -> str:
@@ -99,7 +99,7 @@ def _metadata(document: Document, name: str) -> str:
 
 
 def _text(conversion: Conversion) -> str:
-    comments = "".join(map(_comment, (f"From {conversion.source}.", *(f"- {each}." for each in conversion.remarks))))
+    comments = "".join(map(_comment, (f"From {conversion.given}.", *(f"- {each}." for each in conversion.remarks))))
     dumped = [yaml.dump(each, Dumper=_Dumper, sort_keys=False, width=_WIDTH) for each in conversion.objects]
     return "---\n" + comments + "---\n".join(dumped)
 
@@ -107,7 +107,7 @@ def _text(conversion: Conversion) -> str:
 def _about_others(documents: Sequence[Document]) -> str:
     if not documents:
         return ""
-    names = ", ".join(source_name(each) for each in documents)
+    names = ", ".join(given_name(each) for each in documents)
     return "---\n" + _comment(
         f"Not converted: {names}. The manifests above need only those of them that a remark mentions."
     )

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from config.domain.ids import PolicyKind
-from config.domain.names import DNS_LABEL
 from config.input.faults import Report
 from config.input.fields import Fields
 from config.settings import RedirectSettings
-from k8s.commands.conversion import Conversion, source_name
+from k8s.commands.conversion import Conversion, given_name
 from k8s.objects.documents import Document
-from k8s.objects.metadata import check_name
+from k8s.objects.metadata import check_name, read_metadata, read_namespace
 from k8s.objects.model import AddressFrontend, LabelSelector, PortSpec, ServiceFrontend
 from k8s.objects.policy import API_VERSION, read_frontend
 from k8s.objects.ports import check_partners, read_ports
@@ -30,30 +29,30 @@ _OF_KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
 def convert_cilium_policy(document: Document, name: str, redirect: RedirectSettings) -> Conversion:
     """`name` is the name of the new policy. Faults name the fields of Cilium's policy."""
     report = Report()
-    source = source_name(document)
+    given = given_name(document)
     fields = Fields(document.raw, "", report)
     fields.text("apiVersion", _CILIUM.__eq__, _CILIUM, needed=True)
-    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    metadata = read_metadata(fields)
     check_name(metadata)
-    namespace = metadata.text("namespace", DNS_LABEL.fullmatch, "a DNS label of at most 63 characters") or "default"
+    namespace = read_namespace(metadata)
     known = ("description", "redirectFrontend", "redirectBackend", "skipRedirectFromBackend")
     spec = fields.required("spec", known)
     matchers = spec.required("redirectFrontend", ("serviceMatcher", "addressMatcher")) if spec else None
     backend = spec.required("redirectBackend", ("localEndpointSelector", "toPorts")) if spec else None
     if spec is None or matchers is None or backend is None:
-        return Conversion(source=source, faults=report.all_faults())
+        return Conversion(given=given, faults=report.all_faults())
     read = read_frontend(matchers, redirect)
     selector = read_selector(backend, "localEndpointSelector", needed=True)
     backend_ports = _in_small_letters(read_ports(backend, needed=True, unique_ports=False))
     skip = spec.boolean("skipRedirectFromBackend", False)
     if read is None or report.faults:
-        return Conversion(source=source, faults=report.all_faults())
+        return Conversion(given=given, faults=report.all_faults())
     frontend, matcher = read
     frontend_ports = _in_small_letters(frontend.to_ports)
     if frontend_ports:
         check_partners(matcher, frontend_ports, backend, backend_ports)
     if report.faults:
-        return Conversion(source=source, faults=report.all_faults())
+        return Conversion(given=given, faults=report.all_faults())
     policy = {
         "apiVersion": API_VERSION,
         "kind": str(PolicyKind.LOCAL_REDIRECT),
@@ -70,7 +69,7 @@ def convert_cilium_policy(document: Document, name: str, redirect: RedirectSetti
     }
     unknown = (f"{each}; it is left out" for each in report.unknown)
     remarks = (*_remarks(metadata, spec, frontend, namespace, name=name, skip=skip), *unknown)
-    return Conversion(source=source, objects=(policy,), remarks=remarks)
+    return Conversion(given=given, objects=(policy,), remarks=remarks)
 
 
 def port_entries(ports: Iterable[PortSpec]) -> list[Raw]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from config.input.faults import Report
-from k8s.commands.conversion import Conversion, source_name
+from k8s.commands.conversion import Conversion, given_name
 from k8s.commands.node_cache import read_node_cache
 from k8s.commands.node_cache_objects import new_objects
 from k8s.commands.node_cache_remarks import remarks
@@ -24,12 +24,12 @@ def is_node_cache(document: Document) -> bool:
 
 def convert_node_cache(document: Document, others: Sequence[Document]) -> Conversion:
     """`others`: the other objects of the files. Faults name the object and the field."""
-    source = source_name(document)
+    given = given_name(document)
     if not pod_spec(document.raw).get("hostNetwork"):
         remark = "spec.template.spec.hostNetwork: is not true, so the cache is already on the Pod network; keep it"
-        return Conversion(source=source, remarks=(remark,))
+        return Conversion(given=given, remarks=(remark,))
     report = Report()
     cache = read_node_cache(document, others, report)
     if report.faults:
-        return Conversion(source=source, faults=report.all_faults())
-    return Conversion(source=source, objects=new_objects(cache, others), remarks=tuple(remarks(cache)))
+        return Conversion(given=given, faults=report.all_faults())
+    return Conversion(given=given, objects=new_objects(cache, others), remarks=tuple(remarks(cache)))

@@ -12,7 +12,7 @@ from k8s.commands.corefile import Corefile, has_placeholder, is_corefile, on_pod
 from k8s.commands.pod_template import first_flag, mappings, pod_spec
 from k8s.objects.addresses import read_address
 from k8s.objects.documents import Document
-from k8s.objects.metadata import key_name
+from k8s.objects.metadata import DEFAULT_NAMESPACE, key_name
 from k8s.objects.raw import Raw, raw_metadata
 
 DNS_SERVICE = "kube-dns"
@@ -56,7 +56,7 @@ def _local_addresses(daemon_set: Raw) -> tuple[str, ...]:
 def read_node_cache(document: Document, others: Sequence[Document], report: Report) -> NodeCache:
     """`others`: the other objects of the files."""
     metadata = raw_metadata(document.raw)
-    name, namespace = key_name(metadata.get("name")), key_name(metadata.get("namespace")) or "default"
+    name, namespace = key_name(metadata.get("name")), key_name(metadata.get("namespace")) or DEFAULT_NAMESPACE
     if not DNS_SUBDOMAIN.fullmatch(name):
         report.fault("metadata.name", str(WrongValue(name, "a DNS name")))
     config_maps: list[ConfigMap] = []
@@ -100,7 +100,7 @@ def _data_of_config_maps(others: Sequence[Document], name: str, namespace: str) 
     found = []
     for each in others:
         data, metadata = each.raw.get("data"), raw_metadata(each.raw)
-        named = (metadata.get("name"), metadata.get("namespace") or "default")
+        named = (metadata.get("name"), metadata.get("namespace") or DEFAULT_NAMESPACE)
         if each.kind == "ConfigMap" and isinstance(data, dict) and named == (name, namespace):
             found.append(data)
     return found

@@ -9,13 +9,12 @@ from pathlib import Path
 from config.domain.ids import NamespacedName
 from config.input.parsing import FileFault
 from config.settings import RedirectSettings, Settings
-from k8s.api.errors import ApiError, Unreachable
-from k8s.api.trouble import SourceConfigError
+from k8s.api.errors import ApiError, SourceConfigError, Unreachable
 from k8s.objects.manifests import read_manifest
 from k8s.objects.metadata import ObjectError
 from k8s.objects.model import Pod
 from k8s.objects.pod import parse_pod
-from k8s.sources.manifest_files import is_manifest, read_file
+from k8s.sources.manifest_files import is_json, is_manifest, read_file
 from k8s.sources.resources import pods_of_node
 
 
@@ -44,12 +43,12 @@ def pod_names(settings: Settings) -> dict[str, NamespacedName]:
 
 
 def _pods_in_cluster(kubeconfig: str, node: str) -> list[Pod]:
-    """Of this node."""
+    """The Pods of this node."""
     from k8s.api.client import Api  # noqa: PLC0415  (as in _in_cluster)
 
     listed = pods_of_node(node)
     try:
-        answer = Api(kubeconfig).get(listed.path, {"fieldSelector": listed.field_selector})
+        answer = Api(kubeconfig).get(listed.path, listed.selectors)
     except (ApiError, Unreachable, SourceConfigError) as error:
         msg = f"cannot list the Pods of this node at the API server: {error}"
         raise SourceUnreadable(msg) from error
@@ -92,7 +91,7 @@ def _in_directory(name: NamespacedName, directory: Path, node: str, redirect: Re
 
 
 def _pods_in_directory(directory: Path, node: str, redirect: RedirectSettings) -> Iterator[Pod]:
-    """Of this node."""
+    """The Pods of this node."""
     try:
         files = sorted(path for path in directory.iterdir() if is_manifest(path.name))
     except OSError as error:
@@ -102,7 +101,7 @@ def _pods_in_directory(directory: Path, node: str, redirect: RedirectSettings) -
         try:
             found = read_manifest(
                 read_file(path),
-                is_json=path.suffix == ".json",
+                is_json=is_json(path.name),
                 kinds=frozenset({"Pod"}),
                 node_name=node,
                 redirect=redirect,

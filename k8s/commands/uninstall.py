@@ -19,8 +19,7 @@ from urllib.parse import quote
 import yaml
 
 from k8s.api.client import Api
-from k8s.api.errors import ApiError, Unreachable
-from k8s.api.trouble import SourceConfigError
+from k8s.api.errors import ApiError, SourceConfigError, Unreachable
 from k8s.commands.detach_progress import Remaining, kubelet_is_silent, remaining, unfinished
 from k8s.objects.raw import Raw
 
@@ -97,23 +96,16 @@ def _trouble(error: ApiError | Unreachable) -> str:
     return str(error)
 
 
-def main(
-    arguments: Sequence[str],
-    connect: Callable[[str], Api] = Api,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+def uninstall(
+    api: Api, namespace: str, name: str, seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    namespace, name, seconds = arguments
+    """Detaches, and logs what happens. Returns the exit code."""
     try:
-        found = Uninstall(connect(""), namespace, name).detach(float(seconds), clock, sleep)
+        found = Uninstall(api, namespace, name).detach(seconds, clock, sleep)
     except ApiError as error:
         if error.status == HTTPStatus.NOT_FOUND:
             _log.info("there is no DaemonSet %s/%s", namespace, name)
             return 0
-        _log.error("%s", error)
-        return 1
-    except SourceConfigError as error:
         _log.error("%s", error)
         return 1
     for node in found.not_reporting:
@@ -126,13 +118,24 @@ def main(
         _log.error("node %s: %s", node, obstacle)
     if found.waiting:
         _log.error(
-            "nothing is deleted: these nodes did not detach within %s s. Repair them and run `helm uninstall` again, "
+            "nothing is deleted: these nodes did not detach within %g s. Repair them and run `helm uninstall` again, "
             "or uninstall without them by `helm uninstall --no-hooks`",
             seconds,
         )
         return 1
     _log.info("detached on all %snodes", "other " if found.not_reporting else "")
     return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    namespace, name, seconds = arguments
+    try:
+        api = Api("")
+    except SourceConfigError as error:
+        _log.error("%s", error)
+        return 1
+    return uninstall(api, namespace, name, float(seconds), time.monotonic, time.sleep)
 
 
 if __name__ == "__main__":

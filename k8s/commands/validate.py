@@ -20,11 +20,11 @@ from k8s.objects.api_rules import api_faults
 from k8s.objects.claims import Claim, Claimant, age, claims_of, decide_losses
 from k8s.objects.documents import Document, read_documents
 from k8s.objects.identity import POLICY_KINDS, identity, identity_text
-from k8s.objects.metadata import display_name
+from k8s.objects.metadata import full_name
 from k8s.objects.model import AddressFrontend, Policy
 from k8s.objects.policy import API_VERSION, read_policy
 from k8s.objects.policy_id import SERVICE_ID_ANNOTATION
-from k8s.sources.manifest_files import read_file
+from k8s.sources.manifest_files import is_json, read_file, why_unreadable
 
 GROUP, _, _ = API_VERSION.partition("/")
 _NEAR = 0.9
@@ -47,10 +47,10 @@ def validate(paths: Sequence[Path], redirect: RedirectSettings) -> list[str]:
     for path in paths:
         try:
             data = read_file(path)
-            documents, report = read_documents(data, is_json=path.suffix == ".json")
-            as_kubectl, _ = read_documents(data, is_json=path.suffix == ".json", as_kubectl=True)
+            documents, report = read_documents(data, is_json=is_json(path.name))
+            as_kubectl, _ = read_documents(data, is_json=is_json(path.name), as_kubectl=True)
         except (FileFault, OSError) as error:
-            lines.append(f"{path}: {error.strerror if isinstance(error, OSError) else error}")
+            lines.append(f"{path}: {why_unreadable(error)}")
             continue
         lines.extend(f"{path}: {fault}" for fault in report.all_faults())
         if not documents and not report.faults:
@@ -101,7 +101,7 @@ def _misspelt(document: Document) -> str:
     if group == GROUP:
         meant = f" (did you mean {kinds[near[0]]}?)" if near else ""
         wrong = f"kind: is not a kind of {GROUP}{meant}; it must be {' or '.join(kinds.values())}"
-    return f"{document.kind}/{display_name(document.raw)}: {wrong}"
+    return f"{full_name(document.kind, document.raw)}: {wrong}"
 
 
 def _label(policy: Policy) -> str:

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _TIMEOUTS = Timeouts(connect=1.0, read=1.5)
 """They are short, so that a leader that waits for this answer does not lose its own Lease."""
-_STALE_SECONDS = 300.0
+_ABANDONED_SECONDS = 300.0
 """A Lease whose renewTime is older than this by our clock was abandoned: clocks do not differ by that much."""
 
 
@@ -98,7 +98,7 @@ def _leader(lease: Raw) -> Rival | None:
     record = read_record(lease)
     if not record.holder or record.renewed_at is None:
         return None
-    if time.time() - record.renewed_at.timestamp() > _STALE_SECONDS:
+    if time.time() - record.renewed_at.timestamp() > _ABANDONED_SECONDS:
         return None
     acquired_at = record.acquired_at or record.renewed_at
     return Rival(lease["metadata"]["namespace"], record.holder, acquired_at, record.renewed_at)

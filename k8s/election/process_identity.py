@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kubernetes.config import ConfigException, list_kube_config_contexts
 
-DEFAULT_NAMESPACE = "elf"
+_FALLBACK_NAMESPACE = "elf"
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -19,14 +19,14 @@ def own_namespace(kubeconfig: str) -> str:
     if named:
         return named
     try:
-        return _NAMESPACE_FILE.read_text(encoding="utf-8").strip() or DEFAULT_NAMESPACE
+        return _NAMESPACE_FILE.read_text(encoding="utf-8").strip() or _FALLBACK_NAMESPACE
     except OSError:
         pass
     try:
         _, active = list_kube_config_contexts(config_file=kubeconfig or None)  # type: ignore[no-untyped-call]
-        return str(active["context"].get("namespace") or DEFAULT_NAMESPACE)
+        return str(active["context"].get("namespace") or _FALLBACK_NAMESPACE)
     except (ConfigException, OSError, KeyError, TypeError, AttributeError):
-        return DEFAULT_NAMESPACE
+        return _FALLBACK_NAMESPACE
 
 
 def new_identity() -> str:

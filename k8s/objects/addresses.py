@@ -17,14 +17,14 @@ def read_address(raw: object) -> Address | None:
         return None
 
 
-def why_no_target(address: Address) -> str:
+def why_unreachable(address: Address) -> str:
     """Why a Pod can't reach another Pod at this address, as a phrase that follows the address; "" if it can.
 
     IPv4 link-local addresses are allowed: unlike those of IPv6 they work without naming an interface, and node-local
     DNS uses one.
     """
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        inner = why_no_target(address.ipv4_mapped)
+        inner = why_unreachable(address.ipv4_mapped)
         return inner or f"is an IPv4 address mapped to IPv6 (write {address.ipv4_mapped})"
     if address.is_unspecified:
         return "is the unspecified address"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from config.domain.ids import NamespacedName, ObjectKey, PolicyKey, PolicyKind
-from k8s.objects.metadata import key_name
+from k8s.objects.metadata import DEFAULT_NAMESPACE, key_name
 from k8s.objects.model import KubeObject, Node, Pod, Policy, Service
 from k8s.objects.raw import raw_metadata
 
@@ -39,10 +39,10 @@ def raw_identity(kind: str, raw: object) -> Identity | None:
     if kind == "Node":
         return kind, name
     namespace = metadata.get("namespace")
-    return kind, NamespacedName(namespace if namespace and isinstance(namespace, str) else "default", name)
+    return kind, NamespacedName(namespace if namespace and isinstance(namespace, str) else DEFAULT_NAMESPACE, name)
 
 
-def identity_text(name: Identity) -> str:
+def identity_text(object_id: Identity) -> str:
     """`LocalRedirectPolicy/dns`, `Pod/kube-system/dns-7f9c`."""
-    kind, key = name
+    kind, key = object_id
     return f"{kind}/{key}" if isinstance(key, (str, NamespacedName)) else f"{kind}/{key.name}"

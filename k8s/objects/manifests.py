@@ -13,8 +13,9 @@ from k8s.objects.documents import Document, read_documents
 from k8s.objects.identity import POLICY_KINDS, Identity, identity, identity_text
 from k8s.objects.metadata import ObjectError, refuse_faulty
 from k8s.objects.model import KubeObject, Policy
+from k8s.objects.node import parse_node
 from k8s.objects.object_warnings import warning_of_deletion, warnings_about
-from k8s.objects.pod import node_of_pod, parse_node, parse_pod
+from k8s.objects.pod import node_of_pod, parse_pod
 from k8s.objects.policy import parse_policy
 from k8s.objects.raw import raw_metadata
 from k8s.objects.service import read_service

@@ -12,6 +12,8 @@ from config.input.fields import Fields
 from k8s.objects.raw import raw_metadata
 
 MAX_NAME = 253
+DEFAULT_NAMESPACE = "default"
+"""Where a namespaced object is whose manifest names no namespace."""
 
 
 class ObjectError(ValueError):
@@ -57,6 +59,11 @@ def read_created_at(metadata: Fields) -> str:
     return ""
 
 
+def read_metadata(fields: Fields) -> Fields:
+    """The fields of an object's metadata; no fields when that is missing, which is a fault."""
+    return fields.required("metadata") or Fields({}, "metadata", Report())
+
+
 def check_name(metadata: Fields) -> None:
     metadata.text("name", DNS_SUBDOMAIN.fullmatch, "a DNS name of at most 253 characters", needed=True)
 
@@ -75,8 +82,12 @@ def read_labels(metadata: Fields) -> frozenset[tuple[str, str]]:
 
 def read_namespaced_name(metadata: Fields) -> NamespacedName:
     check_name(metadata)
+    return NamespacedName(read_namespace(metadata), key_name(metadata.get("name")))
+
+
+def read_namespace(metadata: Fields) -> str:
     namespace = metadata.text("namespace", DNS_LABEL.fullmatch, "a DNS label of at most 63 characters")
-    return NamespacedName(namespace or "default", key_name(metadata.get("name")))
+    return namespace or DEFAULT_NAMESPACE
 
 
 def display_name(raw: object) -> str:
@@ -86,7 +97,12 @@ def display_name(raw: object) -> str:
     return "/".join(part for part in (namespace, name or "(no name)") if part)
 
 
+def full_name(kind: str, raw: object) -> str:
+    """KIND/NAME or KIND/NAMESPACE/NAME of a raw object, for messages."""
+    return f"{kind}/{display_name(raw)}"
+
+
 def refuse_faulty(kind: str, raw: object, report: Report) -> None:
     """Raises ObjectError when the report has a fault."""
     if report.faults:
-        raise ObjectError(f"{kind}/{display_name(raw)}", report.all_faults())
+        raise ObjectError(full_name(kind, raw), report.all_faults())

@@ -1,13 +1,13 @@
-"""Raw Pod and Node -> `Pod` and `Node`: the fields that rules P5 and P12 and node selectors need. Pure."""
+"""Raw Pod -> `Pod`: the fields that rules P5 and P12 need. Pure."""
 
 from __future__ import annotations
 
 from config.domain.addresses import Address
 from config.input.faults import Report, shown
 from config.input.fields import Fields
-from k8s.objects.addresses import read_address, why_no_target
-from k8s.objects.metadata import check_name, key_name, read_labels, read_namespaced_name, refuse_faulty
-from k8s.objects.model import Node, Pod
+from k8s.objects.addresses import read_address, why_unreachable
+from k8s.objects.metadata import read_labels, read_metadata, read_namespaced_name, refuse_faulty
+from k8s.objects.model import Pod
 
 CONFIG_HASH_ANNOTATION = "kubernetes.io/config.hash"
 
@@ -23,7 +23,7 @@ def parse_pod(raw: object) -> Pod:
     """Raises ObjectError."""
     report = Report()
     fields = Fields(raw, "", report)
-    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    metadata = read_metadata(fields)
     spec = fields.mapping("spec") or Fields({}, "spec", Report())
     status = fields.mapping("status") or Fields({}, "status", Report())
     pod = Pod(
@@ -42,17 +42,6 @@ def parse_pod(raw: object) -> Pod:
     )
     refuse_faulty("Pod", raw, report)
     return pod
-
-
-def parse_node(raw: object) -> Node:
-    """Raises ObjectError."""
-    report = Report()
-    fields = Fields(raw, "", report)
-    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
-    check_name(metadata)
-    node = Node(name=key_name(metadata.get("name")), labels=read_labels(metadata))
-    refuse_faulty("Node", raw, report)
-    return node
 
 
 def _read_config_hash(metadata: Fields) -> str:
@@ -76,7 +65,7 @@ def _read_ips(status: Fields) -> tuple[Address, ...]:
         if raw is None or raw == "":
             continue
         address = read_address(raw)
-        wrong = "is wrong" if address is None else why_no_target(address)
+        wrong = "is wrong" if address is None else why_unreachable(address)
         if address is None or wrong:
             allowed = "an IP address at which other Pods reach this one"
             status.report.fault(path, f"{shown(raw)} {wrong}; it must be {allowed}")

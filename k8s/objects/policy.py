@@ -14,9 +14,9 @@ from config.input.faults import Report, shown
 from config.input.fields import Fields
 from config.input.values import MAX_UINT32
 from config.settings import ANY_NAMESPACE, RedirectSettings
-from k8s.objects.addresses import why_no_target
+from k8s.objects.addresses import why_unreachable
 from k8s.objects.health_check import read_health_check
-from k8s.objects.metadata import check_name, key_name, read_created_at
+from k8s.objects.metadata import check_name, key_name, read_created_at, read_metadata
 from k8s.objects.model import MAX_AFFINITY_SECONDS, AddressFrontend, Policy, PolicySpec, ServiceFrontend
 from k8s.objects.policy_id import derived_policy_id, read_policy_id
 from k8s.objects.ports import check_partners, read_ports
@@ -51,7 +51,7 @@ def read_policy(raw: object, redirect: RedirectSettings, report: Report) -> Poli
     fields = Fields(raw, "", report, None if is_balancing else _TOP_FIELDS)
     fields.text("apiVersion", API_VERSION.__eq__, API_VERSION, needed=True)
     fields.text("kind", kind.__eq__, str(kind), needed=True)
-    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    metadata = read_metadata(fields)
     if metadata.report is report:
         check_name(metadata)
     name = key_name(metadata.get("name"))
@@ -163,7 +163,7 @@ def _read_ip(matcher: Fields, redirect: RedirectSettings) -> Address | None:
         wrong = "is not an IP address"
     if isinstance(ip, IPv6Address) and ip.scope_id is not None:
         wrong = "has a zone id"
-    elif ip is not None and (why := why_no_target(ip)):
+    elif ip is not None and (why := why_unreachable(ip)):
         wrong = why
         if ip.is_loopback or ip.is_link_local:
             allowed = "an address that all Pods can connect to, such as '169.254.20.10' or 'fd00::10'"

@@ -1,4 +1,4 @@
-"""Kubernetes label selectors: reading, validation and matching (rule P4). Pure."""
+"""Kubernetes label selectors: reading, validation, matching (rule P4), and writing as a parameter. Pure."""
 
 from __future__ import annotations
 
@@ -97,3 +97,20 @@ def _read_requirement(fields: Fields) -> Requirement | None:
     if operator is None:
         return None
     return Requirement(key=key, operator=operator, values=frozenset(values))
+
+
+def selector_text(selector: LabelSelector) -> str:
+    """The value of the API's `labelSelector` parameter."""
+    parts = [f"{key}={value}" for key, value in selector.match_labels]
+    for requirement in selector.match_expressions:
+        values = ",".join(sorted(requirement.values))
+        match requirement.operator:
+            case "In":
+                parts.append(f"{requirement.key} in ({values})")
+            case "NotIn":
+                parts.append(f"{requirement.key} notin ({values})")
+            case "Exists":
+                parts.append(requirement.key)
+            case _:
+                parts.append(f"!{requirement.key}")
+    return ",".join(parts)

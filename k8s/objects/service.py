@@ -6,7 +6,7 @@ from config.domain.addresses import Address
 from config.input.faults import Report, WrongValue
 from config.input.fields import Fields
 from k8s.objects.addresses import read_address
-from k8s.objects.metadata import ObjectError, read_namespaced_name, refuse_faulty
+from k8s.objects.metadata import ObjectError, read_metadata, read_namespaced_name, refuse_faulty
 from k8s.objects.model import DEFAULT_AFFINITY_SECONDS, MAX_AFFINITY_SECONDS, PortSpec, Service
 from k8s.objects.ports import PROTOCOLS
 
@@ -15,7 +15,7 @@ def parse_service(raw: object) -> Service:
     """Raises ObjectError."""
     report = Report()
     fields = Fields(raw, "", report)
-    metadata = fields.required("metadata") or Fields({}, "metadata", Report())
+    metadata = read_metadata(fields)
     key = read_namespaced_name(metadata)
     spec = fields.required("spec") or Fields({}, "spec", Report())
     by_client = spec.choice("sessionAffinity", {"ClientIP": True, "None": False}) or False

@@ -18,7 +18,7 @@ from k8s.sources.object_change import ObjectChange
 @dataclass(slots=True)
 class ObjectCache:
     _held: dict[Resource, dict[Identity, KubeObject]] = field(default_factory=dict)
-    """List-watch -> its objects, for each list-watch that has completed a listing."""
+    """List-watch -> its objects, for each list-watch that has delivered a list."""
     _current: dict[Identity, KubeObject] = field(default_factory=dict)
     """Objects in the state in which they were delivered."""
 
@@ -39,22 +39,22 @@ class ObjectCache:
         self._held[resource][identity(found)] = found
         return ObjectChange(upserted=tuple(self._update({identity(found): found})))
 
-    def delete(self, resource: Resource, name: Identity) -> ObjectChange:
-        self._held[resource].pop(name, None)
-        return ObjectChange(removed=tuple(self._remove([name])))
+    def delete(self, resource: Resource, object_id: Identity) -> ObjectChange:
+        self._held[resource].pop(object_id, None)
+        return ObjectChange(removed=tuple(self._remove([object_id])))
 
     def forget(self, resource: Resource) -> ObjectChange:
         """Drops what only this list-watch has, because it is no longer needed."""
         return ObjectChange(removed=tuple(self._remove(self._held.pop(resource, {}))))
 
     def _update(self, found: Mapping[Identity, KubeObject]) -> Iterator[KubeObject]:
-        for name, each in found.items():
-            if self._current.get(name) != each:
-                self._current[name] = each
+        for object_id, each in found.items():
+            if self._current.get(object_id) != each:
+                self._current[object_id] = each
                 yield each
 
-    def _remove(self, names: Iterable[Identity]) -> Iterator[Identity]:
-        for name in list(names):
-            if name in self._current and not any(name in held for held in self._held.values()):
-                del self._current[name]
-                yield name
+    def _remove(self, object_ids: Iterable[Identity]) -> Iterator[Identity]:
+        for object_id in list(object_ids):
+            if object_id in self._current and not any(object_id in held for held in self._held.values()):
+                del self._current[object_id]
+                yield object_id

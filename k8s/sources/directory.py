@@ -18,11 +18,9 @@ from k8s.sources.directory_watcher import DirectoryWatcher, FileEvents
 from k8s.sources.links import LinkWatcher
 from k8s.sources.manifest_files import ManifestFiles
 from k8s.sources.object_change import ObjectChange, deliver_change
-from k8s.sources.source import Deliver, Heard, ListingEnded, ListingStarted, Topic, Upserted
+from k8s.sources.source import HEARD_SECONDS, Deliver, Heard, ListingEnded, ListingStarted, Topic, Upserted
 
 _log = logging.getLogger(__name__)
-
-_HEARD_SECONDS = 1.0
 
 
 class DirectorySource:
@@ -46,7 +44,7 @@ class DirectorySource:
         self._deliver = deliver
         self._reports_files = reports_files
         self._links = LinkWatcher(self._directory)
-        self._watcher = DirectoryWatcher(self._directory, self._links)
+        self._directory_watcher = DirectoryWatcher(self._directory, self._links)
         self._files = ManifestFiles(
             self._directory,
             self._links,
@@ -90,7 +88,7 @@ class DirectorySource:
         try:
             self._run(wake)
         finally:
-            self._watcher.close()
+            self._directory_watcher.close()
             self._links.close()
             with self._wake_lock:
                 self._wake = None
@@ -98,14 +96,14 @@ class DirectorySource:
 
     def _run(self, wake: int) -> None:
         poller = select.poll()
-        for descriptor in (wake, self._watcher.fileno(), self._links.fileno()):
+        for descriptor in (wake, self._directory_watcher.fileno(), self._links.fileno()):
             poller.register(descriptor, select.POLLIN)
-        self._watcher.rewatch()
-        if not self._watcher.exists:
+        self._directory_watcher.rewatch()
+        if not self._directory_watcher.exists:
             self._warn("%s does not exist; nothing is redirected until it does")
         reason = "start"
         while not self._stopping.is_set():
-            if reason and (self._watcher.exists or self._has_listed):
+            if reason and (self._directory_watcher.exists or self._has_listed):
                 self._list(reason)
             # The first listing has to wait until the directory exists, and keeps its reason.
             reason = "" if self._has_listed else reason
@@ -113,9 +111,9 @@ class DirectorySource:
             received_at = time.monotonic()
             if any(descriptor == wake for descriptor, _ in ready):
                 os.eventfd_read(wake)
-            existed = self._watcher.exists
-            events = self._watcher.read()
-            if self._has_listed and existed and not self._watcher.exists:
+            existed = self._directory_watcher.exists
+            events = self._directory_watcher.read()
+            if self._has_listed and existed and not self._directory_watcher.exists:
                 self._warn("%s is gone, and its objects with it; waiting until it exists again")
             if events.overflow:
                 reason = reason or "overflow"
@@ -149,11 +147,13 @@ class DirectorySource:
             return
         deliver_change(change, received_at, self._deliver)
         # Not with each change, since three sources report to two actors each.
-        if received_at - self._heard_at >= _HEARD_SECONDS:
+        if received_at - self._heard_at >= HEARD_SECONDS:
             self._hear(received_at)
 
     def _read_all(self) -> ObjectChange:
-        return self._files.update_all(self._watcher.manifests(), being_written=self._watcher.being_written)
+        return self._files.update_all(
+            self._directory_watcher.manifests(), being_written=self._directory_watcher.being_written
+        )
 
     def _warn(self, text: str) -> None:
         """Warns about the directory itself, which only one of several sources reports."""

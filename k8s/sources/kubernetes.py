@@ -26,11 +26,18 @@ from k8s.api.trouble import Trouble, TroubleKind
 from k8s.sources.cache import ObjectCache
 from k8s.sources.object_change import ObjectChange, deliver_change
 from k8s.sources.resources import reducer, resources_for
-from k8s.sources.source import NOTHING_TO_HEAR, Deliver, Heard, ListingEnded, ListingStarted, Topic, Upserted
+from k8s.sources.source import (
+    HEARD_SECONDS,
+    NOTHING_TO_HEAR,
+    Deliver,
+    Heard,
+    ListingEnded,
+    ListingStarted,
+    Topic,
+    Upserted,
+)
 
 _JOIN_SECONDS = 1.0
-_HEARD_SECONDS = 1.0
-"""Heard is delivered no more often than this while only its time changes."""
 _WORST_FIRST = (TroubleKind.REFUSED, TroubleKind.ABSENT, TroubleKind.OUTAGE)
 """A refusal is the worst, since it stays until a person ends it."""
 _MAX_MESSAGES = 3
@@ -188,8 +195,8 @@ class KubernetesSource:
                 relist_reason = "" if reason == "start" else reason
             case Changed(object=found, received_at=received_at):
                 self._deliver_change(self._cache.change(resource, found), received_at)
-            case Deleted(name=name, received_at=received_at):
-                self._deliver_change(self._cache.delete(resource, name), received_at)
+            case Deleted(object_id=object_id, received_at=received_at):
+                self._deliver_change(self._cache.delete(resource, object_id), received_at)
         self._deliver_heard(relist_reason)
         if isinstance(event, Listed):
             self._start_and_end()
@@ -264,7 +271,7 @@ def _is_news(heard: Heard, last: Heard) -> bool:
         return True
     if heard.heard_at is None or last.heard_at is None or heard.heard_at == last.heard_at:
         return heard.heard_at != last.heard_at
-    return abs(heard.heard_at - last.heard_at) >= _HEARD_SECONDS
+    return abs(heard.heard_at - last.heard_at) >= HEARD_SECONDS
 
 
 def worst_trouble(troubles: Iterable[Trouble]) -> Trouble | None:

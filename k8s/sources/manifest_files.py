@@ -35,6 +35,16 @@ def is_manifest(name: str) -> bool:
     return name.endswith(_SUFFIXES) and not name.startswith(".")
 
 
+def is_json(name: str) -> bool:
+    """Whether a file of this name holds JSON; otherwise it holds YAML."""
+    return name.endswith(".json")
+
+
+def why_unreadable(error: FileFault | OSError) -> str:
+    """Without the file's name, which an OSError has in its text."""
+    return str(error.strerror if isinstance(error, OSError) else error)
+
+
 class ManifestFiles:
     """For one thread."""
 
@@ -86,7 +96,7 @@ class ManifestFiles:
         for duplicate in duplicates:
             _log.warning(
                 "%s is in both %s and %s of %s; the one in %s counts",
-                identity_text(duplicate.name),
+                identity_text(duplicate.object_id),
                 duplicate.counts,
                 duplicate.ignored,
                 self._directory,
@@ -115,7 +125,7 @@ class ManifestFiles:
                 return
             manifest = read_manifest(
                 data,
-                is_json=name.endswith(".json"),
+                is_json=is_json(name),
                 kinds=self._kinds,
                 node_name=self._node_name,
                 redirect=self._redirect,
@@ -125,8 +135,7 @@ class ManifestFiles:
             return
         except (FileFault, OSError) as error:
             kept = "its last good content stays" if name in self._store.files else "it has no good content yet"
-            text = error.strerror if isinstance(error, OSError) else error
-            self._warn(name, [f"{text}; {kept}"] if reports else [])
+            self._warn(name, [f"{why_unreadable(error)}; {kept}"] if reports else [])
             return
         changes[name] = manifest.objects
         self._warn(name, [*(manifest.document_faults if reports else ()), *manifest.object_faults])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import RedirectSettings
 from k8s.api.resource import Reduce, Resource, policies_path
-from k8s.objects.model import LabelSelector, PodQuery
-from k8s.objects.pod import parse_node, parse_pod
+from k8s.objects.model import PodQuery
+from k8s.objects.node import parse_node
+from k8s.objects.pod import parse_pod
 from k8s.objects.policy import API_VERSION, parse_policy
 from k8s.objects.policy_status import parse_policy_with_status
+from k8s.objects.selector import selector_text
 from k8s.objects.service import read_service
 from k8s.sources.source import Topic
 
@@ -54,23 +56,6 @@ def _service(name: NamespacedName) -> Resource:
 def _pods(query: PodQuery) -> Resource:
     path = f"/api/v1/namespaces/{query.namespace}/pods" if query.namespace else "/api/v1/pods"
     return Resource(kind="Pod", path=path, label_selector=selector_text(query.selector))
-
-
-def selector_text(selector: LabelSelector) -> str:
-    """The value of the API's `labelSelector` parameter."""
-    parts = [f"{key}={value}" for key, value in selector.match_labels]
-    for requirement in selector.match_expressions:
-        values = ",".join(sorted(requirement.values))
-        match requirement.operator:
-            case "In":
-                parts.append(f"{requirement.key} in ({values})")
-            case "NotIn":
-                parts.append(f"{requirement.key} notin ({values})")
-            case "Exists":
-                parts.append(requirement.key)
-            case _:
-                parts.append(f"!{requirement.key}")
-    return ",".join(parts)
 
 
 def reducer(resource: Resource, redirect: RedirectSettings) -> Reduce:

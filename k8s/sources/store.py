@@ -17,7 +17,7 @@ from k8s.sources.object_change import ObjectChange
 class Duplicate:
     """The same object in two files."""
 
-    name: Identity
+    object_id: Identity
     counts: str
     """The file whose object counts."""
     ignored: str
@@ -40,7 +40,7 @@ class ManifestStore:
 
     def objects(self) -> list[KubeObject]:
         """All objects, each as the file that counts has it."""
-        return [self._files[min(holders)][name] for name, holders in self._holders.items()]
+        return [self._files[min(holders)][object_id] for object_id, holders in self._holders.items()]
 
     def apply(
         self, changes: Mapping[str, Mapping[Identity, KubeObject] | None]
@@ -50,39 +50,39 @@ class ManifestStore:
         before."""
         touched: dict[Identity, KubeObject | None] = {}
         for file, contents in changes.items():
-            for name in {**self._files.get(file, {}), **(contents or {})}:
-                touched.setdefault(name, self._winner(name))
+            for object_id in {**self._files.get(file, {}), **(contents or {})}:
+                touched.setdefault(object_id, self._winner(object_id))
         for file, contents in changes.items():
             self._replace(file, contents)
         upserted, removed, duplicates = [], [], []
-        for name, before in touched.items():
-            after = self._winner(name)
+        for object_id, before in touched.items():
+            after = self._winner(object_id)
             if after is None:
                 if before is not None:
-                    removed.append(name)
+                    removed.append(object_id)
             elif after != before:
                 upserted.append(after)
-            duplicates.extend(self._new_duplicates(name))
+            duplicates.extend(self._new_duplicates(object_id))
         return ObjectChange(upserted=tuple(upserted), removed=tuple(removed)), tuple(duplicates)
 
-    def _winner(self, name: Identity) -> KubeObject | None:
-        holders = self._holders.get(name)
-        return self._files[min(holders)][name] if holders else None
+    def _winner(self, object_id: Identity) -> KubeObject | None:
+        holders = self._holders.get(object_id)
+        return self._files[min(holders)][object_id] if holders else None
 
     def _replace(self, file: str, contents: Mapping[Identity, KubeObject] | None) -> None:
-        for name in self._files.pop(file, {}):
-            self._holders[name].discard(file)
-            if not self._holders[name]:
-                del self._holders[name]
+        for object_id in self._files.pop(file, {}):
+            self._holders[object_id].discard(file)
+            if not self._holders[object_id]:
+                del self._holders[object_id]
         if contents is not None:
             self._files[file] = contents
-            for name in contents:
-                self._holders.setdefault(name, set()).add(file)
+            for object_id in contents:
+                self._holders.setdefault(object_id, set()).add(file)
 
-    def _new_duplicates(self, name: Identity) -> list[Duplicate]:
-        holders = sorted(self._holders.get(name, ()))
-        present = [Duplicate(name=name, counts=holders[0], ignored=file) for file in holders[1:]]
-        known = self._duplicates.pop(name, [])
+    def _new_duplicates(self, object_id: Identity) -> list[Duplicate]:
+        holders = sorted(self._holders.get(object_id, ()))
+        present = [Duplicate(object_id=object_id, counts=holders[0], ignored=file) for file in holders[1:]]
+        known = self._duplicates.pop(object_id, [])
         if present:
-            self._duplicates[name] = present
+            self._duplicates[object_id] = present
         return [duplicate for duplicate in present if duplicate not in known]

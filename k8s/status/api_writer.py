@@ -7,7 +7,7 @@ import time
 from http import HTTPStatus
 
 from k8s.api.client import Api
-from k8s.api.errors import ApiError, Unreachable
+from k8s.api.errors import REFUSALS, ApiError, Unreachable
 from k8s.api.resource import policies_path
 from k8s.objects.policy_status import version_of
 from k8s.status.write_bodies import EVENT_NAMESPACE, event_document, status_patch
@@ -16,7 +16,7 @@ from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswe
 _JSON_PATCH = "application/json-patch+json"
 _TEST_FAILED = "rejected our request"
 """Part of the API server's message when the `test` of a JSON patch fails."""
-_CONCERN_ALL_WRITES = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
+_CONCERN_ALL_WRITES = (*REFUSALS, HTTPStatus.TOO_MANY_REQUESTS)
 """Refusals that are about us, not about what is written."""
 
 

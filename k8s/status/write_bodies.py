@@ -25,12 +25,12 @@ def status_patch(status: PolicyStatus, uid: str) -> list[Raw]:
     """
     return [
         {"op": "test", "path": "/metadata/uid", "value": uid},
-        {"op": "add", "path": "/status", "value": status_document(status)["status"]},
+        {"op": "add", "path": "/status", "value": status_document(status)},
     ]
 
 
 def status_document(status: PolicyStatus) -> Raw:
-    """The part of a policy that the controller writes."""
+    """The `status` of a policy."""
     condition = {
         "type": CONDITION,
         "status": status.accepted,
@@ -40,14 +40,12 @@ def status_document(status: PolicyStatus) -> Raw:
         "message": status.message,
     }
     return {
-        "status": {
-            "conditions": [condition],
-            "frontend": status.frontend,
-            "frontends": list(status.frontends),
-            "nodesReady": status.nodes_ready,
-            "nodesSelected": status.nodes_selected,
-            "nodes": status.nodes,
-        },
+        "conditions": [condition],
+        "frontend": status.frontend,
+        "frontends": list(status.frontends),
+        "nodesReady": status.nodes_ready,
+        "nodesSelected": status.nodes_selected,
+        "nodes": status.nodes,
     }
 
 

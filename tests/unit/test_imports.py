@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "k8s.sources": API,
     "k8s.election": API,
     "k8s.status": API,
-    "k8s.commands": K8S,
+    "k8s.commands": {"k8s.sources", *API},
     "actors.framework": {"config"},
     "actors.messages": MESSAGES - {"actors.messages"},
     "actors.watching": MESSAGES,
@@ -43,7 +43,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "actors.health": MESSAGES - K8S | {"bpf.cgroups", *GROUND},
     "actors.reporting": MESSAGES | KERNEL | {"bpf.monitoring"},
     "actors.controller": MESSAGES | {"actors.resolving"},
-    "actors.commands": KERNEL | API | {"bpf.inspecting", "bpf.explaining", "bpf.monitoring", "k8s.commands"},
+    "actors.commands": KERNEL
+    | API
+    | {"actors.framework", "bpf.inspecting", "bpf.explaining", "bpf.monitoring", "k8s.commands"},
     "actors": MESSAGES
     | {
         "bpf.lifecycle",

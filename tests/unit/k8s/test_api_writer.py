@@ -74,7 +74,7 @@ def test_a_status_is_a_patch_of_the_subresource_for_one_uid_and_its_version_come
     assert server.requests == [("PATCH", path, "application/json-patch+json", status_patch(HELD, "u-1"))]
     test, add = server.requests[0][3]
     assert test == {"op": "test", "path": "/metadata/uid", "value": "u-1"}
-    assert (add["op"], add["path"], add["value"]) == ("add", "/status", status_document(HELD)["status"])
+    assert (add["op"], add["path"], add["value"]) == ("add", "/status", status_document(HELD))
 
 
 def test_events_are_created_in_the_namespace_default_each_with_its_own_name(server: Server, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from config.settings import RedirectSettings
 from k8s.objects.manifests import read_manifest
 from k8s.objects.metadata import ObjectError
 from k8s.objects.model import Policy
-from k8s.objects.pod import parse_node, parse_pod
+from k8s.objects.node import parse_node
+from k8s.objects.pod import parse_pod
 from k8s.objects.policy import parse_policy
 from k8s.objects.service import parse_service
 from tests.unit.k8s.generated_manifests import others, policies

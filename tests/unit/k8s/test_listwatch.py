@@ -79,7 +79,7 @@ class Running:
                     return f"{reason}: {' '.join(map(_name, objects))}".rstrip()
                 case Changed(object=found):
                     return f"+ {_name(found)}"
-                case Deleted(name=(_, key)):
+                case Deleted(object_id=(_, key)):
                     return f"- {_key_name(key)}"
 
     def next_trouble(self) -> Trouble:

@@ -10,7 +10,8 @@ import pytest
 
 from k8s.objects.metadata import ObjectError
 from k8s.objects.model import Node
-from k8s.objects.pod import node_of_pod, parse_node, parse_pod
+from k8s.objects.node import parse_node
+from k8s.objects.pod import node_of_pod, parse_pod
 
 
 def pod(**changes: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ EVENT = EventWrite(
 
 
 def test_what_is_written_is_read_back() -> None:
-    raw = {"metadata": {"resourceVersion": "12"}, **status_document(STATUS)}
+    raw = {"metadata": {"resourceVersion": "12"}, "status": status_document(STATUS)}
     read = parse_status(raw)
     assert read == STATUS
     assert read.version == STATUS.version
@@ -72,7 +72,10 @@ def test_a_status_is_equal_under_another_version() -> None:
 
 
 def test_status_is_read_only_where_it_is_asked_for() -> None:
-    raw: dict[str, Any] = {"metadata": {"name": "dns", "uid": "u-1", "generation": 4}, **status_document(STATUS)}
+    raw: dict[str, Any] = {
+        "metadata": {"name": "dns", "uid": "u-1", "generation": 4},
+        "status": status_document(STATUS),
+    }
     with_status, without = (
         reducer(policies(PolicyKind.LOCAL_REDIRECT, with_status=asked), RedirectSettings())(raw)
         for asked in (True, False)

@@ -6,6 +6,7 @@ import pytest
 
 from config.domain.ids import NamespacedName, PolicyKind
 from k8s.objects.model import LabelSelector, PodQuery, Requirement
+from k8s.objects.selector import selector_text
 from k8s.sources import resources
 from k8s.sources.source import Topic
 
@@ -32,7 +33,7 @@ SELECTORS = {
 @pytest.mark.parametrize("name", SELECTORS)
 def test_a_selector_is_written_as_the_api_server_reads_it(name: str) -> None:
     selector, text = SELECTORS[name]
-    assert resources.selector_text(selector) == text
+    assert selector_text(selector) == text
 
 
 def _services(number: int) -> frozenset[Topic]:

@@ -11,11 +11,10 @@ import pytest
 from k8s.api.client import Api
 from k8s.api.errors import ApiError, Unreachable
 from k8s.commands.detach_progress import Remaining, kubelet_is_silent, remaining, unfinished
-from k8s.commands.uninstall import DETACH, LOOK_SECONDS, PATCH, main
+from k8s.commands.uninstall import DETACH, LOOK_SECONDS, PATCH, uninstall
 from k8s.objects.raw import Raw
 
 SECONDS = 30
-ARGUMENTS = ("elf", "balancing-agent", str(SECONDS))
 PATH = "/apis/apps/v1/namespaces/elf/daemonsets/balancing-agent"
 AGENT = ["python", "run.py"]
 T = TypeVar("T")
@@ -91,7 +90,7 @@ class Clock:
 
 def run(api: FakeApi) -> int:
     clock = Clock()
-    return main(ARGUMENTS, lambda _kubeconfig: cast("Api", api), lambda: clock.now, clock.sleep)
+    return uninstall(cast("Api", api), "elf", "balancing-agent", SECONDS, lambda: clock.now, clock.sleep)
 
 
 @pytest.fixture
