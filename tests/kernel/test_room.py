@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from actors.messages.desired import ApplyDesiredState, BackendPod, DesiredPolicy
 from actors.messages.reports import DesiredStateApplied
+from actors.writing.backend_usage import BackendUsage
 from actors.writing.clocks import read_clock
 from actors.writing.lease import LeaseKeeper
 from actors.writing.map_tables import MapTables
@@ -365,3 +366,25 @@ def test_a_thousand_policies_that_came_and_went_leave_nothing_in_memory(
         writer.on_receive(applied(removed=(policy, too_much)))
     assert list(held(writer)) == before
     writer.stopped()
+
+
+def test_what_the_closer_must_know_waits_for_room_and_pods_that_are_gone_do_not(datapath: Datapath) -> None:
+    maps = datapath.open_maps()
+    usage = BackendUsage(maps)
+    pods = frozenset(each.address for each in backends("ab"))
+    usage.apply(ApplyDesiredState(complete=True, received_at=0.0, pod_addresses=pods))
+    assert maps.backend_pods() == pods
+    many, few = (
+        frozenset((frontend(number), backend) for backend in backends(PADDING) for number in numbers)
+        for numbers in ((1, 2, 3), (1,))
+    )
+    room = maps["unusable"].max_entries
+    assert len(few) < room < len(many)
+    here = frozenset({backends("a")[0].address})
+    too_much = (desired(1, unusable=many),)
+    usage.apply(ApplyDesiredState(complete=False, upserted=too_much, received_at=0.0, pod_addresses=here))
+    assert maps.backend_pods() == here
+    second = frozenset((frontend(4), backend) for backend in backends("ab"))
+    usage.apply(ApplyDesiredState(complete=False, upserted=(desired(2, unusable=second),), received_at=0.0))
+    usage.apply(ApplyDesiredState(complete=False, upserted=(desired(1, unusable=few),), received_at=0.0))
+    assert maps.unusable() == few | second
