@@ -13,19 +13,16 @@ from bpf.closing.staleness import Usage
 from bpf.lifecycle import pins
 from bpf.lifecycle.attachments import builds_by_program
 from bpf.lifecycle.opened_maps import has_our_rows
-from bpf.maps.kernel_map import KernelMap
 from bpf.maps.packing import (
     ONLY_KEY,
     pack_closer,
     pack_frontend,
-    pack_member,
     pack_number,
     pack_redirect_query,
-    unpack_address,
-    unpack_member,
     unpack_number,
     unpack_redirect_answer,
 )
+from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import CloserFault, CloserRow
 from config.domain.addresses import Endpoint, Frontend
 
@@ -33,6 +30,7 @@ _HOOK = "connect4"
 """One hook is enough to look at: all of them are attached within milliseconds."""
 _ETHERNET_HEADER = bytes(14)
 _MAPS = ("members", "backend_pods", "unusable", "usage_revision", "stale_closed", "closer")
+"""All that the closer uses. It opens no others."""
 
 
 def attached_program(bpffs: Path) -> int:
@@ -58,32 +56,27 @@ class Installed:
     """Maps and program of one build. Raises OSError when one of them is missing."""
 
     def __init__(self, directory: Path) -> None:
-        self._maps = {name: KernelMap(directory / "maps" / name) for name in _MAPS}
+        self._maps = PinnedMaps(directory / "maps", _MAPS)
         self._find_redirect = libbpf.open_pin(directory / "programs" / FIND_REDIRECT)
-        self._revision: bytes | None = None
-        """The row of `usage_revision` that `_usage` was read after."""
+        self._revision: int | None = None
+        """The `usage_revision` that `_usage` was read after; None before the first reading."""
         self._usage = Usage(frozenset(), frozenset())
 
     def close(self) -> None:
-        for opened in self._maps.values():
-            opened.close()
+        self._maps.close()
         os.close(self._find_redirect)
 
     def usage(self) -> Usage:
         """What the agent says now."""
         # Read before the rows: a change that happens meanwhile has a later revision, and is read the next time.
-        revision = self._maps["usage_revision"].lookup(ONLY_KEY)
+        revision = self._maps.usage_revision()
         if revision != self._revision:
-            pods, unusable = (self._maps[name].items() for name in ("backend_pods", "unusable"))
-            self._usage = Usage(
-                pods=frozenset(unpack_address(key) for key, _ in pods),
-                unusable=frozenset(unpack_member(key) for key, _ in unusable),
-            )
+            self._usage = Usage(pods=frozenset(self._maps.backend_pods()), unusable=frozenset(self._maps.unusable()))
             self._revision = revision
         return self._usage
 
     def is_in_use(self, frontend: Frontend, backend: Endpoint) -> bool:
-        return self._maps["members"].lookup(pack_member(frontend, backend)) is not None
+        return self._maps.is_member(frontend, backend)
 
     def redirected_from(self, found: ConnectedSocket) -> Frontend | None:
         """The frontend that the socket's program called; None when it was not redirected to its peer.

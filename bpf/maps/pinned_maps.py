@@ -1,4 +1,5 @@
-"""All pinned maps of a build, by name and with typed rows. MapWriter writes through it; inspect and metrics read."""
+"""The pinned maps of a build, by name and with typed rows. MapWriter writes through it; inspect, metrics and the closer
+read."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from config.domain.addresses import Address, Endpoint, Frontend
 class PinnedMaps:
     """The maps of one build. Each instance opens descriptors of its own."""
 
-    def __init__(self, directory: Path) -> None:
-        self._maps = {name: KernelMap(directory / name) for name in MAP_NAMES}
+    def __init__(self, directory: Path, names: Iterable[str] = MAP_NAMES) -> None:
+        """Opens only the maps of these names; the methods that use others raise KeyError."""
+        self._maps = {name: KernelMap(directory / name) for name in names}
 
     def __getitem__(self, name: str) -> KernelMap:
         return self._maps[name]
