@@ -26,7 +26,7 @@ def expired_rows(
         frontend = frontends.get(row.frontend)
         is_useful = (
             frontend is not None
-            and now_ns - row.last_used_ns <= frontend.affinity_seconds * 1_000_000_000
+            and row.is_fresh(frontend.affinity_seconds, now_ns)
             and row.backend in backends[row.frontend]
         )
         if not is_useful:

@@ -297,7 +297,7 @@ def _affinity(facts: CallFacts) -> Step:
     if facts.client.netns is None and facts.affinity_clients:
         detail = "whether the client has a backend is unknown, since " + _unknown(facts, "its network namespace")
         return Step(check="affinity", result=Result.UNKNOWN, detail=detail)
-    if held is None or facts.now_ns - held.last_used_ns > row.affinity_seconds * NANOSECONDS:
+    if held is None or not held.is_fresh(row.affinity_seconds, facts.now_ns):
         return Step(check="affinity", result=Result.NO, detail=nothing)
     if held.generation != row.generation and not facts.affinity_in_use:
         detail = f"the client had {held.backend}, which is out of use"

@@ -94,9 +94,9 @@ def _affinity(maps: PinnedMaps) -> list[Row]:
     found: list[Row] = []
     for held in maps.affinity_rows():
         row = frontends.get(held.frontend)
-        left = row.affinity_seconds - (now - held.last_used_ns) / 1e9 if row else 0
         # The programs ignore a row that has expired, or whose frontend or backend is gone. The next sweep removes it.
-        if row and left > 0 and held.backend in maps.backends_of(row):
+        if row and held.is_fresh(row.affinity_seconds, now) and held.backend in maps.backends_of(row):
+            left = row.affinity_seconds - (now - held.last_used_ns) / 1e9
             found.append(
                 {
                     "policy": names.get(row.policy_id, ""),

@@ -11,6 +11,8 @@ from enum import IntEnum, IntFlag
 
 from config.domain.addresses import Endpoint, Frontend
 
+_NANOSECONDS = 1_000_000_000
+
 
 class PassReason(IntEnum):
     """Why a call that matched a frontend was left alone. The number is the index into the row of counters."""
@@ -110,6 +112,13 @@ class AffinityRow:
     """Generation of the frontend row by which the backend was last known to be in use."""
     last_used_ns: int
     """CLOCK_MONOTONIC."""
+
+    def is_fresh(self, affinity_seconds: int, now_ns: int) -> bool:
+        """Whether a call at `now_ns` (CLOCK_MONOTONIC) comes within the frontend's timeout of `affinity_seconds`.
+
+        Mirrors is_fresh of bpf/programs/lib_affinity.c.
+        """
+        return now_ns - self.last_used_ns <= affinity_seconds * _NANOSECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
