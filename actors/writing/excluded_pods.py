@@ -11,7 +11,7 @@ from pathlib import Path
 from actors.messages.desired import BackendPod, DesiredPolicy
 from actors.writing.policy_write import PolicyWrite
 from bpf.cgroups.pod_cgroups import PodCgroup, PodCgroups
-from bpf.maps.packing import cgroup_bits
+from bpf.maps.hashes import cgroup_bits
 
 
 class ExcludedPods:

@@ -19,7 +19,8 @@ from typing import TypeAlias
 
 from actors.writing.address_filter import AddressFilter
 from actors.writing.frontend_mirror import FrontendMirror
-from bpf.maps.packing import backend_bits, filter_bits, pack_backends, pack_frontend, pack_frontend_row
+from bpf.maps.hashes import backend_bits, filter_bits
+from bpf.maps.packing import pack_backends, pack_frontend, pack_frontend_row
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import FrontendRow
 from config.domain.addresses import Endpoint, Frontend

@@ -20,7 +20,7 @@ class PolicyWrite:
     levels: tuple[int, int] = (1, 0)
     """First and last level of the cgroup tree at which these cgroups are. The first is greater when there are none."""
     bits: int = 0
-    """`bpf.maps.packing.cgroup_bits` of these cgroups."""
+    """`bpf.maps.hashes.cgroup_bits` of these cgroups."""
 
     @property
     def need(self) -> Room:

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from bpf.cgroups.pod_cgroups import MAX_LEVELS
 from bpf.explaining.facts import CallFacts
-from bpf.maps.packing import client_place
+from bpf.maps.hashes import client_place
 from bpf.maps.rows import FrontendFlag, FrontendRow, PassReason
 from config.domain.addresses import Endpoint
 

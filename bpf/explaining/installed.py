@@ -10,7 +10,7 @@ from bpf.cgroups.hierarchy import cgroup_path, find_cgroup
 from bpf.explaining.call import Call
 from bpf.explaining.facts import Attached, CallFacts, Client, Neighbour
 from bpf.lifecycle.attachments import attachments, programs_before
-from bpf.maps import packing
+from bpf.maps import hashes, packing
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend
@@ -55,7 +55,7 @@ def read_attached(bpffs: Path, hooks: tuple[str, ...], client: Client) -> Attach
 
 def read_facts(maps: PinnedMaps, call: Call, client: Client, attached: Attached) -> CallFacts:
     frontend, filtered = call.frontend, maps["filter"].lookup(packing.ONLY_KEY) or bytes(maps["filter"].value_size)
-    port_bit, frontend_bit = (bool(filtered[i // 8] >> i % 8 & 1) for i in packing.filter_bits(frontend))
+    port_bit, frontend_bit = (bool(filtered[i // 8] >> i % 8 & 1) for i in hashes.filter_bits(frontend))
     config = maps.config()
     row, backends = _read_row(maps, frontend)
     policy = maps.policy(row.policy_id) if row else None

@@ -40,7 +40,6 @@ def unpack_address(raw: bytes) -> Address:
 
 
 _FRONTEND_KEY = struct.Struct("!16sHB5x")
-_KEY_WORDS = struct.Struct("=QQQ")
 HASH_FACTOR = 0x9E3779B97F4A7C15
 """HASH_FACTOR of bpf/programs/consts.h."""
 _GENERATION = struct.Struct("=Q")
@@ -79,35 +78,6 @@ def unpack_number(raw: bytes | None) -> int:
 
 def pack_frontend(frontend: Frontend) -> bytes:
     return _FRONTEND_KEY.pack(pack_address(frontend.address), frontend.port, frontend.protocol.number)
-
-
-def filter_bits(frontend: Frontend) -> tuple[int, int]:
-    """Indices of the frontend's two bits in the row of `filter`: one from its port, one from a 16-bit hash of its whole
-    key."""
-    high, low, port_protocol = _KEY_WORDS.unpack(pack_frontend(frontend))
-    mixed = (high ^ low ^ port_protocol) * HASH_FACTOR % 2**64
-    return frontend.port, 65536 + (mixed >> 48)
-
-
-def cgroup_bits(cgroup_ids: Iterable[int]) -> int:
-    """The bits from which the programs see that a caller is in none of these cgroups, for nearly all callers."""
-    bits = 0
-    for each in cgroup_ids:
-        bits |= 1 << (each & 63)
-    return bits
-
-
-def client_place(netns_cookie: int) -> int:
-    """The client's place from 0 to 99. A frontend redirects the clients whose place is less than its percentage (P21).
-
-    Mirrors in_share of bpf/programs/lib_exemptions.c.
-    """
-    return (netns_cookie * HASH_FACTOR % 2**64 >> 32) * 100 >> 32
-
-
-def backend_bits(backend: Endpoint, protocol: Protocol) -> tuple[int, int]:
-    """Indices of the backend's bits, from which the programs see that a socket calls the backend's own address."""
-    return filter_bits(Frontend(backend.address, backend.port, protocol))
 
 
 def unpack_frontend(raw: bytes) -> Frontend:

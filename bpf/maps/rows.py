@@ -90,7 +90,7 @@ class FrontendRow:
     percentage: int = 100
     """How many of a hundred clients are redirected (P21), 1 to 100."""
     cgroup_bits: int = 0
-    """`bpf.maps.packing.cgroup_bits` of the cgroups whose processes it skips."""
+    """`bpf.maps.hashes.cgroup_bits` of the cgroups whose processes it skips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ static __always_inline bool from_host(struct bpf_sock_addr *ctx) {
 
 /* Whether the client, a network namespace, is among the clients that the row's policy redirects (P21). Its place from 0
  * to 99 depends on its cookie only, so a client that is redirected at 10 percent is redirected at 50 percent as well.
- * The kernel numbers namespaces one after another, and the product spreads such numbers evenly (bpf/maps/packing.py
+ * The kernel numbers namespaces one after another, and the product spreads such numbers evenly (bpf/maps/hashes.py
  * client_place). */
 static __always_inline bool in_share(struct bpf_sock_addr *ctx, const struct frontend_row *row) {
     u64 mixed = bpf_get_netns_cookie(ctx) * HASH_FACTOR;

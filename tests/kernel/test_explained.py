@@ -19,7 +19,7 @@ from bpf.explaining.clients import find_client
 from bpf.explaining.facts import Attached, Client
 from bpf.explaining.installed import read_attached, read_facts
 from bpf.lifecycle.datapath import Datapath
-from bpf.maps import packing
+from bpf.maps import hashes, packing
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow, FrontendFlag, FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
@@ -110,7 +110,7 @@ class Case:
         for name in ("frontends", "members", "backend_cgroups", "windows", "affinity", "counters", "policies"):
             for key, _ in list(maps[name].items()):
                 maps[name].delete(key)
-        write_filter(maps, packing.filter_bits(self.frontend) if self._has_row else self._some_bits())
+        write_filter(maps, hashes.filter_bits(self.frontend) if self._has_row else self._some_bits())
         maps["policies"].update(
             packing.POLICY_ID.pack(POLICY_ID), packing.pack_policy(PolicyRow(name="generated", limit=0))
         )
@@ -152,7 +152,7 @@ class Case:
 
     def _some_bits(self) -> tuple[int, ...]:
         """Those that let a call without a row through the first filter, through both, or through none."""
-        bits = packing.filter_bits(self.frontend)
+        bits = hashes.filter_bits(self.frontend)
         return self._generator.choice(((), bits[:1], bits))
 
     def _write_window(self) -> None:
@@ -171,7 +171,7 @@ class Case:
             (choose(self.caller.ancestors), POLICY_ID + 1),
             (choose(self.caller.ancestors), choose((POLICY_ID, POLICY_ID + 1))),
         )
-        self._cgroup_bits = packing.cgroup_bits(cgroup for cgroup, policy_id in chosen if policy_id == POLICY_ID)
+        self._cgroup_bits = hashes.cgroup_bits(cgroup for cgroup, policy_id in chosen if policy_id == POLICY_ID)
         for cgroup, policy_id in chosen:
             self._maps["backend_cgroups"].update(packing.pack_backend_cgroup(cgroup, policy_id), packing.PRESENT)
 
@@ -265,7 +265,7 @@ def test_a_call_that_meets_a_replaced_row_starts_over_and_passes_when_that_does_
     backend = Endpoint(ip_address("10.78.0.1"), 5353)
     maps.write_config(host_netns=1, lease_ns=0)
     maps["agent_cgroup"].update(ZERO, bytes(8))
-    write_filter(maps, packing.filter_bits(frontend))
+    write_filter(maps, hashes.filter_bits(frontend))
     rows = [*packing.pack_backends(5, 0, [backend]), *packing.pack_backends(6, 1, [backend])]
     maps["backends"].update_many(rows)
     row = FrontendRow(generation=5, frontend=frontend, policy_id=POLICY_ID, first=0, count=2, backends_generation=5)

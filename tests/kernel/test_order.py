@@ -15,7 +15,7 @@ from ipaddress import ip_address
 import pytest
 
 from bpf import libbpf
-from bpf.maps import packing
+from bpf.maps import hashes, packing
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import AffinityRow, FrontendRow
 from config.domain.addresses import Endpoint, Frontend, Protocol
@@ -54,7 +54,7 @@ def maps(lab: Lab) -> Iterator[PinnedMaps]:
                 libbpf.link_detach(link)
         made.maps.write_config(host_netns=1, lease_ns=0)
         made.maps["agent_cgroup"].update(bytes(4), bytes(8))
-        write_filter(made.maps, packing.filter_bits(FRONTEND))
+        write_filter(made.maps, hashes.filter_bits(FRONTEND))
         yield made.maps
 
 

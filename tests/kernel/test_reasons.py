@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bpf import libbpf
-from bpf.maps import packing
+from bpf.maps import hashes, packing
 from bpf.monitoring.shared_rows import SharedRows
 from tests.lab import manifests
 from tests.lab.agent import Agent
@@ -245,7 +245,7 @@ def test_the_limit_is_named_while_it_is_reached(lab: Lab, agent: Agent, client: 
 def test_explain_says_that_a_client_is_outside_the_percentage(
     lab: Lab, agent: Agent, client: PodProcess, pods: list[PodProcess]
 ) -> None:
-    places = {each.pid: packing.client_place(each.do("cookie")["cookie"]) for each in (client, *pods[1:])}
+    places = {each.pid: hashes.client_place(each.do("cookie")["cookie"]) for each in (client, *pods[1:])}
     outside = max(places, key=lambda pid: places[pid])
     activate(lab, agent, percentage=places[outside])
     found = explain(lab, agent, f"pid:{outside}", TO)

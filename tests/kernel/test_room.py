@@ -21,8 +21,9 @@ from actors.writing.map_writer import MapWriter
 from actors.writing.policy_write import PolicyWrite
 from actors.writing.room import Room
 from bpf.lifecycle.datapath import Datapath
+from bpf.maps.hashes import filter_bits
 from bpf.maps.kernel_map import KernelMap
-from bpf.maps.packing import POLICY_ID, filter_bits, pack_backend_cgroup, pack_policy
+from bpf.maps.packing import POLICY_ID, pack_backend_cgroup, pack_policy
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import FrontendRow, PolicyRow
 from config.domain.addresses import Endpoint, Frontend

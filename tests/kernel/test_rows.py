@@ -17,7 +17,7 @@ import pytest
 
 from bpf.build import MAP_NAMES, ONE_ROW_MAPS
 from bpf.cgroups import pod_cgroups
-from bpf.maps import packing, rows
+from bpf.maps import hashes, packing, rows
 from bpf.maps.kernel_map import KernelMap
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.monitoring import shared_rows
@@ -118,11 +118,11 @@ def test_the_programs_read_a_backend_as_packed(maps: PinnedMaps) -> None:
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
 def test_the_programs_read_the_bits_of_a_frontend_as_packed(maps: PinnedMaps, frontend: Frontend) -> None:
     filter_row = bytearray(maps["filter"].row_size)
-    for bit in packing.filter_bits(frontend):
+    for bit in hashes.filter_bits(frontend):
         filter_row[bit // 8] |= 1 << bit % 8
     maps.write_filter(filter_row)
     row = as_the_kernel_sees(maps["filter"].path)["value"]
-    port, mixed = packing.filter_bits(frontend)
+    port, mixed = hashes.filter_bits(frontend)
     assert port == frontend.port
     assert {i: word for i, word in enumerate(row["ports"]) if word} == {port // 64: 1 << port % 64}
     place = mixed - 65536

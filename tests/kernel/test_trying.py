@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bpf.maps.packing import client_place
+from bpf.maps.hashes import client_place
 from tests.lab import manifests
 from tests.lab.agent import Agent
 from tests.lab.closer import Closer

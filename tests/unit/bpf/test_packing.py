@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from bpf.maps import packing, rows
+from bpf.maps import hashes, packing, rows
 from config.domain.addresses import Endpoint, Frontend, Protocol
 from tests.lab.affinity import pack_affinity
 
@@ -39,7 +39,7 @@ def test_a_frontend_row_survives_packing(frontend: Frontend) -> None:
 @pytest.mark.parametrize("percentage", [1, 10, 50, 100])
 def test_p21_of_clients_in_a_row_about_that_percentage_is_redirected(first: int, percentage: int) -> None:
     clients = range(first, first + 200)
-    found = sum(packing.client_place(cookie) < percentage for cookie in clients)
+    found = sum(hashes.client_place(cookie) < percentage for cookie in clients)
     assert abs(found - 2 * percentage) <= 3
 
 
@@ -51,11 +51,11 @@ def test_ipv4_is_stored_as_mapped_ipv6_in_network_order() -> None:
 
 @pytest.mark.parametrize("frontend", [V4, V6], ids=["IPv4", "IPv6"])
 def test_a_frontend_has_two_bits_of_the_filter(frontend: Frontend) -> None:
-    port, mixed = packing.filter_bits(frontend)
+    port, mixed = hashes.filter_bits(frontend)
     assert port == frontend.port
     assert 65536 <= mixed < 2 * 65536
-    assert mixed != packing.filter_bits(frontend._replace(port=frontend.port + 1))[1]
-    assert mixed != packing.filter_bits(frontend._replace(address=frontend.address + 1))[1]
+    assert mixed != hashes.filter_bits(frontend._replace(port=frontend.port + 1))[1]
+    assert mixed != hashes.filter_bits(frontend._replace(address=frontend.address + 1))[1]
 
 
 def test_a_backend_survives_packing() -> None:
