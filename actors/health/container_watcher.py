@@ -21,7 +21,8 @@ from actors.framework.actor import AgentActor, OwnedThread, clock
 from actors.framework.messages import Message, TickElapsed
 from actors.messages.backends import BackendsSelected, CgroupChanged, ContainersEnded, PolicyBackends, SelectedPod
 from actors.messages.desired import ResyncDesiredState
-from bpf.cgroups.container_cgroups import CgroupEvents, containers_below, is_populated
+from bpf.cgroups.cgroup_events import CgroupEvents, is_populated
+from bpf.cgroups.container_cgroups import containers_below
 from bpf.cgroups.pod_cgroups import PodCgroups
 from config.domain.ids import NamespacedName, PolicyKey
 

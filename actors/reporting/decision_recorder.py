@@ -27,7 +27,8 @@ from bpf.cgroups.hierarchy import find_cgroup
 from bpf.errors import DatapathError
 from bpf.monitoring.clients import Clients
 from bpf.monitoring.follow import follow
-from bpf.monitoring.printing import document, rfc3339
+from bpf.monitoring.named_decision import rfc3339
+from bpf.monitoring.printing import document
 
 _log = logging.getLogger(__name__)
 

@@ -1,28 +1,20 @@
-"""Containers' cgroups: finding them below a Pod's, and hearing when the last process of one has ended (rule P18).
+"""Containers' cgroups: finding them below a Pod's (rule P18).
 
 A container has a directory of its own in its Pod's: `<id>` with the cgroupfs driver, `cri-containerd-<id>.scope`,
-`crio-<id>.scope` or `docker-<id>.scope` with systemd's. When neither it nor its sub-directories have a process any
-longer, `populated` in its `cgroup.events` becomes 0, and the kernel notifies whoever watches that file (cgroup-v2.rst,
-"[Un]populated Notification").
+`crio-<id>.scope` or `docker-<id>.scope` with systemd's.
 """
 
 from __future__ import annotations
 
 import os
-import select
-import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-
-from inotify_simple import Event, INotify, flags
-
-_EVENTS = "cgroup.events"
 
 
 def container_id(directory_name: str) -> str:
-    """The id of the container whose directory has this name: any name may be a container's, since containerd's ids may
-    be any text. Only CRI-O's monitors (`crio-conmon-<id>.scope`), which live beside their containers and outlive them,
-    give "".
+    """Returns the id of the container whose directory has this name. Containerd's ids may be any text, so any name may
+    be a container's. The id is "" only for the directories of CRI-O's monitors (`crio-conmon-<id>.scope`), which live
+    beside their containers and outlive them.
     """
     name = directory_name.removesuffix(".scope")
     return "" if name.startswith("crio-conmon-") else name.rpartition("-")[2]
@@ -38,68 +30,3 @@ def containers_below(pods_directories: Iterable[Path]) -> dict[str, Path]:
         except OSError:  # it was removed meanwhile
             continue
     return found
-
-
-def is_populated(directory: Path) -> bool:
-    """Whether a process is in the cgroup or below it; False if the cgroup was removed."""
-    try:
-        events = (directory / _EVENTS).read_text()
-    except OSError:
-        return False
-    return "populated 1" in events.splitlines()
-
-
-class CgroupEvents:
-    """One inotify descriptor for all containers. `run` blocks in a thread of its own; the rest is for the owner."""
-
-    def __init__(self, on_change: Callable[[Path], None]) -> None:
-        """`on_change` is called in the thread of `run`, with a directory whose `cgroup.events` has changed."""
-        self._on_change = on_change
-        self._inotify = INotify()
-        self._waker, self._woken = socket.socketpair()
-        self._watches: dict[Path, int] = {}
-        self._directories: dict[int, Path] = {}
-        """Written by the owner, read by the thread: an entry is added before its first event can come."""
-
-    def watch(self, directory: Path) -> None:
-        """Raises OSError: the directory is gone, or fs.inotify.max_user_watches is reached (ENOSPC)."""
-        if directory not in self._watches:
-            watch = self._inotify.add_watch(directory / _EVENTS, flags.MODIFY)
-            self._watches[directory] = watch
-            self._directories[watch] = directory
-
-    def is_watched(self, directory: Path) -> bool:
-        return directory in self._watches
-
-    def unwatch(self, directory: Path) -> None:
-        """Does nothing if the directory is not watched, or gone."""
-        watch = self._watches.pop(directory, None)
-        if watch is None:
-            return
-        self._directories.pop(watch, None)
-        try:
-            self._inotify.rm_watch(watch)
-        except OSError:  # the kernel removed the watch together with the file
-            return
-
-    def run(self) -> None:
-        """Calls `on_change` until `stop` is called."""
-        with self._inotify, self._woken:
-            waiting = select.poll()
-            for descriptor in (self._inotify.fileno(), self._woken.fileno()):
-                waiting.register(descriptor, select.POLLIN)
-            while all(descriptor != self._woken.fileno() for descriptor, _ in waiting.poll()):
-                for event in self._inotify.read(timeout=0):
-                    for directory in self._changed_directories(event):
-                        self._on_change(directory)
-
-    def _changed_directories(self, event: Event) -> list[Path]:
-        """All of them if the kernel dropped events because its queue was full."""
-        if event.mask & flags.Q_OVERFLOW:
-            return list(self._directories.values())
-        directory = self._directories.get(event.wd)
-        return [directory] if directory is not None else []
-
-    def stop(self) -> None:
-        """Makes `run` return. May be called in any thread."""
-        self._waker.close()

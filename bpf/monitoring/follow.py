@@ -12,8 +12,7 @@ from bpf.lifecycle.opened_maps import opened_maps
 from bpf.maps.pinned_maps import PinnedMaps
 from bpf.maps.rows import Decision
 from bpf.monitoring.clients import Clients
-from bpf.monitoring.named_decision import NamedDecision
-from bpf.monitoring.printing import rfc3339
+from bpf.monitoring.named_decision import NamedDecision, rfc3339
 from bpf.monitoring.shared_rows import SharedRows
 
 _ROUND_SECONDS = 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bpf.maps.rows import PassReason
@@ -33,3 +34,8 @@ class NamedDecision:
     @property
     def verdict(self) -> str:
         return "redirect" if self.reason is None else "pass"
+
+
+def rfc3339(unix_seconds: float) -> str:
+    """In UTC, with milliseconds."""
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from bpf.monitoring.named_decision import NamedDecision
-
-
-def rfc3339(unix_seconds: float) -> str:
-    """In UTC, with milliseconds."""
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def document(decision: NamedDecision) -> dict[str, object]:
