@@ -69,13 +69,10 @@ class KernelMap:
         with contextlib.suppress(FileExistsError):
             self.update(key, value, BPF_NOEXIST)
 
-    def delete(self, key: bytes) -> bool:
-        """False when there was no such row."""
-        try:
+    def delete(self, key: bytes) -> None:
+        """Does nothing when there is no such row."""
+        with contextlib.suppress(FileNotFoundError):
             check(lib.bpf_map_delete_elem(self._fd, c_char_p(key)), f"remove a row of {self.path.name}")
-        except FileNotFoundError:
-            return False
-        return True
 
     def update_many(self, rows: list[tuple[bytes, bytes]]) -> None:
         """Writes all rows in one system call. After an OSError, some of them may have been written."""

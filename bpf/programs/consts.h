@@ -1,15 +1,6 @@
-/* Limits and fixed numbers. The configured map sizes come in by -D. */
+/* Limits and fixed numbers. The configured map sizes, MAX_FRONTENDS, MAX_BACKENDS and MAX_AFFINITY, come in by -D
+ * (bpf/build.py). */
 #pragma once
-
-#ifndef MAX_FRONTENDS
-#define MAX_FRONTENDS 65536
-#endif
-#ifndef MAX_BACKENDS
-#define MAX_BACKENDS 65536
-#endif
-#ifndef MAX_AFFINITY
-#define MAX_AFFINITY 65536
-#endif
 
 /* The maps of these sizes use memory only for the rows that they hold, so they are large even in a small configuration.
  * They may hold more rows than `frontends` and `backends`: a policy keeps its counters while it has no backend, and a
@@ -41,8 +32,6 @@
 
 /* From the kernel's uapi/asm-generic/errno-base.h, which is not on BCC's include path. */
 #define ENOENT 2
-#define ESRCH 3
 #define EAGAIN 11
 #define ENOMEM 12
-#define EEXIST 17
 #define PASSED_BASE 100 /* greater than all of these */
