@@ -120,7 +120,7 @@ def open_pin(path: Path) -> int:
 
 @contextlib.contextmanager
 def opened_pin(path: Path) -> Iterator[int]:
-    """The same for the duration of a block, which may not close it."""
+    """Opens the pin for the duration of a block. The block must not close the descriptor."""
     descriptor = open_pin(path)
     try:
         yield descriptor

@@ -1,8 +1,8 @@
 """What happens to a call, check by check. Pure.
 
-CHECKS is the one place in Python that has the order of the programs, which is that of `try_redirect` and `decide` in
-bpf/programs/lib_redirect.c; first come checks of what happens before the programs run. The two are compared by
-tests/kernel/test_explained.py.
+CHECKS is the one place in Python that has the order of the programs: `redirect_call` in bpf/programs/hooks.c makes the
+first check, and `decide` and `try_redirect` in bpf/programs/lib_redirect.c make the others. Before these, CHECKS has
+those of what happens before the programs run. tests/kernel/test_explained.py compares the two orders.
 
 A check asks a question; `yes`, `no` or `unknown` is the answer. If the answer keeps the call from being redirected, the
 checks end, and `ends` says why. If an unknown answer might do so, they go on, and `unless` says what would change the

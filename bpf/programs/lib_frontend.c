@@ -1,4 +1,4 @@
-/* Finding a frontend's row, and a backend for it. */
+/* The filter, and a frontend's backends: choosing one at random, and whether one is still in use. */
 
 static __always_inline bool is_set(const u64 *bits, u32 i) {
     return bits[i / 64] >> (i % 64) & 1;

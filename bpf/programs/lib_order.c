@@ -8,12 +8,13 @@
  *   atomic operations that return the former value: the kernel orders them fully (Documentation/atomic_t.txt), and its
  *   JIT for arm64 makes LDADDAL of them, or a loop that ends with DMB ISH.
  * - Rows that the kernel copies into a map are written in any order, so barriers of the reader are not enough. Such a
- *   row has a seal, a checksum of its other words (bpf/maps/packing.py seal). A program compares it with what it has read:
- *   words of two rows do not have the seal of either. */
+ *   row has a seal, a checksum of its other words (bpf/maps/packing.py seal). A program compares it with what it has
+ *   read: words of two rows do not have the seal of either. */
 
 static __always_inline void order(void) {
 #ifdef WEAK_ORDER
-    /* LLVM would take another operation for an addition of 0 (bpf/lifecycle/kernel_features.py names ours). */
+    /* We add 1: for an addition of 0, LLVM would emit another operation, which is not among those that
+     * bpf/lifecycle/kernel_features.py probes. */
     u64 word = 0, former = __sync_fetch_and_add(&word, 1);
 
     barrier_var(former); /* LLVM would otherwise choose the operation that returns nothing, and orders nothing */

@@ -1,7 +1,7 @@
 /* Decides whether a call is redirected, and to which backend.
  *
- * In most calls the socket keeps its backend. The code for that is separate from choose_backend and marked as likely, so
- * that the compiler keeps in registers what it needs: each store to the stack costs a barrier (types.h). */
+ * In most calls the socket keeps its backend. The code for that is separate from choose_backend and marked as likely,
+ * so that the compiler keeps in registers what it needs: each store to the stack costs a barrier (types.h). */
 
 /* What the functions below return for a call that passes: the reason as a negative number. */
 #define PASSED(reason) (-PASSED_BASE - (int)(reason))

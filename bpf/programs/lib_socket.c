@@ -1,5 +1,5 @@
-/* What a socket remembers: pairs of a frontend that its program called and the backend to which these calls go. It keeps
- * that backend (P16). lib_way_back.c uses the pairs in the other direction. */
+/* What a socket remembers: pairs of a frontend that its program called and the backend to which these calls go. It
+ * keeps that backend (P16). lib_way_back.c uses the pairs in the other direction. */
 
 static __always_inline struct socket_state *get_state(struct bpf_sock_addr *ctx, u64 flags) {
     return bpf_sk_storage_get(SHARED(SOCKET_STATE), ctx->sk, 0, flags);

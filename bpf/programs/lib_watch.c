@@ -31,8 +31,8 @@ static __always_inline u16 own_hook(void) {
     return hook;
 }
 
-/* `call` is the frontend that the program called, `reason` as in struct decision_row. The context already has the address
- * to which the call goes. */
+/* `call` is the frontend that the program called, `reason` as in struct decision_row. The context already has the
+ * address to which the call goes. */
 static __always_inline void record_decision(struct bpf_sock_addr *ctx, const struct frontend_key *call, u16 reason,
                                             bool ipv6) {
     struct watch_row *watch = ONLY_ROW(WATCH);

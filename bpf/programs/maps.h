@@ -1,5 +1,6 @@
 /* All maps. The MapWriter actor writes their rows, unless a comment names another writer. Every map is pinned in the
- * directory of its build; only the socket storages have a directory of their own, which builds share (bpf/lifecycle/pins.py). */
+ * directory of its build; only the socket storages have a directory of their own, which builds share
+ * (bpf/lifecycle/pins.py). */
 #pragma once
 
 /* 0 -> which calls may be for a frontend. Every call on the node reads it. */
@@ -24,9 +25,9 @@ BPF_F_TABLE("percpu_hash", u64, struct counters_row, counters, MAX_POLICIES, BPF
 BPF_F_TABLE("hash", u64, struct policy_row, policies, MAX_POLICIES, BPF_F_NO_PREALLOC);
 /* 0 -> what the programs need to know of the agent. */
 BPF_TABLE("array", u32, struct config_row, config, 1);
-/* 0 -> id of the agent's own cgroup, whose processes are never redirected (P17); 0 when it is unknown. bpf/lifecycle/startup.py
- * writes it. It is not a part of `config` because a starting agent also writes it for other builds, whose programs stay
- * attached until its own are. */
+/* 0 -> id of the agent's own cgroup, whose processes are never redirected (P17); 0 when it is unknown.
+ * bpf/lifecycle/startup.py writes it. It is not a part of `config` because a starting agent also writes it for other
+ * builds, whose programs stay attached until its own are. */
 BPF_TABLE("array", u32, u64, agent_cgroup, 1);
 /* 0 -> ns, CLOCK_MONOTONIC: the time as of which the lease was last renewed. */
 BPF_TABLE("array", u32, u64, lease, 1);
