@@ -13,7 +13,7 @@ _BACKOFF = Backoff(first=0.5, longest=30.0)
 @dataclass(slots=True)
 class OutagePause:
     failures: int = 0
-    """In a row."""
+    """Number of failures since the last success."""
     until: float = 0.0
 
     def note(self, answer: WriteAnswer, now: float, jitter: float) -> None:

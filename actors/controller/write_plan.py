@@ -39,7 +39,7 @@ class _Target:
     present: PolicyStatus | None = None
     written_at: float | None = None
     refusals: int = 0
-    """In a row."""
+    """Number of refusals since the last success."""
     not_before: float = 0.0
     """Time of the next try after a refusal."""
 

@@ -99,6 +99,6 @@ class SourceSynced(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceDelivered(Message):
-    """A watcher's reader thread -> that watcher: one event of its source."""
+    """A watcher's source thread -> that watcher: one event of its source."""
 
     event: SourceEvent

@@ -1,6 +1,6 @@
 """What the three watchers share: each reads its source in a thread of its own and reports the source's events as facts.
 
-In: SourceDelivered (own reader thread), ResyncSource (ConflictResolver, MapWriter, StatusWriter, DecisionRecorder),
+In: SourceDelivered (own source thread), ResyncSource (ConflictResolver, MapWriter, StatusWriter, DecisionRecorder),
 LeaseProbe (QosTicker). Out: facts and LeaseProbe (ConflictResolver), SourceSynced (ConflictResolver, StatusReporter),
 SourceHeard (StatusReporter, MetricsExporter).
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
 
 from actors.messages.desired import ApplyDesiredState, BackendPod, DesiredPolicy
 from actors.writing.excluded_pods import names_of
@@ -16,10 +15,6 @@ class DesiredPolicies:
         self._policies: dict[PolicyKey, DesiredPolicy] = {}
         self._by_id: defaultdict[int, set[PolicyKey]] = defaultdict(set)
         """Policy id -> the policies that have it. At most one of them is in force."""
-
-    @property
-    def ids(self) -> AbstractSet[int]:
-        return self._by_id.keys()
 
     def apply(self, message: ApplyDesiredState) -> set[int]:
         """Returns the policy ids that the message affects."""

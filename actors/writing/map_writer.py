@@ -95,9 +95,7 @@ class MapWriter(AgentActor):
         left. When writing the first ones frees room, policies that are waiting get it before those that are new.
         """
         targets = self._targets(policy_ids)
-        first = {
-            each: target for each, target in targets.items() if target is None or self._tables.has_frontends(target)
-        }
+        first = {each: target for each, target in targets.items() if target is None or self._tables.goes_first(target)}
         before = self._tables.used
         self._apply(first)
         room_was_freed = before.exceeds(self._tables.used)
