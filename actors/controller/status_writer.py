@@ -21,8 +21,7 @@ from typing import ClassVar
 from actors.controller.write_plan import WritePlan
 from actors.framework.actor import AgentActor, OwnedThread, clock
 from actors.framework.messages import Message, TickElapsed
-from actors.messages.desired import ResyncDesiredState
-from actors.messages.subscriptions import ResyncSource
+from actors.messages.resync import ResyncDesiredState, ResyncSource
 from actors.messages.verdicts import ApplyVerdicts, PolicyStatusGone, PolicyStatusSeen, WriteEnded
 from config.domain.ids import PolicyKey
 from k8s.status.write_requests import EventWrite, Write, WriteAnswer, WriteResult

@@ -20,7 +20,7 @@ from typing import ClassVar
 from actors.framework.actor import AgentActor, OwnedThread, clock
 from actors.framework.messages import Message, TickElapsed
 from actors.messages.backends import BackendsSelected, CgroupChanged, ContainersEnded, PolicyBackends, SelectedPod
-from actors.messages.desired import ResyncDesiredState
+from actors.messages.resync import ResyncDesiredState
 from bpf.cgroups.cgroup_events import CgroupEvents, is_populated
 from bpf.cgroups.container_cgroups import containers_below
 from bpf.cgroups.pod_cgroups import PodCgroups

@@ -13,7 +13,7 @@ from actors.framework.actor import AgentActor, OwnedThread
 from actors.framework.messages import Message
 from actors.health.check_loop import CheckLoop
 from actors.messages.checks import ChecksSelected, HealthChanged, HealthChecksCounted
-from actors.messages.desired import ResyncDesiredState
+from actors.messages.resync import ResyncDesiredState
 
 
 class HealthChecker(AgentActor):

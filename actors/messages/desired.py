@@ -1,5 +1,4 @@
-"""What the policies ask of the kernel (ConflictResolver -> MapWriter), and the messages by which ConflictResolver is
-asked for everything again, and tells itself to decide."""
+"""What the policies ask of the kernel: ConflictResolver -> MapWriter."""
 
 from __future__ import annotations
 
@@ -73,18 +72,3 @@ class ApplyDesiredState(Message):
     """See LeaseProbe.as_of."""
     pod_addresses: frozenset[Address] | None = None
     """The addresses of all Pods that are on this node; None when they have not changed. Never None when `complete`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResyncDesiredState(Message):
-    """MapWriter, ContainerWatcher, HealthChecker, StatusWriter, StatusReporter or MetricsExporter -> ConflictResolver,
-    at their start: send everything again.
-
-    Once all sources are synced, ConflictResolver sends complete messages to all of them: ApplyDesiredState,
-    BackendsSelected and ChecksSelected in the agent, ApplyVerdicts in the controller, and PoliciesResolved in both.
-    """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flush(Message):
-    """ConflictResolver -> itself: every fact that was waiting has been handled, so decide once for all of them."""

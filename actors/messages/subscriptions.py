@@ -1,4 +1,4 @@
-"""What the watchers are asked to report: ConflictResolver, MapWriter, StatusWriter, DecisionRecorder -> watchers."""
+"""What the watchers are asked to report: ConflictResolver -> watchers."""
 
 from __future__ import annotations
 
@@ -31,16 +31,3 @@ class WatchPods(Message):
     queries: frozenset[PodQuery]
     revision: int
     """As in WatchServices."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResyncSource(Message):
-    """ConflictResolver, MapWriter, StatusWriter, DecisionRecorder -> a watcher: report everything again, under a new
-    listing.
-
-    All but MapWriter send it at their start, when they know nothing. MapWriter sends it when the lease ran out; it
-    needs objects that were read after that, and says so by `since`.
-    """
-
-    since: float = 0.0
-    """time.monotonic(): report only what was read then or later. 0: report what is known already."""

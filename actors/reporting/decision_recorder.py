@@ -20,7 +20,7 @@ from typing import ClassVar
 from actors.framework.actor import AgentActor, OwnedThread
 from actors.framework.messages import Message
 from actors.messages.facts import PodRemoved, PodUpserted, SourceName, SourceSynced
-from actors.messages.subscriptions import ResyncSource
+from actors.messages.resync import ResyncSource
 from actors.reporting.pod_names import PodNames
 from actors.reporting.record_choice import RECORDS_PER_SECOND, RecordChoice
 from bpf.cgroups.hierarchy import find_cgroup

@@ -18,8 +18,8 @@ from actors.framework.http import HttpServer
 from actors.framework.http_exchange import Answer
 from actors.framework.messages import ActorsReported, Message
 from actors.messages.checks import HealthChecksCounted
-from actors.messages.desired import ResyncDesiredState
 from actors.messages.reports import DesiredStateApplied, MetricsServed, PoliciesResolved, SourceHeard
+from actors.messages.resync import ResyncDesiredState
 from actors.messages.verdicts import WriteEnded
 from actors.reporting.agent_state import AgentState
 from actors.reporting.kernel_reading import KernelReading

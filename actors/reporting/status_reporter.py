@@ -18,7 +18,6 @@ from actors.framework.actor import AgentActor, OwnedThread
 from actors.framework.http import HttpServer
 from actors.framework.http_exchange import Answer
 from actors.framework.messages import ActorsReported, Message
-from actors.messages.desired import ResyncDesiredState
 from actors.messages.facts import SourceName, SourceSynced
 from actors.messages.reports import (
     DesiredStateApplied,
@@ -28,6 +27,7 @@ from actors.messages.reports import (
     QosWindowElapsed,
     SourceHeard,
 )
+from actors.messages.resync import ResyncDesiredState
 from actors.reporting.agent_state import AgentState, ConditionChange
 from actors.reporting.change_log import ChangeLog, Line
 from actors.reporting.contact import Contact, problem_of

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from actors.framework.actor import AgentActor
 from actors.framework.messages import Message
 from actors.messages.backends import ContainersEnded
 from actors.messages.checks import HealthChanged
-from actors.messages.desired import Flush, ResyncDesiredState
 from actors.messages.facts import (
     NodeRemoved,
     NodeUpserted,
@@ -37,7 +37,8 @@ from actors.messages.facts import (
     SourceName,
     SourceSynced,
 )
-from actors.messages.subscriptions import WATCHERS, ResyncSource
+from actors.messages.resync import ResyncDesiredState, ResyncSource
+from actors.messages.subscriptions import WATCHERS
 from actors.messages.upkeep import LeaseProbe
 from actors.resolving.decision import Decided, Decision
 from actors.resolving.lease_rounds import LeaseRounds
@@ -46,6 +47,11 @@ from actors.resolving.subscriptions import Coverage, Subscriptions
 from actors.resolving.sync_gate import SyncGate
 from config.domain.addresses import Address
 from config.settings import DatapathSettings, RedirectSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flush(Message):
+    """ConflictResolver -> itself: every fact that was waiting has been handled, so decide once for all of them."""
 
 
 class ConflictResolver(AgentActor):

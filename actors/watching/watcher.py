@@ -16,7 +16,7 @@ from actors.framework.actor import AgentActor, OwnedThread
 from actors.framework.messages import Message
 from actors.messages.facts import SourceDelivered, SourceName, SourceSynced
 from actors.messages.reports import REPORTERS, SourceHeard
-from actors.messages.subscriptions import ResyncSource
+from actors.messages.resync import ResyncSource
 from actors.messages.upkeep import LeaseProbe
 from actors.watching.sources import SourceFactory
 from k8s.sources.source import Heard, ListingEnded, ListingStarted, Removed, SourceEvent, Topic, Upserted

@@ -20,9 +20,10 @@ from typing import ClassVar
 
 from actors.framework.actor import AgentActor
 from actors.framework.messages import Message
-from actors.messages.desired import ApplyDesiredState, ResyncDesiredState
+from actors.messages.desired import ApplyDesiredState
 from actors.messages.reports import REPORTERS, DesiredStateApplied, WriteFault
-from actors.messages.subscriptions import WATCHERS, ResyncSource
+from actors.messages.resync import ResyncDesiredState, ResyncSource
+from actors.messages.subscriptions import WATCHERS
 from actors.messages.upkeep import AffinitySliceDue, BackendsRemoved, LeaseProbe, SweepAffinity
 from actors.writing.affinity import AffinitySweep
 from actors.writing.backend_usage import BackendUsage

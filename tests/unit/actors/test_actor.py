@@ -13,8 +13,8 @@ import pytest
 
 from actors.framework.actor import AgentActor, OwnedThread, clock, send
 from actors.framework.messages import ActorFailed, Message, Ping, TickElapsed
-from actors.messages.desired import Flush
-from actors.messages.subscriptions import ResyncSource
+from actors.messages.resync import ResyncSource
+from actors.resolving.conflict_resolver import Flush
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from actors.framework.messages import Message
-from actors.messages.desired import ApplyDesiredState, Flush, ResyncDesiredState
+from actors.messages.desired import ApplyDesiredState
 from actors.messages.facts import (
     NodeRemoved,
     PodRemoved,
@@ -20,10 +20,11 @@ from actors.messages.facts import (
     SourceSynced,
 )
 from actors.messages.reports import PolicyState
-from actors.messages.subscriptions import ResyncSource, WatchPods, WatchServices
+from actors.messages.resync import ResyncDesiredState, ResyncSource
+from actors.messages.subscriptions import WatchPods, WatchServices
 from actors.messages.upkeep import LeaseProbe
 from actors.resolving.agent_decision import AgentDecision
-from actors.resolving.conflict_resolver import ConflictResolver
+from actors.resolving.conflict_resolver import ConflictResolver, Flush
 from actors.resolving.subscriptions import Subscriptions
 from config.domain.ids import NamespacedName, PolicyKind
 from config.settings import DatapathSettings, RedirectSettings

@@ -8,7 +8,6 @@ import pytest
 
 from actors.controller.cluster_decision import ClusterDecision
 from actors.controller.cluster_subscriptions import ClusterSubscriptions
-from actors.messages.desired import ResyncDesiredState
 from actors.messages.facts import (
     NodeUpserted,
     PodRemoved,
@@ -16,6 +15,7 @@ from actors.messages.facts import (
     SourceName,
     SourceSynced,
 )
+from actors.messages.resync import ResyncDesiredState
 from actors.messages.subscriptions import WatchPods
 from actors.messages.verdicts import ApplyVerdicts
 from config.settings import RedirectSettings

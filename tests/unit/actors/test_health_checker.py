@@ -14,7 +14,7 @@ from actors.messages.checks import (
     HealthChecksCounted,
     PolicyChecks,
 )
-from actors.messages.desired import ResyncDesiredState
+from actors.messages.resync import ResyncDesiredState
 from config.domain.checks import HealthCheck, TcpProbe
 from config.domain.ids import NamespacedName
 from tests.unit.objects import KEY

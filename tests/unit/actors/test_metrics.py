@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actors.framework.messages import ActorReport, ActorsReported, Message
 from actors.messages.checks import CheckCount, HealthChecksCounted
-from actors.messages.desired import ResyncDesiredState
 from actors.messages.facts import SourceName
 from actors.messages.reports import (
     DesiredStateApplied,
@@ -26,6 +25,7 @@ from actors.messages.reports import (
     SourceHeard,
     WriteFault,
 )
+from actors.messages.resync import ResyncDesiredState
 from actors.messages.verdicts import WriteEnded
 from actors.reporting.closer_state import CloserState
 from actors.reporting.kernel_reading import DatapathFault, KernelReading

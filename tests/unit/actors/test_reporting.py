@@ -16,7 +16,6 @@ import pytest
 
 from actors.framework.messages import ActorReport, ActorsReported, Message
 from actors.framework.rates import TokenBucket
-from actors.messages.desired import ResyncDesiredState
 from actors.messages.facts import SourceName, SourceSynced
 from actors.messages.reports import (
     DesiredStateApplied,
@@ -28,6 +27,7 @@ from actors.messages.reports import (
     SourceHeard,
     WriteFault,
 )
+from actors.messages.resync import ResyncDesiredState
 from actors.reporting import change_log
 from actors.reporting.agent_state import AgentState
 from actors.reporting.closer_state import CloserReport, CloserState

@@ -14,8 +14,7 @@ import pytest
 
 from actors.controller.status_writer import StatusWriter
 from actors.framework.messages import ActorFailed, Message, TickElapsed
-from actors.messages.desired import ResyncDesiredState
-from actors.messages.subscriptions import ResyncSource
+from actors.messages.resync import ResyncDesiredState, ResyncSource
 from actors.messages.verdicts import ApplyVerdicts, PolicyStatusSeen, PolicyVerdict, WriteEnded
 from k8s.objects.model import PolicyStatus
 from k8s.status.write_requests import EventWrite, StatusWrite, Write, WriteAnswer, WriteResult

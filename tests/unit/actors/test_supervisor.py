@@ -14,7 +14,7 @@ from actors.framework import supervisor as supervising
 from actors.framework.actor import AgentActor
 from actors.framework.messages import ActorReport, ActorsReported, Message, Ping, TickElapsed
 from actors.framework.supervisor import ChildSpec, Supervisor, restart_delay, within_window
-from actors.messages.desired import Flush
+from actors.resolving.conflict_resolver import Flush
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
 
 pytestmark = pytest.mark.usefixtures("no_ticks")

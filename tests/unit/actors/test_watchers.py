@@ -23,7 +23,8 @@ from actors.messages.facts import (
     SourceSynced,
 )
 from actors.messages.reports import SourceHeard
-from actors.messages.subscriptions import ResyncSource, WatchPods, WatchServices
+from actors.messages.resync import ResyncSource
+from actors.messages.subscriptions import WatchPods, WatchServices
 from actors.messages.upkeep import LeaseProbe
 from actors.messages.verdicts import PolicyStatusGone, PolicyStatusSeen
 from actors.watching.endpoint_watcher import EndpointWatcher
