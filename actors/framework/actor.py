@@ -116,9 +116,10 @@ class AgentActor(pykka.ThreadingActor):
         self.actor_ref.stop(block=False)
 
     def _failed(self, phase: str, error: BaseException | None) -> None:
+        """`phase` is what failed: `start`, `handle` (handling a message) or `thread` (a thread that the actor owns)."""
         text = "".join(traceback.format_exception_only(error)).strip() if error else "unknown"
         _log.error("%s failed (%s): %s", self.name, phase, text, exc_info=error)
-        send(SUPERVISOR, ActorFailed(name=self.name, phase=phase, error=text))
+        send(SUPERVISOR, ActorFailed(name=self.name))
 
     def _clean_up(self) -> None:
         self._stop_threads()

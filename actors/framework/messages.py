@@ -21,9 +21,6 @@ class ActorFailed(Message):
     """An actor -> Supervisor: it failed, and has stopped or is about to."""
 
     name: str
-    phase: str
-    """What failed: `start`, `handle` (handling a message) or `thread` (a thread that the actor owns)."""
-    error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

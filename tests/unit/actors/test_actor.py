@@ -46,6 +46,12 @@ def fail(*_: object) -> None:
     raise ValueError("out of luck")
 
 
+def _failures(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What actors logged about their failures; they do so before Supervisor hears of them."""
+    records = [each for each in caplog.records if each.name == "actors.framework.actor"]
+    return [each.getMessage() for each in records if each.levelno == logging.ERROR]
+
+
 def test_a_message_reaches_the_handler_of_its_type() -> None:
     handled: list[Message] = []
     ref = Example.start(handled.append)
@@ -59,14 +65,14 @@ def test_a_ping_is_answered_with_the_name() -> None:
 
 
 @pytest.mark.usefixtures("expects_failures")
-def test_a_message_of_an_unknown_type_is_a_failure_that_names_it() -> None:
+def test_a_message_of_an_unknown_type_is_a_failure_that_names_it(caplog: pytest.LogCaptureFixture) -> None:
     supervisor = Peer("Supervisor")
     ref = Example.start()
     ref.tell(ResyncSource())
-    failure = supervisor.next()
-    assert isinstance(failure, ActorFailed)
-    assert (failure.name, failure.phase) == ("Example", "handle")
-    assert "Example has no handler for ResyncSource" in failure.error
+    assert supervisor.next() == ActorFailed(name="Example")
+    (line,) = _failures(caplog)
+    assert line.startswith("Example failed (handle): ")
+    assert line.endswith("Example has no handler for ResyncSource")
     wait_until_dead(ref)
 
 
@@ -79,19 +85,21 @@ def test_a_message_of_an_unknown_type_is_a_failure_that_names_it() -> None:
         ("thread", lambda: Example.start(start=lambda actor: actor.own(OwnedThread(actor, "t", fail, lambda: None)))),
     ],
 )
-def test_the_supervisor_hears_once_of_any_failure(phase: str, example: Callable[[], object]) -> None:
+def test_the_supervisor_hears_once_of_any_failure_and_the_log_says_what_failed(
+    phase: str, example: Callable[[], object], caplog: pytest.LogCaptureFixture
+) -> None:
     supervisor = Peer("Supervisor")
     example()
-    assert supervisor.next() == ActorFailed(name="Example", phase=phase, error="ValueError: out of luck")
+    assert supervisor.next() == ActorFailed(name="Example")
     assert supervisor.heard() == []
+    assert _failures(caplog) == [f"Example failed ({phase}): ValueError: out of luck"]
 
 
-def test_a_thread_that_ends_by_itself_ends_its_actor() -> None:
+def test_a_thread_that_ends_by_itself_ends_its_actor(caplog: pytest.LogCaptureFixture) -> None:
     supervisor = Peer("Supervisor")
     ref = Example.start(start=lambda actor: actor.own(OwnedThread(actor, "reader", lambda: None, lambda: None)))
-    failure = supervisor.next()
-    assert isinstance(failure, ActorFailed)
-    assert (failure.phase, failure.error) == ("thread", "RuntimeError: thread reader ended by itself")
+    assert supervisor.next() == ActorFailed(name="Example")
+    assert _failures(caplog) == ["Example failed (thread): RuntimeError: thread reader ended by itself"]
     wait_until_dead(ref)
 
 

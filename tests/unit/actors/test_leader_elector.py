@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.controller.leader_elector import LeaderElector
 from actors.controller.waiting_source import WaitingSource
+from actors.framework.messages import ActorFailed
 from k8s.sources.source import Topic
 from tests.unit.peers import WAIT_SECONDS, Peer, fence
 
@@ -41,8 +42,7 @@ def test_an_election_that_ends_by_itself_is_a_failure() -> None:
     election = FakeElection()
     LeaderElector.start(election=election)
     election.over.set()
-    failure: Any = supervisor.next()
-    assert (failure.name, failure.phase) == ("LeaderElector", "thread")
+    assert supervisor.next() == ActorFailed(name="LeaderElector")
 
 
 class RecordingSource:

@@ -172,7 +172,7 @@ def test_an_outage_or_a_refusal_is_logged_once(
 
 
 @pytest.mark.usefixtures("expects_failures")
-def test_a_bug_in_a_write_fails_the_actor_so_that_it_is_restarted() -> None:
+def test_a_bug_in_a_write_fails_the_actor_so_that_it_is_restarted(caplog: pytest.LogCaptureFixture) -> None:
     supervisor = Peer("Supervisor")
 
     def broken(_write: Write) -> WriteAnswer:
@@ -181,8 +181,8 @@ def test_a_bug_in_a_write_fails_the_actor_so_that_it_is_restarted() -> None:
     ref = StatusWriter.start(write=broken, leads=lambda: True)
     ref.tell(seen())
     ref.tell(judged(LOST))
-    failure = supervisor.next()
-    assert isinstance(failure, ActorFailed) and failure.phase == "thread"
+    assert supervisor.next() == ActorFailed(name="StatusWriter")
+    assert "StatusWriter failed (thread): RuntimeError: broken" in caplog.messages
     wait_until_dead(ref)
 
 
