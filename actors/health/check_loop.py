@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from actors.framework.messages import Message
+from actors.health.check_times import first_time, next_time
 from actors.health.exchanges import CheckFailed, CheckRequest, Exchange
-from actors.health.schedule import Schedule, first_time, next_time
+from actors.health.schedule import Schedule
 from actors.health.targets import Target, Targets
 from actors.messages.checks import CheckCount, ChecksSelected, HealthChecksCounted
 from config.domain.ids import PolicyKey
