@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from actors.commands.own_status import Status
+from actors.framework.messages import ActorState
 
 CLOSER_ABSENT, CLOSER_FAILING = "absent", "failing"
 """The states of the closer that are faults."""
 FAULTY_STATES = ("Failed", "Conflict", "Invalid")
 """The states of a policy in which somebody has to do something."""
-_ACTOR_WORKS = "running"
 
 
 def source_faults(status: Status) -> list[str]:
@@ -42,7 +42,9 @@ def metrics_faults(status: Status) -> list[str]:
 
 
 def actor_faults(status: Status) -> list[str]:
-    return [f"actor {each['name']} is {each['state']}" for each in status["actors"] if each["state"] != _ACTOR_WORKS]
+    return [
+        f"actor {each['name']} is {each['state']}" for each in status["actors"] if each["state"] != ActorState.RUNNING
+    ]
 
 
 def policy_faults(status: Status) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 class Message:
@@ -23,11 +24,18 @@ class ActorFailed(Message):
     name: str
 
 
+class ActorState(StrEnum):
+    """In /status."""
+
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    STUCK = "stuck"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorReport:
     name: str
-    state: str
-    """`running`, `restarting` or `stuck`."""
+    state: ActorState
     restarts: int
     mailbox: int
     """Number of messages that are waiting."""

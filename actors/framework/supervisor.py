@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import pykka
 
 from actors.framework.actor import AgentActor, clock
-from actors.framework.messages import ActorFailed, ActorReport, ActorsReported, Message, Ping, TickElapsed
+from actors.framework.messages import ActorFailed, ActorReport, ActorsReported, ActorState, Message, Ping, TickElapsed
 from config.backoff import Backoff
 
 _log = logging.getLogger(__name__)
@@ -179,14 +179,15 @@ class Supervisor(AgentActor):
         child.pinged_at = now
 
     def _report(self) -> None:
-        reports = [ActorReport(name=self.name, state="running", restarts=0, mailbox=_waiting(self.actor_inbox))]
+        mailbox = _waiting(self.actor_inbox)
+        reports = [ActorReport(name=self.name, state=ActorState.RUNNING, restarts=0, mailbox=mailbox)]
         now = time.monotonic()
         for child in self._children.values():
-            state = "running"
+            state = ActorState.RUNNING
             if child.restart_at is not None:
-                state = "restarting"
+                state = ActorState.RESTARTING
             elif child.ping is not None and now - child.pinged_at > STUCK_SECONDS:
-                state = "stuck"
+                state = ActorState.STUCK
             mailbox = _waiting(child.ref.actor_inbox) if child.ref is not None else 0
             reports.append(ActorReport(name=child.spec.name, state=state, restarts=child.restarts, mailbox=mailbox))
         for peer in self._reporters:

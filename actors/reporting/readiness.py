@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from actors.framework.messages import ActorReport
+from actors.framework.messages import ActorReport, ActorState
 from actors.messages.facts import SourceName
 from actors.reporting.agent_state import AgentState
 from actors.reporting.contact import Contact, problem_of
@@ -36,7 +36,7 @@ def outdated_reasons(state: AgentState, contacts: Mapping[SourceName, Contact]) 
 
 def unhealthy_reasons(actors: Iterable[ActorReport], silence_seconds: float) -> list[str]:
     """`silence_seconds` is the time since the supervisor last reported."""
-    reasons = [f"{actor.name} is stuck" for actor in actors if actor.state == "stuck"]
+    reasons = [f"{actor.name} is stuck" for actor in actors if actor.state == ActorState.STUCK]
     if silence_seconds > SILENCE_SECONDS:
         reasons.append(f"the supervisor has been silent for {silence_seconds:.0f} s")
     return reasons

@@ -94,7 +94,7 @@ def _stream_json(source: SourceName, contact: Contact) -> dict[str, object]:
 
 def _actors_json(actors: Iterable[ActorReport]) -> list[dict[str, object]]:
     return [
-        {"name": actor.name, "state": actor.state, "restarts": actor.restarts, "mailbox": actor.mailbox}
+        {"name": actor.name, "state": actor.state.value, "restarts": actor.restarts, "mailbox": actor.mailbox}
         for actor in actors
     ]
 

@@ -13,7 +13,7 @@ import pykka
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors.framework.messages import ActorReport, ActorsReported, Message
+from actors.framework.messages import ActorReport, ActorsReported, ActorState, Message
 from actors.messages.checks import CheckCount, HealthChecksCounted
 from actors.messages.facts import SourceName
 from actors.messages.reports import (
@@ -142,7 +142,7 @@ def test_names_and_labels_are_those_of_the_contract() -> None:
         DesiredStateApplied(faults=(), attached=True, apply_seconds=0.002),
         HealthChecksCounted(counts=(CheckCount(policy=ACTIVE.key, successes=1, failures=0),)),
         SourceHeard(source=SourceName.POLICIES, heard_at=5.0, relist_reason="start"),
-        ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=1, mailbox=4),)),
+        ActorsReported(actors=(ActorReport(name="MapWriter", state=ActorState.RUNNING, restarts=1, mailbox=4),)),
     )
     found: dict[str, set[str]] = {}
     for name, labels in exporting.scrape():
@@ -318,7 +318,9 @@ def test_the_last_event_is_as_old_as_the_source_says_even_when_the_message_is_ne
 
 def test_mailboxes_and_restarts_of_actors_are_reported() -> None:
     exporting = Exporting()
-    exporting.tell(ActorsReported(actors=(ActorReport(name="MapWriter", state="running", restarts=3, mailbox=4),)))
+    exporting.tell(
+        ActorsReported(actors=(ActorReport(name="MapWriter", state=ActorState.RUNNING, restarts=3, mailbox=4),))
+    )
     scraped = exporting.scrape()
     assert scraped[sample("actor_mailbox_size", actor="MapWriter")] == 4
     assert scraped[sample("actor_restarts_total", actor="MapWriter")] == 3

@@ -14,7 +14,7 @@ from typing import Any
 import pykka
 import pytest
 
-from actors.framework.messages import ActorReport, ActorsReported, Message
+from actors.framework.messages import ActorReport, ActorsReported, ActorState, Message
 from actors.framework.rates import TokenBucket
 from actors.messages.facts import SourceName, SourceSynced
 from actors.messages.reports import (
@@ -104,7 +104,7 @@ def stream(source: SourceName) -> dict[str, object]:
 
 def test_status_has_the_documented_shape() -> None:
     reporting = Reporting()
-    actor = ActorReport(name="MapWriter", state="running", restarts=2, mailbox=3)
+    actor = ActorReport(name="MapWriter", state=ActorState.RUNNING, restarts=2, mailbox=3)
     reporting.tell(RESOLVED, ATTACHED, ActorsReported(actors=(actor,)))
     code, body = reporting.get("/status")
     assert code == 200
@@ -283,10 +283,10 @@ def test_a_controllers_status_says_who_leads_and_has_no_datapath() -> None:
 
 def test_healthz_fails_when_an_actor_is_stuck() -> None:
     reporting = Reporting()
-    actor = ActorReport(name="MapWriter", state="running", restarts=0, mailbox=0)
+    actor = ActorReport(name="MapWriter", state=ActorState.RUNNING, restarts=0, mailbox=0)
     reporting.tell(ActorsReported(actors=(actor,)))
     assert reporting.get("/healthz") == (200, "ok\n")
-    reporting.tell(ActorsReported(actors=(replace(actor, state="stuck"),)))
+    reporting.tell(ActorsReported(actors=(replace(actor, state=ActorState.STUCK),)))
     assert reporting.get("/healthz") == (503, "MapWriter is stuck\n")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from actors.framework import supervisor as supervising
 from actors.framework.actor import AgentActor
-from actors.framework.messages import ActorReport, ActorsReported, Message, Ping, TickElapsed
+from actors.framework.messages import ActorReport, ActorsReported, ActorState, Message, Ping, TickElapsed
 from actors.framework.supervisor import ChildSpec, Supervisor, restart_delay, within_window
 from actors.resolving.conflict_resolver import Flush
 from tests.unit.peers import WAIT_SECONDS, Peer, fence, wait_until_dead
@@ -104,7 +104,7 @@ def test_children_start_in_order_and_stop_in_reverse() -> None:
 def test_each_tick_reports_every_actor_and_the_supervisor_itself() -> None:
     reports = Supervised("First", "Second").tick()
     assert list(reports) == ["Supervisor", "First", "Second"]
-    assert reports["First"] == ActorReport(name="First", state="running", restarts=0, mailbox=0)
+    assert reports["First"] == ActorReport(name="First", state=ActorState.RUNNING, restarts=0, mailbox=0)
 
 
 @pytest.mark.usefixtures("expects_failures")
@@ -120,7 +120,7 @@ def test_a_child_that_fails_is_replaced_and_the_others_keep_running() -> None:
         "First started",
     ]
     reports = supervised.tick()
-    assert (reports["First"].state, reports["First"].restarts) == ("running", 1)
+    assert (reports["First"].state, reports["First"].restarts) == (ActorState.RUNNING, 1)
     assert reports["Second"].restarts == 0
     assert supervised.child("First").actor_urn != failed.actor_urn
     assert supervised.child("Second").actor_urn == other.actor_urn
@@ -130,10 +130,10 @@ def test_a_child_stopped_from_outside_is_replaced_after_the_next_tick() -> None:
     supervised = Supervised("First")
     fence(supervised.ref)
     supervised.child("First").stop(timeout=WAIT_SECONDS)
-    assert supervised.tick()["First"].state == "restarting"
+    assert supervised.tick()["First"].state == ActorState.RESTARTING
     assert [supervised.next_event() for _ in range(3)] == ["First started", "First stopped", "First started"]
     report = supervised.tick()["First"]
-    assert (report.state, report.restarts) == ("running", 1)
+    assert (report.state, report.restarts) == (ActorState.RUNNING, 1)
 
 
 @pytest.mark.usefixtures("expects_failures")
@@ -164,9 +164,9 @@ def test_a_child_that_does_not_answer_a_ping_is_reported_as_stuck(
     child = supervised.child("First")
     child.tell(Flush())
     child.tell(Flush())
-    assert supervised.tick()["First"].state == "running"
+    assert supervised.tick()["First"].state == ActorState.RUNNING
     report = supervised.tick()["First"]
-    assert report.state == "stuck"
+    assert report.state == ActorState.STUCK
     assert report.mailbox >= 1
 
 
