@@ -52,7 +52,7 @@ class CheckRequest:
 
     def __init__(self, check: HealthCheck, address: Address) -> None:
         self.family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        self.target = (str(address), check.port)
+        self.peer = (str(address), check.port)
         self.message = b""
         self._kind: type[DnsExchange | TcpExchange | HttpExchange] = TcpExchange
         if isinstance(check.probe, DnsProbe):
@@ -81,7 +81,7 @@ class DnsExchange(Exchange):
         self._question = request.message
         self._identifier = secrets.randbits(16)
         self._strays = 0
-        opened.connect(request.target)
+        opened.connect(request.peer)
         opened.send(dns_message.query(self._identifier, request.message))
 
     def proceed(self) -> bool:
@@ -105,11 +105,11 @@ class TcpExchange(Exchange):
 
     def __init__(self, opened: socket.socket, request: CheckRequest) -> None:
         super().__init__(opened)
-        error = opened.connect_ex(request.target)
+        error = opened.connect_ex(request.peer)
         if error not in (0, EINPROGRESS):
             raise OSError(error, os.strerror(error))
         # A Pod on this node has usually answered by now, and reading the outcome costs less than waiting for an event.
-        self._outcome = opened.connect_ex(request.target)
+        self._outcome = opened.connect_ex(request.peer)
         self.is_ready = self._outcome != EALREADY
 
     def proceed(self) -> bool:

@@ -141,12 +141,12 @@ class FrontendInstaller:
             final = self._wanted_row(change, generation=row.generation, like=row)
             self._writer.shorten(final, index, number, reduced=False)
             return
-        place = self._slots.take(1)
-        if place is None:
+        slot = self._slots.take(1)
+        if slot is None:
             self._writer.shorten(row, index, number, reduced=True)
         else:  # in another place, so that its own place becomes free as a whole
             generation = self._writer.next_generation()
-            one = replace(row, generation=generation, first=place, count=1, backends_generation=generation)
+            one = replace(row, generation=generation, first=slot, count=1, backends_generation=generation)
             backend = self._mirror.backends[frontend][index : index + 1]
             refused |= self._writer.switch([(one, backend)], reduced=True)
 
@@ -155,25 +155,25 @@ class FrontendInstaller:
         free = self._slots.stretch(need)
         rows = []
         for (start, length), (end, _) in pairwise(free):
-            place = start + length
-            while place < end:
-                rows.append(self._mirror.row_at(place))
-                place += rows[-1].count
-        place = free[0][0]
+            slot = start + length
+            while slot < end:
+                rows.append(self._mirror.row_at(slot))
+                slot += rows[-1].count
+        slot = free[0][0]
         for row in rows:
-            self._move(row, place, refused)
-            place += row.count
+            self._move(row, slot, refused)
+            slot += row.count
 
-    def _move(self, row: FrontendRow, place: int, refused: dict[int, str]) -> None:
-        """Moves a frontend to a lower place, which may overlap its present one."""
+    def _move(self, row: FrontendRow, slot: int, refused: dict[int, str]) -> None:
+        """Moves a frontend to a lower place, which begins at `slot` and may overlap its present one."""
         frontend = row.frontend
         backends, reduced = self._mirror.backends[frontend], frontend in self._mirror.reduced
-        step = row.first - place
+        step = row.first - slot
         if step < row.count:
             self._writer.shorten(row, row.count - step, step, reduced=True)
-        self._slots.reserve(place, row.count)
+        self._slots.reserve(slot, row.count)
         generation = self._writer.next_generation()
-        moved = replace(row, generation=generation, first=place, backends_generation=generation)
+        moved = replace(row, generation=generation, first=slot, backends_generation=generation)
         refused |= self._writer.switch([(moved, backends)], reduced=reduced)
 
 
@@ -183,8 +183,8 @@ def part_that_stays(present: tuple[Endpoint, ...], wanted: tuple[Endpoint, ...])
     These are all wanted backends if they are adjacent, otherwise one that is both present and wanted. None when there
     is no such backend.
     """
-    places = [i for i, backend in enumerate(present) if backend in wanted]
-    if not places:
+    indexes = [i for i, backend in enumerate(present) if backend in wanted]
+    if not indexes:
         return None
-    first = places[0]
+    first = indexes[0]
     return (first, len(wanted)) if present[first : first + len(wanted)] == wanted else (first, 1)

@@ -36,9 +36,9 @@ class FrontendMirror:
     def owned_by(self, policy_id: int) -> frozenset[Frontend]:
         return frozenset(self._owned.get(policy_id, ()))
 
-    def row_at(self, place: int) -> FrontendRow:
+    def row_at(self, slot: int) -> FrontendRow:
         """Returns the row whose first slot this is. Raises KeyError if there is none."""
-        return self.rows[self._places[place]]
+        return self.rows[self._places[slot]]
 
     def all_backends(self, frontend: Frontend) -> tuple[Endpoint, ...]:
         """Returns the backends of a frontend, including those that a reduced row leaves out. A frontend that has no row
