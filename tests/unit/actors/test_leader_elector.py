@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from actors.controller.leader_elector import LeaderElector
 from actors.controller.waiting_source import WaitingSource
 from actors.framework.messages import ActorFailed
@@ -37,12 +39,13 @@ def test_the_elector_gives_the_lease_up_when_its_thread_has_ended() -> None:
     assert election.events == ["runs", "ends", "releases"]
 
 
-def test_an_election_that_ends_by_itself_is_a_failure() -> None:
+def test_an_election_that_ends_by_itself_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     supervisor = Peer("Supervisor")
     election = FakeElection()
     LeaderElector.start(election=election)
     election.over.set()
     assert supervisor.next() == ActorFailed(name="LeaderElector")
+    assert "LeaderElector failed (thread): RuntimeError: thread election ended by itself" in caplog.messages
 
 
 class RecordingSource:

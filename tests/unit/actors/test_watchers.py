@@ -206,10 +206,13 @@ def test_the_reason_is_reported_when_a_part_of_the_source_was_listed_again() -> 
     assert watched.exporter.heard() == [expected]
 
 
-def test_a_source_that_ends_by_itself_fails_the_watcher_so_that_it_is_restarted() -> None:
+def test_a_source_that_ends_by_itself_fails_the_watcher_so_that_it_is_restarted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     watched = Watched(PolicyWatcher)
     watched.source.end.set()
     assert watched.supervisor.next() == ActorFailed(name="PolicyWatcher")
+    assert "PolicyWatcher failed (thread): RuntimeError: thread PolicyWatcher-source ended by itself" in caplog.messages
     wait_until_dead(watched.ref)
 
 
