@@ -63,12 +63,15 @@ def unhealthy(agent: Agent, name: str = "vip") -> float:
 
 def goes_out(agent: Agent, why: str, pod: str = "server") -> None:
     """Waits until the Pod, the only one, is out of use. `why` is how its check failed."""
-    wait_until(lambda: agent.states()["vip"] == "NoBackend", "the Pod is out of use")
-    assert f"default/{pod} (its {why})" in agent.message("vip")
+    reason = f"default/{pod} (its {why})"
+    wait_until(
+        lambda: agent.states().get("vip") == "NoBackend" and reason in agent.message("vip"),
+        f"the Pod is out of use: {reason}",
+    )
 
 
 def comes_back(agent: Agent) -> None:
-    wait_until(lambda: agent.states()["vip"] == "Active", "the Pod is in use again")
+    wait_until(lambda: agent.states().get("vip") == "Active", "the Pod is in use again")
 
 
 def test_a_pod_that_hangs_is_out_of_use_until_it_goes_on(
