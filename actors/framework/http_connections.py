@@ -1,6 +1,6 @@
 """The loop over one listening socket and its connections. Each connection has one request and its answer.
 
-Whoever can reach the port may be hostile, so the server limits everything that a client can use up:
+Any client that reaches the port may be hostile, so the server limits everything that a client can use up:
 - the number of connections, the size of a request, and the time from accepting a connection to closing it;
 - the memory for answers that clients do not read;
 - the work: requests for the same path that are complete at the same time share one answer.

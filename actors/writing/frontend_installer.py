@@ -105,7 +105,8 @@ class FrontendInstaller:
     # --- where there is no room beside the present rows --------------------------------------------------------------
 
     def _make_room(self, waiting: Sequence[FrontendChange], refused: dict[int, str]) -> None:
-        """Installs the first of these changes, none of which found room, or makes room for it."""
+        """None of these changes found room. Installs the first in its frontend's present place if it fits there;
+        otherwise makes room for it."""
         first = waiting[0]
         need = len(first.desired.backends)
         part = self._part_that_stays(first)

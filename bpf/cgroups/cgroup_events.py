@@ -1,7 +1,7 @@
 """Hearing when the last process of a cgroup has ended (rule P18).
 
-When neither a cgroup nor those below it have a process any longer, `populated` in its `cgroup.events` becomes 0, and
-the kernel notifies whoever watches that file (cgroup-v2.rst, "[Un]populated Notification").
+When the last process in a cgroup and in those below it has ended, the kernel sets `populated` in the cgroup's
+`cgroup.events` to 0 and notifies the watchers of that file (cgroup-v2.rst, "[Un]populated Notification").
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Reaction:
     all_gone: bool = False
     """The kind is absent, so all its objects count as gone."""
     ends_trouble: bool = False
-    """The answer is a good one: nobody expects an optional kind to be there."""
+    """The answer counts as a good one, since an optional kind may be absent."""
     report: TroubleReport | None = None
     wait: Wait | None = None
     """None: try again at once."""

@@ -14,7 +14,7 @@ from k8s.objects.model import KubeObject, PodQuery
 
 NOTHING_TO_HEAR = math.inf
 HEARD_SECONDS = 1.0
-"""Heard is delivered no more often than this while only its time changes."""
+"""A source delivers Heard at most once in this time while nothing but `heard_at` changes."""
 Topic: TypeAlias = NamespacedName | PodQuery
 """What a source can be asked to deliver: a Service by its name, or the Pods that a query selects."""
 
